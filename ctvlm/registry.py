@@ -1,0 +1,59 @@
+"""Every registry of ctvlm.
+
+Two sorts. *Children* of mmengine's roots hold what the Runner builds, so a config may name mmengine's
+own components beside ours. *Kinds* have no parent and hold the parts of a model: naming a loss where a
+backbone belongs fails with "X is not in the ctvlm::backbone registry".
+"""
+
+from mmengine.registry import DATA_SAMPLERS as MMENGINE_DATA_SAMPLERS
+from mmengine.registry import DATASETS as MMENGINE_DATASETS
+from mmengine.registry import HOOKS as MMENGINE_HOOKS
+from mmengine.registry import LOG_PROCESSORS as MMENGINE_LOG_PROCESSORS
+from mmengine.registry import METRICS as MMENGINE_METRICS
+from mmengine.registry import MODEL_WRAPPERS as MMENGINE_MODEL_WRAPPERS
+from mmengine.registry import MODELS as MMENGINE_MODELS
+from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
+from mmengine.registry import Registry
+
+
+def _child(name: str, parent: Registry, *locations: str) -> Registry:
+    return Registry(name, parent=parent, scope="ctvlm", locations=list(locations))
+
+
+def _kind(name: str, location: str) -> Registry:
+    return Registry(name, scope="ctvlm", locations=[location])
+
+
+# Whole vision-language models and data preprocessors: what the Runner calls "the model".
+MODELS = _child("model", MMENGINE_MODELS, "ctvlm.models")
+# Wrappers that put a model on several devices (DDP on CPU and GPU).
+MODEL_WRAPPERS = _child("model_wrapper", MMENGINE_MODEL_WRAPPERS, "ctvlm.engine")
+# Data sets: phantom, manifest.
+DATASETS = _child("dataset", MMENGINE_DATASETS, "ctvlm.datasets")
+# Samplers of data sets.
+DATA_SAMPLERS = _child("data_sampler", MMENGINE_DATA_SAMPLERS, "ctvlm.datasets")
+# Steps of a data pipeline: loading, resampling, packing.
+TRANSFORMS = _child("transform", MMENGINE_TRANSFORMS, "ctvlm.datasets.transforms")
+# Metrics of the evaluator.
+METRICS = _child("metric", MMENGINE_METRICS, "ctvlm.evaluation")
+# Hooks of the Runner: progress, checkpoints, seeds, tokenizer.
+HOOKS = _child("hook", MMENGINE_HOOKS, "ctvlm.engine")
+# Log processors of the Runner.
+LOG_PROCESSORS = _child("log_processor", MMENGINE_LOG_PROCESSORS, "ctvlm.engine")
+
+# Small building blocks: patch embeddings, position encodings.
+LAYERS = _kind("layer", "ctvlm.models.layers")
+# Attention over patch tokens, and between patches and regions.
+ATTENTION = _kind("attention", "ctvlm.models.attention")
+# From a label map (or from features) to the patch-to-region assignment and region tokens.
+REGION_ENCODERS = _kind("region_encoder", "ctvlm.models.region_encoders")
+# Volume to EncoderOutput.
+BACKBONES = _kind("backbone", "ctvlm.models.backbones")
+# EncoderOutput to pooled or multi-scale features.
+NECKS = _kind("neck", "ctvlm.models.necks")
+# Features to embeddings, logits or text.
+HEADS = _kind("head", "ctvlm.models.heads")
+# Text to embeddings.
+TEXT_ENCODERS = _kind("text_encoder", "ctvlm.models.text_encoders")
+# Objectives.
+LOSSES = _kind("loss", "ctvlm.models.losses")

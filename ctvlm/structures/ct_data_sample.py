@@ -1,0 +1,34 @@
+"""What is known about one case besides its voxels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mmengine.structures import BaseDataElement
+
+
+@dataclass(frozen=True)
+class CoTStep:
+    """One reasoning step of a report.
+
+    ``regions`` are ids of the RegionScheme (1..R) that the step mentions, ``entities`` the findings it
+    names, ``lesion`` the id of the lesion mask that shows it (``None``: no mask).
+    """
+
+    text: str
+    regions: tuple[int, ...] = ()
+    entities: tuple[str, ...] = ()
+    lesion: int | None = None
+
+
+class CTDataSample(BaseDataElement):
+    """Annotations and predictions of one case.
+
+    Meta information: ``case_id``, ``patient_id``, ``spacing`` (mm, z y x), ``scheme`` (name of the
+    RegionScheme), ``affine`` (4x4, voxel x y z to RAS+ mm).
+
+    Annotations: ``impression`` and ``findings`` (str), ``steps`` (list of CoTStep), ``labels``
+    (name to 1, 0 or None), ``lesion_map`` (uint8 tensor D H W, where there is one).
+
+    Predictions carry the prefix ``pred_`` and are tensors on the CPU.
+    """
