@@ -1,0 +1,63 @@
+"""From a collated batch in HU to what the encoder reads."""
+
+from __future__ import annotations
+
+import torch
+from mmengine.model import BaseDataPreprocessor
+from torch import Tensor
+
+from ctvlm.registry import MODELS
+from ctvlm.volume.windows import apply_windows, resolve_window
+
+
+@MODELS.register_module()
+class CTDataPreprocessor(BaseDataPreprocessor):
+    """Move a batch to the device, stack it, and window HU into C channels in [0, 1].
+
+    Volumes travel in HU and are windowed here, on the device that trains, so the loader moves one
+    int16 channel instead of C float channels.
+
+    Args:
+        windows: names or (centre, width) in HU, one channel each.
+    """
+
+    def __init__(
+        self,
+        windows: tuple[str | tuple[float, float], ...] = ("lung", "soft_tissue", "bone"),
+        non_blocking: bool = False,
+    ):
+        super().__init__(non_blocking=non_blocking)
+        self.windows = [resolve_window(window) for window in windows]
+
+    def forward(self, data: dict, training: bool = False) -> dict:
+        """Return ``inputs`` with ``volume`` (B C D H W), ``region_map`` (B D H W or None) and ``spacing`` (B 3, mm)."""
+        data = self.cast_data(data)
+        data_samples = data["data_samples"]
+        case_ids = [sample.case_id for sample in data_samples]
+        hu_BDHW = _stack(data["inputs"]["volume"], case_ids, "volume").squeeze(1)
+        spacing_B3 = torch.tensor([sample.spacing for sample in data_samples], dtype=torch.float32)
+        inputs = {
+            "volume": apply_windows(hu_BDHW, self.windows),
+            "region_map": self._region_map(data["inputs"]["region_map"], hu_BDHW),
+            "spacing": spacing_B3.to(hu_BDHW.device),
+        }
+        return {"inputs": inputs, "data_samples": data_samples}
+
+    @staticmethod
+    def _region_map(region_maps: list[Tensor | None], hu_BDHW: Tensor) -> Tensor | None:
+        """Stack label maps; a case without one counts as all background, a batch without any as None."""
+        if all(region_map is None for region_map in region_maps):
+            return None
+        blank = torch.zeros(hu_BDHW.shape[1:], dtype=torch.uint8, device=hu_BDHW.device)
+        return torch.stack([blank if region_map is None else region_map for region_map in region_maps]).long()
+
+
+def _stack(tensors: list[Tensor], case_ids: list[str], what: str) -> Tensor:
+    shapes = {tuple(tensor.shape) for tensor in tensors}
+    if len(shapes) > 1:
+        found = ", ".join(f"{name}: {tuple(tensor.shape)}" for name, tensor in zip(case_ids, tensors, strict=True))
+        raise ValueError(
+            f"The {what}s of one batch have different shapes ({found}); expected one shape. "
+            "Add a ResampleCT(shape=...) to the pipeline, or use a batch size of 1."
+        )
+    return torch.stack(tensors)

@@ -1,0 +1,61 @@
+"""What every text encoder shares: long texts, padding, pooling."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+class BaseTextEncoder(nn.Module):
+    """Texts to embeddings (len(texts), ``embed_dims``).
+
+    A text longer than the model's limit is split into sections that are encoded apart and averaged by
+    their length, so nothing is cut off unseen. Texts of like length are padded together.
+
+    Args:
+        max_length: tokens the model takes at once, special tokens included.
+        bucket_size: sections encoded in one pass; smaller wastes less on padding.
+    """
+
+    def __init__(self, max_length: int, bucket_size: int = 128):
+        super().__init__()
+        self.max_length = max_length
+        self.bucket_size = bucket_size
+
+    @abstractmethod
+    def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each text, without special tokens and without a limit."""
+
+    @abstractmethod
+    def encode_tokens(self, tokens: list[list[int]]) -> Tensor:
+        """Embeddings (len(tokens), E) of token lists that fit the model."""
+
+    @property
+    @abstractmethod
+    def num_special_tokens(self) -> int:
+        """How many tokens the model adds to each section."""
+
+    def forward(self, texts: Sequence[str]) -> Tensor:
+        room = self.max_length - self.num_special_tokens
+        sections, owners = [], []
+        for owner, tokens in enumerate(self.tokenize(texts)):
+            for start in range(0, max(len(tokens), 1), room):
+                sections.append(tokens[start : start + room])
+                owners.append(owner)
+
+        order = sorted(range(len(sections)), key=lambda i: len(sections[i]))
+        features = [
+            self.encode_tokens([sections[i] for i in order[start : start + self.bucket_size]])
+            for start in range(0, len(order), self.bucket_size)
+        ]
+        features_SE = torch.cat(features)
+        owner_S = torch.tensor([owners[i] for i in order], device=features_SE.device)
+        weight_S = torch.tensor([max(len(sections[i]), 1) for i in order], device=features_SE.device)
+        weight_S = weight_S.to(features_SE.dtype)
+        pooled = features_SE.new_zeros(len(texts), features_SE.shape[1])
+        pooled = pooled.index_add(0, owner_S, features_SE * weight_S[:, None])
+        total = weight_S.new_zeros(len(texts)).index_add(0, owner_S, weight_S)
+        return pooled / total[:, None]

@@ -1,0 +1,154 @@
+"""The vision-language model: a 3D encoder aligned with reasoning text at three levels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from mmengine.model import BaseModel
+from torch import Tensor
+
+from ctvlm.models.vlms.text_batch import RegionMentions, TextBatch
+from ctvlm.registry import BACKBONES, HEADS, LOSSES, MODELS, NECKS, TEXT_ENCODERS
+from ctvlm.structures import CTDataSample, EncoderOutput
+
+LEVELS = ("global", "region", "step")
+
+
+@MODELS.register_module()
+class CoTContrastiveVLM(BaseModel):
+    """Align volume with impression, regions with mentions, patches with reasoning steps.
+
+    Args:
+        backbone: config of a vision encoder that returns EncoderOutput.
+        text_encoder: config of a text encoder.
+        losses: level (``global``, ``region``, ``step``) to the config of its loss; a level left out is not trained.
+        embed_dims: width P of the shared space.
+        global_pooling, region_pooling: configs of the necks that pool patches.
+        global_projection, region_projection, step_projection, text_projection: configs of the heads into
+            the shared space; their widths are filled in.
+        data_preprocessor: config of the data preprocessor.
+    """
+
+    def __init__(
+        self,
+        backbone: dict,
+        text_encoder: dict,
+        losses: dict[str, dict | None],
+        embed_dims: int = 256,
+        global_pooling: dict | None = None,
+        region_pooling: dict | None = None,
+        global_projection: dict | None = None,
+        region_projection: dict | None = None,
+        step_projection: dict | None = None,
+        text_projection: dict | None = None,
+        data_preprocessor: dict | None = None,
+        init_cfg: dict | None = None,
+    ):
+        super().__init__(data_preprocessor=data_preprocessor or dict(type="CTDataPreprocessor"), init_cfg=init_cfg)
+        unknown = set(losses) - set(LEVELS)
+        if unknown:
+            raise ValueError(f"Unknown loss levels {sorted(unknown)} in the model config: expected some of {LEVELS}.")
+        self.backbone = BACKBONES.build(backbone)
+        self.text_encoder = TEXT_ENCODERS.build(text_encoder)
+        self.global_pooling = NECKS.build(
+            dict(embed_dims=self.backbone.embed_dims, **(global_pooling or dict(type="GlobalPooling")))
+        )
+        self.region_pooling = NECKS.build(region_pooling or dict(type="RegionPooling"))
+
+        def projection(cfg: dict | None, default: str, in_dims: int):
+            return HEADS.build(dict(in_dims=in_dims, out_dims=embed_dims, **(cfg or dict(type=default))))
+
+        vision, text = self.backbone.embed_dims, self.text_encoder.embed_dims
+        self.global_projection = projection(global_projection, "GlobalProjection", vision)
+        self.region_projection = projection(region_projection, "RegionProjection", vision)
+        self.step_projection = projection(step_projection, "StepProjection", vision)
+        self.text_projection = projection(text_projection, "GlobalProjection", text)
+        self.losses = torch.nn.ModuleDict({level: LOSSES.build(cfg) for level, cfg in losses.items() if cfg})
+
+    # What FitTokenizerHook asks of a model.
+    def needs_tokenizer(self) -> bool:
+        return getattr(self.text_encoder, "needs_tokenizer", False)
+
+    def fit_tokenizer(self, texts: Sequence[str]) -> None:
+        self.text_encoder.fit_tokenizer(texts)
+
+    def tokenizer_state(self) -> str:
+        return self.text_encoder.tokenizer_state()
+
+    def load_tokenizer_state(self, state: str) -> None:
+        self.text_encoder.load_tokenizer_state(state)
+
+    def forward(
+        self, inputs: dict[str, Tensor | None], data_samples: list[CTDataSample] | None = None, mode: str = "tensor"
+    ) -> EncoderOutput | dict[str, Tensor] | list[CTDataSample]:
+        """Run the model in one of mmengine's three modes.
+
+        Args:
+            inputs: ``volume`` (B C D H W), ``region_map`` (B D H W or None), ``spacing`` (B 3, mm).
+            data_samples: texts of the cases, for ``loss`` and ``predict``.
+            mode: ``tensor`` gives the EncoderOutput, ``loss`` a dict of losses, ``predict`` the samples with
+                embeddings in them.
+        """
+        encoded = self.backbone(inputs["volume"], inputs.get("region_map"), inputs.get("spacing"))
+        if mode == "tensor":
+            return encoded
+        if mode == "loss":
+            return self.loss(encoded, data_samples)
+        if mode == "predict":
+            return self.predict(encoded, data_samples)
+        raise ValueError(f"Unknown mode {mode!r}: expected 'tensor', 'loss' or 'predict'.")
+
+    def embed_texts(self, texts: Sequence[str]) -> Tensor:
+        """Texts in the shared space (len(texts), P), not normalised."""
+        return self.text_projection(self.text_encoder(texts))
+
+    def loss(self, encoded: EncoderOutput, data_samples: list[CTDataSample]) -> dict[str, Tensor]:
+        """One loss per configured level."""
+        texts = TextBatch.from_samples(data_samples)
+        text_UP = self.embed_texts(texts.texts)
+        losses = {}
+        if "global" in self.losses:
+            image_BP = self.global_projection(self.global_pooling(encoded))
+            ids_B = texts.impression_ids(text_UP.device)
+            losses["loss_global"] = self.losses["global"](image_BP, text_UP[texts.impressions], ids_B)
+        if "region" in self.losses:
+            losses["loss_region"] = self._region_loss(encoded, data_samples, texts, text_UP)
+        if "step" in self.losses:
+            index_BS, mask_BS, ids_BS = texts.padded_steps(text_UP.device)
+            patches_BNP = self.step_projection(encoded.tokens)
+            losses["loss_step"] = self.losses["step"](
+                text_UP[index_BS], patches_BNP, encoded.token_mask, mask_BS, ids_BS
+            )
+        return losses
+
+    def _region_loss(
+        self, encoded: EncoderOutput, data_samples: list[CTDataSample], texts: TextBatch, text_UP: Tensor
+    ) -> Tensor:
+        region_BRE, region_mask_BR = self.region_pooling(encoded)
+        mentions = RegionMentions.from_samples(data_samples, texts, region_mask_BR)
+        region_BRP = self.region_projection(region_BRE)
+        region_MP = region_BRP[mentions.cases, mentions.regions - 1]
+        text_MP = mentions.mean_text(F.normalize(text_UP, dim=-1))
+        return self.losses["region"](region_MP, text_MP, mentions.text_ids, mentions.regions)
+
+    @torch.no_grad()
+    def predict(self, encoded: EncoderOutput, data_samples: list[CTDataSample]) -> list[CTDataSample]:
+        """Add normalised embeddings to each sample.
+
+        ``pred_image`` (P), ``pred_regions`` (R, P), ``pred_region_mask`` (R), ``pred_impression`` (P),
+        ``pred_steps`` (S, P).
+        """
+        texts = TextBatch.from_samples(data_samples)
+        text_UP = F.normalize(self.embed_texts(texts.texts), dim=-1).float().cpu()
+        image_BP = F.normalize(self.global_projection(self.global_pooling(encoded)), dim=-1).float().cpu()
+        region_BRE, region_mask_BR = self.region_pooling(encoded)
+        region_BRP = F.normalize(self.region_projection(region_BRE), dim=-1).float().cpu()
+        for b, sample in enumerate(data_samples):
+            sample.pred_image = image_BP[b]
+            sample.pred_regions = region_BRP[b]
+            sample.pred_region_mask = region_mask_BR[b].cpu()
+            sample.pred_impression = text_UP[texts.impressions[b]]
+            sample.pred_steps = text_UP[texts.steps[b]]
+        return data_samples

@@ -1,0 +1,109 @@
+"""The texts of a batch: each distinct text is encoded once and indexed wherever it occurs."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from ctvlm.structures import CTDataSample
+
+
+def text_id(*texts: str) -> int:
+    """A number that is equal for equal texts on every rank and machine (63 bits)."""
+    digest = hashlib.blake2b("\x1f".join(texts).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+@dataclass
+class TextBatch:
+    """Distinct texts of a batch and where they belong.
+
+    Attributes:
+        texts: the distinct texts (U).
+        impressions: index into ``texts`` of each case's impression (B).
+        steps: index into ``texts`` of each case's steps, per case.
+    """
+
+    texts: list[str] = field(default_factory=list)
+    impressions: list[int] = field(default_factory=list)
+    steps: list[list[int]] = field(default_factory=list)
+
+    @classmethod
+    def from_samples(cls, data_samples: Sequence[CTDataSample]) -> TextBatch:
+        batch = cls()
+        index: dict[str, int] = {}
+
+        def add(text: str) -> int:
+            if text not in index:
+                index[text] = len(batch.texts)
+                batch.texts.append(text)
+            return index[text]
+
+        for sample in data_samples:
+            batch.impressions.append(add(sample.impression))
+            batch.steps.append([add(step.text) for step in sample.steps])
+        return batch
+
+    def impression_ids(self, device: torch.device) -> Tensor:
+        """Equal for equal impressions (B)."""
+        return torch.tensor([text_id(self.texts[i]) for i in self.impressions], device=device)
+
+    def padded_steps(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+        """Steps as a rectangle: index into ``texts`` (B, S), mask (B, S), text ids (B, S)."""
+        width = max([len(steps) for steps in self.steps] + [1])
+        index_BS = torch.zeros(len(self.steps), width, dtype=torch.long)
+        ids_BS = torch.zeros(len(self.steps), width, dtype=torch.long)
+        mask_BS = torch.zeros(len(self.steps), width, dtype=torch.bool)
+        for b, steps in enumerate(self.steps):
+            index_BS[b, : len(steps)] = torch.tensor(steps, dtype=torch.long)
+            ids_BS[b, : len(steps)] = torch.tensor([text_id(self.texts[i]) for i in steps], dtype=torch.long)
+            mask_BS[b, : len(steps)] = True
+        return index_BS.to(device), mask_BS.to(device), ids_BS.to(device)
+
+
+@dataclass
+class RegionMentions:
+    """All (case, region) pairs of a batch that a step mentions and the volume shows.
+
+    Attributes:
+        cases, regions: case index and region id (from 1) of each pair (M).
+        text_ids: equal where the same steps mention the region (M).
+        pairs, steps: the mentions, as pair index and index into ``TextBatch.texts``.
+    """
+
+    cases: Tensor
+    regions: Tensor
+    text_ids: Tensor
+    pairs: Tensor
+    steps: Tensor
+
+    @classmethod
+    def from_samples(
+        cls, data_samples: Sequence[CTDataSample], texts: TextBatch, region_mask_BR: Tensor
+    ) -> RegionMentions:
+        visible = region_mask_BR.tolist()
+        cases, regions, text_ids, pairs, steps = [], [], [], [], []
+        for b, sample in enumerate(data_samples):
+            mentions: dict[int, list[int]] = {}
+            for step, index in zip(sample.steps, texts.steps[b], strict=True):
+                for region in step.regions:
+                    mentions.setdefault(region, []).append(index)
+            for region, mentioned_by in sorted(mentions.items()):
+                if not visible[b][region - 1]:
+                    continue
+                pairs += [len(cases)] * len(mentioned_by)
+                steps += mentioned_by
+                cases.append(b)
+                regions.append(region)
+                text_ids.append(text_id(*sorted(texts.texts[i] for i in mentioned_by)))
+        device = region_mask_BR.device
+        return cls(*(torch.tensor(x, dtype=torch.long, device=device) for x in (cases, regions, text_ids, pairs, steps)))
+
+    def mean_text(self, text_UP: Tensor) -> Tensor:
+        """Mean embedding of the steps that mention each pair's region (M, P)."""
+        summed_MP = text_UP.new_zeros(len(self.cases), text_UP.shape[1]).index_add(0, self.pairs, text_UP[self.steps])
+        return summed_MP / torch.bincount(self.pairs, minlength=len(self.cases))[:, None]
