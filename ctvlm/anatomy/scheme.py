@@ -95,8 +95,8 @@ class RegionScheme:
         return self.names.index(name) + 1
 
     def partner_ids(self) -> dict[int, int]:
-        """Ids to swap when an image is flipped left to right (both ways round: 1:4 and 4:1)."""
-        return {r.id: r.partner for r in self.regions if r.partner and self.regions[r.partner - 1].partner == r.id}
+        """What each id becomes when an image is flipped left to right; not always both ways (2 to 4, 4 to 1)."""
+        return {r.id: r.partner for r in self.regions if r.partner}
 
     def ids_of_class(self, class_name: str) -> tuple[int, ...]:
         """Region ids that a class of another label map covers, by its name.

@@ -1,0 +1,66 @@
+"""CTVolume: a voxel array that knows where it lies in the patient."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+
+
+class CTReadError(ValueError):
+    """A file that cannot become a right volume: names the file, what was found, what was expected, what to do."""
+
+    def __init__(self, path: str | Path, found: str, expected: str, do: str) -> None:
+        self.path, self.found, self.expected, self.do = str(path), found, expected, do
+        super().__init__(f"{path}: found {found}; expected {expected}; {do}")
+
+    def __reduce__(self):
+        # Exceptions are re-made from args when they cross from a worker process; ours has four.
+        return type(self), (self.path, self.found, self.expected, self.do)
+
+
+@dataclass(frozen=True)
+class CTVolume:
+    """HU (or labels) on an orthogonal grid.
+
+    Attributes:
+        array: (D, H, W), index order z, y, x; int16 or float32 HU, or unsigned labels.
+        affine: 4x4, voxel index (x, y, z, 1) to RAS+ mm.
+    """
+
+    array: np.ndarray
+    affine: np.ndarray
+
+    def __post_init__(self) -> None:
+        if self.array.ndim != 3 or np.shape(self.affine) != (4, 4):
+            raise ValueError(
+                f"a CTVolume is an array (D, H, W) with a 4x4 affine; found shapes {self.array.shape} and "
+                f"{np.shape(self.affine)}"
+            )
+        object.__setattr__(self, "affine", np.asarray(self.affine, dtype=np.float64))
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self.array.shape
+
+    @property
+    def spacing(self) -> tuple[float, float, float]:
+        """Voxel size in mm, (z, y, x)."""
+        return tuple(float(s) for s in np.linalg.norm(self.affine[:3, :3], axis=0)[::-1])
+
+    @property
+    def orientation(self) -> str:
+        """Where the x, y, z indices grow to: "RAS" after reading."""
+        return "".join(nib.aff2axcodes(self.affine))
+
+    @property
+    def voxel_ml(self) -> float:
+        return abs(float(np.linalg.det(self.affine[:3, :3]))) / 1000.0
+
+    def with_array(self, array: np.ndarray) -> CTVolume:
+        """Other values on the same grid."""
+        if array.shape != self.array.shape:
+            raise ValueError(f"array of shape {array.shape} does not lie on a grid of shape {self.array.shape}")
+        return CTVolume(array, self.affine)

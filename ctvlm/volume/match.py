@@ -1,0 +1,54 @@
+"""Bring a mask onto its CT's grid in physical space."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+
+from ctvlm.volume.ct_volume import CTVolume
+from ctvlm.volume.resample import resample_to_grid
+
+
+class MaskMismatchError(ValueError):
+    """A mask that does not lie on its CT in physical space."""
+
+
+def match_mask(mask: CTVolume, ct: CTVolume, name: str = "mask") -> CTVolume | None:
+    """Sample a mask's labels at the CT's voxel centres (nearest neighbour); never by index, never by resizing.
+
+    Returns:
+        The mask on the CT's grid, or None where it marks nothing (with a warning): the structure is absent.
+
+    Raises:
+        MaskMismatchError: what it marks lies outside the CT.
+    """
+    marked = np.argwhere(mask.array)
+    if not len(marked):
+        warnings.warn(f"{name}: no voxel is marked; taken as absent", stacklevel=2)
+        return None
+    low, high = marked.min(axis=0)[::-1], marked.max(axis=0)[::-1]
+    corners = np.array(np.meshgrid(*zip(low, high, strict=True), indexing="ij")).reshape(3, -1)
+    in_ct = np.linalg.inv(ct.affine) @ mask.affine @ np.vstack([corners, np.ones(8)])
+    size = np.array(ct.shape[::-1])
+    if (in_ct[:3].max(axis=1) < -0.5).any() or (in_ct[:3].min(axis=1) > size - 0.5).any():
+        world = (mask.affine @ np.vstack([corners, np.ones(8)]))[:3]
+        ct_world = (ct.affine @ np.vstack([np.array(np.meshgrid(*[(0, n) for n in size])).reshape(3, -1), np.ones(8)]))[
+            :3
+        ]
+        raise MaskMismatchError(
+            f"{name}: found labels at {_extent(world)} mm, expected within the CT at {_extent(ct_world)} mm (x, y, z, "
+            "RAS+); it belongs to another scan, or one of the two headers is wrong"
+        )
+    out = resample_to_grid(mask, ct.affine, ct.shape, mode="nearest", fill=0)
+    kept = np.count_nonzero(out.array) * ct.voxel_ml / (len(marked) * mask.voxel_ml)
+    if not out.array.any():
+        warnings.warn(f"{name}: nothing of it remains on the CT's grid; taken as absent", stacklevel=2)
+        return None
+    if kept < 0.5:
+        warnings.warn(f"{name}: only {kept:.0%} of its volume lies inside the CT", stacklevel=2)
+    return out
+
+
+def _extent(points: np.ndarray) -> str:
+    return " x ".join(f"[{a:.0f}, {b:.0f}]" for a, b in zip(points.min(axis=1), points.max(axis=1), strict=True))

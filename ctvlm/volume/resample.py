@@ -1,0 +1,152 @@
+"""Move volumes between grids; the affine follows. Pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from scipy import ndimage
+from torch.nn import functional as F
+
+from ctvlm.volume.ct_volume import CTVolume
+
+Mode = Literal["linear", "nearest", "majority"]
+Shape = tuple[int, int, int]
+
+
+def resample_to_shape(volume: CTVolume, shape: Shape, mode: Mode = "linear") -> CTVolume:
+    """Resample the same field of view to ``shape`` (D, H, W).
+
+    Modes: ``linear`` averages over what each new voxel covers when the grid gets coarser (antialias);
+    ``nearest`` for labels; ``majority`` for labels takes the commonest label in the new voxel.
+    """
+    shape = tuple(int(n) for n in shape)
+    if len(shape) != 3 or min(shape) < 1:
+        raise ValueError(f"a shape is three positive numbers (D, H, W); found {shape}")
+    if shape == volume.shape:
+        return volume
+    affine = _stretched(volume, shape)
+    if mode == "linear":
+        return CTVolume(_antialiased(volume.array, shape), affine)
+    if mode == "nearest":
+        return CTVolume(_nearest(volume.array, shape), affine)
+    if mode == "majority":
+        return CTVolume(_majority(volume.array, shape), affine)
+    raise ValueError(f"unknown mode {mode!r}; known: linear, nearest, majority")
+
+
+def resample_to_spacing(volume: CTVolume, spacing: Sequence[float], mode: Mode = "linear") -> CTVolume:
+    """Resample to ``spacing`` in mm (z, y, x), as near as a whole number of voxels in the same field of view allows."""
+    if len(spacing) != 3 or min(spacing) <= 0:
+        raise ValueError(f"a spacing is three positive numbers in mm (z, y, x); found {tuple(spacing)}")
+    shape = tuple(
+        max(1, round(n * old / new)) for n, old, new in zip(volume.shape, volume.spacing, spacing, strict=True)
+    )
+    return resample_to_shape(volume, shape, mode)
+
+
+def resample_to_grid(
+    volume: CTVolume, affine: np.ndarray, shape: Shape, mode: Literal["linear", "nearest"] = "linear", fill: float = 0
+) -> CTVolume:
+    """Sample ``volume`` at the voxel centres of another grid, anywhere in space; ``fill`` outside of it."""
+    to_old = np.linalg.inv(volume.affine) @ affine
+    if tuple(shape) == volume.shape and np.allclose(to_old, np.eye(4), atol=1e-3):
+        return CTVolume(volume.array, affine)
+    # scipy wants index order z, y, x.
+    matrix, offset = to_old[:3, :3][::-1, ::-1], to_old[:3, 3][::-1]
+    if np.allclose(matrix, np.diag(np.diag(matrix)), atol=1e-6):
+        matrix = np.diag(matrix)
+    order = 1 if mode == "linear" else 0
+    array = volume.array.astype(np.float32) if order else volume.array
+    # "constant" would cut off the outer half of the border voxels; "grid-constant" keeps it.
+    rule = dict(order=order, mode="grid-constant", cval=fill)
+    out = ndimage.affine_transform(array, matrix, offset, output_shape=tuple(shape), **rule)
+    return CTVolume(out, affine)
+
+
+def crop(volume: CTVolume, box: Sequence[slice]) -> CTVolume:
+    """Cut a box of index slices (z, y, x) with step 1."""
+    starts = [s.indices(n)[0] for s, n in zip(box, volume.shape, strict=True)]
+    array = volume.array[tuple(box)]
+    if 0 in array.shape:
+        raise ValueError(f"crop {tuple(box)} of a volume of shape {volume.shape} is empty")
+    return CTVolume(array, _shifted(volume.affine, starts))
+
+
+def crop_or_pad(volume: CTVolume, shape: Shape, fill: float = 0) -> CTVolume:
+    """Cut or pad around the centre to exactly ``shape`` (D, H, W)."""
+    starts = [(n - m) // 2 for n, m in zip(volume.shape, shape, strict=True)]
+    kept = [slice(max(s, 0), max(s, 0) + min(n, m)) for s, n, m in zip(starts, volume.shape, shape, strict=True)]
+    array = volume.array[tuple(kept)]
+    pad = [(max(-s, 0), m - k - max(-s, 0)) for s, m, k in zip(starts, shape, array.shape, strict=True)]
+    return CTVolume(np.pad(array, pad, constant_values=fill), _shifted(volume.affine, starts))
+
+
+def body_box(volume: CTVolume, margin_mm: float = 10.0, threshold: float = -500.0) -> tuple[slice, slice, slice]:
+    """Index box (z, y, x) around the patient: the largest thing denser than ``threshold`` HU, plus a margin.
+
+    The table and clothes are smaller things, cut off by an opening of the mask. A scan without air is kept whole.
+    """
+    step = [max(1, round(4.0 / s)) for s in volume.spacing]
+    coarse = volume.array[:: step[0], :: step[1], :: step[2]] > threshold
+    opened = ndimage.binary_opening(coarse, np.ones((1, 3, 3), bool))
+    labels, count = ndimage.label(opened if opened.any() else coarse)
+    if count == 0:
+        return tuple(slice(0, n) for n in volume.shape)
+    sizes = np.bincount(labels.ravel())[1:]
+    box = ndimage.find_objects(labels, max_label=count)[int(sizes.argmax())]
+    margin = [round(margin_mm / s) for s in volume.spacing]
+    return tuple(
+        slice(max(0, b.start * k - m), min(n, b.stop * k + m))
+        for b, k, m, n in zip(box, step, margin, volume.shape, strict=True)
+    )
+
+
+def _shifted(affine: np.ndarray, starts: Sequence[int]) -> np.ndarray:
+    out = affine.copy()
+    out[:3, 3] += affine[:3, :3] @ np.array(starts[::-1], dtype=float)
+    return out
+
+
+def _stretched(volume: CTVolume, shape: Shape) -> np.ndarray:
+    """Affine of the same field of view cut into ``shape`` voxels: the first centre moves by half the change in size."""
+    scale = np.array([old / new for old, new in zip(volume.shape, shape, strict=True)])[::-1]
+    out = volume.affine.copy()
+    out[:3, 3] += volume.affine[:3, :3] @ ((scale - 1) / 2)
+    out[:3, :3] *= scale
+    return out
+
+
+def _antialiased(array: np.ndarray, shape: Shape) -> np.ndarray:
+    """Separable triangle filter: torch antialiases in 2D only, so in-plane first, then along z."""
+    depth, (height, width) = array.shape[0], shape[1:]
+    out = torch.empty((depth, height, width))
+    # In chunks of slices: a float copy of a 512x512x1000 scan would take 1 GB.
+    for start in range(0, depth, 32):
+        part = torch.from_numpy(array[start : start + 32].astype(np.float32))[:, None]
+        out[start : start + 32] = F.interpolate(part, (height, width), mode="bilinear", antialias=True)[:, 0]
+    if shape[0] != depth:
+        flat = out.reshape(1, 1, depth, height * width)
+        out = F.interpolate(flat, (shape[0], height * width), mode="bilinear", antialias=True).reshape(shape)
+    if array.dtype.kind in "iu":
+        return out.round_().numpy().astype(array.dtype)
+    return out.numpy()
+
+
+def _nearest(array: np.ndarray, shape: Shape) -> np.ndarray:
+    index = [((np.arange(m) + 0.5) * n / m).astype(np.int64) for n, m in zip(array.shape, shape, strict=True)]
+    return array[np.ix_(*index)]
+
+
+def _majority(array: np.ndarray, shape: Shape) -> np.ndarray:
+    """Vote of the labels in each new voxel. Three samples per axis and voxel vote; more would change little."""
+    array = _nearest(array, tuple(min(n, 3 * m) for n, m in zip(array.shape, shape, strict=True)))
+    best = np.full(shape, 1e-3, dtype=np.float32)
+    out = np.zeros(shape, dtype=array.dtype)
+    for label in np.unique(array):
+        share = _antialiased((array == label).astype(np.float32), shape)
+        won = share > best
+        out[won], best[won] = label, share[won]
+    return out
