@@ -12,17 +12,26 @@ from transformers import BertConfig, BertModel
 from ctvlm.models.text_encoders.base import BaseTextEncoder
 from ctvlm.registry import TEXT_ENCODERS
 
-SPECIAL_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-PAD, CLS, SEP = 0, 2, 3
+SPECIAL_TOKENS = ["[PAD]", "[CLS]", "[SEP]"]
+PAD, CLS, SEP = 0, 1, 2
 
 
 def train_tokenizer(texts: Sequence[str], vocab_size: int) -> Tokenizer:
-    """A lower-case WordPiece tokenizer with at most ``vocab_size`` pieces, special tokens first."""
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]", max_input_chars_per_word=100))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.decoder = decoders.WordPiece()
-    trainer = trainers.WordPieceTrainer(vocab_size=vocab_size, special_tokens=SPECIAL_TOKENS, show_progress=False)
+    """A lower-case byte-level BPE tokenizer with at most ``vocab_size`` pieces, special tokens first.
+
+    Byte-level, so that no word is ever unknown; BPE without word affixes, because the trainers that add
+    affixes number their pieces in hash order: two runs of one seed would differ.
+    """
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=SPECIAL_TOKENS,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
     # Sorted unique texts: the pieces do not depend on the order of the data set.
     tokenizer.train_from_iterator(sorted(set(texts)), trainer)
     return tokenizer

@@ -1,0 +1,36 @@
+# Phantom CTs, drawn from a seed: nothing to download.
+dataset_type = "PhantomCT"
+phantom_shape = (24, 96, 96)
+
+train_pipeline = [dict(type="PackCTInputs")]
+test_pipeline = [dict(type="PackCTInputs")]
+
+train_dataloader = dict(
+    batch_size=32,
+    num_workers=0,
+    persistent_workers=False,
+    sampler=dict(type="DefaultSampler", shuffle=True),
+    collate_fn=dict(type="pseudo_collate"),
+    drop_last=True,
+    dataset=dict(
+        type=dataset_type, num_cases=1536, seed=0, split="train", shape=phantom_shape, pipeline=train_pipeline
+    ),
+)
+val_dataloader = dict(
+    batch_size=25,
+    num_workers=0,
+    persistent_workers=False,
+    sampler=dict(type="DefaultSampler", shuffle=False),
+    collate_fn=dict(type="pseudo_collate"),
+    dataset=dict(type=dataset_type, num_cases=100, seed=0, split="val", shape=phantom_shape, pipeline=test_pipeline),
+)
+test_dataloader = dict(
+    batch_size=25,
+    num_workers=0,
+    persistent_workers=False,
+    sampler=dict(type="DefaultSampler", shuffle=False),
+    collate_fn=dict(type="pseudo_collate"),
+    dataset=dict(type=dataset_type, num_cases=100, seed=0, split="test", shape=phantom_shape, pipeline=test_pipeline),
+)
+val_evaluator = [dict(type="RetrievalMetric"), dict(type="RegionTextMetric")]
+test_evaluator = [dict(type="RetrievalMetric"), dict(type="RegionTextMetric")]

@@ -1,0 +1,37 @@
+import pytest
+import torch
+
+from ctvlm.registry import MODELS
+from ctvlm.structures import CTDataSample
+
+
+def batch(shapes, region_maps):
+    samples = [CTDataSample(metainfo=dict(case_id=f"case{i}", spacing=(5.0, 1.0, 2.0))) for i in range(len(shapes))]
+    volumes = [torch.full((1, *shape), -600, dtype=torch.int16) for shape in shapes]
+    return dict(inputs=dict(volume=volumes, region_map=region_maps), data_samples=samples)
+
+
+@pytest.fixture()
+def preprocessor():
+    return MODELS.build(dict(type="CTDataPreprocessor"))
+
+
+def test_stacks_and_windows(preprocessor):
+    region_map = torch.ones(4, 6, 8, dtype=torch.uint8)
+    inputs = preprocessor(batch([(4, 6, 8)] * 2, [region_map, None]))["inputs"]
+    assert inputs["volume"].shape == (2, 3, 4, 6, 8)
+    assert torch.all(inputs["volume"][:, 0] == 0.5)
+    assert inputs["region_map"].shape == (2, 4, 6, 8)
+    assert inputs["region_map"].dtype == torch.long
+    assert inputs["region_map"][0].min() == 1
+    assert inputs["region_map"][1].max() == 0, "a case without a map counts as background"
+    assert inputs["spacing"].tolist() == [[5.0, 1.0, 2.0]] * 2
+
+
+def test_no_map_in_the_whole_batch_is_none(preprocessor):
+    assert preprocessor(batch([(4, 6, 8)] * 2, [None, None]))["inputs"]["region_map"] is None
+
+
+def test_unequal_shapes_are_named(preprocessor):
+    with pytest.raises(ValueError, match=r"case0: \(1, 4, 6, 8\), case1: \(1, 4, 6, 9\).*ResampleCT"):
+        preprocessor(batch([(4, 6, 8), (4, 6, 9)], [None, None]))

@@ -1,0 +1,112 @@
+"""Each loss equals a naive loop in NumPy."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from ctvlm.models.losses import CrossModalContrastiveLoss, LogitScale, RegionAlignmentLoss, StepAlignmentLoss
+
+SCALE = 1 / 0.07
+
+
+def unit(*shape, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return F.normalize(torch.randn(*shape, generator=generator, dtype=torch.float64), dim=-1)
+
+
+def naive_info_nce(visual, text, ids, allowed=None):
+    """Both directions, one pair at a time; equal ids share the positive mass."""
+    total, count = 0.0, len(ids)
+    for rows, columns in ((visual, text), (text, visual)):
+        for i in range(count):
+            others = [j for j in range(count) if allowed is None or allowed[i][j]]
+            logits = {j: SCALE * float(np.dot(rows[i], columns[j])) for j in others}
+            log_norm = math.log(sum(math.exp(value) for value in logits.values()))
+            positives = [j for j in others if ids[j] == ids[i]]
+            total += sum(log_norm - logits[j] for j in positives) / len(positives)
+    return total / (2 * count)
+
+
+@pytest.mark.parametrize("ids", [[0, 1, 2, 3, 4], [0, 0, 1, 2, 2], [7, 7, 7, 7, 7], [3]])
+def test_global_loss_equals_naive_loop(ids):
+    image, text = unit(len(ids), 8, seed=1), unit(len(ids), 8, seed=2)
+    loss = CrossModalContrastiveLoss().double()(image * 3.0, text * 0.2, torch.tensor(ids))
+    assert float(loss) == pytest.approx(naive_info_nce(image.numpy(), text.numpy(), ids), rel=1e-6)
+
+
+@pytest.mark.parametrize("cross_region", [True, False])
+def test_region_loss_equals_naive_loop(cross_region):
+    ids, regions = [0, 1, 1, 2, 3, 0], [4, 4, 5, 5, 4, 4]
+    visual, text = unit(6, 8, seed=3), unit(6, 8, seed=4)
+    loss = RegionAlignmentLoss(cross_region=cross_region).double()(
+        visual, text, torch.tensor(ids), torch.tensor(regions)
+    )
+    allowed = None if cross_region else [[a == b for b in regions] for a in regions]
+    assert float(loss) == pytest.approx(naive_info_nce(visual.numpy(), text.numpy(), ids, allowed), rel=1e-6)
+
+
+def test_step_loss_equals_naive_loop():
+    steps, patches = unit(2, 3, 8, seed=5), unit(2, 10, 8, seed=6)
+    token_mask = torch.ones(2, 10, dtype=torch.bool)
+    token_mask[1, 6:] = False
+    step_mask = torch.tensor([[True, True, True], [True, False, False]])
+    ids = torch.tensor([[1, 2, 3], [2, 0, 0]])
+    loss = StepAlignmentLoss(attention_scale=5.0).double()(steps, patches, token_mask, step_mask, ids)
+
+    visual, text, flat_ids = [], [], []
+    for b in range(2):
+        for s in range(3):
+            if not step_mask[b, s]:
+                continue
+            visible = [n for n in range(10) if token_mask[b, n]]
+            weights = np.array([math.exp(5.0 * float(steps[b, s] @ patches[b, n])) for n in visible])
+            pooled = sum(w * patches[b, n].numpy() for w, n in zip(weights / weights.sum(), visible, strict=True))
+            visual.append(pooled / np.linalg.norm(pooled))
+            text.append(steps[b, s].numpy())
+            flat_ids.append(int(ids[b, s]))
+    assert float(loss) == pytest.approx(naive_info_nce(visual, text, flat_ids), rel=1e-6)
+
+
+def test_order_of_pairs_does_not_matter():
+    image, text, ids = unit(6, 8, seed=1), unit(6, 8, seed=2), torch.tensor([0, 1, 1, 2, 3, 4])
+    order = torch.randperm(6, generator=torch.Generator().manual_seed(0))
+    loss = CrossModalContrastiveLoss().double()
+    assert float(loss(image, text, ids)) == pytest.approx(float(loss(image[order], text[order], ids[order])), rel=1e-9)
+
+
+def test_equal_texts_do_not_repel():
+    """With all texts equal and all features equal, the loss is at its minimum: its gradient vanishes."""
+    image = unit(1, 8).repeat(4, 1).requires_grad_()
+    text = unit(1, 8).repeat(4, 1)
+    CrossModalContrastiveLoss().double()(image, text, torch.zeros(4, dtype=torch.long)).backward()
+    assert image.grad.abs().max() < 1e-9
+
+
+@pytest.mark.parametrize("loss", [RegionAlignmentLoss(), StepAlignmentLoss()])
+def test_a_batch_without_mentions_gives_zero_and_a_gradient(loss):
+    empty, no_ids = torch.zeros(0, 8, requires_grad=True), torch.zeros(0, dtype=torch.long)
+    if isinstance(loss, RegionAlignmentLoss):
+        value = loss(empty, empty, no_ids, no_ids)
+    else:
+        steps = torch.zeros(2, 1, 8, requires_grad=True)
+        value = loss(
+            steps,
+            torch.randn(2, 5, 8),
+            torch.ones(2, 5, dtype=torch.bool),
+            torch.zeros(2, 1, dtype=torch.bool),
+            torch.zeros(2, 1, dtype=torch.long),
+        )
+    value.backward()
+    assert float(value) == 0.0
+    assert loss.logit_scale.log_scale.grad is not None
+
+
+def test_logit_scale_is_capped():
+    scale = LogitScale()
+    assert float(scale()) == pytest.approx(SCALE)
+    with torch.no_grad():
+        scale.log_scale.fill_(10.0)
+    assert float(scale()) == pytest.approx(100.0)
