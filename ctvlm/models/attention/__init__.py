@@ -1,0 +1,9 @@
+"""Attention over patch tokens, and from patches to regions."""
+
+from ctvlm.models.attention.augmented_sdpa import augmented_sdpa
+from ctvlm.models.attention.base import SelfAttention
+from ctvlm.models.attention.full_attention import FullAttention
+from ctvlm.models.attention.region_aware_attention import RegionAwareAttention
+from ctvlm.models.attention.slice_aware_attention import SliceAwareAttention
+
+__all__ = ["FullAttention", "RegionAwareAttention", "SelfAttention", "SliceAwareAttention", "augmented_sdpa"]

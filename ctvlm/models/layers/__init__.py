@@ -1,0 +1,23 @@
+"""Small building blocks of the encoders."""
+
+from ctvlm.models.layers.init import init_vit, scale_residual_
+from ctvlm.models.layers.mlp import MLP
+from ctvlm.models.layers.patch_embedding import ThreeDPatchEmbedding, check_channels, grid_of
+from ctvlm.models.layers.position import LearnedPosition3D, RotaryPosition3D, SinCosPosition3D, apply_rotary
+from ctvlm.models.layers.token_context import TokenContext
+from ctvlm.models.layers.transformer_block import ThreeDTransformerBlock
+
+__all__ = [
+    "MLP",
+    "LearnedPosition3D",
+    "RotaryPosition3D",
+    "SinCosPosition3D",
+    "ThreeDPatchEmbedding",
+    "ThreeDTransformerBlock",
+    "TokenContext",
+    "apply_rotary",
+    "check_channels",
+    "grid_of",
+    "init_vit",
+    "scale_residual_",
+]

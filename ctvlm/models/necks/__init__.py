@@ -1,0 +1,6 @@
+"""EncoderOutput to pooled or multi-scale features."""
+
+from ctvlm.models.necks.global_pooling import GlobalPooling
+from ctvlm.models.necks.region_pooling import RegionPooling
+
+__all__ = ["GlobalPooling", "RegionPooling"]

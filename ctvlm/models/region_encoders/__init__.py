@@ -1,0 +1,15 @@
+"""From a label map (or from features) to the patch-to-region assignment and region tokens."""
+
+from ctvlm.models.region_encoders.base import RegionEncoder, RegionEncoding, pool_by_assignment
+from ctvlm.models.region_encoders.null import NullRegionEncoder
+from ctvlm.models.region_encoders.overlap import patch_overlap
+from ctvlm.models.region_encoders.soft_overlap import SoftOverlapRegionEncoder
+
+__all__ = [
+    "NullRegionEncoder",
+    "RegionEncoder",
+    "RegionEncoding",
+    "SoftOverlapRegionEncoder",
+    "patch_overlap",
+    "pool_by_assignment",
+]

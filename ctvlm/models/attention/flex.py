@@ -1,0 +1,36 @@
+"""The slice bias as a FlexAttention score function."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from ctvlm.models.attention.augmented_sdpa import MASKED_SCORE
+from ctvlm.models.layers import TokenContext
+
+
+@lru_cache(maxsize=1)
+def _kernel(device_type: str):
+    try:
+        from torch.nn.attention.flex_attention import flex_attention
+    except ImportError as error:
+        raise RuntimeError("backend='flex' needs a torch with FlexAttention (2.6 or newer); use 'sdpa'") from error
+    # On CPU the compiled kernel has no gradient; the eager form is right, and as large as the dense one.
+    return torch.compile(flex_attention, dynamic=False) if device_type == "cuda" else flex_attention
+
+
+def flex_slice_attention(
+    q_BKNc: Tensor, k_BKNc: Tensor, v_BKNc: Tensor, bias_BKdd: Tensor, ctx: TokenContext
+) -> Tensor:
+    """Fused on CUDA; on other devices the eager form, for tests."""
+    z_BN = ctx.z_BN
+    bias_BKdd = bias_BKdd.expand(len(z_BN), -1, -1, -1).contiguous()
+    mask_BN = ctx.token_mask_BN
+
+    def score(value: Tensor, b: Tensor, k: Tensor, i: Tensor, j: Tensor) -> Tensor:
+        value = value + bias_BKdd[b, k, z_BN[b, i], z_BN[b, j]]
+        return value if mask_BN is None else torch.where(mask_BN[b, j], value, MASKED_SCORE)
+
+    return _kernel(q_BKNc.device.type)(q_BKNc, k_BKNc, v_BKNc, score_mod=score)

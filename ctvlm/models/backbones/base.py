@@ -1,0 +1,86 @@
+"""What every vision encoder shares: checks, geometry and the assembly of its output."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn as nn
+from torch import Tensor
+
+from ctvlm.models.layers import TokenContext
+from ctvlm.models.region_encoders import RegionEncoding
+from ctvlm.registry import REGION_ENCODERS
+from ctvlm.structures import EncoderOutput
+
+# Logits of a patch that was dropped before the blocks: background beyond doubt, and finite.
+DROPPED_LOGIT = -20.0
+
+
+class VisionEncoder(nn.Module):
+    """``forward(volume_BCDHW, region_map_BDHW=None, spacing_B3=None) -> EncoderOutput``.
+
+    Spacing is in mm (z, y, x) per voxel; without it 1 mm is taken.
+    """
+
+    def __init__(self, embed_dims: int, num_regions: int, region_encoder: dict) -> None:
+        super().__init__()
+        self.embed_dims = embed_dims
+        self.num_regions = num_regions
+        self.region_encoder = REGION_ENCODERS.build(
+            region_encoder, default_args=dict(embed_dims=embed_dims, num_regions=num_regions)
+        )
+
+    def check_region_map(self, volume_BCDHW: Tensor, region_map_BDHW: Tensor | None) -> None:
+        """Refuse a map that does not lie on the volume."""
+        if region_map_BDHW is None:
+            return
+        expected = (volume_BCDHW.shape[0], *volume_BCDHW.shape[2:])
+        if tuple(region_map_BDHW.shape) != expected:
+            raise ValueError(
+                f"the region map has shape {tuple(region_map_BDHW.shape)}, but the volume has "
+                f"{tuple(volume_BCDHW.shape)}; expected a map of shape (B, D, H, W) = {expected}: send both through "
+                "the same resampling and cropping"
+            )
+
+    @staticmethod
+    def token_spacing(volume_BCDHW: Tensor, spacing_B3: Tensor | None, grid: tuple[int, int, int]) -> Tensor:
+        """Distance between neighbouring tokens in mm (B, 3)."""
+        batch = volume_BCDHW.shape[0]
+        if spacing_B3 is None:
+            spacing_B3 = torch.ones(batch, 3)
+        if tuple(spacing_B3.shape) != (batch, 3) or not bool((spacing_B3 > 0).all()):
+            raise ValueError(
+                f"spacing has shape {tuple(spacing_B3.shape)}; expected ({batch}, 3), positive mm per voxel (z, y, x)"
+            )
+        patch_3 = torch.tensor([s // g for s, g in zip(volume_BCDHW.shape[2:], grid)])
+        return (spacing_B3.cpu() * patch_3).to(volume_BCDHW.device, torch.float32)
+
+    def assemble(
+        self, tokens_BNE: Tensor, ctx: TokenContext, encoding: RegionEncoding, levels: list[Tensor]
+    ) -> EncoderOutput:
+        """From tokens as the blocks know them to maps on the full grid."""
+        assignment_BNR1 = encoding.assignment
+        region_tokens_BRE = self.region_encoder.region_tokens(tokens_BNE, assignment_BNR1)
+        background = _background_row(assignment_BNR1, 0.0)
+        logits_BNR1 = encoding.logits
+        if logits_BNR1 is not None:
+            logits_BNR1 = ctx.scatter(logits_BNR1, _background_row(logits_BNR1, DROPPED_LOGIT))
+        everything = TokenContext.full(tokens_BNE.shape[0], ctx.grid, ctx.spacing_B3)
+        output = EncoderOutput(
+            tokens=ctx.scatter(tokens_BNE),
+            token_mask=ctx.full_mask(),
+            positions=everything.positions_BN3,
+            region_tokens=region_tokens_BRE,
+            patch_to_region=ctx.scatter(assignment_BNR1, background),
+            grid=ctx.grid,
+            levels=[ctx.scatter(level_BNE) for level_BNE in levels],
+            region_logits=logits_BNR1,
+        )
+        output.region_tokens = region_tokens_BRE * output.region_mask[..., None]
+        return output
+
+
+def _background_row(like: Tensor, other: float) -> Tensor:
+    """(R + 1,) with the first entry above the others: 1 over 0, or 0 over a negative logit."""
+    row = like.new_full((like.shape[-1],), other)
+    row[0] = 1.0 if other == 0.0 else 0.0
+    return row

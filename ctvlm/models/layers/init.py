@@ -1,0 +1,32 @@
+"""Initial weights, as in ViTs."""
+
+from __future__ import annotations
+
+import math
+
+import torch.nn as nn
+from timm.layers import trunc_normal_
+
+
+def init_vit(module: nn.Module) -> None:
+    """For ``module.apply``: truncated normal linears, zero biases, unit norms."""
+    if isinstance(module, nn.Linear):
+        trunc_normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+    elif isinstance(module, nn.LayerNorm) and module.elementwise_affine:
+        nn.init.ones_(module.weight)
+        nn.init.zeros_(module.bias)
+
+
+def init_as_linear(conv: nn.Conv3d) -> None:
+    """Patch projection: unit gain over the whole patch (a fixed 0.02 would depend on the patch's volume)."""
+    fan_in = conv.weight[0].numel()
+    trunc_normal_(conv.weight, std=1 / math.sqrt(fan_in))
+    if conv.bias is not None:
+        nn.init.zeros_(conv.bias)
+
+
+def scale_residual_(linear: nn.Linear, depth: int) -> None:
+    """Shrink the last linear of a residual branch, so that the stream's variance does not grow with depth."""
+    linear.weight.data.div_(math.sqrt(2.0 * depth))

@@ -1,0 +1,24 @@
+"""The feed-forward half of a transformer block."""
+
+from __future__ import annotations
+
+import torch.nn as nn
+from torch import Tensor
+
+from ctvlm.registry import LAYERS
+
+
+@LAYERS.register_module()
+class MLP(nn.Module):
+    """Linear, GELU, linear: (..., E) to (..., E)."""
+
+    def __init__(self, embed_dims: int, hidden_dims: int | None = None, drop: float = 0.0) -> None:
+        super().__init__()
+        hidden_dims = hidden_dims or 4 * embed_dims
+        self.fc1 = nn.Linear(embed_dims, hidden_dims)
+        self.act = nn.GELU()
+        self.drop = nn.Dropout(drop)
+        self.fc2 = nn.Linear(hidden_dims, embed_dims)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.drop(self.fc2(self.drop(self.act(self.fc1(x)))))

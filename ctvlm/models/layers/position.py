@@ -1,0 +1,101 @@
+"""Position encodings of a 3D patch grid, none of them tied to one volume size."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from timm.layers import trunc_normal_
+from torch import Tensor
+
+from ctvlm.models.layers.token_context import TokenContext
+from ctvlm.registry import LAYERS
+
+
+@LAYERS.register_module()
+class SinCosPosition3D(nn.Module):
+    """Fixed sines and cosines of (z, y, x) grid coordinates, computed for any grid: (N, E).
+
+    A third of the width goes to each axis; what is left of a width that six does not divide stays zero.
+    """
+
+    additive = True
+
+    def __init__(self, embed_dims: int, temperature: float = 10000.0) -> None:
+        super().__init__()
+        if embed_dims < 6:
+            raise ValueError(f"embed_dims = {embed_dims}; three axes of sines and cosines need at least 6")
+        self.embed_dims = embed_dims
+        self.temperature = temperature
+        # Grids of one training are few; recomputing one every step would cost more than keeping it.
+        self._cache: dict[tuple, Tensor] = {}
+
+    def forward(self, grid: tuple[int, int, int], like: Tensor) -> Tensor:
+        key = (tuple(grid), like.device, like.dtype)
+        if key not in self._cache:
+            self._cache.clear()
+            self._cache[key] = self._encode(grid).to(like)
+        return self._cache[key]
+
+    def _encode(self, grid: tuple[int, int, int]) -> Tensor:
+        half = self.embed_dims // 6
+        omega = self.temperature ** (-torch.arange(half, dtype=torch.float64) / half)
+        axes = torch.meshgrid(*[torch.arange(n, dtype=torch.float64) for n in grid], indexing="ij")
+        parts = [fn(axis.reshape(-1, 1) * omega) for axis in axes for fn in (torch.sin, torch.cos)]
+        code_NE = torch.cat(parts, dim=1)
+        return F.pad(code_NE, (0, self.embed_dims - code_NE.shape[1])).float()
+
+
+@LAYERS.register_module()
+class LearnedPosition3D(nn.Module):
+    """One learned vector per cell of ``base_grid``, interpolated trilinearly to other grids: (N, E)."""
+
+    additive = True
+
+    def __init__(self, embed_dims: int, base_grid: tuple[int, int, int]) -> None:
+        super().__init__()
+        self.base_grid = tuple(base_grid)
+        self.table = nn.Parameter(torch.zeros(1, embed_dims, *self.base_grid))
+        trunc_normal_(self.table, std=0.02)
+
+    def forward(self, grid: tuple[int, int, int], like: Tensor) -> Tensor:
+        table = self.table
+        if tuple(grid) != self.base_grid:
+            table = F.interpolate(table, size=tuple(grid), mode="trilinear", align_corners=False)
+        return table.flatten(2).transpose(1, 2)[0]
+
+
+@LAYERS.register_module()
+class RotaryPosition3D(nn.Module):
+    """Rotation angles from positions in mm, applied to queries and keys by the attention layers.
+
+    A third of the head's pairs turns with each axis, at wavelengths from ``min_wavelength`` to
+    ``max_wavelength`` mm; pairs left over stay unrotated. Scores then depend on distances in mm, whatever
+    the spacing.
+    """
+
+    additive = False
+
+    def __init__(self, head_dims: int, min_wavelength: float = 20.0, max_wavelength: float = 2000.0) -> None:
+        super().__init__()
+        if head_dims < 6 or head_dims % 2:
+            raise ValueError(f"head_dims = {head_dims}; rotary positions on three axes need an even width of 6 or more")
+        pairs = head_dims // 6
+        steps = torch.linspace(0, 1, pairs, dtype=torch.float64)
+        wavelength = min_wavelength * (max_wavelength / min_wavelength) ** steps
+        self.register_buffer("omega", (2 * math.pi / wavelength).float(), persistent=False)
+        self.unrotated = head_dims // 2 - 3 * pairs
+
+    def forward(self, ctx: TokenContext) -> tuple[Tensor, Tensor]:
+        angle = ctx.positions_BN3[..., None].float() * self.omega.float()
+        angle = F.pad(angle.flatten(2), (0, self.unrotated))[:, None]
+        return angle.cos(), angle.sin()
+
+
+def apply_rotary(x_BKNd: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
+    """Turn the pairs (i, i + half) of the last dimension."""
+    cos, sin = (part.to(x_BKNd.dtype) for part in rotary)
+    first, second = x_BKNd.chunk(2, dim=-1)
+    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)

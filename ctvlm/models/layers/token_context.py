@@ -1,0 +1,113 @@
+"""Where the tokens of a batch lie: what every attention layer may ask besides the features."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class TokenContext:
+    """Geometry, mask and regions of tokens (B, N, E) that lie on the patch grid ``grid = (d, h, w)``.
+
+    N may be smaller than d*h*w: with body selection only some patches are kept, padded to the longest case.
+    The object is immutable, because activation checkpointing reads it a second time; ``with_regions`` makes
+    a changed copy. ``cache`` is shared by the copies and holds what all blocks need and no gradient passes.
+
+    Attributes:
+        grid: (d, h, w) of the full patch grid.
+        index_BN: flat z-major position of each token in the grid; positions of one case are all different.
+        token_mask_BN: False for padding; ``None``: no padding.
+        spacing_B3: distance between neighbouring tokens in mm (z, y, x).
+        patch_to_region_BNR1: assignment, rows sum to 1, column 0 is background.
+        region_tokens_BRE: features of the regions that patches may attend to.
+        rotary: cosines and sines, each (B, 1, N, half of the head width), see RotaryPosition3D.
+        is_full_grid: N = d*h*w, in order and without padding.
+    """
+
+    grid: tuple[int, int, int]
+    index_BN: Tensor
+    token_mask_BN: Tensor | None
+    spacing_B3: Tensor
+    patch_to_region_BNR1: Tensor | None = None
+    region_tokens_BRE: Tensor | None = None
+    rotary: tuple[Tensor, Tensor] | None = None
+    is_full_grid: bool = False
+    cache: dict = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def full(cls, batch: int, grid: tuple[int, int, int], spacing_B3: Tensor, **kwargs) -> TokenContext:
+        """Every patch of the grid is a token."""
+        index_BN = torch.arange(math.prod(grid), device=spacing_B3.device).expand(batch, -1)
+        return cls(tuple(grid), index_BN, None, spacing_B3, is_full_grid=True, **kwargs)
+
+    def with_regions(self, patch_to_region_BNR1: Tensor, region_tokens_BRE: Tensor | None) -> TokenContext:
+        return dataclasses.replace(self, patch_to_region_BNR1=patch_to_region_BNR1, region_tokens_BRE=region_tokens_BRE)
+
+    def with_rotary(self, rotary: tuple[Tensor, Tensor]) -> TokenContext:
+        return dataclasses.replace(self, rotary=rotary)
+
+    @property
+    def num_cells(self) -> int:
+        """Number of patches of the full grid."""
+        return math.prod(self.grid)
+
+    @property
+    def z_BN(self) -> Tensor:
+        """Slice index of each token."""
+        return self.index_BN // (self.grid[1] * self.grid[2])
+
+    @property
+    def zyx_BN3(self) -> Tensor:
+        """Grid coordinates of each token."""
+        _, h, w = self.grid
+        return torch.stack([self.index_BN // (h * w), self.index_BN // w % h, self.index_BN % w], dim=-1)
+
+    @property
+    def positions_BN3(self) -> Tensor:
+        """Token centres in mm (z, y, x), from the corner of the first voxel."""
+        return (self.zyx_BN3 + 0.5) * self.spacing_B3[:, None]
+
+    def z_onehot_BNd(self, dtype: torch.dtype) -> Tensor:
+        """Slice index of each token, one-hot; computed once for all blocks."""
+        key = ("z_onehot", dtype)
+        if key not in self.cache:
+            rows = self.z_BN[:1] if self.is_full_grid else self.z_BN
+            self.cache[key] = F.one_hot(rows, self.grid[0]).to(dtype)
+        return self.cache[key].expand(self.index_BN.shape[0], -1, -1)
+
+    def gather(self, full_BNx: Tensor) -> Tensor:
+        """From one row per patch of the grid to one row per token."""
+        if self.is_full_grid:
+            return full_BNx
+        index_BNx = self.index_BN[..., None].expand(-1, -1, full_BNx.shape[-1])
+        return full_BNx.gather(1, index_BNx)
+
+    def scatter(self, tokens_BNx: Tensor, fill: Tensor | None = None) -> Tensor:
+        """From one row per token to one row per patch of the grid; ``fill`` (x,) or zeros where there is none."""
+        if self.is_full_grid:
+            return tokens_BNx
+        batch, _, width = tokens_BNx.shape
+        if fill is None:
+            fill = tokens_BNx.new_zeros(width)
+        fill = fill.to(tokens_BNx)
+        if self.token_mask_BN is not None:
+            tokens_BNx = torch.where(self.token_mask_BN[..., None], tokens_BNx, fill)
+        full_BNx = fill.expand(batch, self.num_cells, width)
+        return full_BNx.scatter(1, self.index_BN[..., None].expand_as(tokens_BNx), tokens_BNx)
+
+    def full_mask(self) -> Tensor:
+        """True for patches of the grid that are tokens (B, d*h*w)."""
+        if self.is_full_grid:
+            return torch.ones_like(self.index_BN, dtype=torch.bool)
+        if "full_mask" not in self.cache:
+            kept_BN = self.token_mask_BN
+            kept_BN = torch.ones_like(self.index_BN, dtype=torch.bool) if kept_BN is None else kept_BN
+            empty_BN = kept_BN.new_zeros(kept_BN.shape[0], self.num_cells)
+            self.cache["full_mask"] = empty_BN.scatter(1, self.index_BN, kept_BN)
+        return self.cache["full_mask"]

@@ -1,0 +1,65 @@
+"""One block of the vision encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch.nn as nn
+from timm.layers import DropPath
+from torch import Tensor
+
+from ctvlm.models.layers.init import init_vit, scale_residual_
+from ctvlm.models.layers.mlp import MLP
+from ctvlm.models.layers.token_context import TokenContext
+from ctvlm.registry import ATTENTION, LAYERS
+
+
+@LAYERS.register_module()
+class ThreeDTransformerBlock(nn.Module):
+    """Pre-norm block: self-attention, attention to regions (optional), MLP; each added to the stream.
+
+    Args:
+        attention: config of a self-attention layer of the ATTENTION registry.
+        region_attention: config of a layer that reads ``ctx.region_tokens_BRE``; ``None`` leaves it out.
+        depth: number of blocks of the whole encoder, for the residual-friendly initial scale.
+    """
+
+    def __init__(
+        self,
+        embed_dims: int,
+        num_heads: int,
+        attention: dict,
+        region_attention: dict | None = None,
+        mlp_ratio: float = 4.0,
+        drop: float = 0.0,
+        drop_path: float = 0.0,
+        depth: int = 1,
+    ) -> None:
+        super().__init__()
+        sizes = dict(embed_dims=embed_dims, num_heads=num_heads)
+        self.norm_attention = nn.LayerNorm(embed_dims)
+        self.attention = ATTENTION.build(attention, default_args=sizes)
+        self.region_attention = None
+        if region_attention is not None:
+            self.norm_region = nn.LayerNorm(embed_dims)
+            self.region_attention = ATTENTION.build(region_attention, default_args=sizes)
+        self.norm_mlp = nn.LayerNorm(embed_dims)
+        self.mlp = MLP(embed_dims, int(embed_dims * mlp_ratio), drop)
+        self.drop_path = DropPath(drop_path) if drop_path > 0 else nn.Identity()
+        self.mlp.apply(init_vit)
+        scale_residual_(self.mlp.fc2, depth)
+        for branch in (self.attention, self.region_attention):
+            # A component of a plugin need not call its last linear ``proj``.
+            if isinstance(getattr(branch, "proj", None), nn.Linear):
+                scale_residual_(branch.proj, depth)
+
+    def forward(
+        self, x_BNE: Tensor, ctx: TokenContext, pool_regions: Callable[[Tensor], Tensor] | None = None
+    ) -> Tensor:
+        """``pool_regions`` makes region tokens (B, R, E) from the stream as it is after self-attention."""
+        x_BNE = x_BNE + self.drop_path(self.attention(self.norm_attention(x_BNE), ctx))
+        if self.region_attention is not None:
+            if pool_regions is not None:
+                ctx = ctx.with_regions(ctx.patch_to_region_BNR1, pool_regions(x_BNE))
+            x_BNE = x_BNE + self.drop_path(self.region_attention(self.norm_region(x_BNE), ctx))
+        return x_BNE + self.drop_path(self.mlp(self.norm_mlp(x_BNE)))

@@ -1,0 +1,41 @@
+"""One feature per anatomical region."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn as nn
+from torch import Tensor
+
+from ctvlm.registry import NECKS
+from ctvlm.structures import EncoderOutput
+
+MODES = ("mean", "attention")
+
+
+@NECKS.register_module()
+class RegionPooling(nn.Module):
+    """Pool patch features by the patch-to-region assignment: (B, R, E) and a mask (B, R) of regions present.
+
+    Args:
+        mode: ``'mean'`` weighs a patch by its share in the region. ``'attention'`` also by a learned score, so
+            that a small lesion can outweigh the rest of a large organ; needs ``in_dims``.
+    """
+
+    def __init__(self, in_dims: int | None = None, mode: str = "mean") -> None:
+        super().__init__()
+        if mode not in MODES:
+            raise ValueError(f"RegionPooling: mode {mode!r} is unknown; expected one of {MODES}")
+        if mode == "attention" and in_dims is None:
+            raise ValueError("RegionPooling(mode='attention') needs in_dims, the width of the tokens")
+        self.score = nn.Linear(in_dims, 1) if mode == "attention" else None
+
+    def forward(self, out: EncoderOutput) -> tuple[Tensor, Tensor]:
+        weight_BNR = out.patch_to_region[..., 1:] * out.token_mask[..., None]
+        if self.score is not None:
+            score_BN1 = self.score(out.tokens)
+            score_BN1 = score_BN1.to(torch.promote_types(score_BN1.dtype, torch.float32))
+            # Any shift cancels in the ratio below; the maximum keeps the exponential finite.
+            weight_BNR = weight_BNR * (score_BN1 - score_BN1.detach().amax(dim=1, keepdim=True)).exp()
+        weight_BNR = weight_BNR / weight_BNR.sum(dim=1, keepdim=True).clamp(min=1e-12)
+        pooled_BRE = weight_BNR.transpose(1, 2).to(out.tokens.dtype) @ out.tokens
+        return pooled_BRE * out.region_mask[..., None], out.region_mask

@@ -1,0 +1,69 @@
+"""What every region encoder shares."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn as nn
+from timm.layers import trunc_normal_
+from torch import Tensor
+
+from ctvlm.models.layers import TokenContext
+
+
+@dataclass
+class RegionEncoding:
+    """``assignment`` (B, N, R + 1), rows sum to 1, column 0 background; ``logits`` the same shape or ``None``."""
+
+    assignment: Tensor
+    logits: Tensor | None = None
+
+
+def pool_by_assignment(tokens_BNE: Tensor, assignment_BNR: Tensor) -> Tensor:
+    """Mean token of each region, weighted by the assignment (B, R, E); zero for a region without any weight."""
+    total_B1R = assignment_BNR.sum(dim=1, keepdim=True)
+    weight_BNR = assignment_BNR / total_B1R.clamp(min=1e-6)
+    return weight_BNR.transpose(1, 2).to(tokens_BNE.dtype) @ tokens_BNE
+
+
+class RegionEncoder(nn.Module):
+    """Which patch lies in which region, and one token per region.
+
+    A subclass writes ``assign``. Region ids are 1..R, 0 is background, and -1 marks voxels whose region is not
+    known (a whole volume of -1 is a case without a map inside a batch that has maps).
+
+    Attributes:
+        provides_regions: False where blocks should not attend to regions at all.
+        reads_features: True where ``assign`` reads the tokens, so that it belongs behind some blocks.
+    """
+
+    provides_regions = True
+    reads_features = False
+
+    def __init__(self, embed_dims: int, num_regions: int = 20) -> None:
+        super().__init__()
+        self.embed_dims = embed_dims
+        self.num_regions = num_regions
+        self.region_embedding = nn.Parameter(torch.zeros(num_regions, embed_dims))
+        trunc_normal_(self.region_embedding, std=0.02)
+
+    def assign(self, tokens_BNE: Tensor, region_map_BDHW: Tensor | None, ctx: TokenContext) -> RegionEncoding:
+        raise NotImplementedError
+
+    def region_tokens(self, tokens_BNE: Tensor, assignment_BNR1: Tensor) -> Tensor:
+        """Region embedding plus the pooled features of the region's patches (B, R, E)."""
+        return pool_by_assignment(tokens_BNE, assignment_BNR1[..., 1:]) + self.region_embedding
+
+    def forward(
+        self, tokens_BNE: Tensor, region_map_BDHW: Tensor | None, ctx: TokenContext
+    ) -> tuple[RegionEncoding, Tensor]:
+        encoding = self.assign(tokens_BNE, region_map_BDHW, ctx)
+        return encoding, self.region_tokens(tokens_BNE, encoding.assignment)
+
+
+def all_background(tokens_BNE: Tensor, num_regions: int) -> Tensor:
+    """The assignment of a batch about which nothing is known (B, N, R + 1)."""
+    assignment_BNR1 = tokens_BNE.new_zeros(*tokens_BNE.shape[:2], num_regions + 1, dtype=torch.float32)
+    assignment_BNR1[..., 0] = 1
+    return assignment_BNR1

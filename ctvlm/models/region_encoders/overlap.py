@@ -1,0 +1,52 @@
+"""Exact overlap between patches and regions."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+UNKNOWN = -1
+
+
+def patch_overlap(region_map_BDHW: Tensor, grid: tuple[int, int, int], num_regions: int) -> tuple[Tensor, Tensor]:
+    """Share of each patch's voxels that lies in each region: what average-pooling a one-hot volume would give.
+
+    Counted with a histogram, one case at a time, so that nothing larger than an index per voxel is ever kept.
+
+    Returns:
+        Shares (B, N, R + 1) among the voxels that are known, rows sum to 1 (background where none is), and the
+        share of voxels that are known (B, N).
+
+    Raises:
+        ValueError: an id outside -1..R, or a map that the grid does not divide.
+    """
+    check_region_map(region_map_BDHW, num_regions)
+    batch, *size = region_map_BDHW.shape
+    if any(s % g for s, g in zip(size, grid)):
+        raise ValueError(f"the region map has D, H, W = {tuple(size)}, which the patch grid {grid} does not divide")
+    d, h, w = grid
+    cells, bins = d * h * w, num_regions + 2
+    pd, ph, pw = (s // g for s, g in zip(size, grid))
+    # Shifted by one, so that unknown voxels fall into bin 0.
+    offset = torch.arange(cells, device=region_map_BDHW.device).view(d, 1, h, 1, w, 1) * bins + 1
+    counts = [
+        torch.bincount((case.view(d, pd, h, ph, w, pw) + offset).flatten(), minlength=cells * bins)
+        for case in region_map_BDHW.long()
+    ]
+    counts_BNx = torch.stack(counts).view(batch, cells, bins).float()
+    known_BN = 1 - counts_BNx[..., 0] / (pd * ph * pw)
+    counts_BNR1 = counts_BNx[..., 1:]
+    counts_BNR1[..., 0] += (known_BN == 0).float()
+    return counts_BNR1 / counts_BNR1.sum(dim=-1, keepdim=True), known_BN
+
+
+def check_region_map(region_map_BDHW: Tensor, num_regions: int) -> None:
+    """Refuse ids outside -1..R."""
+    low, high = (int(value) for value in torch.aminmax(region_map_BDHW))
+    if low < UNKNOWN or high > num_regions:
+        wrong = high if high > num_regions else low
+        raise ValueError(
+            f"the region map holds id {wrong}, but the encoder knows num_regions = {num_regions} "
+            f"(ids 1..{num_regions}, 0 background, -1 unknown): fold the map into the RegionScheme of the config, "
+            "or set num_regions to the scheme's size"
+        )
