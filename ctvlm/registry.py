@@ -12,6 +12,7 @@ from mmengine.registry import LOG_PROCESSORS as MMENGINE_LOG_PROCESSORS
 from mmengine.registry import METRICS as MMENGINE_METRICS
 from mmengine.registry import MODEL_WRAPPERS as MMENGINE_MODEL_WRAPPERS
 from mmengine.registry import MODELS as MMENGINE_MODELS
+from mmengine.registry import OPTIM_WRAPPERS as MMENGINE_OPTIM_WRAPPERS
 from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 from mmengine.registry import Registry
 
@@ -38,6 +39,8 @@ TRANSFORMS = _child("transform", MMENGINE_TRANSFORMS, "ctvlm.datasets.transforms
 METRICS = _child("metric", MMENGINE_METRICS, "ctvlm.evaluation")
 # Hooks of the Runner: progress, checkpoints, seeds, tokenizer.
 HOOKS = _child("hook", MMENGINE_HOOKS, "ctvlm.engine")
+# Optimizer wrappers: mixed precision on any device.
+OPTIM_WRAPPERS = _child("optim_wrapper", MMENGINE_OPTIM_WRAPPERS, "ctvlm.engine")
 # Log processors of the Runner.
 LOG_PROCESSORS = _child("log_processor", MMENGINE_LOG_PROCESSORS, "ctvlm.engine")
 

@@ -1,0 +1,9 @@
+"""Hooks of the Runner."""
+
+from ctvlm.engine.hooks.epoch_seed_hook import EpochSeedHook
+from ctvlm.engine.hooks.fit_tokenizer_hook import FitTokenizerHook
+from ctvlm.engine.hooks.plain_checkpoint_hook import PlainCheckpointHook
+from ctvlm.engine.hooks.results_table_hook import ResultsTableHook
+from ctvlm.engine.hooks.rich_progress_hook import RichProgressHook
+
+__all__ = ["EpochSeedHook", "FitTokenizerHook", "PlainCheckpointHook", "ResultsTableHook", "RichProgressHook"]

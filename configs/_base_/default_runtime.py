@@ -1,0 +1,30 @@
+default_scope = "ctvlm"
+
+# Every hook has a name here, so that a config or --cfg-options can change one: default_hooks.progress.interval=1.
+default_hooks = dict(
+    runtime_info=dict(type="RuntimeInfoHook"),
+    timer=dict(type="IterTimerHook"),
+    sampler_seed=dict(type="DistSamplerSeedHook"),
+    epoch_seed=dict(type="EpochSeedHook"),
+    tokenizer=dict(type="FitTokenizerHook"),
+    param_scheduler=dict(type="ParamSchedulerHook"),
+    checkpoint=dict(type="PlainCheckpointHook", interval=1, max_keep_ckpts=2),
+    # The log file and scalars.json; the terminal shows what `progress` and `results` print.
+    logger=dict(type="LoggerHook", interval=10),
+    progress=dict(type="RichProgressHook", interval=10),
+    results=dict(type="ResultsTableHook"),
+)
+
+env_cfg = dict(
+    cudnn_benchmark=False,
+    mp_cfg=dict(mp_start_method="fork", opencv_num_threads=0),
+    dist_cfg=dict(backend="nccl"),
+)
+# True lets layers stand out of some step's loss under DDP, at some cost.
+find_unused_parameters = False
+
+randomness = dict(seed=0, deterministic=False)
+log_level = "INFO"
+log_processor = dict(by_epoch=True, window_size=10)
+load_from = None
+resume = False

@@ -1,0 +1,74 @@
+"""What a person sees while a tool runs. The log file holds everything; the terminal what matters."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sys
+import warnings
+
+from rich.console import Console
+
+# True of every run with mmengine 0.10.7, and nothing the user could act on.
+_HARMLESS = re.compile(
+    "|".join(
+        (
+            r'"FileClient" will be deprecated',  # mmengine's own CheckpointHook uses it
+            r'"HardDiskBackend" is the alias',
+            # Names that only mmengine defines (loops, schedulers, ...) are found in its own registries.
+            r"Failed to search registry with scope",
+            r"Dataset .* has no metainfo",
+            r"The prefix is not set in metric class",
+            r"The dataset metainfo from the resumed checkpoint is different",
+        )
+    )
+)
+
+
+def debugging() -> bool:
+    """Whether tracebacks and the whole log are wanted on the terminal (CTVLM_DEBUG=1, or a tool's --debug)."""
+    return os.environ.get("CTVLM_DEBUG", "") not in ("", "0")
+
+
+def stdout_console() -> Console:
+    """Console on the standard output as it is now; wide enough for a table where there is no terminal."""
+    console = Console(file=sys.stdout, highlight=False)
+    return console if console.is_terminal else Console(file=sys.stdout, highlight=False, width=160)
+
+
+class _WarningHandler(logging.Handler):
+    """Warnings and errors to the standard error as it is now: a live progress bar puts itself in its place."""
+
+    def __init__(self):
+        super().__init__(logging.WARNING)
+        self.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+        self._seen: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        message = self.format(record)
+        if message not in self._seen and not _HARMLESS.search(message):
+            self._seen.add(message)
+            print(message, file=sys.stderr)
+
+
+def quiet_logger(logger: logging.Logger) -> None:
+    """Let only warnings of mmengine's logger reach the terminal; leave its log file alone."""
+    if debugging():
+        return
+    for handler in list(logger.handlers):
+        if type(handler) is logging.StreamHandler:
+            logger.handlers.remove(handler)
+            if handler.level < logging.ERROR:  # ERROR: mmengine's choice for every rank but 0
+                logger.handlers.append(_WarningHandler())
+
+
+def quiet_warnings() -> None:
+    """Silence Python warnings from inside mmengine and torch that say nothing about the user's work."""
+    if debugging():
+        return
+    for module in (r"mmengine\.", r"torch\.optim\.lr_scheduler", r"torch\.distributed", r"torch\.nn\.parallel"):
+        warnings.filterwarnings("ignore", category=UserWarning, module=module)
+        warnings.filterwarnings("ignore", category=FutureWarning, module=module)
+        warnings.filterwarnings("ignore", category=DeprecationWarning, module=module)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # else each forked data worker warns

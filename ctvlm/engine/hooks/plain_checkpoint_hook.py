@@ -1,0 +1,60 @@
+"""Checkpoints that any torch can read safely, and that are never half there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mmengine.dist import is_main_process
+from mmengine.hooks import CheckpointHook
+from mmengine.runner import Runner
+
+from ctvlm.engine.checkpoint import ATOMIC_BACKEND, pack_message_hub, to_plain, unpack_message_hub
+from ctvlm.registry import HOOKS
+
+
+@HOOKS.register_module()
+class PlainCheckpointHook(CheckpointHook):
+    """mmengine's CheckpointHook, whose files hold tensors and plain containers only (``weights_only=True``).
+
+    They are written atomically, and an outdated one is removed only when its successor is there.
+    Arguments are those of CheckpointHook.
+    """
+
+    def __init__(self, *args: Any, backend_args: dict | None = None, **kwargs: Any):
+        super().__init__(*args, backend_args=backend_args or dict(ATOMIC_BACKEND), **kwargs)
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Replace HistoryBuffers and NumPy scalars, which a safe load refuses."""
+        checkpoint["message_hub"] = pack_message_hub(checkpoint["message_hub"])
+        for key in checkpoint.keys() - {"state_dict", "message_hub"}:
+            checkpoint[key] = to_plain(checkpoint[key], key)
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Rebuild what ``before_save_checkpoint`` replaced."""
+        if "message_hub" in checkpoint:
+            checkpoint["message_hub"] = unpack_message_hub(checkpoint["message_hub"])
+
+    def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
+        # mmengine removes the oldest before it writes the newest: with one kept, a crash would leave none.
+        outdated = None
+        limited = self.max_keep_ckpts > 0 and step not in self.keep_ckpt_ids
+        if limited and len(self.keep_ckpt_ids) == self.max_keep_ckpts:
+            outdated = self.keep_ckpt_ids.popleft()
+        super()._save_checkpoint_with_step(runner, step, meta)
+        if outdated is not None:
+            self._remove(self.file_backend.join_path(self.out_dir, self.filename_tmpl.format(outdated)))
+
+    def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
+        if not self.save_best or len(self.save_best) > 1:
+            super()._save_best_checkpoint(runner, metrics)
+            return
+        previous, self.best_ckpt_path = self.best_ckpt_path, None
+        super()._save_best_checkpoint(runner, metrics)
+        if self.best_ckpt_path is None:
+            self.best_ckpt_path = previous
+        elif previous not in (None, self.best_ckpt_path):
+            self._remove(previous)
+
+    def _remove(self, path: str) -> None:
+        if is_main_process() and self.file_backend.isfile(path):
+            self.file_backend.remove(path)

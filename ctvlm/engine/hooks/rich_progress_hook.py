@@ -1,0 +1,160 @@
+"""Progress on the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import Any
+
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+
+from ctvlm.engine.console import stdout_console
+from ctvlm.registry import HOOKS
+from ctvlm.utils import describe_environment
+
+
+@HOOKS.register_module()
+class RichProgressHook(Hook):
+    """Step, epoch, loss terms, learning rate, times and ETA: a live bar on a terminal, else a line now and then.
+
+    Only rank 0 writes.
+
+    Args:
+        interval: steps between two lines where there is no terminal; losses are means over as many steps.
+    """
+
+    priority = "LOW"
+
+    def __init__(self, interval: int = 10):
+        if interval < 1:
+            raise ValueError(f"RichProgressHook.interval is {interval}, expected at least 1")
+        self.interval = interval
+        self.console = stdout_console()
+        self.progress: Progress | None = None
+        self.task: TaskID | None = None
+
+    def before_train(self, runner: Runner) -> None:
+        if runner.rank != 0:
+            return
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        parameters = sum(p.numel() for p in model.parameters()) / 1e6
+        loader = runner.train_dataloader
+        self.console.print(f"[bold]{runner.experiment_name}[/]: {describe_environment()}")
+        self.console.print(
+            f"{runner.model_name} with {parameters:.2f} M parameters, {len(loader.dataset)} training cases, "
+            f"{runner.max_iters} steps{_ranks(runner)}, writing to {runner.work_dir}"
+        )
+        if runner.iter:
+            self.console.print(f"resumed after epoch {runner.epoch}, step {runner.iter}")
+        self._start("train", runner.max_iters, completed=runner.iter)
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
+    ) -> None:
+        if runner.rank != 0:
+            return
+        step, last = runner.iter + 1, runner.iter + 1 == runner.max_iters
+        if self.progress is not None:
+            description = f"epoch {runner.epoch + 1}/{runner.max_epochs}"
+            self.progress.update(
+                self.task, completed=step, description=description, info=self._state(runner, outputs or {})
+            )
+        elif step % self.interval == 0 or batch_idx == 0 and runner.epoch == 0 or last:
+            self.console.print(
+                f"epoch {runner.epoch + 1}/{runner.max_epochs}  step {step}/{runner.max_iters}  "
+                + self._state(runner, outputs or {}),
+                soft_wrap=True,
+            )
+
+    def after_train(self, runner: Runner) -> None:
+        self.on_exit(runner)
+
+    def before_val_epoch(self, runner: Runner) -> None:
+        self._begin_evaluation(runner, "validation", len(runner.val_dataloader))
+
+    def before_test_epoch(self, runner: Runner) -> None:
+        self._begin_evaluation(runner, "test", len(runner.test_dataloader))
+
+    def after_val_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
+        if self.progress is not None:
+            self.progress.advance(self.evaluation)
+
+    after_test_iter = after_val_iter
+
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        if self.progress is not None:
+            self.progress.remove_task(self.evaluation)
+        if runner.rank == 0 and self.task is not None:
+            values = "  ".join(f"{key} {_short(value)}" for key, value in _scalars(metrics or {}))
+            self.console.print(f"epoch {runner.epoch}/{runner.max_epochs}  validation: {values}", soft_wrap=True)
+
+    def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        self.on_exit(runner)
+
+    def on_exit(self, runner: Runner) -> None:
+        """Give the terminal back, also after an error."""
+        if self.progress is not None:
+            self.progress.stop()
+        self.progress = self.task = None
+
+    def _begin_evaluation(self, runner: Runner, name: str, total: int) -> None:
+        if runner.rank != 0:
+            return
+        if self.progress is None and self.console.is_terminal:
+            self._start(name, total)
+            self.evaluation = self.task
+            self.task = None
+        elif self.progress is not None:
+            self.evaluation = self.progress.add_task(name, total=total, info="")
+
+    def _start(self, description: str, total: int, completed: int = 0) -> None:
+        self.task = TaskID(0)
+        if self.console.is_terminal:
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=20),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[info]}"),
+            )
+            self.progress = Progress(*columns, console=self.console)
+            self.progress.start()
+            self.task = self.progress.add_task(description, total=total, completed=completed, info="")
+
+    def _state(self, runner: Runner, outputs: dict) -> str:
+        scalars = runner.message_hub.log_scalars
+
+        def mean(key: str) -> float:
+            return float(scalars[key].mean(self.interval)) if key in scalars else float("nan")
+
+        terms = {key: mean(f"train/{key}") for key in outputs}
+        text = f"loss {terms.pop('loss'):.3f}" if "loss" in terms else ""
+        if terms:
+            text += f" ({', '.join(f'{_term(key)} {value:.3f}' for key, value in terms.items())})"
+        rate = scalars["train/lr"].current() if "train/lr" in scalars else float("nan")
+        eta = timedelta(seconds=int(runner.message_hub.get_info("eta", 0)))
+        return (
+            f"{text}  lr {rate:.2e}  data {mean('train/data_time'):.2f} s  step {mean('train/time'):.2f} s  eta {eta}"
+        )
+
+
+def _ranks(runner: Runner) -> str:
+    return f" on {runner.world_size} processes" if runner.world_size > 1 else ""
+
+
+def _term(key: str) -> str:
+    return key.removeprefix("loss_").removesuffix("_loss")
+
+
+def _scalars(metrics: dict) -> Iterable[tuple[str, float]]:
+    """Metrics worth a place in one line: no counts, no chance levels."""
+    for key, value in metrics.items():
+        name = key.rpartition("/")[2]
+        if isinstance(value, (int, float)) and not name.startswith("num_") and not name.endswith("chance"):
+            yield key, value
+
+
+def _short(value: float) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else str(value)

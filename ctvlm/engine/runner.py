@@ -1,0 +1,116 @@
+"""mmengine's Runner with a quiet terminal, checkpoints that must fit, and DDP on the CPU."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from mmengine.logging import MMLogger
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from mmengine.runner.checkpoint import _load_checkpoint_to_model
+from torch import nn
+
+from ctvlm.engine.checkpoint import check_fits, read_checkpoint
+from ctvlm.engine.console import quiet_logger
+from ctvlm.registry import MODEL_WRAPPERS
+
+
+class CTVLMRunner(Runner):
+    """The Runner of every ctvlm tool; used as mmengine's.
+
+    What differs: only warnings reach the terminal (hooks report there); a checkpoint must fit the model
+    (``load_strict=False`` in the config lets a warm start load what fits); DDP works on the CPU; a run that
+    fails before its first iteration leaves nothing in the work folder.
+    """
+
+    def __init__(self, model: nn.Module | dict, work_dir: str, *args: Any, **kwargs: Any):
+        self._advanced = False
+        self._there_before = set(Path(work_dir).iterdir()) if Path(work_dir).is_dir() else None
+        try:
+            super().__init__(model, work_dir, *args, **kwargs)
+        except Exception:
+            self._remove_traces()
+            raise
+
+    def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
+        """As mmengine's, complete in the log file, warnings only on the terminal."""
+        logger = super().build_logger(*args, **kwargs)
+        quiet_logger(logger)
+        return logger
+
+    def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
+        """As mmengine's, but the default wrapper works without a GPU."""
+        if model_wrapper_cfg is None and self.distributed and not is_model_wrapper(model):
+            model_wrapper_cfg = {
+                "type": MODEL_WRAPPERS.get("CTDistributedDataParallel"),
+                "broadcast_buffers": False,
+                "find_unused_parameters": self.cfg.get("find_unused_parameters", False),
+            }
+        return super().wrap_model(model_wrapper_cfg, model)
+
+    def load_checkpoint(
+        self, filename: str, map_location: Any = "cpu", strict: bool | None = None, revise_keys: list | None = None
+    ) -> dict:
+        """Load weights; ``strict`` defaults to the config's ``load_strict`` (True), and to True on resuming.
+
+        Raises:
+            CheckpointError: the file is missing, broken, or of another architecture.
+        """
+        checkpoint = read_checkpoint(filename, map_location)
+        model = self.model.module if is_model_wrapper(self.model) else self.model
+        if strict is None:
+            strict = self._resume or self.cfg.get("load_strict", True)
+        if strict:
+            check_fits(model, checkpoint, filename)
+        self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
+        _load_checkpoint_to_model(model, checkpoint, strict=strict, revise_keys=revise_keys or [(r"^module\.", "")])
+        self._has_loaded = True
+        self.logger.info(f"Loaded checkpoint {filename}")
+        return checkpoint
+
+    def train(self) -> nn.Module:
+        """As mmengine's."""
+        return self._clean_after(super().train)
+
+    def val(self) -> dict:
+        """As mmengine's."""
+        return self._clean_after(super().val)
+
+    def test(self) -> dict:
+        """As mmengine's."""
+        return self._clean_after(super().test)
+
+    def call_hook(self, fn_name: str, **kwargs: Any) -> None:
+        """As mmengine's; notes that the run has got somewhere."""
+        if fn_name in ("after_train_iter", "after_val_iter", "after_test_iter"):
+            self._advanced = True
+        super().call_hook(fn_name, **kwargs)
+
+    def _clean_after(self, launch: Any) -> Any:
+        try:
+            return launch()
+        except Exception:
+            self.logger.exception("The run ended with an error")
+            if not self._advanced:
+                self._remove_traces()
+            raise
+        finally:
+            # mmengine's after_run is not called after an error, but the terminal must be given back.
+            self.call_hook("on_exit")
+
+    def _remove_traces(self) -> None:
+        """Remove what this run has made in its work folder: it holds no result."""
+        if getattr(self, "_rank", 0) != 0:
+            return
+        for handler in getattr(getattr(self, "logger", None), "handlers", []):
+            handler.close()
+        if getattr(self, "_log_dir", None):
+            shutil.rmtree(self._log_dir, ignore_errors=True)
+        work_dir = Path(self._work_dir)
+        config = work_dir / Path(self.cfg.filename or f"{getattr(self, '_timestamp', '')}.py").name
+        if config not in (self._there_before or set()):
+            config.unlink(missing_ok=True)
+        if self._there_before is None and work_dir.is_dir() and not any(work_dir.iterdir()):
+            work_dir.rmdir()

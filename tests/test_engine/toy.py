@@ -1,0 +1,93 @@
+"""A model, data set and metric that train in a second, for tests of what surrounds them."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import torch
+from mmengine.evaluator import BaseMetric
+from mmengine.model import BaseModel
+from torch import nn
+from torch.utils.data import Dataset
+
+from ctvlm.registry import DATASETS, METRICS, MODELS
+
+
+@DATASETS.register_module(force=True)
+class ToyDataset(Dataset):
+    """Random vectors, augmented with noise from NumPy's global generator, and their sums."""
+
+    metainfo = {}
+
+    def __init__(self, length: int = 24, augment: bool = False, fail_with: str | None = None):
+        self.inputs = torch.randn(length, 8, generator=torch.Generator().manual_seed(1))
+        self.augment = augment
+        self.fail_with = fail_with
+
+    def __len__(self):
+        return len(self.inputs)
+
+    def __getitem__(self, index):
+        if self.fail_with:
+            raise ValueError(self.fail_with)
+        x = self.inputs[index]
+        noise = torch.from_numpy(np.random.normal(size=8)).float() if self.augment else torch.zeros(8)  # noqa: NPY002
+        return {"inputs": x + 0.1 * noise, "data_samples": x.sum()[None]}
+
+    def texts(self):
+        return [f"case {i}" for i in range(len(self))]
+
+
+@MODELS.register_module(force=True)
+class ToyModel(BaseModel):
+    """Two layers with dropout; remembers the texts it was fitted on, and the largest |input| it computed with."""
+
+    def __init__(self, width: int = 16, crash_at_epoch: int | None = None, seconds: float = 0.0, unused: bool = False):
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(8, width), nn.ReLU(), nn.Dropout(0.5), nn.Linear(width, 1))
+        self.unused = nn.Linear(2, 2) if unused else None
+        self.register_buffer("tokenizer_bytes", torch.empty(0, dtype=torch.uint8))
+        self.crash_at_epoch, self.seconds, self.steps = crash_at_epoch, seconds, 0
+
+    def needs_tokenizer(self):
+        return self.tokenizer_bytes.numel() == 0
+
+    def fit_tokenizer(self, texts):
+        self.load_tokenizer_state(f"{len(texts)} texts")
+
+    def tokenizer_state(self):
+        return bytes(self.tokenizer_bytes.tolist()).decode()
+
+    def load_tokenizer_state(self, state):
+        self.tokenizer_bytes = torch.tensor(list(state.encode()), dtype=torch.uint8)
+
+    def _load_from_state_dict(self, state_dict, prefix, *args):
+        self.tokenizer_bytes = state_dict[prefix + "tokenizer_bytes"].clone()
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def forward(self, inputs, data_samples=None, mode="tensor"):
+        x, y = torch.stack(list(inputs)), torch.stack(list(data_samples))
+        prediction = self.net(x)
+        if mode == "loss":
+            time.sleep(self.seconds)
+            self.steps += 1
+            if self.crash_at_epoch is not None and self.steps > self.crash_at_epoch * 3 + 1:
+                raise RuntimeError("killed")
+            self.dtype_seen = prediction.dtype
+            error = (prediction.float() - y) ** 2
+            return {"loss_square": error.mean(), "loss_abs": 0.1 * error.sqrt().mean()}
+        return [{"error": float((p - t).abs())} for p, t in zip(prediction, y)]
+
+
+@METRICS.register_module(force=True)
+class ToyMetric(BaseMetric):
+    """Mean absolute error."""
+
+    default_prefix = "toy"
+
+    def process(self, data_batch, data_samples):
+        self.results += [sample["error"] for sample in data_samples]
+
+    def compute_metrics(self, results):
+        return {"error": np.mean(results), "error_chance": 2.0, "num_cases": len(results)}
