@@ -1,0 +1,7 @@
+"""Data sets and their transforms; importing this registers them all."""
+
+from ctvlm.datasets import phantom, transforms
+from ctvlm.datasets.manifest import ManifestError, read_manifest, write_manifest
+from ctvlm.datasets.manifest_ct import ManifestCT
+
+__all__ = ["ManifestCT", "ManifestError", "phantom", "read_manifest", "transforms", "write_manifest"]

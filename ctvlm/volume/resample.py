@@ -20,7 +20,8 @@ def resample_to_shape(volume: CTVolume, shape: Shape, mode: Mode = "linear") -> 
     """Resample the same field of view to ``shape`` (D, H, W).
 
     Modes: ``linear`` averages over what each new voxel covers when the grid gets coarser (antialias);
-    ``nearest`` for labels; ``majority`` for labels takes the commonest label in the new voxel.
+    ``nearest`` for labels; ``majority`` for labels takes the commonest label in the new voxel, and a label too
+    small to win anywhere keeps the one voxel where it is strongest.
     """
     shape = tuple(int(n) for n in shape)
     if len(shape) != 3 or min(shape) < 1:
@@ -142,11 +143,20 @@ def _nearest(array: np.ndarray, shape: Shape) -> np.ndarray:
 
 def _majority(array: np.ndarray, shape: Shape) -> np.ndarray:
     """Vote of the labels in each new voxel. Three samples per axis and voxel vote; more would change little."""
+    full = array
     array = _nearest(array, tuple(min(n, 3 * m) for n, m in zip(array.shape, shape, strict=True)))
     best = np.full(shape, 1e-3, dtype=np.float32)
     out = np.zeros(shape, dtype=array.dtype)
-    for label in np.unique(array):
+    strongest: dict[int, tuple[int, ...]] = {}
+    for label in np.unique(full):
         share = _antialiased((array == label).astype(np.float32), shape)
         won = share > best
         out[won], best[won] = label, share[won]
+        strongest[label] = np.unravel_index(share.argmax(), shape)
+    for label in set(strongest) - set(np.unique(out)):
+        at = strongest[label]
+        if label not in array:
+            centre = np.argwhere(full == label).mean(axis=0)
+            at = tuple(int((c + 0.5) * m / n) for c, n, m in zip(centre, full.shape, shape, strict=True))
+        out[at] = label
     return out

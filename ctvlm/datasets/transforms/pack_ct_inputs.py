@@ -1,0 +1,62 @@
+"""The last transform: from a results dict to what the model takes."""
+
+from __future__ import annotations
+
+import torch
+
+from ctvlm.anatomy import RegionScheme
+from ctvlm.registry import TRANSFORMS
+from ctvlm.structures import CoTStep, CTDataSample
+
+
+@TRANSFORMS.register_module()
+class PackCTInputs:
+    """Pack to ``inputs`` (``volume`` (1, D, H, W) in HU, ``region_map`` (D, H, W) uint8 or None) and ``data_samples``.
+
+    Raises:
+        ValueError: the region map or a step names a region that the scheme does not have; names the case.
+    """
+
+    def __call__(self, results: dict) -> dict:
+        scheme = RegionScheme.load(results.get("scheme", "thorax_abdomen_20"))
+        case = results["case_id"]
+        region_map = results.get("region_map")
+        if region_map is not None and int(region_map.max()) > scheme.num_regions:
+            raise ValueError(
+                f"case {case}: region id {int(region_map.max())} in the region map; expected 0..{scheme.num_regions} "
+                f"of scheme {scheme.name!r}; declare the map's source so that it is folded"
+            )
+        try:
+            steps = [
+                CoTStep(
+                    text=step["text"],
+                    regions=tuple(scheme.id_of(name) for name in step.get("regions") or ()),
+                    entities=tuple(step.get("entities") or ()),
+                    lesion=step.get("lesion"),
+                )
+                for step in results.get("cot") or []
+            ]
+        except ValueError as error:
+            raise ValueError(f"case {case}: {error}") from None
+        report = results.get("report") or {}
+        sample = CTDataSample(
+            metainfo=dict(
+                case_id=case,
+                patient_id=results["patient_id"],
+                spacing=tuple(results["spacing"]),
+                scheme=scheme.name,
+                affine=[[float(x) for x in row] for row in results["affine"]],
+            )
+        )
+        sample.impression = report.get("impression") or ""
+        sample.findings = report.get("findings") or ""
+        sample.steps = steps
+        sample.labels = dict(results.get("labels") or {})
+        if results.get("lesion_map") is not None:
+            sample.lesion_map = torch.tensor(results["lesion_map"])
+        # torch.tensor copies: a cached array never changes under a model that works in place.
+        inputs = dict(
+            volume=torch.tensor(results["volume"])[None],
+            region_map=None if region_map is None else torch.tensor(region_map),
+        )
+        return dict(inputs=inputs, data_samples=sample)
