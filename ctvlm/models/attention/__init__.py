@@ -3,7 +3,18 @@
 from ctvlm.models.attention.augmented_sdpa import augmented_sdpa
 from ctvlm.models.attention.base import SelfAttention
 from ctvlm.models.attention.full_attention import FullAttention
+from ctvlm.models.attention.grid_attention import AxialAttention, ColumnAttention, GridAttention, SliceWindowAttention
 from ctvlm.models.attention.region_aware_attention import RegionAwareAttention
 from ctvlm.models.attention.slice_aware_attention import SliceAwareAttention
 
-__all__ = ["FullAttention", "RegionAwareAttention", "SelfAttention", "SliceAwareAttention", "augmented_sdpa"]
+__all__ = [
+    "AxialAttention",
+    "ColumnAttention",
+    "FullAttention",
+    "GridAttention",
+    "RegionAwareAttention",
+    "SelfAttention",
+    "SliceAwareAttention",
+    "SliceWindowAttention",
+    "augmented_sdpa",
+]

@@ -8,7 +8,7 @@ from timm.layers import trunc_normal_
 from torch import Tensor
 
 from ctvlm.models.attention.base import check_heads
-from ctvlm.models.layers import TokenContext, init_vit
+from ctvlm.models.layers import TokenContext, check_choice, init_vit
 from ctvlm.registry import ATTENTION
 
 MODES = ("bias", "multiply")
@@ -29,8 +29,7 @@ class RegionAwareAttention(nn.Module):
         self, embed_dims: int, num_heads: int, mode: str = "bias", eps: float = 1e-3, qkv_bias: bool = True
     ) -> None:
         super().__init__()
-        if mode not in MODES:
-            raise ValueError(f"RegionAwareAttention: mode {mode!r} is unknown; expected one of {MODES}")
+        check_choice("RegionAwareAttention", "mode", mode, MODES)
         self.mode = mode
         self.eps = eps
         self.num_heads = num_heads

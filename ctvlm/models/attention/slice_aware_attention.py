@@ -10,7 +10,7 @@ from torch import Tensor
 from ctvlm.models.attention.augmented_sdpa import MASKED_SCORE, augmented_sdpa
 from ctvlm.models.attention.base import SelfAttention
 from ctvlm.models.attention.flex import flex_slice_attention
-from ctvlm.models.layers import TokenContext
+from ctvlm.models.layers import TokenContext, check_choice
 from ctvlm.registry import ATTENTION
 
 BACKENDS = ("sdpa", "dense", "flex")
@@ -44,12 +44,8 @@ class SliceAwareAttention(SelfAttention):
         qkv_bias: bool = True,
     ) -> None:
         super().__init__(embed_dims, num_heads, qkv_bias)
-        if backend not in BACKENDS:
-            raise ValueError(f"SliceAwareAttention: backend {backend!r} is unknown; expected one of {BACKENDS}")
-        if distance_unit not in UNITS:
-            raise ValueError(
-                f"SliceAwareAttention: distance_unit {distance_unit!r} is unknown; expected one of {UNITS}"
-            )
+        check_choice("SliceAwareAttention", "backend", backend, BACKENDS)
+        check_choice("SliceAwareAttention", "distance_unit", distance_unit, UNITS)
         if max_distance < 2 or mm_per_entry <= 0:
             raise ValueError(
                 f"SliceAwareAttention: max_distance = {max_distance} and mm_per_entry = {mm_per_entry}; "

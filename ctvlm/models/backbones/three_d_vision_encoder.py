@@ -9,7 +9,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ctvlm.models.backbones.base import VisionEncoder
 from ctvlm.models.backbones.body_selection import body_patches, kept_index
-from ctvlm.models.layers import ThreeDTransformerBlock, TokenContext
+from ctvlm.models.layers import ThreeDTransformerBlock, TokenContext, check_choice
 from ctvlm.models.region_encoders import RegionEncoding
 from ctvlm.registry import BACKBONES, LAYERS
 from ctvlm.structures import EncoderOutput
@@ -68,8 +68,7 @@ class ThreeDVisionEncoder(VisionEncoder):
         use_checkpoint: bool = False,
     ) -> None:
         super().__init__(embed_dims, num_regions, region_encoder or dict(type="SoftOverlapRegionEncoder"))
-        if token_selection not in SELECTIONS:
-            raise ValueError(f"token_selection = {token_selection!r} is unknown; expected one of {SELECTIONS}")
+        check_choice("ThreeDVisionEncoder", "token_selection", token_selection, SELECTIONS)
         self.token_selection = token_selection
         self.body_channel = body_channel
         self.use_checkpoint = use_checkpoint
@@ -109,8 +108,7 @@ class ThreeDVisionEncoder(VisionEncoder):
 
     def _build_position(self, position: str | dict, img_size: tuple, embed_dims: int, num_heads: int) -> nn.Module:
         if isinstance(position, str):
-            if position not in POSITIONS:
-                raise ValueError(f"position = {position!r} is unknown; expected one of {sorted(POSITIONS)} or a config")
+            check_choice("ThreeDVisionEncoder", "position", position, POSITIONS)
             position = dict(type=POSITIONS[position])
         if position["type"] == "RotaryPosition3D":
             return LAYERS.build(position, default_args=dict(head_dims=embed_dims // num_heads))

@@ -42,3 +42,8 @@ class RegionProjection(Projection):
 @HEADS.register_module()
 class StepProjection(Projection):
     """Patch features (B, N, E) to (B, N, P), for each step's text to attend to."""
+
+
+@HEADS.register_module()
+class TextProjection(Projection):
+    """Text features (U, E) to (U, P)."""

@@ -1,5 +1,6 @@
 """Small building blocks of the encoders."""
 
+from ctvlm.models.layers.checks import check_choice
 from ctvlm.models.layers.init import init_vit, scale_residual_
 from ctvlm.models.layers.mlp import MLP
 from ctvlm.models.layers.patch_embedding import ThreeDPatchEmbedding, check_channels, grid_of
@@ -17,6 +18,7 @@ __all__ = [
     "TokenContext",
     "apply_rotary",
     "check_channels",
+    "check_choice",
     "grid_of",
     "init_vit",
     "scale_residual_",

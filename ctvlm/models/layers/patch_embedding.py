@@ -37,6 +37,7 @@ class ThreeDPatchEmbedding(nn.Module):
 
 
 def check_channels(volume_BCDHW: Tensor, in_channels: int) -> None:
+    """Refuse a volume that has not one channel per intensity window."""
     if volume_BCDHW.ndim != 5 or volume_BCDHW.shape[1] != in_channels:
         raise ValueError(
             f"the volume has shape {tuple(volume_BCDHW.shape)}; expected (B, {in_channels}, D, H, W) with "

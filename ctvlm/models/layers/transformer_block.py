@@ -48,10 +48,10 @@ class ThreeDTransformerBlock(nn.Module):
         self.drop_path = DropPath(drop_path) if drop_path > 0 else nn.Identity()
         self.mlp.apply(init_vit)
         scale_residual_(self.mlp.fc2, depth)
-        for branch in (self.attention, self.region_attention):
-            # A component of a plugin need not call its last linear ``proj``.
-            if isinstance(getattr(branch, "proj", None), nn.Linear):
-                scale_residual_(branch.proj, depth)
+        # By name, because an attention layer may hold several (AxialAttention) or none (a plugin's own).
+        for name, module in self.named_modules():
+            if name.split(".")[-1] == "proj" and isinstance(module, nn.Linear):
+                scale_residual_(module, depth)
 
     def forward(
         self, x_BNE: Tensor, ctx: TokenContext, pool_regions: Callable[[Tensor], Tensor] | None = None

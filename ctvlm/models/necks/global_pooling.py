@@ -7,7 +7,7 @@ import torch.nn as nn
 from timm.layers import trunc_normal_
 from torch import Tensor
 
-from ctvlm.models.layers import init_vit
+from ctvlm.models.layers import check_choice, init_vit
 from ctvlm.registry import NECKS
 from ctvlm.structures import EncoderOutput
 
@@ -25,13 +25,13 @@ class GlobalPooling(nn.Module):
 
     def __init__(self, in_dims: int | None = None, mode: str = "mean", num_heads: int = 4) -> None:
         super().__init__()
-        if mode not in MODES:
-            raise ValueError(f"GlobalPooling: mode {mode!r} is unknown; expected one of {MODES}")
+        check_choice("GlobalPooling", "mode", mode, MODES)
         self.mode = mode
         if mode == "attention":
             if in_dims is None or in_dims % num_heads:
                 raise ValueError(
-                    f"GlobalPooling(mode='attention') needs in_dims, a multiple of num_heads = {num_heads}; got {in_dims}"
+                    f"GlobalPooling(mode='attention'): in_dims = {in_dims}; expected the tokens' width, a multiple of "
+                    f"num_heads = {num_heads}"
                 )
             self.num_heads = num_heads
             self.kv = nn.Linear(in_dims, 2 * in_dims)

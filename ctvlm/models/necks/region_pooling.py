@@ -6,6 +6,7 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
+from ctvlm.models.layers import check_choice
 from ctvlm.registry import NECKS
 from ctvlm.structures import EncoderOutput
 
@@ -23,8 +24,7 @@ class RegionPooling(nn.Module):
 
     def __init__(self, in_dims: int | None = None, mode: str = "mean") -> None:
         super().__init__()
-        if mode not in MODES:
-            raise ValueError(f"RegionPooling: mode {mode!r} is unknown; expected one of {MODES}")
+        check_choice("RegionPooling", "mode", mode, MODES)
         if mode == "attention" and in_dims is None:
             raise ValueError("RegionPooling(mode='attention') needs in_dims, the width of the tokens")
         self.score = nn.Linear(in_dims, 1) if mode == "attention" else None

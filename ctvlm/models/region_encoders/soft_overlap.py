@@ -6,7 +6,7 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from ctvlm.models.layers import TokenContext
+from ctvlm.models.layers import TokenContext, check_choice
 from ctvlm.models.region_encoders.base import RegionEncoder, RegionEncoding, all_background
 from ctvlm.models.region_encoders.overlap import check_region_map, patch_overlap
 from ctvlm.registry import REGION_ENCODERS
@@ -28,8 +28,7 @@ class SoftOverlapRegionEncoder(RegionEncoder):
 
     def __init__(self, embed_dims: int, num_regions: int = 20, overlap: str = "exact") -> None:
         super().__init__(embed_dims, num_regions)
-        if overlap not in OVERLAPS:
-            raise ValueError(f"SoftOverlapRegionEncoder: overlap {overlap!r} is unknown; expected one of {OVERLAPS}")
+        check_choice("SoftOverlapRegionEncoder", "overlap", overlap, OVERLAPS)
         self.overlap = overlap
         if overlap == "conv":
             self.mask_conv = nn.Conv3d(1, embed_dims, kernel_size=3, padding=1)

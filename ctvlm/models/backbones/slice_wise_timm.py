@@ -1,0 +1,68 @@
+"""A 2D network per slice and pooling over z, as a baseline."""
+
+from __future__ import annotations
+
+import timm
+import torch.nn as nn
+from torch import Tensor
+
+from ctvlm.models.backbones.base import VisionEncoder
+from ctvlm.models.layers import TokenContext, check_channels, grid_of, init_vit
+from ctvlm.registry import BACKBONES
+from ctvlm.structures import EncoderOutput
+
+
+@BACKBONES.register_module()
+class SliceWiseTimm(VisionEncoder):
+    """Any timm network that gives feature maps, run on each slice; ``slices_per_token`` slices are averaged.
+
+    The patch grid is the network's last feature map. Regions are pooled at the end; no block attends to them.
+
+    Args:
+        model_name: timm model that supports ``features_only``; its input size is left free where it can be.
+        pretrained: load timm's weights (needs its download or cache).
+        embed_dims: width of the tokens, projected from the network's.
+    """
+
+    def __init__(
+        self,
+        model_name: str = "resnet18",
+        pretrained: bool = False,
+        in_channels: int = 3,
+        embed_dims: int = 768,
+        slices_per_token: int = 4,
+        num_regions: int = 20,
+        region_encoder: dict | None = None,
+        model_kwargs: dict | None = None,
+    ) -> None:
+        super().__init__(embed_dims, num_regions, region_encoder or dict(type="SoftOverlapRegionEncoder"))
+        self.in_channels = in_channels
+        self.net = timm.create_model(
+            model_name,
+            pretrained=pretrained,
+            in_chans=in_channels,
+            features_only=True,
+            out_indices=(-1,),
+            **(model_kwargs or {}),
+        )
+        info = self.net.feature_info
+        self.patch_size = (slices_per_token, info.reduction()[-1], info.reduction()[-1])
+        self.proj = nn.Linear(info.channels()[-1], embed_dims)
+        self.norm = nn.LayerNorm(embed_dims)
+        self.proj.apply(init_vit)
+
+    def forward(
+        self, volume_BCDHW: Tensor, region_map_BDHW: Tensor | None = None, spacing_B3: Tensor | None = None
+    ) -> EncoderOutput:
+        check_channels(volume_BCDHW, self.in_channels)
+        self.check_region_map(volume_BCDHW, region_map_BDHW)
+        grid = grid_of(tuple(volume_BCDHW.shape[2:]), self.patch_size)
+        batch = len(volume_BCDHW)
+        slices_MCHW = volume_BCDHW.transpose(1, 2).flatten(0, 1)
+        features_Mchw = self.net(slices_MCHW)[-1]
+        features_BdpcN = features_Mchw.flatten(2).view(batch, grid[0], self.patch_size[0], -1, grid[1] * grid[2])
+        pooled_BNc = features_BdpcN.mean(dim=2).transpose(2, 3).flatten(1, 2)
+        tokens_BNE = self.norm(self.proj(pooled_BNc))
+        ctx = TokenContext.full(batch, grid, self.token_spacing(volume_BCDHW, spacing_B3, grid))
+        encoding = self.region_encoder.assign(tokens_BNE, region_map_BDHW, ctx)
+        return self.assemble(tokens_BNE, ctx, encoding, [tokens_BNE])

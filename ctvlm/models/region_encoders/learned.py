@@ -1,0 +1,52 @@
+"""Regions predicted from the image, so that a bare CT can be read."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn as nn
+from torch import Tensor
+
+from ctvlm.models.layers import TokenContext, init_vit
+from ctvlm.models.region_encoders.base import RegionEncoder, RegionEncoding
+from ctvlm.models.region_encoders.overlap import patch_overlap
+from ctvlm.registry import REGION_ENCODERS
+
+
+@REGION_ENCODERS.register_module()
+class LearnedRegionEncoder(RegionEncoder):
+    """Predicts each patch's regions from its features; a map, where there is one, teaches and replaces it.
+
+    The features are the stream behind block ``region_layer`` of the backbone, so that the prediction costs one
+    linear layer. ``logits`` go to the segmentation loss, whose target is the exact overlap with the map (the
+    assignment itself, while ``teacher`` is 1).
+
+    Args:
+        teacher: share of the map in the assignment during training, where there is a map; the rest is the
+            prediction. In evaluation a map is taken whole.
+    """
+
+    reads_features = True
+
+    def __init__(self, embed_dims: int, num_regions: int = 20, teacher: float = 1.0) -> None:
+        super().__init__(embed_dims, num_regions)
+        if not 0 <= teacher <= 1:
+            raise ValueError(f"LearnedRegionEncoder: teacher = {teacher}; expected a share between 0 and 1")
+        self.teacher = teacher
+        self.norm = nn.LayerNorm(embed_dims)
+        self.classify = nn.Linear(embed_dims, num_regions + 1)
+        self.norm.apply(init_vit)
+        self.classify.apply(init_vit)
+
+    def assign(self, tokens_BNE: Tensor, region_map_BDHW: Tensor | None, ctx: TokenContext) -> RegionEncoding:
+        logits_BNR1 = self.classify(self.norm(tokens_BNE))
+        logits_BNR1 = logits_BNR1.to(torch.promote_types(logits_BNR1.dtype, torch.float32))
+        predicted_BNR1 = logits_BNR1.softmax(dim=-1)
+        if region_map_BDHW is None:
+            return RegionEncoding(predicted_BNR1, logits_BNR1)
+        shares_BNR1, known_BN = patch_overlap(region_map_BDHW, ctx.grid, self.num_regions)
+        share_BN1 = ctx.gather(known_BN[..., None]) * (self.teacher if self.training else 1.0)
+        # lerp keeps rows at 1, and a case of unknown voxels only at its prediction.
+        mixed_BNR1 = torch.lerp(
+            predicted_BNR1, ctx.gather(shares_BNR1).to(predicted_BNR1), share_BN1.to(predicted_BNR1)
+        )
+        return RegionEncoding(mixed_BNR1, logits_BNR1)
