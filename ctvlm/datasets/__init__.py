@@ -3,5 +3,14 @@
 from ctvlm.datasets import phantom, transforms
 from ctvlm.datasets.manifest import ManifestError, read_manifest, write_manifest
 from ctvlm.datasets.manifest_ct import ManifestCT
+from ctvlm.datasets.measured_reasoning import MeasuredReasoning
 
-__all__ = ["ManifestCT", "ManifestError", "phantom", "read_manifest", "transforms", "write_manifest"]
+__all__ = [
+    "ManifestCT",
+    "ManifestError",
+    "MeasuredReasoning",
+    "phantom",
+    "read_manifest",
+    "transforms",
+    "write_manifest",
+]

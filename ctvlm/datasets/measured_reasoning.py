@@ -1,0 +1,214 @@
+"""True reasoning text for CTs that have masks and no report: measured, then worded."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ctvlm.anatomy import RegionScheme
+from ctvlm.datasets.measurements import Measured, contact_areas, measure_labels, tissue_shares
+from ctvlm.registry import TRANSFORMS
+
+# Upper bound (HU, ml) and the word for what lies below it.
+DENSITY = (
+    (-500, "air-filled"),
+    (-100, "partly aerated"),
+    (-10, "of fat density"),
+    (20, "of fluid density"),
+    (90, "of soft-tissue density"),
+    (180, "brighter than soft tissue"),
+    (np.inf, "markedly bright"),
+)
+SIZE = ((10, "tiny"), (100, "small"), (400, "medium-sized"), (1500, "large"), (np.inf, "very large"))
+# Two regions whose masks share less than this are not called neighbours (mm²).
+MIN_CONTACT = 150.0
+# Less than this of a region (ml) is the ragged rim of a mask, not worth a sentence.
+MIN_ML = 0.5
+
+REGION = (
+    "The {name} is {size}, {ml} ml, and {density} with a mean of {hu} HU{cut}.",
+    "{size} {name}: volume {ml} ml, {density}, mean attenuation {hu} HU{cut}.",
+    "Mean attenuation of the {name} is {hu} HU, {density}; it measures {ml} ml and is {size}{cut}.",
+)
+PAIR = (
+    "The {larger} measures {percent}% more than the {smaller}.",
+    "Asymmetry: the {larger} exceeds the {smaller} by {percent}%.",
+)
+EQUAL = (
+    "The {larger} and the {smaller} are of nearly equal volume.",
+    "No asymmetry of volume between the {larger} and the {smaller}.",
+)
+CONTACT = (
+    "The {name} borders on {neighbours}.",
+    "Bordering on the {name}: {neighbours}.",
+)
+# "Dense" is what lies above 300 HU: bone, metal and strong contrast alike.
+SCAN = (
+    "The scan covers {mm} mm from bottom to top in {slice} mm slices: {air}% air, {fat}% fat and {dense}% dense voxels.",
+    "Coverage is {mm} mm at {slice} mm per slice, with {air}% air, {fat}% fat and {dense}% dense voxels.",
+)
+LESION = (
+    "A marked lesion of {ml} ml is {density} with a mean of {hu} HU{where}.",
+    "Lesion of {ml} ml, {density}, mean attenuation {hu} HU{where}.",
+)
+
+
+def _word(value: float, scale: tuple) -> str:
+    return next(word for bound, word in scale if value < bound)
+
+
+def _number(ml: float) -> str:
+    return f"{ml:.0f}" if ml >= 10 else f"{ml:.1f}"
+
+
+def _list(words: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
+
+
+def _sentence(text: str) -> str:
+    return text[0].upper() + text[1:]
+
+
+@TRANSFORMS.register_module()
+class MeasuredReasoning:
+    """Write ``report`` and ``cot`` from measurement, where the manifest has none.
+
+    Belongs after LoadCT and before ResampleCT, so that it measures at native resolution. Steps: the scan's
+    coverage, lesions, left against right, each region (volume, mean HU, cut by the scan's edge; largest first), what
+    lies next to what. The impression joins the facts that set this case apart. Wordings are chosen by case id,
+    so that a case always reads the same.
+
+    Args:
+        max_steps: keep at most so many steps.
+        overwrite: replace the manifest's own text too.
+    """
+
+    deterministic = True
+    writes_text = True
+
+    def __init__(self, max_steps: int = 16, overwrite: bool = False) -> None:
+        if max_steps < 1:
+            raise ValueError(f"max_steps is {max_steps}; expected at least 1")
+        self.max_steps = max_steps
+        self.overwrite = overwrite
+
+    def __call__(self, results: dict) -> dict:
+        report, cot = results.get("report") or {}, results.get("cot") or []
+        if report.get("impression") and cot and not self.overwrite:
+            return results
+        steps, impression = self.describe(results)
+        steps = steps[: self.max_steps]
+        for number, step in enumerate(steps, start=1):
+            step["step"] = number
+        if self.overwrite or not cot:
+            cot = steps
+        if self.overwrite or not report.get("impression"):
+            findings = None if self.overwrite else report.get("findings")
+            report = {**report, "findings": findings or " ".join(s["text"] for s in cot), "impression": impression}
+        return {**results, "report": report, "cot": cot}
+
+    def describe(self, results: dict) -> tuple[list[dict], str]:
+        """All steps (manifest form) and the impression of a loaded case."""
+        scheme = RegionScheme.load(results.get("scheme", "thorax_abdomen_20"))
+        choose = random.Random(results["case_id"]).choice
+        hu, spacing = results["volume"], results["spacing"]
+        region_map = results.get("region_map")
+        measured = {} if region_map is None else measure_labels(region_map, hu, spacing)
+        found = {i: m for i, m in measured.items() if m.ml >= MIN_ML}
+        # Facts of the impression, most telling first.
+        facts: list[str] = []
+        steps = [self._scan(hu, spacing, choose, facts)]
+        steps += self._lesions(results, scheme, choose, facts)
+        steps += self._coarse(results, scheme, choose, facts)
+        steps += self._pairs(found, scheme, choose, facts)
+        for region_id, m in sorted(found.items(), key=lambda item: -item[1].ml):
+            name = scheme[region_id].spoken
+            steps.append(self._region(name, m, (scheme.name_of(region_id),), choose))
+        if found:
+            telling = sorted(found, key=lambda i: -found[i].ml)[:2] + [max(found, key=lambda i: found[i].hu)]
+            for i in dict.fromkeys(telling):
+                facts.append(f"{scheme[i].spoken} of {_number(found[i].ml)} ml at {found[i].hu:.0f} HU")
+            steps += self._contacts(contact_areas(region_map, spacing), found, scheme, choose)
+            facts.insert(0, f"{len(found)} of {scheme.num_regions} regions labelled")
+        return steps, _sentence("; ".join(facts[:7])) + "."
+
+    @staticmethod
+    def _scan(hu: np.ndarray, spacing: tuple, choose: Any, facts: list[str]) -> dict:
+        shares = {k: f"{100 * v:.0f}" for k, v in tissue_shares(hu).items()}
+        mm = hu.shape[0] * spacing[0]
+        facts.append(f"{mm:.0f} mm of body with {shares['air']}% air and {shares['dense']}% dense voxels")
+        return _step(choose(SCAN).format(mm=f"{mm:.0f}", slice=f"{spacing[0]:.1f}", **shares))
+
+    @staticmethod
+    def _region(name: str, m: Measured, regions: tuple[str, ...], choose: Any) -> dict:
+        cut = f", cut by the {_list(m.cut_by)} edge{'s' * (len(m.cut_by) > 1)} of the scan" if m.cut_by else ""
+        words = dict(size=_word(m.ml, SIZE), density=_word(m.hu, DENSITY))
+        text = choose(REGION).format(name=name, ml=_number(m.ml), hu=f"{m.hu:.0f}", cut=cut, **words)
+        return _step(text, regions)
+
+    def _lesions(self, results: dict, scheme: RegionScheme, choose: Any, facts: list[str]) -> list[dict]:
+        lesion_map, region_map = results.get("lesion_map"), results.get("region_map")
+        if lesion_map is None:
+            return []
+        names = {m.get("id"): m.get("name") for m in results.get("lesion_masks") or []}
+        steps = []
+        for number, m in measure_labels(lesion_map, results["volume"], results["spacing"]).items():
+            inside = [] if region_map is None else np.bincount(region_map[lesion_map == number])[1:]
+            regions = (scheme.name_of(int(np.argmax(inside)) + 1),) if np.any(inside) else ()
+            where = f" in the {scheme[scheme.id_of(regions[0])].spoken}" if regions else ""
+            text = choose(LESION).format(ml=_number(m.ml), hu=f"{m.hu:.0f}", density=_word(m.hu, DENSITY), where=where)
+            steps.append(_step(text, regions, (names.get(number) or "lesion",), number))
+            facts.append(f"{names.get(number) or 'lesion'} of {_number(m.ml)} ml{where}")
+        return steps
+
+    def _coarse(self, results: dict, scheme: RegionScheme, choose: Any, facts: list[str]) -> list[dict]:
+        """Masks such as "lung" that cover several regions: measured as one, mentioned as all of them."""
+        steps = []
+        for class_name, mask in (results.get("coarse_masks") or {}).items():
+            m = measure_labels(mask.astype(np.uint8), results["volume"], results["spacing"])[1]
+            name = class_name.replace("_", " ")
+            covered = tuple(scheme.name_of(i) for i in scheme.ids_of_class(class_name))
+            steps.append(self._region(name, m, covered, choose))
+            facts.append(f"{name} of {_number(m.ml)} ml at {m.hu:.0f} HU")
+        return steps
+
+    @staticmethod
+    def _pairs(found: dict[int, Measured], scheme: RegionScheme, choose: Any, facts: list[str]) -> list[dict]:
+        steps = []
+        for region_id in found:
+            partner = scheme[region_id].partner
+            if partner not in found or partner < region_id or scheme[partner].partner != region_id:
+                continue
+            a, b = sorted((region_id, partner), key=lambda i: -found[i].ml)
+            if found[a].cut_by or found[b].cut_by:
+                # What the scan cuts off cannot be compared.
+                continue
+            percent = round(100 * (found[a].ml / found[b].ml - 1))
+            words = dict(larger=scheme[a].spoken, smaller=scheme[b].spoken, percent=percent)
+            text = choose(PAIR if percent >= 5 else EQUAL).format(**words)
+            steps.append(_step(text, (scheme.name_of(a), scheme.name_of(b))))
+            if percent >= 5:
+                facts.append(f"{words['larger']} {percent}% larger than {words['smaller']}")
+        return steps
+
+    @staticmethod
+    def _contacts(areas: dict, found: dict[int, Measured], scheme: RegionScheme, choose: Any) -> list[dict]:
+        touching = {i: [] for i in found}
+        for (a, b), area in sorted(areas.items(), key=lambda item: -item[1]):
+            if area >= MIN_CONTACT and a in found and b in found:
+                touching[a].append(b)
+                touching[b].append(a)
+        steps = []
+        for region_id in sorted((i for i in touching if touching[i]), key=lambda i: -len(touching[i]))[:3]:
+            near = touching[region_id][:3]
+            neighbours = _list([f"the {scheme[i].spoken}" for i in near])
+            text = choose(CONTACT).format(name=scheme[region_id].spoken, neighbours=neighbours)
+            steps.append(_step(text, tuple(scheme.name_of(i) for i in (region_id, *near))))
+        return steps
+
+
+def _step(text: str, regions: tuple[str, ...] = (), entities: tuple[str, ...] = (), lesion: int | None = None) -> dict:
+    return dict(text=_sentence(text), regions=list(regions), entities=list(entities), lesion=lesion)
