@@ -45,11 +45,11 @@ class CTDataPreprocessor(BaseDataPreprocessor):
 
     @staticmethod
     def _region_map(region_maps: list[Tensor | None], hu_BDHW: Tensor) -> Tensor | None:
-        """Stack label maps; a case without one counts as all background, a batch without any as None."""
+        """Stack label maps; a case without one is -1 (unknown) everywhere, a batch without any is None."""
         if all(region_map is None for region_map in region_maps):
             return None
-        blank = torch.zeros(hu_BDHW.shape[1:], dtype=torch.uint8, device=hu_BDHW.device)
-        return torch.stack([blank if region_map is None else region_map for region_map in region_maps]).long()
+        unknown = torch.full(hu_BDHW.shape[1:], -1, dtype=torch.long, device=hu_BDHW.device)
+        return torch.stack([unknown if region_map is None else region_map.long() for region_map in region_maps])
 
 
 def _stack(tensors: list[Tensor], case_ids: list[str], what: str) -> Tensor:

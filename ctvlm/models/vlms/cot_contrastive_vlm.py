@@ -46,25 +46,26 @@ class CoTContrastiveVLM(BaseModel):
         data_preprocessor: dict | None = None,
         init_cfg: dict | None = None,
     ):
-        super().__init__(data_preprocessor=data_preprocessor or dict(type="CTDataPreprocessor"), init_cfg=init_cfg)
+        # Built by our own registry, so that the model also builds where no default scope is set.
+        super().__init__(MODELS.build(data_preprocessor or dict(type="CTDataPreprocessor")), init_cfg)
         unknown = set(losses) - set(LEVELS)
         if unknown:
             raise ValueError(f"Unknown loss levels {sorted(unknown)} in the model config: expected some of {LEVELS}.")
         self.backbone = BACKBONES.build(backbone)
         self.text_encoder = TEXT_ENCODERS.build(text_encoder)
-        self.global_pooling = NECKS.build(
-            dict(embed_dims=self.backbone.embed_dims, **(global_pooling or dict(type="GlobalPooling")))
+        vision = dict(in_dims=self.backbone.embed_dims)
+        text = dict(in_dims=self.text_encoder.embed_dims)
+        self.global_pooling = NECKS.build(global_pooling or dict(type="GlobalPooling"), default_args=vision)
+        self.region_pooling = NECKS.build(region_pooling or dict(type="RegionPooling"), default_args=vision)
+        shared = dict(out_dims=embed_dims)
+        self.global_projection = HEADS.build(
+            global_projection or dict(type="GlobalProjection"), default_args=vision | shared
         )
-        self.region_pooling = NECKS.build(region_pooling or dict(type="RegionPooling"))
-
-        def projection(cfg: dict | None, default: str, in_dims: int):
-            return HEADS.build(dict(in_dims=in_dims, out_dims=embed_dims, **(cfg or dict(type=default))))
-
-        vision, text = self.backbone.embed_dims, self.text_encoder.embed_dims
-        self.global_projection = projection(global_projection, "GlobalProjection", vision)
-        self.region_projection = projection(region_projection, "RegionProjection", vision)
-        self.step_projection = projection(step_projection, "StepProjection", vision)
-        self.text_projection = projection(text_projection, "GlobalProjection", text)
+        self.region_projection = HEADS.build(
+            region_projection or dict(type="RegionProjection"), default_args=vision | shared
+        )
+        self.step_projection = HEADS.build(step_projection or dict(type="StepProjection"), default_args=vision | shared)
+        self.text_projection = HEADS.build(text_projection or dict(type="TextProjection"), default_args=text | shared)
         self.losses = torch.nn.ModuleDict({level: LOSSES.build(cfg) for level, cfg in losses.items() if cfg})
 
     # What FitTokenizerHook asks of a model.
