@@ -1,6 +1,6 @@
 """What runs a model: the Runner, its hooks, checkpoints, configs, the process group."""
 
-from ctvlm.engine.checkpoint import CheckpointError, check_fits, read_checkpoint
+from ctvlm.engine.checkpoint import CheckpointError, check_fits, read_checkpoint, write_json
 from ctvlm.engine.config import (
     ConfigError,
     ConfigOptions,
@@ -49,4 +49,5 @@ __all__ = [
     "set_resume",
     "set_work_dir",
     "user_message",
+    "write_json",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 from pathlib import Path
@@ -47,6 +48,12 @@ class AtomicLocalBackend(LocalBackend):
 # mmengine hands `backend_args` from its CheckpointHook down to the place that writes the bytes.
 ATOMIC_BACKEND = {"backend": "ctvlm_atomic_local"}
 register_backend(ATOMIC_BACKEND["backend"], AtomicLocalBackend, force=True)
+
+
+def write_json(path: str | Path, content: dict) -> None:
+    """Write a JSON file, whole or not at all; NumPy numbers and one-element tensors become Python's."""
+    text = json.dumps(content, indent=2, default=lambda value: value.item())
+    AtomicLocalBackend().put_text(text + "\n", path)
 
 
 def to_plain(value: Any, name: str = "checkpoint") -> Any:

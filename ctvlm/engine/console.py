@@ -46,6 +46,8 @@ class _WarningHandler(logging.Handler):
         self._seen: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
+        if record.exc_info:  # the log file's copy of an error that the tool itself reports
+            return
         message = self.format(record)
         if message not in self._seen and not _HARMLESS.search(message):
             self._seen.add(message)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from difflib import get_close_matches
@@ -38,7 +39,11 @@ def run_tool(main: Callable[[], None]) -> int:
         if message is None or debugging():
             raise
         rank = int(os.environ.get("RANK", 0))
-        print(f"{f'[rank {rank}] ' if rank else ''}error: {message}\n(--debug shows the traceback)", file=sys.stderr)
+        if rank:
+            # Mostly every process fails alike. Then rank 0 speaks, and the launcher ends this one meanwhile.
+            time.sleep(5)
+            message = f"(process {rank}) {message}"
+        print(f"error: {message}\n(--debug shows the traceback)", file=sys.stderr)
         return 2
     return 0
 

@@ -14,7 +14,6 @@ from torch import nn
 
 from ctvlm.engine.checkpoint import check_fits, read_checkpoint
 from ctvlm.engine.console import quiet_logger
-from ctvlm.registry import MODEL_WRAPPERS
 
 
 class CTVLMRunner(Runner):
@@ -44,7 +43,7 @@ class CTVLMRunner(Runner):
         """As mmengine's, but the default wrapper works without a GPU."""
         if model_wrapper_cfg is None and self.distributed and not is_model_wrapper(model):
             model_wrapper_cfg = {
-                "type": MODEL_WRAPPERS.get("CTDistributedDataParallel"),
+                "type": "ctvlm.CTDistributedDataParallel",
                 "broadcast_buffers": False,
                 "find_unused_parameters": self.cfg.get("find_unused_parameters", False),
             }

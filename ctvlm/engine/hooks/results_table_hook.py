@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from rich.table import Table
 
-from ctvlm.engine.checkpoint import AtomicLocalBackend
+from ctvlm.engine.checkpoint import write_json
 from ctvlm.engine.console import stdout_console
 from ctvlm.registry import HOOKS
 
@@ -38,7 +37,7 @@ class ResultsTableHook(Hook):
             return
         console = stdout_console()
         if self.metrics is not None:
-            results = {"epoch": runner.epoch, "iter": runner.iter, "metrics": _plain(self.metrics)}
+            results = {"epoch": runner.epoch, "iter": runner.iter, "metrics": self.metrics}
             write_json(Path(runner.work_dir) / "results.json", results)
             console.print(metrics_table(self.metrics, f"Validation after epoch {runner.epoch}"))
         console.print(_files_table(runner))
@@ -64,11 +63,6 @@ def metrics_table(metrics: dict, title: str) -> Table:
     return table
 
 
-def write_json(path: str | Path, content: dict) -> None:
-    """Write a JSON file, whole or not at all."""
-    AtomicLocalBackend().put_text(json.dumps(content, indent=2) + "\n", path)
-
-
 def _files_table(runner: Runner) -> Table:
     work_dir = Path(runner.work_dir)
     info = runner.message_hub.runtime_info
@@ -85,10 +79,6 @@ def _files_table(runner: Runner) -> Table:
         if path is not None and Path(path).exists():
             table.add_row(name, str(path))
     return table
-
-
-def _plain(metrics: dict) -> dict:
-    return {key: value.item() if hasattr(value, "item") else value for key, value in metrics.items()}
 
 
 def _cell(value: object) -> str:

@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Test a checkpoint on several processes: tools/dist_test.sh CONFIG CHECKPOINT GPUS [arguments of tools/test.py]
+set -euo pipefail
+here=$(dirname "${BASH_SOURCE[0]}")
+if [[ $# -lt 3 || ! $3 =~ ^[1-9][0-9]*$ ]]; then
+    echo "error: expected a config, a checkpoint and the number of processes, found '$*'." \
+        "Usage: tools/dist_test.sh CONFIG CHECKPOINT GPUS [arguments of tools/test.py]" >&2
+    exit 2
+fi
+config=$1 checkpoint=$2 processes=$3; shift 3
+exec "${PYTHON:-python}" "$here/dist_run.py" "$processes" "$here/test.py" "$config" "$checkpoint" "$@"
