@@ -47,7 +47,7 @@ CONTACT = (
 )
 # "Dense" is what lies above 300 HU: bone, metal and strong contrast alike.
 SCAN = (
-    "The scan covers {mm} mm from bottom to top in {slice} mm slices: {air}% air, {fat}% fat and {dense}% dense voxels.",
+    "The scan covers {mm} mm bottom to top in {slice} mm slices: {air}% air, {fat}% fat and {dense}% dense voxels.",
     "Coverage is {mm} mm at {slice} mm per slice, with {air}% air, {fat}% fat and {dense}% dense voxels.",
 )
 LESION = (
@@ -128,7 +128,7 @@ class MeasuredReasoning:
             name = scheme[region_id].spoken
             steps.append(self._region(name, m, (scheme.name_of(region_id),), choose))
         if found:
-            telling = sorted(found, key=lambda i: -found[i].ml)[:2] + [max(found, key=lambda i: found[i].hu)]
+            telling = [*sorted(found, key=lambda i: -found[i].ml)[:2], max(found, key=lambda i: found[i].hu)]
             for i in dict.fromkeys(telling):
                 facts.append(f"{scheme[i].spoken} of {_number(found[i].ml)} ml at {found[i].hu:.0f} HU")
             steps += self._contacts(contact_areas(region_map, spacing), found, scheme, choose)

@@ -60,7 +60,7 @@ def contact_areas(label_map: np.ndarray, spacing: Sequence[float]) -> dict[tuple
 
 
 def tissue_shares(hu: np.ndarray) -> dict[str, float]:
-    """Shares of all voxels in [0, 1]: air below -500 HU, fat -150 to -30, dense (bone, metal, strong contrast) above 300."""
+    """Shares of all voxels in [0, 1]: air below -500 HU, fat -150 to -30, dense (bone, contrast) above 300."""
     flat = hu.ravel()
     return {
         "air": float((flat < -500).mean()),
