@@ -1,0 +1,38 @@
+# Your own CTs, through a case manifest (JSON Lines; tools/dataset_converters/ write it). Cases without a report get
+# true reasoning text, measured from their region maps.
+dataset_type = "ManifestCT"
+ann_file = "data/ct/manifest.jsonl"
+
+pipeline = [
+    dict(type="LoadCT"),
+    dict(type="MeasuredReasoning"),
+    dict(type="ResampleCT", shape=(24, 96, 96), crop_to_body=True),
+    dict(type="PackCTInputs"),
+]
+
+train_dataloader = dict(
+    batch_size=4,
+    num_workers=0,
+    persistent_workers=False,
+    sampler=dict(type="DefaultSampler", shuffle=True),
+    collate_fn=dict(type="pseudo_collate"),
+    dataset=dict(type=dataset_type, ann_file=ann_file, split="train", pipeline=pipeline, cache=True),
+)
+val_dataloader = dict(
+    batch_size=4,
+    num_workers=0,
+    persistent_workers=False,
+    sampler=dict(type="DefaultSampler", shuffle=False),
+    collate_fn=dict(type="pseudo_collate"),
+    dataset=dict(type=dataset_type, ann_file=ann_file, split="val", pipeline=pipeline, cache=True),
+)
+test_dataloader = dict(
+    batch_size=4,
+    num_workers=0,
+    persistent_workers=False,
+    sampler=dict(type="DefaultSampler", shuffle=False),
+    collate_fn=dict(type="pseudo_collate"),
+    dataset=dict(type=dataset_type, ann_file=ann_file, split="test", pipeline=pipeline, cache=True),
+)
+val_evaluator = [dict(type="RetrievalMetric"), dict(type="RegionTextMetric")]
+test_evaluator = val_evaluator
