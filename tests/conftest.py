@@ -47,3 +47,19 @@ def shared_data() -> Path:
 @pytest.fixture(scope="session")
 def repo_root() -> Path:
     return REPO_ROOT
+
+
+@pytest.fixture
+def fresh_mmengine():
+    """Forget the named singletons of earlier runs: two runs of one config in one second share their names."""
+    from mmengine.logging import MessageHub, MMLogger
+    from mmengine.registry import DefaultScope
+    from mmengine.visualization import Visualizer
+
+    def forget():
+        for manager in (MMLogger, MessageHub, DefaultScope, Visualizer):
+            manager._instance_dict.clear()
+
+    forget()
+    yield forget
+    forget()

@@ -45,7 +45,9 @@ def load_config(path: str | Path, options: dict | None = None) -> Config:
     try:
         cfg = Config.fromfile(str(path))
     except Exception as error:  # a config is Python: anything can go wrong in it, and all of it is the config's
-        reason = error.__cause__ if isinstance(error, ImportError) and error.__cause__ else error
+        reason = error
+        while isinstance(reason, ImportError) and (reason.__cause__ or reason.__context__):
+            reason = reason.__cause__ or reason.__context__  # mmengine's says only which module it was
         raise ConfigError(f"config {path} cannot be read: {type(reason).__name__}: {reason}") from error
     if options:
         known = (

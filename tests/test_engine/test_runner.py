@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from ctvlm.engine import CheckpointError, CTVLMRunner, enable_amp, set_resume
+
+
+def train(cfg) -> dict:
+    """Train; what remains in the work folder: metrics, and the last checkpoint as a safe load gives it."""
+    CTVLMRunner.from_cfg(cfg).train()
+    work_dir = Path(cfg.work_dir)
+    last = torch.load(work_dir / f"epoch_{cfg.train_cfg.max_epochs}.pth", weights_only=True)
+    return {**json.loads((work_dir / "results.json").read_text()), "checkpoint": last}
+
+
+def assert_same_end(first, second):
+    assert first["metrics"] == second["metrics"]
+    for key, value in first["checkpoint"]["state_dict"].items():
+        torch.testing.assert_close(second["checkpoint"]["state_dict"][key], value, rtol=0, atol=0)
+    moments = [run["checkpoint"]["optimizer"]["state"] for run in (first, second)]
+    torch.testing.assert_close(moments[0], moments[1], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("num_workers", "crash_at_epoch"), [(0, 2), (2, 2), (0, 0)])
+def test_interrupted_and_resumed_run_ends_as_an_uninterrupted_one(toy_config, crash_at_epoch, num_workers):
+    loader = {"train_dataloader__num_workers": num_workers}
+    whole = train(toy_config("whole", **loader))
+
+    # Dies in the second step of an epoch; dropout, shuffling and augmentation all draw random numbers.
+    cfg = toy_config("resumed", model__crash_at_epoch=crash_at_epoch, **loader)
+    with pytest.raises(RuntimeError, match="killed"):
+        CTVLMRunner.from_cfg(cfg).train()
+    cfg = toy_config("resumed", **loader)
+    found = set_resume(cfg, "auto")
+    assert (Path(found).name if found else None) == (f"epoch_{crash_at_epoch}.pth" if crash_at_epoch else None)
+    assert_same_end(whole, train(cfg))
+
+
+def test_another_seed_ends_elsewhere(toy_config):
+    first, second = (
+        train(toy_config(f"seed{seed}", randomness__seed=seed, train_cfg__max_epochs=1)) for seed in (0, 1)
+    )
+    assert first["metrics"] != second["metrics"]
+
+
+def test_run_resumed_after_its_last_epoch_still_reports(toy_config):
+    whole = train(toy_config())
+    (Path(toy_config().work_dir) / "results.json").unlink()
+    cfg = toy_config()
+    set_resume(cfg, "auto")
+    assert train(cfg)["metrics"] == whole["metrics"]
+
+
+def test_persistent_workers_are_refused(toy_config):
+    cfg = toy_config(train_dataloader__num_workers=1, train_dataloader__persistent_workers=True)
+    with pytest.raises(ValueError, match="persistent_workers is True, but EpochSeedHook expects False"):
+        CTVLMRunner.from_cfg(cfg).train()
+
+
+def test_keeps_the_last_two_checkpoints_and_the_best(toy_config):
+    end = train(toy_config())
+    checkpoints = sorted(path.name for path in Path(toy_config().work_dir).glob("*.pth"))
+    assert checkpoints[1:] == ["epoch_3.pth", "epoch_4.pth"]
+    assert checkpoints[0].startswith("best_toy_error_epoch_")
+    best = torch.load(Path(toy_config().work_dir) / checkpoints[0], weights_only=True)
+    assert best["message_hub"]["runtime_info"]["best_score"] <= end["metrics"]["toy/error"]
+
+
+def test_one_kept_checkpoint_is_never_missing(toy_config, monkeypatch):
+    """While the next checkpoint is written, the one before still lies there."""
+    seen = []
+    save = CTVLMRunner.save_checkpoint
+
+    def spy(self, out_dir, filename, *args, **kwargs):
+        seen.append([path.name for path in Path(out_dir).glob("epoch_*.pth")])
+        return save(self, out_dir, filename, *args, **kwargs)
+
+    monkeypatch.setattr(CTVLMRunner, "save_checkpoint", spy)
+    train(toy_config(default_hooks__checkpoint__max_keep_ckpts=1, default_hooks__checkpoint__save_best=None))
+    assert seen == [[], ["epoch_1.pth"], ["epoch_2.pth"], ["epoch_3.pth"]]
+
+
+def test_test_gives_the_numbers_of_the_validation(toy_config):
+    end = train(toy_config())
+    cfg = toy_config("test", load_from=str(Path(toy_config().work_dir) / "epoch_4.pth"))
+    assert CTVLMRunner.from_cfg(cfg).test() == end["metrics"]
+
+
+def test_checkpoint_of_another_architecture_is_refused_and_leaves_nothing(toy_config):
+    train(toy_config())
+    checkpoint = str(Path(toy_config().work_dir) / "epoch_4.pth")
+    cfg = toy_config("wide", load_from=checkpoint, model__width=32)
+    with pytest.raises(CheckpointError, match=r"epoch_4\.pth belongs to another architecture: 3 have another shape"):
+        CTVLMRunner.from_cfg(cfg).train()
+    assert not Path(cfg.work_dir).exists()
+
+
+def test_warm_start_loads_what_fits_when_asked(toy_config):
+    train(toy_config())
+    checkpoint = str(Path(toy_config().work_dir) / "epoch_4.pth")
+    cfg = toy_config("warm", load_from=checkpoint, load_strict=False, model__unused=True, find_unused_parameters=True)
+    runner = CTVLMRunner.from_cfg(cfg)
+    runner.load_or_resume()
+    expected = torch.load(checkpoint, weights_only=True)["state_dict"]["net.0.weight"]
+    torch.testing.assert_close(runner.model.net[0].weight.data, expected)
+
+
+def test_failed_start_in_a_used_folder_leaves_it_as_it_was(toy_config):
+    train(toy_config())
+    before = sorted(Path(toy_config().work_dir).rglob("*"))
+    with pytest.raises(KeyError, match="NoSuchModel is not in the ctvlm::model registry"):
+        CTVLMRunner.from_cfg(toy_config(model__type="NoSuchModel"))
+    with pytest.raises(ValueError, match="broken"):
+        CTVLMRunner.from_cfg(toy_config(train_dataloader__dataset__fail_with="broken")).train()
+    assert sorted(Path(toy_config().work_dir).rglob("*")) == before
+
+
+def test_error_in_the_midst_keeps_the_log_with_its_traceback(toy_config):
+    cfg = toy_config(model__crash_at_epoch=1)
+    with pytest.raises(RuntimeError, match="killed"):
+        CTVLMRunner.from_cfg(cfg).train()
+    (log,) = Path(cfg.work_dir).glob("*/*.log")
+    assert "RuntimeError: killed" in log.read_text()
+
+
+def test_mixed_precision_computes_in_bfloat16_and_keeps_float32_weights(toy_config):
+    cfg = toy_config()
+    enable_amp(cfg)
+    runner = CTVLMRunner.from_cfg(cfg)
+    model = runner.train()
+    assert model.dtype_seen == torch.bfloat16
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    assert torch.load(Path(cfg.work_dir) / "epoch_4.pth", weights_only=True)["optimizer"]["state"]
+
+
+def test_learning_rate_scales_with_the_batch(toy_config):
+    cfg = toy_config(auto_scale_lr__enable=True, auto_scale_lr__base_batch_size=4, param_scheduler=None)
+    runner = CTVLMRunner.from_cfg(cfg)
+    runner.train()
+    assert runner.optim_wrapper.get_lr()["lr"] == [2e-2]
+
+
+def test_terminal_shows_progress_and_the_log_file_the_rest(toy_config, capsys):
+    cfg = toy_config()
+    train(cfg)
+    out, err = capsys.readouterr()
+    assert err == ""
+    lines = out.splitlines()
+    steps = [line for line in lines if "  step " in line and "loss" in line]
+    assert [line.split("  ")[1] for line in steps] == [f"step {n}/12" for n in (1, 2, 4, 6, 8, 10, 12)]
+    for part in ("epoch 1/4", "(square ", "abs ", "lr 1.00e-02", "data ", "eta "):
+        assert part in steps[0]
+    assert sum("validation: toy/error" in line for line in lines) == 4
+    row = next(line for line in lines if line.startswith("│ toy/error"))
+    assert [cell.strip() for cell in row.strip("│").split("│")][2:] == ["2", "12"]
+    for path in ("epoch_4.pth", "best_toy_error", "results.json", ".log", "toy_config.py"):
+        assert path in out
+    assert "Config:" not in out and "System environment" not in out
+    (log,) = Path(cfg.work_dir).glob("*/*.log")
+    for part in ("Config:", "System environment", "Epoch(train)"):
+        assert part in log.read_text()
