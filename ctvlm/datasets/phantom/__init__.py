@@ -1,0 +1,12 @@
+"""PhantomCT: chest-abdomen CTs drawn from a seed, with region maps, lesions, labels and reasoning text.
+
+``plan`` decides who is scanned and what is found, ``canvas``, ``body``, ``chest``, ``abdomen`` and ``findings`` draw it,
+``acquisition`` scans it, ``reasoning`` tells it. A new finding is one decorated function in ``findings``.
+"""
+
+from ctvlm.datasets.phantom.case import PhantomCase, generate_case
+from ctvlm.datasets.phantom.phantom_ct import PhantomCT
+from ctvlm.datasets.phantom.plan import Plan, sample_plan
+from ctvlm.datasets.phantom.reasoning import write_report
+
+__all__ = ["PhantomCT", "PhantomCase", "Plan", "generate_case", "sample_plan", "write_report"]
