@@ -12,7 +12,7 @@ from ctvlm.utils import CTVLMError
 
 
 def catch(function, *args, **kwargs) -> Exception:
-    with pytest.raises(Exception) as info:  # noqa: PT011 - any
+    with pytest.raises(Exception) as info:
         function(*args, **kwargs)
     return info.value
 

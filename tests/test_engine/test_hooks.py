@@ -26,9 +26,8 @@ class Texts(BaseDataset):
 
 
 def test_texts_are_found_inside_wrappers():
-    inner = ConcatDataset([Texts("a", "b"), Texts("c")])
-    assert collect_texts(inner) == ["a", "b", "c"]
-    assert collect_texts(RepeatDataset(inner, 3)) == ["a", "b", "c"]
+    assert collect_texts(ConcatDataset([Texts("a", "b"), Texts("c")])) == ["a", "b", "c"]
+    assert collect_texts(RepeatDataset(Texts("a", "b"), 3)) == ["a", "b"]
     assert collect_texts(Subset(Texts("a"), [0])) == ["a"]
 
 
