@@ -21,16 +21,21 @@ class ConfigError(CTVLMError):
 
 
 class ConfigOptions(DictAction):
-    """argparse action of ``--cfg-options key=value ...``; says so when the equals sign is missing."""
+    """argparse action of ``--cfg-options key=value ...``, where a value may hold spaces, as paths do."""
 
     def __call__(
         self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option_string: Any = None
     ) -> None:
-        """Collect the pairs."""
-        for value in values:
-            if "=" not in value:
-                parser.error(f"--cfg-options takes key=value, found '{value}'")
-        super().__call__(parser, namespace, values, option_string)
+        """Collect the pairs; say so when the equals sign is missing."""
+        options = dict(getattr(namespace, self.dest, None) or {})
+        for pair in values:
+            key, equals, value = pair.partition("=")
+            if not equals:
+                parser.error(f"--cfg-options takes key=value, found '{pair}'")
+            # mmengine's reading of lists drops every space, so it is for lists only.
+            is_list = any(mark in value for mark in ",[(")
+            options[key] = self._parse_iterable(value) if is_list else self._parse_int_float_bool(value)
+        setattr(namespace, self.dest, options)
 
 
 def load_config(path: str | Path, options: dict | None = None) -> Config:

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from ctvlm.engine import load_config
+from ctvlm.models.attention import FullAttention
+from ctvlm.models.layers import TokenContext
+from ctvlm.registry import ATTENTION, BACKBONES
+from projects.example_project.slice_gated_attention import SliceGatedAttention
+
+CONFIG = Path(__file__).parents[1] / "configs" / "vit3d_slice_gated_phantom.py"
+GRID = (3, 2, 2)
+
+
+@pytest.fixture
+def layer():
+    torch.manual_seed(0)
+    layer = ATTENTION.build({"type": "SliceGatedAttention", "embed_dims": 8, "num_heads": 2})
+    torch.nn.init.normal_(layer.gate.weight)
+    return layer
+
+
+def test_open_gates_give_full_attention(layer):
+    full = FullAttention(8, 2)
+    full.load_state_dict(layer.state_dict(), strict=False)
+    torch.nn.init.zeros_(layer.gate.weight)
+    torch.nn.init.constant_(layer.gate.bias, 50.0)
+    x, ctx = torch.randn(2, 12, 8), TokenContext.full(2, GRID, torch.ones(2, 3))
+    torch.testing.assert_close(layer(x, ctx), full(x, ctx))
+
+
+def test_gate_is_shared_within_a_slice_and_differs_between_slices(layer):
+    x, ctx = torch.randn(1, 12, 8), TokenContext.full(1, GRID, torch.ones(1, 3))
+    gate_NE = layer(x, ctx)[0] / FullAttention.forward(layer, x, ctx)[0]
+    for z in range(3):
+        torch.testing.assert_close(gate_NE[4 * z : 4 * z + 4], gate_NE[4 * z].expand(4, 8), rtol=1e-3, atol=1e-4)
+    assert (gate_NE[0] - gate_NE[4]).abs().max() > 0.01
+
+
+def test_padding_changes_nothing(layer):
+    index, mask = torch.arange(12)[None], (torch.arange(12) < 9)[None]
+    ctx = TokenContext(GRID, index, mask, torch.ones(1, 3))
+    x = torch.randn(1, 12, 8)
+    other = torch.where(mask[..., None], x, torch.randn(1, 12, 8))
+    torch.testing.assert_close(layer(x, ctx)[:, :9], layer(other, ctx)[:, :9])
+
+
+def test_every_parameter_gets_a_gradient_under_autocast(layer):
+    ctx = TokenContext.full(2, GRID, torch.ones(2, 3))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        out = layer(torch.randn(2, 12, 8), ctx)
+    out.float().square().sum().backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in layer.parameters())
+
+
+def test_config_puts_the_layer_into_every_block():
+    backbone = load_config(CONFIG).model.backbone
+    blocks = BACKBONES.build(backbone).blocks
+    assert len(blocks) == backbone.depth
+    assert all(isinstance(block.attention, SliceGatedAttention) for block in blocks)

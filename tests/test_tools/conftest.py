@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import os
+import runpy
+import subprocess
+import sys
+from dataclasses import dataclass
+
+import pytest
+
+from ctvlm.engine import run_tool
+
+
+@dataclass
+class Outcome:
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def tool(repo_root, monkeypatch, capsys, fresh_mmengine):
+    """Runs a script of tools/ in this process, as from the top folder: ``tool('train.py', 'config.py', ...)``."""
+
+    def run(script: str, *args: object) -> Outcome:
+        fresh_mmengine()
+        monkeypatch.chdir(repo_root)
+        monkeypatch.setattr(sys, "argv", [script, *map(str, args)])
+        monkeypatch.setattr(sys, "path", list(sys.path))
+        capsys.readouterr()
+        main = runpy.run_path(str(repo_root / "tools" / script))["main"]
+        try:
+            code = run_tool(main)
+        except SystemExit as stop:  # argparse
+            code = stop.code
+        return Outcome(code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def shell(repo_root):
+    """Runs a command from the top folder, without a GPU."""
+
+    def run(*command: object, **variables: str) -> Outcome:
+        environment = {"PYTHON": sys.executable, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", **variables}
+        done = subprocess.run(
+            list(map(str, command)),
+            cwd=repo_root,
+            env={**os.environ, **environment},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        return Outcome(done.returncode, done.stdout, done.stderr)
+
+    return run

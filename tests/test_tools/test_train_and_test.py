@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+TOY = "tests/test_engine/toy_config.py"
+
+
+def test_train_then_test_give_the_same_numbers(tool, tmp_path):
+    trained = tool("train.py", TOY, "--work-dir", tmp_path / "run", "--seed", 3)
+    assert (trained.code, trained.err) == (0, "")
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    checkpoint = tmp_path / "run" / "epoch_4.pth"
+    assert torch.load(checkpoint, weights_only=True)["meta"]["seed"] == 3
+
+    tested = tool("test.py", TOY, checkpoint, "--work-dir", tmp_path / "test", "--out", tmp_path / "out.json")
+    assert tested.code == 0
+    assert json.loads((tmp_path / "out.json").read_text())["metrics"] == results["metrics"]
+    assert "toy/error" in tested.out and "out.json" in tested.out
+
+
+def test_flags(tool, tmp_path):
+    options = ["train_cfg.max_epochs=1", "train_dataloader.batch_size=4", "default_hooks.checkpoint.save_best=None"]
+    flags = ["--amp", "--no-validate", "--auto-scale-lr", "--cfg-options", *options]
+    trained = tool("train.py", TOY, "--work-dir", tmp_path, *flags)
+    assert trained.code == 0
+    assert "validation" not in trained.out and not (tmp_path / "results.json").exists()
+    cfg = (tmp_path / "toy_config.py").read_text()
+    assert "BFloat16OptimWrapper" in cfg and "max_epochs=1" in cfg
+    assert torch.load(tmp_path / "epoch_1.pth", weights_only=True)["optimizer"]["param_groups"][0]["initial_lr"] == 5e-3
+
+
+def test_resume(tool, tmp_path):
+    afresh = tool("train.py", TOY, "--work-dir", tmp_path, "--resume", "--cfg-options", "train_cfg.max_epochs=2")
+    assert "starting afresh" in afresh.out
+    resumed = tool("train.py", TOY, "--work-dir", tmp_path, "--resume")
+    assert "resumed after epoch 2, step 6" in resumed.out
+    from_path = tool("train.py", TOY, "--work-dir", tmp_path / "other", "--resume", tmp_path / "epoch_3.pth")
+    assert "resumed after epoch 3, step 9" in from_path.out
+    assert (tmp_path / "other" / "results.json").read_text() == (tmp_path / "results.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["nowhere.py"], "config not found: nowhere.py"),
+        (
+            [TOY, "--cfg-options", "model.type=ToyModle"],
+            "'ToyModle' is not registered as a model; did you mean ToyModel",
+        ),
+        ([TOY, "--cfg-options", "train_dataloader.dataset.type=ToyModel"], "as a dataset; it is a model"),
+        ([TOY, "--cfg-options", "default_hooks.x.type=NoHook"], "'NoHook' is not registered as a hook"),
+        ([TOY, "--cfg-options", "model.widht=3"], "unexpected keyword argument 'widht'"),
+        ([TOY, "--cfg-options", "modle.width=3"], "did you mean 'model'?"),
+        ([TOY, "--cfg-options", "model.width"], "--cfg-options takes key=value, found 'model.width'"),
+        ([TOY, "--resume", "nowhere.pth"], "checkpoint not found: nowhere.pth"),
+        ([TOY, "--launcher", "pytorch"], "start with tools/dist_train.sh"),
+        ([TOY, "--cfg-options", "train_dataloader.dataset.fail_with=case 7 is broken"], "error: case 7 is broken"),
+        (
+            [TOY, "--cfg-options", "train_dataloader.dataset.fail_with=case 7", "train_dataloader.num_workers=1"],
+            "error: case 7\n",
+        ),
+    ],
+)
+def test_a_mistake_ends_with_one_message_and_leaves_nothing(tool, tmp_path, args, message, monkeypatch):
+    monkeypatch.delenv("RANK", raising=False)
+    ended = tool("train.py", *args, "--work-dir", tmp_path / "run")
+    assert ended.code == 2
+    assert message in ended.err
+    assert ended.err.count("error:") == 1
+    assert "Traceback" not in ended.out + ended.err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["{tmp}/nowhere.pth"], "checkpoint not found"),
+        (["{tmp}/broken.pth"], "cannot be read"),
+        (["{tmp}/other.pth"], "belongs to another architecture"),
+        (["{tmp}/other.pth", "--out", "x.pkl"], "--out takes a .json file"),
+        (["{tmp}/other.pth", "--cfg-options", "test_dataloader=None"], "has no test_dataloader"),
+    ],
+)
+def test_a_mistake_in_testing(tool, tmp_path, args, message):
+    (tmp_path / "broken.pth").write_bytes(b"PK")
+    torch.save({"state_dict": {"x": torch.zeros(1)}}, tmp_path / "other.pth")
+    before = sorted(tmp_path.iterdir())
+    ended = tool("test.py", TOY, *(arg.format(tmp=tmp_path) for arg in args), "--work-dir", tmp_path / "run")
+    assert ended.code == 2
+    assert message in ended.err and ended.err.count("error:") == 1 and "Traceback" not in ended.err
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_debug_shows_the_traceback(tool, monkeypatch):
+    monkeypatch.setenv("CTVLM_DEBUG", "0")  # restored afterwards
+    with pytest.raises(Exception, match=r"config not found: nowhere\.py"):
+        tool("train.py", "nowhere.py", "--debug")
