@@ -1,7 +1,7 @@
 """PhantomCT: chest-abdomen CTs drawn from a seed, with region maps, lesions, labels and reasoning text.
 
-``plan`` decides who is scanned and what is found, ``canvas``, ``body``, ``chest``, ``abdomen`` and ``findings`` draw it,
-``acquisition`` scans it, ``reasoning`` tells it. A new finding is one decorated function in ``findings``.
+``plan`` decides who is scanned and what is found; ``body``, ``chest``, ``abdomen`` and ``findings`` draw it on a
+``canvas``; ``acquisition`` scans it, ``reasoning`` tells it. A new finding is one decorated function in ``findings``.
 """
 
 from ctvlm.datasets.phantom.case import PhantomCase, generate_case

@@ -42,8 +42,9 @@ def draw_liver(canvas: Canvas) -> None:
     in_liver = lambda b: canvas.region[b] == LIVER  # noqa: E731
     porta, cava = np.array((34, 14, -62)), np.array((24, -2, -16))
     starts, ends, radii = [], [], []
-    for start, targets, r in ((porta, ((70, 16, -58), (108, 30, -62), (110, -30, -58), (80, -50, -50), (8, 40, -52)), 4.5),
-                              (cava, ((70, -30, -26), (110, -20, -36), (60, 40, -30), (100, 40, -44), (4, 46, -34)), 4.0)):  # fmt: skip
+    portal = ((70, 16, -58), (108, 30, -62), (110, -30, -58), (80, -50, -50), (8, 40, -52))
+    hepatic = ((70, -30, -26), (110, -20, -36), (60, 40, -30), (100, 40, -44), (4, 46, -34))
+    for start, targets, r in ((porta, portal, 4.5), (cava, hepatic, 4.0)):
         for target in targets:
             end = np.array(target) + rng.normal(0, 5, 3)
             middle = (start + end) / 2 + rng.normal(0, 4, 3)
@@ -72,7 +73,7 @@ def draw_spleen(canvas: Canvas) -> None:
     x, y, z = canvas.coords(box)
     distance = np.maximum(ellipsoid(x, y, z, center, radii, turn), canvas.cavity[box] + 4)
     distance = np.maximum(distance, z - geo.diaphragm(x, y, p) + 3)
-    hollow = ellipsoid(x, y, z, center + (33, 22, -4), radii * (0.9, 0.78, 1.0), turn)
+    hollow = ellipsoid(x, y, z, np.add(center, (40, 24, -4)), radii * (0.9, 0.78, 1.0), turn)
     canvas.paint(box, np.maximum(distance, -hollow), p.hu["spleen"], region=SPLEEN)
 
 
@@ -80,19 +81,20 @@ def draw_stomach(canvas: Canvas) -> None:
     """Wall, fluid and food, with gas on top of a horizontal level (the patient lies on the back)."""
     p = canvas.patient
     points, radius = geo.stomach_path(p)
-    draw_tube(canvas, points, radius, p.hu["wall"] + 3, STOMACH, inside=lambda b: canvas.cavity[b] < -3)
     lumen = radius - 4.0
     rng = np.random.default_rng(p.texture_seed + 4)
     content = float(rng.uniform(5, 45))
     level = points[:, 1].mean() + p.gas * 26
-    inside = lambda b: canvas.region[b] == STOMACH  # noqa: E731
-    draw_tube(canvas, points, lumen, content, inside=inside)
+    within = lambda b: canvas.cavity[b] < -3  # noqa: E731
+    draw_tube(canvas, points, radius, p.hu["wall"] + 3, STOMACH, inside=within, wall=4.0, lumen_hu=content)
     gas = lambda b: (canvas.region[b] == STOMACH) & (canvas.y[b] > level)  # noqa: E731
     draw_tube(canvas, points, lumen, -930.0, inside=gas)
     # Folds of the wall and food keep the contents from being flat.
     for _ in range(4):
         at = points[rng.integers(len(points) - 1)] + rng.normal(0, 9, 3)
-        draw_ellipsoid(canvas, at, rng.uniform(4, 9, 3), content + rng.normal(0, 28), inside=lambda b: canvas.region[b] == STOMACH)
+        draw_ellipsoid(
+            canvas, at, rng.uniform(4, 9, 3), content + rng.normal(0, 28), inside=lambda b: canvas.region[b] == STOMACH
+        )
 
 
 def draw_pancreas(canvas: Canvas) -> None:
@@ -118,12 +120,12 @@ def draw_kidneys(canvas: Canvas) -> None:
             draw_ellipsoid(canvas, center, radii - 9, p.hu["kidney"] * 0.55, turn=turn)
         hilum = center + np.array((-side * 17, 6, 0))
         draw_ellipsoid(canvas, hilum, (13, 10, 19), -72.0, turn=turn)
-        draw_ellipsoid(canvas, hilum + (-side * 3, 0, -4), (5, 4, 12), 10.0, turn=turn)
+        draw_ellipsoid(canvas, np.add(hilum, (-side * 3, 0, -4)), (5, 4, 12), 10.0, turn=turn)
         vein = [hilum, (side * 12, geo.spine_y(center[2]) + 34, center[2] + 4)]
         draw_tube(canvas, vein, 4.0, p.hu["portal"])
         top = center + np.array((-side * 16, 0, radii[2] + 6))
-        draw_tube(canvas, [top + (0, 8, 0), top + (side * 8, -12, 0)], 2.6, 25.0)
-        draw_tube(canvas, [top + (0, 8, 0), top + (-side * 4, -12, 0)], 2.6, 25.0)
+        draw_tube(canvas, [np.add(top, (0, 8, 0)), np.add(top, (side * 8, -12, 0))], 2.6, 25.0)
+        draw_tube(canvas, [np.add(top, (0, 8, 0)), np.add(top, (-side * 4, -12, 0))], 2.6, 25.0)
 
 
 def draw_bowel(canvas: Canvas) -> None:
@@ -131,20 +133,21 @@ def draw_bowel(canvas: Canvas) -> None:
     p = canvas.patient
     rng = np.random.default_rng(p.texture_seed + 6)
     free = lambda b: (canvas.region[b] == 0) & (canvas.cavity[b] < -4)  # noqa: E731
-    draw_tube(canvas, [(18, 54, -90), (46, 36, -92), (54, 14, -112), (44, 6, -140), (0, 8, -150)], 12, 35.0, inside=free)
-    for _ in range(26):
+    draw_tube(
+        canvas, [(18, 54, -90), (46, 36, -92), (54, 14, -112), (44, 6, -140), (0, 8, -150)], 12, 35.0, inside=free
+    )
+    for _ in range(18):
         at = np.array((rng.uniform(-105, 105), rng.uniform(5, 92), rng.uniform(-200, -92)))
-        size = rng.uniform(9, 16)
+        size = rng.uniform(10, 17)
         end = at + rng.normal(0, 20, 3)
-        draw_tube(canvas, [at, end], size, p.hu["wall"], inside=free)
-        draw_tube(canvas, [at, end], size - 3.5, rng.uniform(0, 40), inside=free)
+        draw_tube(canvas, [at, end], size, p.hu["wall"], inside=free, wall=3.5, lumen_hu=rng.uniform(0, 40))
     colon = [(112, 20, -200), (116, 22, -140), (104, 50, -112), (50, 84, -122), (-20, 88, -112), (-84, 74, -92),
              (-114, 30, -78), (-118, 4, -110), (-116, 0, -200)]  # fmt: skip
     colon = np.array(colon) + rng.normal(0, 6, (len(colon), 3))
     draw_tube(canvas, colon, 21, p.hu["wall"], inside=free)
     for start, end in zip(colon[:-1], colon[1:], strict=True):
-        for t in (0.2, 0.5, 0.8):
+        for t in (0.25, 0.75):
             at, size = start + (end - start) * t + rng.normal(0, 3, 3), rng.uniform(11, 18, 3)
             draw_ellipsoid(canvas, at, size, rng.uniform(-60, 45), inside=free)
             if rng.random() < 0.5:
-                draw_ellipsoid(canvas, at + (0, 6, 0), size * (0.9, 0.6, 0.9), -900.0, inside=free)
+                draw_ellipsoid(canvas, np.add(at, (0, 6, 0)), size * (0.9, 0.6, 0.9), -900.0, inside=free)

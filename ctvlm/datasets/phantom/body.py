@@ -6,7 +6,7 @@ import numpy as np
 
 from ctvlm.datasets.phantom.canvas import Canvas
 from ctvlm.datasets.phantom.geometry import CAVITY, DISCS, MUSCLE, SPINE, cavity_gauge, profile, rib_comb
-from ctvlm.datasets.phantom.shapes import draw_ellipsoid, draw_segments, draw_tube, superellipse
+from ctvlm.datasets.phantom.shapes import draw_ellipsoid, draw_segments, draw_tube, smooth_noise, superellipse
 
 SPINE_ID, RIB_ID = 19, 20
 FAT, MUSCLE_HU = -103.0, 52.0
@@ -32,7 +32,8 @@ def draw_body(canvas: Canvas) -> None:
             if box is not None:
                 draw_ellipsoid(canvas, (sign * 82, 98, 34), np.multiply(radii, 0.45), 5.0)
     muscle = superellipse(x / a, (y - yc) / b)
-    canvas.paint(canvas.full, (muscle - 1) * b, MUSCLE_HU)
+    depth = (1 - muscle) * b
+    canvas.paint(canvas.full, -depth, MUSCLE_HU)
     for sign in (1, -1):  # axillary fat, and the fat plane between the back muscles
         draw_ellipsoid(canvas, (sign * 148, 6, 112), (16, 34, 46), FAT + 15)
         draw_ellipsoid(canvas, (sign * 122, -84, 92), (34, 7, 50), FAT + 25, turn=-sign * 0.5)
@@ -40,6 +41,13 @@ def draw_body(canvas: Canvas) -> None:
     canvas.gauge = gauge
     canvas.cavity = (gauge - 1) * unit
     canvas.paint(canvas.full, canvas.cavity, FAT - 2)
+    # Fat planes between the muscles of the wall: wavy sheets at a depth that varies.
+    at = np.nonzero((canvas.cavity > 9) & (depth > 5))
+    x, y, z = x[at], y[at], z.ravel()[at[0]]
+    rng = np.random.default_rng(p.texture_seed + 7)
+    sheet = np.abs(smooth_noise(x, y, z * np.float32(0.45), rng, 48.0, 4))
+    weight = np.clip(1.15 - sheet * np.float32(5.5 - 2.0 * p.visceral), 0, 1) * np.float32(0.75)
+    canvas.hu[at] += weight * (FAT - canvas.hu[at])
 
 
 def draw_table(canvas: Canvas) -> None:
@@ -59,24 +67,26 @@ def draw_table(canvas: Canvas) -> None:
 def draw_ribs(canvas: Canvas) -> None:
     """All ribs at once: where the cavity's wall meets a slanted comb in z; then sternum, clavicles and scapulae."""
     p = canvas.patient
-    box = canvas.box((-190, -130, -140), (190, 120, 172))
-    if box is not None:
-        x, y, z = canvas.coords(box)
-        depth = canvas.cavity[box] - np.float32(5.0)
-        turn, comb, height = rib_comb(y, z)
-        # The lowest ribs float: the lower, the shorter.
-        reach = np.clip((height + 132) / 95, 0, 1)
-        present = (turn < reach * 1.05) & (height > -125) & (height < 172)
-        distance = np.sqrt(np.square(depth * np.float32(1 / 4.0)) + np.square(comb * np.float32(1 / 7.0))) * 4 - 4
-        distance = np.where(present, distance, np.float32(9))
-        bone = np.where(turn > 0.86, np.float32(115), np.float32(430) + 110 * np.clip(distance, -3, 1))
-        canvas.paint(box, distance, bone * np.float32(p.bone), region=RIB_ID)
+    # Ribs are a thin shell: only the voxels within it are looked at.
+    shell = np.nonzero(np.abs(canvas.cavity - np.float32(5.0)) < 4.5 + canvas.edge)
+    y, z = canvas.y[shell], canvas.z.ravel()[shell[0]]
+    depth = canvas.cavity[shell] - np.float32(5.0)
+    turn, comb, height = rib_comb(y, z)
+    # The lowest ribs float: the lower, the shorter.
+    reach = np.clip((height + 132) / 95, 0, 1)
+    present = (turn < reach * 1.05) & (height > -125) & (height < 172)
+    distance = np.sqrt(np.square(depth * np.float32(1 / 4.0)) + np.square(comb * np.float32(1 / 7.0))) * 4 - 4
+    bone = np.where(turn > 0.86, np.float32(115), np.float32(430) + 110 * np.clip(distance, -3, 1)) * np.float32(p.bone)
+    weight = np.clip(np.float32(0.5) - distance / np.float32(canvas.edge), 0, 1) * present
+    old = canvas.hu[shell]
+    canvas.hu[shell] = old + weight * (bone - old)
+    canvas.region[shell] = np.where(weight > 0.5, np.uint8(RIB_ID), canvas.region[shell])
     # Sternum: manubrium and body follow the chest's front.
     front = lambda h: float(np.interp(h, CAVITY[:, 0], CAVITY[:, 2] + CAVITY[:, 3])) + 6  # noqa: E731
     points = [(0, front(h) + d, h) for h, d in ((2, 0), (35, 0), (70, 0), (100, 1), (122, 2))]
     for dx in (-8, 0, 8):
         draw_tube(canvas, np.add(points, (dx, 0, 0)), [5, 5.5, 6, 6, 6.5], 300 * p.bone, RIB_ID)
-    draw_tube(canvas, np.array(points) + (0, 0, 0), 3.2, 130 * p.bone, RIB_ID)
+    draw_tube(canvas, points, 3.2, 130 * p.bone, RIB_ID)
     for s in (1, -1):
         draw_tube(canvas, [(s * 20, front(126) - 2, 128), (s * 60, 38, 146), (s * 105, 14, 160), (s * 150, -12, 162)],
                   6.5, 380 * p.bone, RIB_ID)  # fmt: skip

@@ -8,6 +8,7 @@ then looked up per slice instead of per voxel, which is what keeps a case in the
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -35,8 +36,13 @@ class Canvas:
         phys_x = patient.fov_center[1] + (np.arange(width) + 0.5) * self.spacing[2] - patient.fov / 2
         self.phys_y, self.phys_x = phys_y.astype(np.float32), phys_x.astype(np.float32)
         sz, sy, sx = patient.scale
-        self._axes = (phys_z / sz, phys_y / sy, phys_x / sx)
-        tz, ty, tx = (a.astype(np.float32) for a in self._axes)
+        axes = (phys_x / sx, phys_y / sy, phys_z / sz)
+        self._origin = np.array([a[0] for a in axes])
+        self._density = np.array([1 / (a[1] - a[0]) for a in axes])
+        self._counts = np.array([width, height, depth])
+        self._plain = list(zip(self._origin.tolist(), self._density.tolist(), self._counts.tolist(), strict=True))
+        self._stretch = np.array([1.2, 1.2, 1.0])
+        tx, ty, tz = (a.astype(np.float32) for a in axes)
         self.z = tz[:, None, None]
         dx, dy = patient.warp.grid(tx, ty, tz)
         dx += tx
@@ -57,28 +63,43 @@ class Canvas:
         """Voxel boxes that cover template boxes ``low..high`` (N, 3), columns x, y, z in mm; None: outside the scan."""
         low, high = np.asarray(low, np.float64), np.asarray(high, np.float64)
         center, half = (low + high) / 2, (high - low) / 2
-        # Undo the warp at the centre (two fixed-point steps), then allow for how much it can stretch the box.
-        point = center.copy()
-        for _ in range(2):
-            point[:, :2] = center[:, :2] - self.patient.warp.at(point)
-        # Rotation and warp mix the two in-plane extents.
-        reach = half.copy()
-        reach[:, :2] = half[:, :2] * 1.2 + 0.2 * half[:, 1::-1] + 0.06 * half[:, 2:] + self.edge
-        reach[:, 2] += 0.51 * self.dz
-        start = np.empty((len(point), 3), np.int64)
-        stop = np.empty_like(start)
-        for column, axis in zip((2, 1, 0), range(3), strict=True):
-            values = self._axes[axis]
-            start[:, axis] = np.searchsorted(values, point[:, column] - reach[:, column])
-            stop[:, axis] = np.searchsorted(values, point[:, column] + reach[:, column])
+        # Undo the warp at the centre, then allow for how much it can turn and stretch the box.
+        center[:, :2] -= self.patient.warp.at(center)
+        reach = half * self._stretch
+        reach[:, :2] += 0.2 * half[:, 1::-1] + 0.06 * half[:, 2:] + self.edge + 1.0
+        reach[:, 2] += 0.02 * self.dz
+        start = np.ceil((center - reach - self._origin) * self._density).astype(np.int64)
+        stop = np.floor((center + reach - self._origin) * self._density).astype(np.int64) + 1
+        np.clip(start, 0, self._counts, out=start)
+        np.clip(stop, 0, self._counts, out=stop)
         return [
-            tuple(slice(a, b) for a, b in zip(s, e, strict=True)) if all(a < b for a, b in zip(s, e, strict=True)) else None
-            for s, e in zip(start.tolist(), stop.tolist(), strict=True)
+            (slice(z0, z1), slice(y0, y1), slice(x0, x1)) if x0 < x1 and y0 < y1 and z0 < z1 else None
+            for (x0, y0, z0), (x1, y1, z1) in zip(start.tolist(), stop.tolist(), strict=True)
         ]
 
     def box(self, low: Sequence[float], high: Sequence[float]) -> Box | None:
-        """The voxel box that covers one template box (x, y, z corners in mm), or None outside the scan."""
-        return self.boxes(np.array([low]), np.array([high]))[0]
+        """The voxel box that covers one template box (x, y, z corners in mm), or None outside the scan.
+
+        The same as ``boxes`` in plain floats: for one box, arrays of three numbers cost ten times the arithmetic.
+        """
+        cx, cy, cz = ((float(a) + float(b)) / 2 for a, b in zip(low, high, strict=True))
+        hx, hy, hz = ((float(b) - float(a)) / 2 for a, b in zip(low, high, strict=True))
+        dx, dy = self.patient.warp.at_point(cx, cy, cz)
+        more = 0.06 * hz + self.edge + 1.0
+        spans = (
+            (cz, hz + 0.02 * self.dz),
+            (cy - dy, hy * 1.2 + 0.2 * hx + more),
+            (cx - dx, hx * 1.2 + 0.2 * hy + more),
+        )
+        slices = []
+        for axis, (c, h) in zip((2, 1, 0), spans, strict=True):
+            origin, density, count = self._plain[axis]
+            start = max(math.ceil((c - h - origin) * density), 0)
+            stop = min(math.floor((c + h - origin) * density) + 1, count)
+            if start >= stop:
+                return None
+            slices.append(slice(start, stop))
+        return tuple(slices)
 
     def coords(self, box: Box) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Template x, y (d, h, w) and z (d, 1, 1) of a box."""
@@ -103,15 +124,16 @@ class Canvas:
         """
         weight = distance * (-1.0 / (edge or self.edge))
         weight += 0.5
-        np.clip(weight, 0.0, 1.0, out=weight)
+        np.maximum(weight, np.float32(0), out=weight)
+        np.minimum(weight, np.float32(1), out=weight)
         if inside is not None:
             weight *= inside
         if region is not None or lesion is not None:
             hit = weight > mark
             if region is not None:
-                self.region[box][hit] = region
+                np.copyto(self.region[box], np.uint8(region), where=hit)
             if lesion is not None:
-                self.lesion[box][hit] = lesion
+                np.copyto(self.lesion[box], np.uint8(lesion), where=hit)
         if hu is not None:
             if not (np.isscalar(strength) and strength == 1.0):
                 weight = weight * strength

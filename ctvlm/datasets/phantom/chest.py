@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from ctvlm.datasets.phantom import geometry as geo
@@ -21,20 +23,24 @@ def draw_lungs(canvas: Canvas) -> None:
     x, y, z = canvas.coords(box)
     floor = (geo.diaphragm(x, y, p) - z) * np.float32(0.75)
     distance = np.maximum(canvas.cavity[box] + np.float32(1.5), floor)
+    # A diaphragm of muscle under the lungs, so that fat never touches lung there.
+    canvas.paint(box, distance - np.float32(4), 48.0, inside=(floor > -6) & (canvas.cavity[box] < -2))
+    # The rest only where there is lung.
+    near = np.nonzero(distance < canvas.edge)
+    distance, x, y, z = distance[near], x[near], y[near], z.ravel()[near[0]]
     rng = np.random.default_rng(p.texture_seed)
-    texture = smooth_noise(x, y, z, rng, 55.0, 3) * np.float32(11)
-    hu = np.float32(p.lung_hu) - (y + 10) * np.float32(0.32) + texture
-    lobes = geo.lobe_map(x, y, z, p)
+    hu = np.float32(p.lung_hu) - (y + 10) * np.float32(0.32) + smooth_noise(x, y, z, rng, 55.0, 3) * np.float32(11)
     fissure = np.exp(-np.square(geo.fissure_distance(x, y, z, p) * np.float32(1 / max(1.0, canvas.edge * 0.6))))
     hu += fissure * np.float32(130 * min(1.0, 1.6 / canvas.edge))
-    canvas.paint(box, distance, hu)
-    # A diaphragm of muscle under the lungs, so that fat never touches lung there.
-    skirt = np.abs(distance - np.float32(2)) - np.float32(2)
-    canvas.paint(box, np.maximum(skirt, np.float32(-6) - floor), 48.0, inside=canvas.cavity[box] < -2)
-    np.copyto(canvas.region[box], lobes, where=distance < 0)
+    weight = np.clip(np.float32(0.5) - distance * np.float32(1 / canvas.edge), 0, 1)
+    values = canvas.hu[box]
+    old = values[near]
+    values[near] = old + weight * (hu - old)
+    labels = canvas.region[box]
+    labels[near] = np.where(distance < 0, geo.lobe_map(x, y, z, p), labels[near])
 
 
-def vessel_tree(patient: Patient, side: int, rng: np.random.Generator, leaves: int = 62) -> tuple[np.ndarray, ...]:
+def vessel_tree(patient: Patient, side: int, rng: np.random.Generator, leaves: int = 84) -> tuple[np.ndarray, ...]:
     """Starts, ends (N, 3) and radii (N,) of one lung's vessels, grown from the hilum towards random leaves."""
     lobes = geo.LOBES_RIGHT if side > 0 else geo.LOBES_LEFT
     points = geo.lung_points(patient, lobes, leaves, rng, 9.0, (-100, 160))
@@ -49,16 +55,18 @@ def vessel_tree(patient: Patient, side: int, rng: np.random.Generator, leaves: i
     flow = np.ones(len(nodes))
     for i in range(len(nodes) - 1, 0, -1):
         flow[parent[i]] += flow[i]
-    return nodes[parent[1:]], nodes[1:], 0.95 * flow[1:] ** 0.42
+    return nodes[parent[1:]], nodes[1:], 1.1 * flow[1:] ** 0.42
 
 
 def draw_lung_vessels(canvas: Canvas) -> None:
     """Pulmonary vessels: solid near the hilum, fading towards the pleura."""
     p = canvas.patient
+    # Planned around a large heart, so that an enlarged one does not move them all.
+    planned = replace(p, size={**p.size, "heart": 1.2})
     rng = np.random.default_rng(p.texture_seed + 1)
     in_lung = lambda box: (canvas.region[box] >= 1) & (canvas.region[box] <= 5)  # noqa: E731
     for side in (1, -1):
-        starts, ends, radii = vessel_tree(p, side, rng)
+        starts, ends, radii = vessel_tree(planned, side, rng)
         draw_segments(canvas, starts, ends, np.minimum(radii, 6.0), p.hu["pulmonary"], inside=in_lung)
 
 
@@ -76,7 +84,9 @@ def draw_mediastinum(canvas: Canvas) -> None:
     arch = p.shift["arch"] * 0.7
     for side in (1, -1):  # hilar vessels leave the heart's back and the pulmonary arteries
         for dy, dz, r in ((6, 10, 6.5), (2, -10, 6), (10, -22, 5)):
-            draw_tube(canvas, [(side * 12, 2 + dy, 52 + dz), hilum[side] + (0, dy, dz * 0.7)], [r + 2, r], blood, MEDIASTINUM)
+            draw_tube(
+                canvas, [(side * 12, 2 + dy, 52 + dz), hilum[side] + (0, dy, dz * 0.7)], [r + 2, r], blood, MEDIASTINUM
+            )
         draw_tube(canvas, [hilum[side], hilum[side] + (side * 8, 0, -26)], [8, 6], blood, MEDIASTINUM)
     trunk = np.array([(-22, 52, 44), (-26, 40, 66), (-24, 16, 80)]) + arch
     draw_tube(canvas, trunk, [14, 14.5, 13], blood, MEDIASTINUM)
@@ -120,7 +130,7 @@ def draw_heart(canvas: Canvas) -> None:
 
     def place(offset):  # chambers are laid out in the turned frame of the heart
         u, v, w = np.array(offset) * scale
-        return center + (c * u - s * v, s * u + c * v, w)
+        return np.add(center, (c * u - s * v, s * u + c * v, w))
 
     chambers = (((-30, -8, -8), (30, 21, 22), "left_heart"), ((-6, 26, -8), (36, 16, 24), "right_heart"),
                 ((38, 10, 2), (20, 23, 28), "right_heart"), ((14, -26, 16), (28, 17, 20), "left_heart"))  # fmt: skip
@@ -135,8 +145,7 @@ def draw_aorta(canvas: Canvas) -> None:
     """The aorta from the root to below the diaphragm, with a wall that shows without contrast."""
     p = canvas.patient
     points, radius, _ = geo.aorta_path(p)
-    draw_tube(canvas, points, radius, p.hu["wall"], AORTA)
-    draw_tube(canvas, points, radius - 1.4, p.hu["aorta"], AORTA)
+    draw_tube(canvas, points, radius, p.hu["wall"], AORTA, wall=1.4, lumen_hu=p.hu["aorta"])
 
 
 def draw_airways(canvas: Canvas) -> None:
@@ -145,17 +154,16 @@ def draw_airways(canvas: Canvas) -> None:
     pipe = geo.trachea_path(p)
     carina = pipe[-1]
     right, left = geo.HILUM[1] + (-6, 2, 8), geo.HILUM[-1] + (4, 4, 4)
-    for dr, hu, region in ((1.8, 30.0, TRACHEA), (0.0, -985.0, TRACHEA)):
-        draw_tube(canvas, pipe, 9.0 + dr, hu, region)
-        draw_tube(canvas, [carina, right], [7.5 + dr, 6.8 + dr], hu, region)
-        draw_tube(canvas, [carina, left], [7.0 + dr, 6.2 + dr], hu, region)
-        for side, start in ((1, right), (-1, left)):
-            for dx, dy, dz in ((20, 6, 22), (26, 18, -12), (16, -16, -30)):
-                end = start + (side * dx, dy, dz)
-                if dr:
-                    draw_tube(canvas, [start, end], [4.6, 3.4], -350.0)
-                else:
-                    draw_tube(canvas, [start, end], [3.4, 2.2], -960.0)
+    for side, start in ((1, right), (-1, left)):
+        for dx, dy, dz in ((20, 6, 22), (26, 18, -12), (16, -16, -30)):
+            end = np.add(start, (side * dx, dy, dz))
+            draw_tube(canvas, [start, end], [4.6, 3.4], -350.0, wall=1.2, lumen_hu=-960.0)
+    air = dict(region=TRACHEA, wall=1.8, lumen_hu=-985.0)
+    draw_tube(canvas, [carina, right], [9.3, 8.6], 30.0, **air)
+    draw_tube(canvas, [carina, left], [8.8, 8.0], 30.0, **air)
+    draw_tube(canvas, pipe, 10.2, 30.0, **air)
+    # The carina is open: the bronchi leave through the trachea's wall.
+    draw_tube(canvas, [right, carina, left], 5.8, -985.0)
 
 
 def draw_esophagus(canvas: Canvas) -> None:

@@ -123,7 +123,12 @@ def lung_distance(x, y, z, patient: Patient) -> np.ndarray:
 
 
 def lung_points(
-    patient: Patient, lobes: tuple[int, ...], count: int, rng: np.random.Generator, margin: float, z: tuple[float, float]
+    patient: Patient,
+    lobes: tuple[int, ...],
+    count: int,
+    rng: np.random.Generator,
+    margin: float,
+    z: tuple[float, float],
 ) -> np.ndarray:
     """``count`` points (N, 3) uniform in the given lobes, ``margin`` mm from their borders where that leaves room."""
     low, high = (-150, -100, max(-100.0, z[0])), (150, 100, min(165.0, z[1]))
@@ -196,7 +201,7 @@ def spleen_frame(patient: Patient) -> tuple[np.ndarray, np.ndarray, float]:
     size = patient.size["spleen"]
     center = np.array((-108.0, -42.0, -60.0 + patient.dome[1] + 13)) + patient.shift["spleen"]
     center += np.array((10.0, 14.0, -30.0)) * max(size - 1.15, 0)
-    return center, np.array((24, 46, 42)) * size, 0.62
+    return center, np.array((29, 52, 46)) * size, 0.62
 
 
 def gallbladder_frame(patient: Patient) -> tuple[np.ndarray, np.ndarray]:

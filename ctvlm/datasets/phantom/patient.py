@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -51,6 +53,21 @@ class Warp:
         shift[:, 0] -= self.angle * points[:, 1]
         shift[:, 1] += self.angle * points[:, 0]
         return shift
+
+    def at_point(self, x: float, y: float, z: float) -> tuple[float, float]:
+        """Displacement at one point, in plain floats."""
+        sin = math.sin
+        shift = []
+        for amplitude, frequency, phase in self._plain:
+            total = 0.0
+            for a, (fx, fy, fz), (px, py, pz) in zip(amplitude, frequency, phase, strict=True):
+                total += a * sin(x * fx + px) * sin(y * fy + py) * sin(z * fz + pz)
+            shift.append(total)
+        return shift[0] - self.angle * y, shift[1] + self.angle * x
+
+    @cached_property
+    def _plain(self) -> list[tuple[list, list, list]]:
+        return list(zip(self.amplitude.tolist(), self.frequency.tolist(), self.phase.tolist(), strict=True))
 
 
 @dataclass(frozen=True)

@@ -10,44 +10,69 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ctvlm.datasets.phantom.canvas import Box, Canvas
+from ctvlm.datasets.phantom.canvas import Canvas
 
 
 def ellipsoid(x, y, z, center: Sequence[float], radii: Sequence[float], turn: float = 0.0) -> np.ndarray:
     """Distance to an ellipsoid, turned by ``turn`` radians about z."""
-    u, v, w = x - center[0], y - center[1], z - center[2]
+    f = np.float32
+    u, v, w = x - f(center[0]), y - f(center[1]), z - f(center[2])
     if turn:
-        c, s = np.float32(np.cos(turn)), np.float32(np.sin(turn))
+        c, s = f(np.cos(turn)), f(np.sin(turn))
         u, v = c * u + s * v, c * v - s * u
-    u = u * np.float32(1 / radii[0])
-    v = v * np.float32(1 / radii[1])
-    w = w * np.float32(1 / radii[2])
-    rho = np.sqrt(u * u + v * v + w * w)
-    return (rho - 1.0) * np.float32(min(radii))
+    u *= f(1 / radii[0])
+    v *= f(1 / radii[1])
+    w = w * f(1 / radii[2])
+    u *= u
+    v *= v
+    u += v
+    u += w * w
+    np.sqrt(u, out=u)
+    u -= f(1)
+    u *= f(min(radii))
+    return u
 
 
 def capsule(x, y, z, a: Sequence[float], b: Sequence[float], ra: float, rb: float) -> np.ndarray:
     """Distance to a segment ``a..b`` whose radius goes from ``ra`` to ``rb``."""
-    ab = np.subtract(b, a).astype(np.float32)
-    u, v, w = x - np.float32(a[0]), y - np.float32(a[1]), z - np.float32(a[2])
-    length2 = max(float(ab @ ab), 1e-6)
-    h = (u * ab[0] + v * ab[1] + w * ab[2]) * np.float32(1 / length2)
-    np.clip(h, 0.0, 1.0, out=h)
-    u, v, w = u - h * ab[0], v - h * ab[1], w - h * ab[2]
-    return np.sqrt(u * u + v * v + w * w) - (np.float32(ra) + h * np.float32(rb - ra))
+    f = np.float32
+    ax, ay, az = float(a[0]), float(a[1]), float(a[2])
+    dx, dy, dz = float(b[0]) - ax, float(b[1]) - ay, float(b[2]) - az
+    scale = 1 / max(dx * dx + dy * dy + dz * dz, 1e-6)
+    u, v, w = x - f(ax), y - f(ay), z - f(az)
+    h = u * f(dx * scale)
+    h += v * f(dy * scale)
+    h += w * f(dz * scale)
+    np.maximum(h, f(0), out=h)
+    np.minimum(h, f(1), out=h)
+    u -= h * f(dx)
+    v -= h * f(dy)
+    u *= u
+    v *= v
+    u += v
+    w = w - h * f(dz)
+    w *= w
+    u += w
+    np.sqrt(u, out=u)
+    if rb != ra:
+        h *= f(rb - ra)
+        u -= h
+    u -= f(ra)
+    return u
 
 
 def superellipse(u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """Gauge of a rounded rectangle: 1 on the border of |u|, |v| <= 1, between an ellipse and a square."""
+    """Gauge of a rounded shape: 1 on the border, mostly an ellipse with |u|, |v| <= 1, a little of a square."""
     u = u * u
     v = v * v
     total = u + v
+    total *= np.float32(0.72)
     u *= u
     v *= v
     u += v
     np.sqrt(u, out=u)
+    u *= np.float32(0.28)
     total += u
-    total *= 0.5
     return np.sqrt(total, out=total)
 
 
@@ -66,24 +91,27 @@ def draw_ellipsoid(canvas: Canvas, center, radii, hu, region=None, lesion=None, 
     return box
 
 
-def tube_boxes(canvas: Canvas, points: np.ndarray, radii: np.ndarray) -> list[Box | None]:
-    """Boxes of the segments between consecutive ``points`` (N, 3)."""
-    reach = np.maximum(radii[:-1], radii[1:])[:, None]
-    low = np.minimum(points[:-1], points[1:]) - reach
-    high = np.maximum(points[:-1], points[1:]) + reach
-    return canvas.boxes(low, high)
-
-
-def draw_tube(canvas: Canvas, points, radii, hu, region=None, lesion=None, inside=None, **kwargs) -> None:
-    """Paint a tube through ``points`` (N, 3) of radius ``radii`` (scalar or N)."""
-    points = np.asarray(points, np.float32)
-    radii = np.broadcast_to(np.asarray(radii, np.float32), len(points))
-    for i, box in enumerate(tube_boxes(canvas, points, radii)):
+def draw_tube(
+    canvas: Canvas, points, radii, hu, region=None, lesion=None, inside=None, wall=0.0, lumen_hu=None, **kwargs
+) -> None:
+    """Paint a tube through ``points`` (N, 3) of radius ``radii`` (scalar or N); within ``wall`` mm of its surface
+    ``hu``, deeper ``lumen_hu`` where that is given. ``inside``: a function of the box."""
+    points = np.asarray(points, np.float64)
+    radii = np.broadcast_to(np.asarray(radii, np.float64), len(points)).tolist()
+    rows = points.tolist()
+    drawn = []
+    for a, b, ra, rb in zip(rows[:-1], rows[1:], radii[:-1], radii[1:], strict=True):
+        r = max(ra, rb)
+        box = canvas.box([min(p, q) - r for p, q in zip(a, b)], [max(p, q) + r for p, q in zip(a, b)])
         if box is None:
             continue
-        distance = capsule(*canvas.coords(box), points[i], points[i + 1], float(radii[i]), float(radii[i + 1]))
+        distance = capsule(*canvas.coords(box), a, b, ra, rb)
         where = inside(box) if callable(inside) else None
         canvas.paint(box, distance, hu, region, lesion, inside=where, **kwargs)
+        if lumen_hu is not None:
+            drawn.append((box, distance, where))
+    for box, distance, where in drawn:  # after all walls, so that no wall runs across the lumen
+        canvas.paint(box, distance + np.float32(wall), lumen_hu, inside=where, **kwargs)
 
 
 def draw_segments(canvas: Canvas, starts, ends, radii, hu, inside=None, lesion=None, **kwargs) -> None:
@@ -91,7 +119,7 @@ def draw_segments(canvas: Canvas, starts, ends, radii, hu, inside=None, lesion=N
     starts, ends = np.asarray(starts, np.float32), np.asarray(ends, np.float32)
     radii = np.broadcast_to(np.asarray(radii, np.float32), len(starts))
     wide = np.maximum(radii, 0.5 * canvas.edge)
-    strength = (radii / wide) ** 1.4
+    strength = (radii / wide) ** 1.15
     low, high = np.minimum(starts, ends) - wide[:, None], np.maximum(starts, ends) + wide[:, None]
     for i, box in enumerate(canvas.boxes(low, high)):
         if box is None:

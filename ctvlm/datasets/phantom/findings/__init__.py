@@ -1,6 +1,17 @@
-"""The findings that a phantom can show, by organ system."""
+"""The findings that a phantom can show, by organ system; importing this declares them all."""
 
-from ctvlm.datasets.phantom.findings import abdomen, bones, devices, lungs, mediastinum, pleura
+from ctvlm.datasets.phantom.findings import (
+    abdomen,
+    airways,
+    bones,
+    devices,
+    heart,
+    liver,
+    lungs_diffuse,
+    lungs_focal,
+    mediastinum,
+    pleura,
+)
 from ctvlm.datasets.phantom.findings.base import CT_RATE_LABELS, FINDINGS, Finding, FindingType, Site
 
 __all__ = [
@@ -10,9 +21,13 @@ __all__ = [
     "FindingType",
     "Site",
     "abdomen",
+    "airways",
     "bones",
     "devices",
-    "lungs",
+    "heart",
+    "liver",
+    "lungs_diffuse",
+    "lungs_focal",
     "mediastinum",
     "pleura",
 ]

@@ -7,10 +7,12 @@ a whole says how the patient changes (``modify``) and its function only marks th
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 
-from ctvlm.datasets.phantom.canvas import Canvas
+import numpy as np
+
+from ctvlm.datasets.phantom.canvas import Box, Canvas
 from ctvlm.datasets.phantom.patient import Patient
 
 CT_RATE_LABELS = (
@@ -92,3 +94,26 @@ def mark_region(canvas: Canvas, finding: Finding, *ids: int) -> None:
     """Mark whole organs as the lesion."""
     for i in ids:
         canvas.lesion[canvas.region == i] = finding.lesion
+
+
+def within(canvas: Canvas, ids: Iterable[int]) -> Callable[[Box], np.ndarray]:
+    """A mask, as a function of the box, of the voxels in these regions."""
+    table = np.zeros(256, bool)
+    table[list(ids)] = True
+    return lambda box: table[canvas.region[box]]
+
+
+def outside(canvas: Canvas, ids: Iterable[int]) -> Callable[[Box], np.ndarray]:
+    """A mask, as a function of the box, of the voxels in none of these regions."""
+    table = np.ones(256, bool)
+    table[list(ids)] = False
+    return lambda box: table[canvas.region[box]]
+
+
+def grow(*names: str) -> Modify:
+    """A modifier that multiplies sizes (those named, else the site's key) by the finding's amount."""
+
+    def modify(patient: Patient, f: Finding) -> Patient:
+        return replace(patient, size={**patient.size, **dict.fromkeys(names or (f.site.key,), f.amount)})
+
+    return modify

@@ -27,7 +27,9 @@ RIB_SITES = [
 def _vertebra(canvas: Canvas, f: Finding, rng: np.random.Generator) -> tuple[np.ndarray, float, float]:
     """Centre, half width and half height of one vertebral body of the site that lies in the scan."""
     low, high = canvas.patient.template_z
-    names = [n for n in f.site.key if geo.LEVELS[n][0] > low + 6 and geo.LEVELS[n][1] < high - 6] or list(f.site.key)[-1:]
+    names = [n for n in f.site.key if geo.LEVELS[n][0] > low + 6 and geo.LEVELS[n][1] < high - 6] or list(f.site.key)[
+        -1:
+    ]
     z0, z1 = geo.LEVELS[str(rng.choice(names))]
     z = (z0 + z1) / 2
     half = float(np.interp(z, geo.SPINE[:, 0], geo.SPINE[:, 2])) * canvas.patient.size["vertebra"]
@@ -35,14 +37,26 @@ def _vertebra(canvas: Canvas, f: Finding, rng: np.random.Generator) -> tuple[np.
 
 
 @finding(
-    "vertebral compression fracture", sites=LEVEL_SITES, sizes={"mild": (0.35, 0.45), "severe": (0.75, 0.9)}, weight=1.2, **BONES,
-    steps=["There is a {size} compression fracture in {loc}.", "{Size} vertebral height loss is seen in {loc}.", "A {size} wedge compression fracture is present in {loc}."],
-    impressions=["{Size} compression fracture in {loc}.", "{Size} vertebral collapse, {loc}.", "Compression fracture of {loc}, {size}."],
-)  # fmt: skip
-def draw_compression(canvas: Canvas, f: Finding) -> None:
+    "vertebral compression fracture",
+    sites=LEVEL_SITES,
+    sizes={"mild": (0.35, 0.45), "severe": (0.75, 0.9)},
+    weight=1.2,
+    **BONES,
+    steps=[
+        "There is a {size} compression fracture in {loc}.",
+        "{Size} vertebral height loss is seen in {loc}.",
+        "A {size} wedge compression fracture is present in {loc}.",
+    ],
+    impressions=[
+        "{Size} compression fracture in {loc}.",
+        "{Size} vertebral collapse, {loc}.",
+        "Compression fracture of {loc}, {size}.",
+    ],
+)
+def _draw_compression(canvas: Canvas, f: Finding) -> None:
     rng = np.random.default_rng(f.seed)
     center, half, tall = _vertebra(canvas, f, rng)
-    box = canvas.box(center - (half + 8, half + 8, tall), center + (half + 8, half + 8, tall))
+    box = canvas.box(center - (half + 8, half + 8, tall), np.add(center, (half + 8, half + 8, tall)))
     if box is None:
         return
     x, y, z = canvas.coords(box)
@@ -50,18 +64,31 @@ def draw_compression(canvas: Canvas, f: Finding) -> None:
     lost = center[2] + tall - 3 - 2 * tall * np.float32(f.amount) * (np.float32(0.35) + np.float32(0.65) * front)
     body = np.sqrt(np.square(x / half) + np.square((y - center[1]) / (half * np.float32(0.84)))) - 1
     inside = (body < 0.08) & (canvas.region[box] == SPINE)
-    canvas.paint(box, lost - z, 45.0, lesion=f.lesion, inside=inside & (z < center[2] + tall), edge=max(2.0, 0.4 * canvas.dz))
+    canvas.paint(
+        box, lost - z, 45.0, lesion=f.lesion, inside=inside & (z < center[2] + tall), edge=max(2.0, 0.4 * canvas.dz)
+    )
     bulge = np.sqrt(np.square(x / (half + 4)) + np.square((y - center[1]) / (half * np.float32(0.84) + 4))) - 1
     dense = (bulge < 0) & (z < lost) & (z > center[2] - tall)
     canvas.paint(box, np.abs(z - lost + 5) - 5.5, 620.0, region=SPINE, lesion=f.lesion, inside=dense)
 
 
 @finding(
-    "sclerotic bone lesion", sites=LEVEL_SITES, sizes={"small": (7.0, 8.5), "large": (12.0, 15.0)}, **BONES,
-    steps=["A {size} sclerotic lesion is seen in {loc}.", "There is a {size} osteoblastic focus in {loc}.", "{Loc} contains a {size} sclerotic focus."],
-    impressions=["{Size} sclerotic lesion in {loc}.", "{Size} osteoblastic lesion of {loc}, metastasis not excluded.", "Sclerotic focus, {size}, {loc}."],
-)  # fmt: skip
-def draw_sclerotic(canvas: Canvas, f: Finding) -> None:
+    "sclerotic bone lesion",
+    sites=LEVEL_SITES,
+    sizes={"small": (7.0, 8.5), "large": (12.0, 15.0)},
+    **BONES,
+    steps=[
+        "A {size} sclerotic lesion is seen in {loc}.",
+        "There is a {size} osteoblastic focus in {loc}.",
+        "{Loc} contains a {size} sclerotic focus.",
+    ],
+    impressions=[
+        "{Size} sclerotic lesion in {loc}.",
+        "{Size} osteoblastic lesion of {loc}, metastasis not excluded.",
+        "Sclerotic focus, {size}, {loc}.",
+    ],
+)
+def _draw_sclerotic(canvas: Canvas, f: Finding) -> None:
     rng = np.random.default_rng(f.seed)
     center, half, tall = _vertebra(canvas, f, rng)
     at = center + rng.normal(0, 3, 3) * (1, 1, 0.4)
@@ -69,14 +96,25 @@ def draw_sclerotic(canvas: Canvas, f: Finding) -> None:
 
 
 @finding(
-    "lytic bone lesion", sites=LEVEL_SITES, sizes={"small": (7.5, 9.0), "large": (13.0, 17.0)}, **BONES,
-    steps=["A {size} lytic lesion is seen in {loc}.", "There is a {size} osteolytic focus in {loc}.", "{Loc} shows a {size} destructive lytic lesion."],
-    impressions=["{Size} lytic lesion in {loc}.", "{Size} osteolytic lesion of {loc}, suspicious for metastasis.", "Bone destruction, {size}, {loc}."],
-)  # fmt: skip
-def draw_lytic(canvas: Canvas, f: Finding) -> None:
+    "lytic bone lesion",
+    sites=LEVEL_SITES,
+    sizes={"small": (7.5, 9.0), "large": (13.0, 17.0)},
+    **BONES,
+    steps=[
+        "A {size} lytic lesion is seen in {loc}.",
+        "There is a {size} osteolytic focus in {loc}.",
+        "{Loc} shows a {size} destructive lytic lesion.",
+    ],
+    impressions=[
+        "{Size} lytic lesion in {loc}.",
+        "{Size} osteolytic lesion of {loc}, suspicious for metastasis.",
+        "Bone destruction, {size}, {loc}.",
+    ],
+)
+def _draw_lytic(canvas: Canvas, f: Finding) -> None:
     rng = np.random.default_rng(f.seed)
     center, half, tall = _vertebra(canvas, f, rng)
-    at = center + (rng.choice([-1, 1]) * 0.3 * half, rng.normal(0, 3), 0)
+    at = np.add(center, (rng.choice([-1, 1]) * 0.3 * half, rng.normal(0, 3), 0))
     draw_ellipsoid(canvas, at, (f.amount, f.amount, max(f.amount, tall * 0.75)), 45.0, SPINE, f.lesion)
 
 
@@ -98,11 +136,19 @@ def _rib_point(canvas: Canvas, f: Finding, rng: np.random.Generator) -> np.ndarr
 
 
 @finding(
-    "rib fracture", sites=RIB_SITES, sizes={"healed": (8.5, 10.5), "displaced": (12.0, 15.0)}, weight=0.8, **BONES,
-    steps=["There is a {size} fracture of {loc}.", "A {size} fracture line is seen in {loc}.", "{Loc} shows a {size} fracture with callus."],
+    "rib fracture",
+    sites=RIB_SITES,
+    sizes={"healed": (8.5, 10.5), "displaced": (12.0, 15.0)},
+    weight=0.8,
+    **BONES,
+    steps=[
+        "There is a {size} fracture of {loc}.",
+        "A {size} fracture line is seen in {loc}.",
+        "{Loc} shows a {size} fracture with callus.",
+    ],
     impressions=["{Size} fracture of {loc}.", "{Size} rib fracture, {loc}.", "Fracture of {loc}, {size}."],
-)  # fmt: skip
-def draw_rib_fracture(canvas: Canvas, f: Finding) -> None:
+)
+def _draw_rib_fracture(canvas: Canvas, f: Finding) -> None:
     rng = np.random.default_rng(f.seed)
     at = _rib_point(canvas, f, rng)
     draw_ellipsoid(canvas, at, (f.amount, f.amount, f.amount), 780.0, RIBS, f.lesion)
@@ -111,11 +157,23 @@ def draw_rib_fracture(canvas: Canvas, f: Finding) -> None:
 
 
 @finding(
-    "expansile rib lesion", sites=RIB_SITES, sizes={"small": (11.0, 14.0), "large": (20.0, 26.0)}, weight=0.9, **BONES,
-    steps=["A {size} expansile lytic lesion is seen in {loc}.", "There is a {size} soft tissue mass destroying {loc}.", "{Loc} contains a {size} expansile lesion."],
-    impressions=["{Size} expansile lesion of {loc}.", "{Size} destructive lesion of {loc}.", "Lytic lesion of {loc}, {size}."],
-)  # fmt: skip
-def draw_rib_lesion(canvas: Canvas, f: Finding) -> None:
+    "expansile rib lesion",
+    sites=RIB_SITES,
+    sizes={"small": (11.0, 14.0), "large": (20.0, 26.0)},
+    weight=0.9,
+    **BONES,
+    steps=[
+        "A {size} expansile lytic lesion is seen in {loc}.",
+        "There is a {size} soft tissue mass destroying {loc}.",
+        "{Loc} contains a {size} expansile lesion.",
+    ],
+    impressions=[
+        "{Size} expansile lesion of {loc}.",
+        "{Size} destructive lesion of {loc}.",
+        "Lytic lesion of {loc}, {size}.",
+    ],
+)
+def _draw_rib_lesion(canvas: Canvas, f: Finding) -> None:
     rng = np.random.default_rng(f.seed)
     at = _rib_point(canvas, f, rng)
     draw_ellipsoid(canvas, at, f.amount * rng.uniform(0.9, 1.1, 3), 62.0, RIBS, f.lesion)

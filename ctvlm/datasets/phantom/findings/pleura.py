@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from ctvlm.datasets.phantom.canvas import Canvas
-from ctvlm.datasets.phantom.findings.base import Finding, Site, finding
-from ctvlm.datasets.phantom.findings.lungs import LLL, LUL, RLL, RUL, _centers, _in, _rng
+from ctvlm.datasets.phantom.findings.base import Finding, Site, finding, within
+from ctvlm.datasets.phantom.findings.lung_tools import LLL, LUL, RLL, RUL, centers
 from ctvlm.datasets.phantom.shapes import draw_ellipsoid
-
 
 RIGHT_LOBES = ("lung_upper_lobe_right", "lung_middle_lobe_right", "lung_lower_lobe_right")
 LEFT_LOBES = ("lung_upper_lobe_left", "lung_lower_lobe_left")
@@ -17,7 +16,9 @@ LEFT_LOBES = ("lung_upper_lobe_left", "lung_lower_lobe_left")
 def _sides(lobe: str) -> tuple[Site, Site]:
     right, left = (f"lung_{lobe}_lobe_right",), (f"lung_{lobe}_lobe_left",)
     z = (-70.0, 150.0)
-    return Site(right, ("right", "right-sided"), 1, z, RIGHT_LOBES), Site(left, ("left", "left-sided"), -1, z, LEFT_LOBES)
+    return Site(right, ("right", "right-sided"), 1, z, RIGHT_LOBES), Site(
+        left, ("left", "left-sided"), -1, z, LEFT_LOBES
+    )
 
 
 def _side_lobes(side: int) -> tuple[int, ...]:
@@ -25,13 +26,26 @@ def _side_lobes(side: int) -> tuple[int, ...]:
 
 
 @finding(
-    "pleural effusion", label="Pleural effusion", sites=_sides("lower"), sizes={"small": (20.0, 28.0), "large": (52.0, 80.0)}, weight=1.6, section="pleura",
-    steps=["There is a {size} {loc} pleural effusion.", "A {size} {loc} pleural effusion is present.",
-           "{A_size} amount of {loc} pleural fluid is seen layering dependently.", "{Size} free fluid is noted in the {loc} pleural space."],
-    impressions=["{Size} {loc} pleural effusion.", "{Loc} pleural effusion, {size}.", "{Size} effusion in the {loc} pleural space."],
-)  # fmt: skip
-def draw_effusion(canvas: Canvas, f: Finding) -> None:
-    rng = _rng(f)
+    "pleural effusion",
+    label="Pleural effusion",
+    sites=_sides("lower"),
+    sizes={"small": (20.0, 28.0), "large": (52.0, 80.0)},
+    weight=1.6,
+    section="pleura",
+    steps=[
+        "There is a {size} {loc} pleural effusion.",
+        "A {size} {loc} pleural effusion is present.",
+        "{A_size} amount of {loc} pleural fluid is seen layering dependently.",
+        "{Size} free fluid is noted in the {loc} pleural space.",
+    ],
+    impressions=[
+        "{Size} {loc} pleural effusion.",
+        "{Loc} pleural effusion, {size}.",
+        "{Size} effusion in the {loc} pleural space.",
+    ],
+)
+def _draw_effusion(canvas: Canvas, f: Finding) -> None:
+    rng = np.random.default_rng(f.seed)
     box = canvas.box((-152, -112, -112), (152, 105, 120))
     if box is None:
         return
@@ -46,12 +60,19 @@ def draw_effusion(canvas: Canvas, f: Finding) -> None:
 
 
 @finding(
-    "pneumothorax", sites=_sides("upper"), sizes={"small": (14.0, 20.0), "large": (34.0, 52.0)}, section="pleura",
-    steps=["There is a {size} {loc} pneumothorax.", "A {size} {loc} pneumothorax is present.", "{Size} {loc} pneumothorax is seen anteriorly.",
-           "Free air is noted in the {loc} pleural space, in keeping with a {size} pneumothorax."],
+    "pneumothorax",
+    sites=_sides("upper"),
+    sizes={"small": (14.0, 20.0), "large": (34.0, 52.0)},
+    section="pleura",
+    steps=[
+        "There is a {size} {loc} pneumothorax.",
+        "A {size} {loc} pneumothorax is present.",
+        "{Size} {loc} pneumothorax is seen anteriorly.",
+        "Free air is noted in the {loc} pleural space, in keeping with a {size} pneumothorax.",
+    ],
     impressions=["{Size} {loc} pneumothorax.", "{Loc} pneumothorax, {size}."],
-)  # fmt: skip
-def draw_pneumothorax(canvas: Canvas, f: Finding) -> None:
+)
+def _draw_pneumothorax(canvas: Canvas, f: Finding) -> None:
     box = canvas.box((-152, -112, -60), (152, 108, 172))
     if box is None:
         return
@@ -65,14 +86,33 @@ def draw_pneumothorax(canvas: Canvas, f: Finding) -> None:
 
 
 @finding(
-    "cavitary lesion", sites=(RUL, LUL, RLL, LLL), sizes={"small": (11.0, 14.0), "large": (20.0, 28.0)}, weight=0.8, section="lungs",
-    steps=["There is a {size} thick-walled cavitary lesion in {loc}.", "A {size} cavity is seen in {loc}.",
-           "{Loc} contains a {size} cavitating lesion.", "A {size} cavitary mass is present in {loc}."],
-    impressions=["{Size} cavitary lesion in {loc}.", "{Size} thick-walled cavity, {loc}.", "Cavitating lesion of {loc}, {size}."],
-)  # fmt: skip
-def draw_cavity(canvas: Canvas, f: Finding) -> None:
-    rng = _rng(f)
-    center = _centers(canvas, f, 1, rng, f.amount + 5)[0]
+    "cavitary lesion",
+    sites=(RUL, LUL, RLL, LLL),
+    sizes={"small": (11.0, 14.0), "large": (20.0, 28.0)},
+    weight=0.8,
+    section="lungs",
+    steps=[
+        "There is a {size} thick-walled cavitary lesion in {loc}.",
+        "A {size} cavity is seen in {loc}.",
+        "{Loc} contains a {size} cavitating lesion.",
+        "A {size} cavitary mass is present in {loc}.",
+    ],
+    impressions=[
+        "{Size} cavitary lesion in {loc}.",
+        "{Size} thick-walled cavity, {loc}.",
+        "Cavitating lesion of {loc}, {size}.",
+    ],
+)
+def _draw_cavity(canvas: Canvas, f: Finding) -> None:
+    rng = np.random.default_rng(f.seed)
+    center = centers(canvas, f, 1, rng, f.amount + 5)[0]
     radii = f.amount * rng.uniform(0.9, 1.15, 3)
-    draw_ellipsoid(canvas, center, radii, 40.0, lesion=f.lesion, inside=_in(canvas, f.site.key))
-    draw_ellipsoid(canvas, center + rng.normal(0, 1, 3), radii - 4 - 0.1 * f.amount, -960.0, lesion=f.lesion, inside=_in(canvas, f.site.key))
+    draw_ellipsoid(canvas, center, radii, 40.0, lesion=f.lesion, inside=within(canvas, f.site.key))
+    draw_ellipsoid(
+        canvas,
+        center + rng.normal(0, 1, 3),
+        radii - 4 - 0.1 * f.amount,
+        -960.0,
+        lesion=f.lesion,
+        inside=within(canvas, f.site.key),
+    )
