@@ -1,0 +1,155 @@
+"""Regions have one numbering, and every other numbering must say what it is."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from ctvlm.anatomy import RegionScheme, UnknownLabelError, implausible_regions
+
+SCHEME = RegionScheme.load()
+
+
+def test_default_scheme_has_the_twenty_regions_in_order():
+    assert SCHEME.num_regions == len(SCHEME.names) == len(set(SCHEME.names)) == 20
+    assert [SCHEME.id_of(n) for n in ("lung_upper_lobe_right", "heart", "liver", "spine", "rib_cage")] == [
+        1,
+        7,
+        12,
+        19,
+        20,
+    ]
+    assert SCHEME.name_of(18) == "kidney_left"
+
+
+def test_partners_lie_on_the_other_side():
+    partners = SCHEME.partner_ids()
+    assert partners == {1: 4, 2: 4, 3: 5, 4: 1, 5: 3, 17: 18, 18: 17}
+    for a, b in partners.items():
+        assert {"left", "right"} <= set(f"{SCHEME.name_of(a)}_{SCHEME.name_of(b)}".split("_"))
+
+
+@pytest.mark.parametrize(
+    ("source", "ids", "names"),
+    [
+        ("totalsegmentator_v1", [7, 13, 44, 50], ["aorta", "lung_upper_lobe_left", "heart", None]),
+        ("totalsegmentator_v2", [7, 13, 44, 52, 61], ["pancreas", "lung_middle_lobe_right", "spine", "aorta", "heart"]),
+        ("totalsegmentator_v3", [26, 63, 92], ["spine", None, "rib_cage"]),
+        ("fvlm", [1, 2, 3, 4], [None, "heart", "esophagus", "aorta"]),
+        ("thorax_abdomen_20", [0, 20], [None, "rib_cage"]),
+    ],
+)
+def test_fold_by_declared_source(source, ids, names):
+    folded = SCHEME.fold(np.array(ids), source)
+    assert folded.dtype == np.uint8
+    assert [SCHEME.name_of(i) if i else None for i in folded] == names
+
+
+def test_tables_are_those_of_totalsegmentator(shared_data):
+    for version, name in (("v1", "total_v1"), ("v2", "total"), ("v3", "total_v3")):
+        facts = json.loads((shared_data / "labels" / f"totalsegmentator_{name}.json").read_text())
+        assert list(facts.values()) == list(SCHEME.id_tables[f"totalsegmentator_{version}"])
+
+
+def test_organs_of_the_two_versions_fold_alike_by_name():
+    one, two = (SCHEME.id_tables[f"totalsegmentator_v{v}"] for v in (1, 2))
+    for name in set(one) & set(two):
+        got = [SCHEME.fold(np.array([t.index(name) + 1]), f"totalsegmentator_v{v}")[0] for v, t in ((1, one), (2, two))]
+        assert got[0] == got[1], name
+
+
+def test_groups_and_paths_of_other_data_sets_are_known(shared_data):
+    groups = json.loads((shared_data / "labels" / "fvlm_ctrate_groups.json").read_text())
+    table = SCHEME.id_tables["totalsegmentator_v2"]
+    for group, members in groups["groups"].items():
+        covered = {i for m in members for i in SCHEME.ids_of_class(table[m - 1])}
+        assert covered == set(SCHEME.ids_of_class(group))
+    for region in json.loads((shared_data / "labels" / "radgenome_10_regions.json").read_text()):
+        SCHEME.ids_of_class(region)
+    assert len(SCHEME.ids_of_class("lung")) == 5
+    assert SCHEME.ids_of_class("Trachea and bronchie") == (6,)
+
+
+def test_wrong_version_is_named_with_the_one_that_fits():
+    with pytest.raises(UnknownLabelError, match=r"\[117\] are not in 'totalsegmentator_v1'.*totalsegmentator_v2"):
+        SCHEME.fold(np.array([1, 117]), "totalsegmentator_v1")
+    with pytest.raises(UnknownLabelError, match="no known source"):
+        SCHEME.fold(np.array([200]), "totalsegmentator_v2")
+    with pytest.raises(UnknownLabelError, match=r"\[21\].*0\.\.20"):
+        SCHEME.fold(np.array([21]), "thorax_abdomen_20")
+    with pytest.raises(UnknownLabelError, match=r"\[-1\]"):
+        SCHEME.fold(np.array([-1]), "totalsegmentator_v2")
+    with pytest.raises(UnknownLabelError, match="fractions"):
+        SCHEME.fold(np.array([0.5]), "totalsegmentator_v2")
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: SCHEME.fold(np.zeros(3, int), "totalseg"), "known: thorax_abdomen_20, totalsegmentator_v1"),
+        (lambda: SCHEME.name_of(21), r"ids are 1\.\.20"),
+        (lambda: SCHEME.id_of("lver"), "'lver'"),
+        (lambda: SCHEME.ids_of_class("spleeen"), "'spleeen'"),
+        (lambda: RegionScheme.load("thorax_21"), "thorax_abdomen_20"),
+    ],
+)
+def test_unknown_names_are_named(call, message):
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        call()
+
+
+def test_own_scheme_loads_from_a_file_and_a_broken_one_is_refused(tmp_path):
+    own = {
+        "name": "two",
+        "version": "1",
+        "regions": [{"id": 1, "name": "lung"}, {"id": 2, "name": "rest"}],
+        "fold": {"lung": ["lung_upper_lobe_left"]},
+    }
+    path = tmp_path / "two.json"
+    path.write_text(json.dumps(own))
+    assert RegionScheme.load(path).fold(np.array([10, 5]), "totalsegmentator_v2").tolist() == [1, 0]
+    own["fold"] = {"lungs": []}
+    own["regions"][1]["id"] = 3
+    (tmp_path / "bad.json").write_text(json.dumps(own))
+    with pytest.raises(ValueError, match=r"bad\.json is not a region scheme.*ids must be 1\.\.R"):
+        RegionScheme.load(tmp_path / "bad.json")
+
+
+def body() -> tuple[np.ndarray, np.ndarray]:
+    """A right and a left kidney at 30 HU, lower lobes at -800 HU; x grows to the right."""
+    regions, hu = np.zeros((10, 20, 40), np.uint8), np.zeros((10, 20, 40), np.int16)
+    for region_id, value, x, z in ((18, 30, 2, 0), (17, 30, 28, 0), (5, -800, 2, 5), (3, -800, 28, 5)):
+        box = (slice(z, z + 5), slice(5, 15), slice(x, x + 10))
+        regions[box], hu[box] = region_id, value
+    return regions, hu
+
+
+def test_a_right_map_is_plausible():
+    assert implausible_regions(SCHEME, *body(), np.eye(4)) == []
+
+
+def test_wrong_version_and_mirroring_show_in_the_image():
+    regions, hu = body()
+    mirrored = np.diag([-1.0, 1.0, 1.0, 1.0])
+    assert len(implausible_regions(SCHEME, regions, hu, mirrored)) == 2
+    swapped = np.where(regions == 3, 12, regions).astype(np.uint8)
+    (problem,) = implausible_regions(SCHEME, swapped, hu, np.eye(4))
+    assert "'liver' has a mean of -800 HU" in problem
+
+
+def test_real_mask_read_as_the_wrong_version_is_reported(shared_data):
+    """Only ids that v1 has too: nothing but the image can tell."""
+    from ctvlm.volume import match_mask, read_ct, read_label_map
+
+    folder = shared_data / "ct" / "ts_small_117"
+    ct = read_ct(folder / "example_ct_sm.nii.gz")
+    labels = match_mask(read_label_map(folder / "example_seg.nii.gz"), ct).array
+    labels = np.where(labels > 104, 0, labels)
+    right, wrong = (
+        implausible_regions(SCHEME, SCHEME.fold(labels, f"totalsegmentator_{v}"), ct.array, ct.affine)
+        for v in ("v2", "v1")
+    )
+    assert right == []
+    assert wrong
