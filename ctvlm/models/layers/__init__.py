@@ -1,6 +1,7 @@
 """Small building blocks of the encoders."""
 
 from ctvlm.models.layers.checks import check_choice
+from ctvlm.models.layers.hierarchical_patch_embedding import HierarchicalPatchEmbedding
 from ctvlm.models.layers.init import init_vit, scale_residual_
 from ctvlm.models.layers.mlp import MLP
 from ctvlm.models.layers.patch_embedding import ThreeDPatchEmbedding, check_channels, grid_of
@@ -9,6 +10,7 @@ from ctvlm.models.layers.token_context import TokenContext
 from ctvlm.models.layers.transformer_block import ThreeDTransformerBlock
 
 __all__ = [
+    "HierarchicalPatchEmbedding",
     "MLP",
     "LearnedPosition3D",
     "RotaryPosition3D",
