@@ -15,10 +15,8 @@ model = dict(
     ),
     text_encoder=dict(type="CompactTextEncoder", vocab_size=2048, embed_dims=128, depth=2, num_heads=4),
     losses=dict(
-        {
-            "global": dict(type="CrossModalContrastiveLoss"),
-            "region": dict(type="RegionAlignmentLoss"),
-            "step": dict(type="StepAlignmentLoss"),
-        }
+        volume=dict(type="CrossModalContrastiveLoss"),
+        region=dict(type="RegionAlignmentLoss"),
+        step=dict(type="StepAlignmentLoss"),
     ),
 )

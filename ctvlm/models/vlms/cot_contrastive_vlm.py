@@ -13,7 +13,7 @@ from ctvlm.models.vlms.text_batch import RegionMentions, TextBatch
 from ctvlm.registry import BACKBONES, HEADS, LOSSES, MODELS, NECKS, TEXT_ENCODERS
 from ctvlm.structures import CTDataSample, EncoderOutput
 
-LEVELS = ("global", "region", "step")
+LEVELS = ("volume", "region", "step")
 
 
 @MODELS.register_module()
@@ -23,7 +23,7 @@ class CoTContrastiveVLM(BaseModel):
     Args:
         backbone: config of a vision encoder that returns EncoderOutput.
         text_encoder: config of a text encoder.
-        losses: level (``global``, ``region``, ``step``) to the config of its loss; a level left out is not trained.
+        losses: level (``volume``, ``region``, ``step``) to the config of its loss; a level left out is not trained.
         embed_dims: width P of the shared space.
         global_pooling, region_pooling: configs of the necks that pool patches.
         global_projection, region_projection, step_projection, text_projection: configs of the heads into
@@ -110,10 +110,10 @@ class CoTContrastiveVLM(BaseModel):
         texts = TextBatch.from_samples(data_samples)
         text_UP = self.embed_texts(texts.texts)
         losses = {}
-        if "global" in self.losses:
+        if "volume" in self.losses:
             image_BP = self.global_projection(self.global_pooling(encoded))
             ids_B = texts.impression_ids(text_UP.device)
-            losses["loss_global"] = self.losses["global"](image_BP, text_UP[texts.impressions], ids_B)
+            losses["loss_global"] = self.losses["volume"](image_BP, text_UP[texts.impressions], ids_B)
         if "region" in self.losses:
             losses["loss_region"] = self._region_loss(encoded, data_samples, texts, text_UP)
         if "step" in self.losses:
