@@ -1,5 +1,32 @@
-"""Evaluation: pure functions and the metrics around them."""
+"""Evaluation: pure functions, the metrics around them, predictions on disk, challenge files."""
 
-from ctvlm.evaluation.metrics import RegionTextMetric, RetrievalMetric
+from ctvlm.evaluation.dump import load_dump, save_dump
+from ctvlm.evaluation.labels import CT_RATE_LABELS
+from ctvlm.evaluation.metrics import (
+    AlignmentMetric,
+    CaseMetric,
+    DumpPredictions,
+    EmbeddingHealthMetric,
+    LocalisationMetric,
+    RegionRetrievalMetric,
+    RegionTextMetric,
+    ReportGenerationMetric,
+    RetrievalMetric,
+    ZeroShotClassificationMetric,
+)
 
-__all__ = ["RegionTextMetric", "RetrievalMetric"]
+__all__ = [
+    "CT_RATE_LABELS",
+    "AlignmentMetric",
+    "CaseMetric",
+    "DumpPredictions",
+    "EmbeddingHealthMetric",
+    "LocalisationMetric",
+    "RegionRetrievalMetric",
+    "RegionTextMetric",
+    "ReportGenerationMetric",
+    "RetrievalMetric",
+    "ZeroShotClassificationMetric",
+    "load_dump",
+    "save_dump",
+]

@@ -1,6 +1,108 @@
 """Pure functions: the definitions of the metrics."""
 
-from ctvlm.evaluation.functional.alignment import region_text_hits
-from ctvlm.evaluation.functional.retrieval import pessimistic_ranks, retrieval_ranks, summarise_ranks
+from ctvlm.evaluation.functional.alignment import (
+    attention_auroc,
+    attention_spearman,
+    pointing_game,
+    region_text_hits,
+)
+from ctvlm.evaluation.functional.bootstrap import Intervals, bootstrap_intervals
+from ctvlm.evaluation.functional.calibration import brier_score, expected_calibration_error, reliability_curve
+from ctvlm.evaluation.functional.classification import (
+    DECISION_SCORES,
+    auroc,
+    average_precision,
+    best_f1_threshold,
+    decision_scores,
+    nearest_corner_threshold,
+    youden_threshold,
+)
+from ctvlm.evaluation.functional.crg import crg_score
+from ctvlm.evaluation.functional.embedding_health import alignment, effective_rank, modality_gap, uniformity
+from ctvlm.evaluation.functional.localisation import (
+    centroid_distance_mm,
+    heat_to_mask,
+    hit_rate,
+    mask_dice,
+    mask_iou,
+    patches_to_voxels,
+    peak_distance_mm,
+    peak_hit,
+    slice_error_mm,
+    surface_distances_mm,
+)
+from ctvlm.evaluation.functional.protocols import (
+    PROTOCOLS,
+    Protocol,
+    finding_scores,
+    fit_thresholds,
+    get_protocol,
+    mean_defined,
+    protocol_scores,
+)
+from ctvlm.evaluation.functional.region_retrieval import region_retrieval_ranks, summarise_region_ranks
+from ctvlm.evaluation.functional.report_generation import bleu, clinical_scores, rouge, rouge_per_report
+from ctvlm.evaluation.functional.retrieval import (
+    chance_recall,
+    pessimistic_ranks,
+    retrieval_ranks,
+    summarise_ranks,
+)
+from ctvlm.evaluation.functional.studies import one_per_study, study_of
+from ctvlm.evaluation.functional.zero_shot import prompt_embeddings, prompt_texts, zero_shot_probabilities
 
-__all__ = ["pessimistic_ranks", "region_text_hits", "retrieval_ranks", "summarise_ranks"]
+__all__ = [
+    "DECISION_SCORES",
+    "PROTOCOLS",
+    "Intervals",
+    "Protocol",
+    "alignment",
+    "attention_auroc",
+    "attention_spearman",
+    "auroc",
+    "average_precision",
+    "best_f1_threshold",
+    "bleu",
+    "bootstrap_intervals",
+    "brier_score",
+    "centroid_distance_mm",
+    "chance_recall",
+    "clinical_scores",
+    "crg_score",
+    "decision_scores",
+    "effective_rank",
+    "expected_calibration_error",
+    "finding_scores",
+    "fit_thresholds",
+    "get_protocol",
+    "heat_to_mask",
+    "hit_rate",
+    "mask_dice",
+    "mask_iou",
+    "mean_defined",
+    "modality_gap",
+    "nearest_corner_threshold",
+    "one_per_study",
+    "patches_to_voxels",
+    "peak_distance_mm",
+    "peak_hit",
+    "pessimistic_ranks",
+    "pointing_game",
+    "prompt_embeddings",
+    "prompt_texts",
+    "protocol_scores",
+    "region_retrieval_ranks",
+    "region_text_hits",
+    "reliability_curve",
+    "retrieval_ranks",
+    "rouge",
+    "rouge_per_report",
+    "slice_error_mm",
+    "study_of",
+    "summarise_ranks",
+    "summarise_region_ranks",
+    "surface_distances_mm",
+    "uniformity",
+    "youden_threshold",
+    "zero_shot_probabilities",
+]

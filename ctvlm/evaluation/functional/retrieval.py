@@ -6,14 +6,21 @@ from collections.abc import Hashable, Sequence
 from typing import Literal
 
 import numpy as np
+from scipy.stats import hypergeom
 
 Duplicates = Literal["hit", "first", "strict"]
 
+# Rows of scores held at a time: 25,000 x 25,000 doubles would need 5 GB.
+_CHUNK = 1024
 
-def pessimistic_ranks(scores_QG: np.ndarray, positives_QG: np.ndarray) -> np.ndarray:
+
+def pessimistic_ranks(scores_QG: np.ndarray, positives_QG: np.ndarray, tolerance: float = 0.0) -> np.ndarray:
     """Rank (from 1) of each query's best positive; every tie with a negative counts against it (Q).
 
     Constant scores therefore rank last, never first.
+
+    Args:
+        tolerance: scores this close count as tied.
 
     Raises:
         ValueError: for scores that are not finite, or a query without a positive.
@@ -23,8 +30,19 @@ def pessimistic_ranks(scores_QG: np.ndarray, positives_QG: np.ndarray) -> np.nda
     if not positives_QG.any(axis=1).all():
         query = int(np.flatnonzero(~positives_QG.any(axis=1))[0])
         raise ValueError(f"Query {query} has no positive in the gallery: every query needs at least one.")
-    best = np.where(positives_QG, scores_QG, -np.inf).max(axis=1)
+    best = np.where(positives_QG, scores_QG, -np.inf).max(axis=1) - tolerance
     return 1 + ((scores_QG >= best[:, None]) & ~positives_QG).sum(axis=1)
+
+
+def text_groups(texts: Sequence[Hashable]) -> np.ndarray:
+    """Equal texts get equal numbers (N); texts are compared as they are, letter by letter."""
+    numbers: dict[str, int] = {}
+    return np.array([numbers.setdefault(str(text), len(numbers)) for text in texts], dtype=int)
+
+
+def first_of_each(groups: np.ndarray) -> np.ndarray:
+    """Index of the first member of each group, in order."""
+    return np.sort(np.unique(groups, return_index=True)[1])
 
 
 def retrieval_ranks(
@@ -32,10 +50,12 @@ def retrieval_ranks(
 ) -> np.ndarray:
     """Ranks of N paired embeddings, query i belonging to gallery item i.
 
+    The score is the dot product of the embeddings as given: normalise them for the cosine.
+
     Args:
         texts: the text of each pair; equal texts are duplicates.
         duplicates: ``hit`` counts any gallery item with the same text as right; ``first`` keeps the first pair
-            of each text only; ``strict`` accepts nothing but the pair itself.
+            of each text only; ``strict`` accepts nothing but the pair itself, as CT-CLIP's and SPECTRE's scripts do.
 
     Raises:
         ValueError: for an unknown ``duplicates`` or lengths that differ.
@@ -44,16 +64,54 @@ def retrieval_ranks(
         raise ValueError(f"Unknown duplicates={duplicates!r}: expected 'hit', 'first' or 'strict'.")
     if not len(query_NP) == len(gallery_NP) == len(texts):
         raise ValueError(f"Lengths differ: {len(query_NP)} queries, {len(gallery_NP)} items, {len(texts)} texts.")
-    group = np.unique(np.array([str(text) for text in texts]), return_inverse=True)[1]
+    group = text_groups(texts)
     if duplicates == "first":
-        keep = np.sort(np.unique(group, return_index=True)[1])
+        keep = first_of_each(group)
         query_NP, gallery_NP, group = query_NP[keep], gallery_NP[keep], group[keep]
-    positives = group[:, None] == group[None, :] if duplicates == "hit" else np.eye(len(group), dtype=bool)
-    # In double precision, so that equal embeddings tie exactly whatever the order of the sum.
-    return pessimistic_ranks(query_NP.astype(np.float64) @ gallery_NP.astype(np.float64).T, positives)
+    if duplicates == "strict":
+        group = np.arange(len(group))
+    if len(group) == 0:
+        return np.zeros(0, dtype=int)
+    query_NP, gallery_NP = query_NP.astype(np.float64), gallery_NP.astype(np.float64)
+    # A matrix product sums in another order at its edges: equal embeddings differ in the last bits and would not tie.
+    largest = np.linalg.norm(query_NP, axis=1).max() * np.linalg.norm(gallery_NP, axis=1).max()
+    tolerance = 1e-12 * largest if np.isfinite(largest) else 0.0
+    parts = [
+        pessimistic_ranks(query_NP[rows] @ gallery_NP.T, group[rows, None] == group[None, :], tolerance)
+        for rows in np.split(np.arange(len(group)), range(_CHUNK, len(group), _CHUNK))
+    ]
+    return np.concatenate(parts)
 
 
-def summarise_ranks(ranks: np.ndarray, topk: Sequence[int] = (1, 5, 10)) -> dict[str, float]:
-    """``R@k`` (fraction of ranks <= k), ``MedR`` (median rank) and ``MRR`` (mean reciprocal rank)."""
-    summary = {f"R@{k}": float((ranks <= k).mean()) for k in topk}
+def summarise_ranks(
+    ranks: np.ndarray, topk: Sequence[int] = (1, 5, 10, 50, 100), gallery_size: int | None = None
+) -> dict[str, float]:
+    """``R@k`` (fraction of ranks <= k), ``MedR`` (median rank) and ``MRR`` (mean reciprocal rank).
+
+    All NaN without ranks. With ``gallery_size``, ``R@k`` is NaN where the gallery holds no more than k items: any
+    model would score 1.
+    """
+    if len(ranks) == 0:
+        return {name: float("nan") for name in (*(f"R@{k}" for k in topk), "MedR", "MRR")}
+    summary = {
+        f"R@{k}": float("nan") if gallery_size is not None and k >= gallery_size else float((ranks <= k).mean())
+        for k in topk
+    }
     return {**summary, "MedR": float(np.median(ranks)), "MRR": float((1.0 / ranks).mean())}
+
+
+def chance_recall(
+    texts: Sequence[Hashable], topk: Sequence[int] = (1, 5, 10, 50, 100), duplicates: Duplicates = "hit"
+) -> dict[str, float]:
+    """``R@k`` expected of a random order of the gallery; NaN where the gallery holds no more than k items.
+
+    A query with m right items among N is hit with probability 1 - C(N - m, k) / C(N, k).
+    """
+    groups = text_groups(texts)
+    if duplicates == "first":
+        groups = groups[first_of_each(groups)]
+    size = len(groups)
+    right = np.ones(size) if duplicates != "hit" else np.bincount(groups, minlength=1)[groups]
+    return {
+        f"R@{k}": float("nan") if k >= size else float(hypergeom.sf(0, size, right.astype(int), k).mean()) for k in topk
+    }

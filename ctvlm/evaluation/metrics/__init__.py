@@ -1,6 +1,25 @@
 """Metrics that the Runner's evaluator builds."""
 
+from ctvlm.evaluation.metrics.alignment_metric import AlignmentMetric
+from ctvlm.evaluation.metrics.case_metric import CaseMetric
+from ctvlm.evaluation.metrics.dump_predictions import DumpPredictions
+from ctvlm.evaluation.metrics.embedding_health_metric import EmbeddingHealthMetric
+from ctvlm.evaluation.metrics.localisation_metric import LocalisationMetric
+from ctvlm.evaluation.metrics.region_retrieval_metric import RegionRetrievalMetric
 from ctvlm.evaluation.metrics.region_text_metric import RegionTextMetric
+from ctvlm.evaluation.metrics.report_generation_metric import ReportGenerationMetric
 from ctvlm.evaluation.metrics.retrieval_metric import RetrievalMetric
+from ctvlm.evaluation.metrics.zero_shot_classification_metric import ZeroShotClassificationMetric
 
-__all__ = ["RegionTextMetric", "RetrievalMetric"]
+__all__ = [
+    "AlignmentMetric",
+    "CaseMetric",
+    "DumpPredictions",
+    "EmbeddingHealthMetric",
+    "LocalisationMetric",
+    "RegionRetrievalMetric",
+    "RegionTextMetric",
+    "ReportGenerationMetric",
+    "RetrievalMetric",
+    "ZeroShotClassificationMetric",
+]

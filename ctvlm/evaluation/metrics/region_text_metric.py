@@ -2,38 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-from mmengine.evaluator import BaseMetric
 
-from ctvlm.evaluation.functional import region_text_hits
+from ctvlm.evaluation.functional.alignment import region_text_hits
+from ctvlm.evaluation.metrics.case_metric import CaseMetric, step_regions, to_array
 from ctvlm.registry import METRICS
 
 
 @METRICS.register_module()
-class RegionTextMetric(BaseMetric):
+class RegionTextMetric(CaseMetric):
     """Share of reasoning steps whose nearest region, among those in the volume, is one they mention.
 
-    ``chance`` is what a random choice would score on the same steps.
+    Reads ``pred_steps`` (S, P), ``pred_regions`` (R, P), ``pred_region_mask`` (R), ``steps``. ``chance`` is what a random
+    choice would score on the same steps; all NaN where no step mentions a region that its volume shows.
     """
 
     default_prefix = "region_text"
 
-    def process(self, data_batch, data_samples: Sequence[dict]) -> None:
-        for sample in data_samples:
-            self.results.append(
-                region_text_hits(
-                    sample["pred_steps"].numpy(),
-                    sample["pred_regions"].numpy(),
-                    sample["pred_region_mask"].numpy(),
-                    [step.regions for step in sample["steps"]],
-                )
-            )
+    def record(self, sample: dict) -> dict[str, Any]:
+        hits, chances = region_text_hits(
+            to_array(sample["pred_steps"]),
+            to_array(sample["pred_regions"]),
+            to_array(sample["pred_region_mask"]),
+            [step_regions(step) for step in sample["steps"]],
+        )
+        return {"hits": hits, "chances": chances}
 
-    def compute_metrics(self, results: list) -> dict[str, float]:
-        hits, chances = (np.concatenate(parts) for parts in zip(*results, strict=True))
-        if len(hits) == 0:
+    def score(self, cases: list[dict[str, Any]]) -> dict[str, float]:
+        def summary(index: np.ndarray) -> dict[str, float]:
+            hits = np.concatenate([cases[i]["hits"] for i in index])
+            return {"accuracy": float(hits.mean()) if len(hits) else float("nan")}
+
+        chances = np.concatenate([case["chances"] for case in cases])
+        if len(chances) == 0:
             # No step mentions a region that its volume shows (no region maps): nothing was measured.
             return {"accuracy": float("nan"), "chance": float("nan"), "num_steps": 0}
-        return {"accuracy": float(hits.mean()), "chance": float(chances.mean()), "num_steps": len(hits)}
+        metrics = self.with_intervals(summary, [case["patient_id"] for case in cases])
+        return {**metrics, "chance": float(chances.mean()), "num_steps": len(chances)}

@@ -3,22 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-from mmengine.evaluator import BaseMetric
 
-from ctvlm.evaluation.functional import retrieval_ranks, summarise_ranks
-from ctvlm.evaluation.functional.retrieval import Duplicates
+from ctvlm.evaluation.functional.retrieval import (
+    Duplicates,
+    chance_recall,
+    first_of_each,
+    retrieval_ranks,
+    summarise_ranks,
+    text_groups,
+)
+from ctvlm.evaluation.functional.studies import one_per_study, study_of
+from ctvlm.evaluation.metrics.case_metric import CaseMetric, to_array
 from ctvlm.registry import METRICS
 
 
 @METRICS.register_module()
-class RetrievalMetric(BaseMetric):
+class RetrievalMetric(CaseMetric):
     """Recall at k, median rank and MRR, text to image (``t2i``) and image to text (``i2t``).
 
+    Reads ``pred_image`` (P), ``pred_impression`` (P), ``impression``. Intervals resample the queries of whole patients
+    against the full gallery. Without a case that counts all metrics are NaN.
+
     Args:
-        topk: the k of recall at k.
+        topk: the k of recall at k; NaN where the gallery holds no more than k.
         duplicates: what a duplicate impression counts as, see ``retrieval_ranks``.
+        one_per_study: keep one volume of each study (``study_id`` of the sample, or read from CT-RATE's names).
+        skip_texts: impressions that say nothing, such as CT-RATE's placeholder; their cases are left out.
     """
 
     default_prefix = "retrieval"
@@ -29,22 +42,46 @@ class RetrievalMetric(BaseMetric):
         duplicates: Duplicates = "hit",
         collect_device: str = "cpu",
         prefix: str | None = None,
+        one_per_study: bool = True,
+        skip_texts: Sequence[str] = ("", "Not given."),
+        **kwargs,
     ):
-        super().__init__(collect_device=collect_device, prefix=prefix)
+        super().__init__(collect_device=collect_device, prefix=prefix, **kwargs)
         self.topk = tuple(topk)
         self.duplicates = duplicates
+        self.one_per_study = one_per_study
+        self.skip_texts = set(skip_texts)
 
-    def process(self, data_batch, data_samples: Sequence[dict]) -> None:
-        for sample in data_samples:
-            self.results.append(
-                (sample["pred_image"].numpy(), sample["pred_impression"].numpy(), sample["impression"])
-            )
+    def record(self, sample: dict) -> dict[str, Any] | None:
+        if sample["impression"].strip() in self.skip_texts:
+            return None
+        return {
+            "image": to_array(sample["pred_image"]),
+            "text": to_array(sample["pred_impression"]),
+            "impression": sample["impression"],
+            "study": sample.get("study_id") or study_of(str(sample["case_id"])),
+        }
 
-    def compute_metrics(self, results: list) -> dict[str, float]:
-        image_NP, text_NP = np.stack([r[0] for r in results]), np.stack([r[1] for r in results])
-        texts = [r[2] for r in results]
+    def score(self, cases: list[dict[str, Any]]) -> dict[str, float]:
+        if self.one_per_study:
+            kept = one_per_study([case["case_id"] for case in cases], [case["study"] for case in cases])
+            cases = [cases[i] for i in kept]
+        if self.duplicates == "first":
+            cases = [cases[i] for i in first_of_each(text_groups([case["impression"] for case in cases]))]
+        if not cases:
+            names = [f"{way}_{name}" for way in ("t2i", "i2t") for name in summarise_ranks(np.zeros(0), self.topk)]
+            return {**dict.fromkeys(names, float("nan")), "num_cases": 0}
+        image_NP, text_NP = (np.stack([case[key] for case in cases]) for key in ("image", "text"))
+        texts, patients = [case["impression"] for case in cases], [case["patient_id"] for case in cases]
+        chance = chance_recall(texts, self.topk, self.duplicates)
         metrics = {}
-        for name, query, gallery in (("t2i", text_NP, image_NP), ("i2t", image_NP, text_NP)):
+        for way, query, gallery in (("t2i", text_NP, image_NP), ("i2t", image_NP, text_NP)):
             ranks = retrieval_ranks(query, gallery, texts, self.duplicates)
-            metrics |= {f"{name}_{key}": value for key, value in summarise_ranks(ranks, self.topk).items()}
-        return {**metrics, "num_cases": len(ranks)}
+
+            def summary(index: np.ndarray, ranks: np.ndarray = ranks, way: str = way) -> dict[str, float]:
+                values = summarise_ranks(ranks[index], self.topk, gallery_size=len(ranks))
+                return {f"{way}_{name}": value for name, value in values.items()}
+
+            metrics |= self.with_intervals(summary, patients)
+            metrics |= {f"{way}_{name}_chance": value for name, value in chance.items()}
+        return {**metrics, "num_cases": len(cases)}

@@ -1,0 +1,62 @@
+"""Whether a probability of 0.7 comes true 7 times in 10."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from sklearn.metrics import brier_score_loss
+
+from ctvlm.evaluation.functional.classification import labelled
+
+
+def brier_score(truth_N: np.ndarray, probability_N: np.ndarray) -> float:
+    """Mean squared difference of probability and label (Brier, 1950). NaN without labelled cases."""
+    truth, probability = _probabilities(truth_N, probability_N)
+    return float(brier_score_loss(truth, probability, labels=[0, 1])) if len(truth) else float("nan")
+
+
+def reliability_curve(
+    truth_N: np.ndarray, probability_N: np.ndarray, bins: int = 15, strategy: Literal["width", "mass"] = "width"
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean probability, share present and number of cases of each bin that holds any.
+
+    Args:
+        strategy: ``width`` cuts [0, 1] into equal parts, the last one closed; ``mass`` into parts of (nearly) equal
+            numbers of cases, equal probabilities staying together.
+    """
+    truth, probability = _probabilities(truth_N, probability_N)
+    if strategy == "width":
+        index = np.minimum((probability * bins).astype(int), bins - 1)
+    elif strategy == "mass":
+        edges = np.quantile(probability, np.linspace(0, 1, bins + 1)[1:-1]) if len(probability) else np.zeros(0)
+        index = np.searchsorted(np.unique(edges), probability, side="left")
+    else:
+        raise ValueError(f"Unknown strategy={strategy!r}: expected 'width' or 'mass'.")
+    counts = np.bincount(index, minlength=bins)
+    used = counts > 0
+    mean = np.bincount(index, probability, minlength=bins)[used] / counts[used]
+    present = np.bincount(index, truth, minlength=bins)[used] / counts[used]
+    return mean, present, counts[used]
+
+
+def expected_calibration_error(
+    truth_N: np.ndarray, probability_N: np.ndarray, bins: int = 15, strategy: Literal["width", "mass"] = "width"
+) -> float:
+    """Mean over cases of |share present - mean probability| in the case's bin. NaN without labelled cases.
+
+    Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, for the probability of presence (not of the
+    likelier class).
+    """
+    mean, present, counts = reliability_curve(truth_N, probability_N, bins, strategy)
+    return float((np.abs(present - mean) * counts).sum() / counts.sum()) if len(counts) else float("nan")
+
+
+def _probabilities(truth_N: np.ndarray, probability_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    truth, probability = labelled(truth_N, probability_N)
+    if len(probability) and not (0 <= probability.min() and probability.max() <= 1):
+        raise ValueError(
+            f"Probabilities run from {probability.min():g} to {probability.max():g}: expected 0 to 1 (a score needs "
+            "a sigmoid or softmax first)."
+        )
+    return truth, probability

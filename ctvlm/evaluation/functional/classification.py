@@ -1,0 +1,136 @@
+"""Scores of one finding from its labels and probabilities. scikit-learn computes them; here is what they mean
+where they are undefined.
+
+Labels are 1, 0 or NaN (null: not known). Cases without a label are left out of every score. A score that is not a
+finite number is an error: leaving it out would let a model skip its hard cases.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from sklearn.metrics import (
+    accuracy_score,
+    average_precision_score,
+    balanced_accuracy_score,
+    f1_score,
+    precision_score,
+    recall_score,
+    roc_auc_score,
+    roc_curve,
+)
+
+DECISION_SCORES = ("f1", "f1_weighted", "accuracy", "balanced_accuracy", "precision", "recall", "specificity")
+
+
+def labelled(truth_N: np.ndarray, score_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The cases that have a label: (labels as int, scores as double).
+
+    Raises:
+        ValueError: for labels other than 1, 0 and NaN, scores that are not finite, or lengths that differ.
+    """
+    truth, score = np.asarray(truth_N, dtype=np.float64), np.asarray(score_N, dtype=np.float64)
+    if truth.shape != score.shape or truth.ndim != 1:
+        raise ValueError(f"Labels of shape {truth.shape} and scores of shape {score.shape}: expected one of each (N).")
+    known = ~np.isnan(truth)
+    if not np.isin(truth[known], (0, 1)).all():
+        odd = truth[known][~np.isin(truth[known], (0, 1))][0]
+        raise ValueError(f"Found the label {odd:g}: expected 1, 0 or null.")
+    if not np.isfinite(score[known]).all():
+        raise ValueError(
+            f"{int((~np.isfinite(score[known])).sum())} of {int(known.sum())} scores are NaN or infinite: every "
+            "labelled case needs a score."
+        )
+    return truth[known].astype(int), score[known]
+
+
+def auroc(truth_N: np.ndarray, score_N: np.ndarray) -> float:
+    """Area under the ROC curve; ties count one half, so that a constant score gives 0.5. NaN for one class only."""
+    truth, score = labelled(truth_N, score_N)
+    return float(roc_auc_score(truth, score)) if 0 < truth.sum() < len(truth) else float("nan")
+
+
+def average_precision(truth_N: np.ndarray, score_N: np.ndarray) -> float:
+    """Average precision, not interpolated; a constant score gives the prevalence. NaN for one class only.
+
+    (With positives only, any score would give 1.)
+    """
+    truth, score = labelled(truth_N, score_N)
+    return float(average_precision_score(truth, score)) if 0 < truth.sum() < len(truth) else float("nan")
+
+
+def decision_scores(
+    truth_N: np.ndarray, predicted_N: np.ndarray, zero_division: float = float("nan")
+) -> dict[str, float]:
+    """``DECISION_SCORES`` of yes/no predictions.
+
+    ``f1`` is of the positive class; ``f1_weighted`` the mean of both classes' F1 weighted by their cases (CT-CLIP's and
+    RadFinder's F1, near 1 for any rare finding); ``balanced_accuracy`` the mean of recall and specificity.
+
+    NaN without labelled cases. With one class only, accuracy alone is defined. Precision is ``zero_division`` where
+    nothing is predicted present; F1 is 0 there, since what is present was missed. A protocol that scores one-class
+    findings as well sets ``zero_division`` to 0 (then balanced accuracy is still NaN).
+    """
+    truth, predicted = labelled(truth_N, predicted_N)
+    if not np.isin(predicted, (0, 1)).all():
+        raise ValueError("Predictions must be 0 or 1: apply a threshold first.")
+    scores = dict.fromkeys(DECISION_SCORES, float("nan"))
+    if len(truth) == 0:
+        return scores
+    predicted = predicted.astype(int)
+    scores["accuracy"] = accuracy_score(truth, predicted)
+    both = 0 < truth.sum() < len(truth)
+    if both or not np.isnan(zero_division):
+        scores["f1"] = f1_score(truth, predicted, zero_division=zero_division)
+        # Both classes have cases, or the protocol wants its own number: either way no class is dropped in silence.
+        scores["f1_weighted"] = f1_score(truth, predicted, average="weighted", zero_division=0.0)
+        scores["precision"] = precision_score(truth, predicted, zero_division=zero_division)
+        scores["recall"] = recall_score(truth, predicted, zero_division=zero_division)
+        scores["specificity"] = recall_score(truth, predicted, pos_label=0, zero_division=zero_division)
+    if both:
+        scores["balanced_accuracy"] = balanced_accuracy_score(truth, predicted)
+    return {name: float(value) for name, value in scores.items()}
+
+
+def nearest_corner_threshold(truth_N: np.ndarray, score_N: np.ndarray) -> float:
+    """Threshold whose point on the ROC curve is nearest to (0, 1); present is score >= threshold.
+
+    The published operating point of CT-CLIP (Hamamci et al., arXiv 2403.17834). The highest of several equally near.
+    NaN for one class only.
+    """
+    truth, score = labelled(truth_N, score_N)
+    if not 0 < truth.sum() < len(truth):
+        return float("nan")
+    fpr, tpr, thresholds = roc_curve(truth, score, drop_intermediate=False)
+    return _finite_threshold(thresholds[np.argmin(fpr**2 + (1 - tpr) ** 2)], score)
+
+
+def youden_threshold(truth_N: np.ndarray, score_N: np.ndarray) -> float:
+    """Threshold of greatest sensitivity + specificity (Youden's J); present is score >= threshold.
+
+    The highest of several equally good. NaN for one class only.
+    """
+    truth, score = labelled(truth_N, score_N)
+    if not 0 < truth.sum() < len(truth):
+        return float("nan")
+    fpr, tpr, thresholds = roc_curve(truth, score, drop_intermediate=False)
+    return _finite_threshold(thresholds[np.argmax(tpr - fpr)], score)
+
+
+def best_f1_threshold(truth_N: np.ndarray, score_N: np.ndarray) -> float:
+    """Threshold of greatest F1 of the positive class; present is score >= threshold. NaN for one class only."""
+    truth, score = labelled(truth_N, score_N)
+    if not 0 < truth.sum() < len(truth):
+        return float("nan")
+    order = np.argsort(-score, kind="stable")
+    last_of_ties = np.append(np.diff(score[order]) != 0, True)
+    found = np.cumsum(truth[order])[last_of_ties]
+    said = (np.arange(len(score)) + 1)[last_of_ties]
+    return float(score[order][last_of_ties][np.argmax(2 * found / (said + truth.sum()))])
+
+
+THRESHOLDS = {"nearest_corner": nearest_corner_threshold, "youden": youden_threshold, "best_f1": best_f1_threshold}
+
+
+def _finite_threshold(threshold: float, score: np.ndarray) -> float:
+    """Scikit-learn's infinite threshold (nothing is present) as the next number above the highest score."""
+    return float(threshold) if np.isfinite(threshold) else float(np.nextafter(score.max(), np.inf))

@@ -1,0 +1,112 @@
+"""Scores of generated reports against references.
+
+METEOR is not here: nltk's needs WordNet downloaded, the reference implementation Java; neither works offline.
+sacrebleu and rouge-score are imported where they are used: they take a second that no other metric should pay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from sklearn.metrics import f1_score, precision_score, recall_score
+
+ROUGE = {"ROUGE-1": "rouge1", "ROUGE-2": "rouge2", "ROUGE-L": "rougeL"}
+
+
+def bleu(predictions: Sequence[str], references: Sequence[str], max_order: int = 4) -> dict[str, float]:
+    """Corpus ``BLEU-1`` to ``BLEU-4`` (0 to 1), one reference each, 13a tokens, +1-smoothed.
+
+    One is added to the matches and to the total of every order, one-grams included (Lin and Och, COLING 2004, whose
+    rule leaves one-grams alone; Hugging Face ``evaluate``'s ``bleu(smooth=True)``, by which Reg2RG and others publish,
+    does not). sacrebleu counts the n-grams and gives the brevity penalty. Case matters.
+
+    All NaN without reports. An empty prediction counts with its whole reference against the brevity penalty; all of
+    them empty gives 0, the limit of that penalty.
+    """
+    from sacrebleu.metrics import BLEU
+
+    _same_number(predictions, references)
+    orders = range(1, max_order + 1)
+    if not references:
+        return {f"BLEU-{n}": float("nan") for n in orders}
+    counted = BLEU(tokenize="13a", max_ngram_order=max_order).corpus_score(list(predictions), [list(references)])
+    # sacrebleu says 1 or 0 for an empty system by version; nothing said is nothing right.
+    penalty = counted.bp if counted.sys_len else 0.0
+    logs = np.log([(c + 1) / (t + 1) for c, t in zip(counted.counts, counted.totals, strict=True)])
+    return {f"BLEU-{n}": float(penalty * np.exp(logs[:n].mean())) for n in orders}
+
+
+def rouge(
+    predictions: Sequence[str], references: Sequence[str], aggregate: Literal["mean", "bootstrap"] = "mean"
+) -> dict[str, float]:
+    """``ROUGE-1``, ``ROUGE-2`` and ``ROUGE-L`` F1 (0 to 1) by rouge-score, without stemmer.
+
+    Args:
+        aggregate: ``mean`` over reports. ``bootstrap`` is the median of 1,000 resampled means, seed 42, which Hugging
+            Face ``evaluate`` gives by default and papers print as "overall" (it differs by up to 0.002 from the mean).
+
+    All NaN without reports; a report against an empty text scores 0.
+    """
+    _same_number(predictions, references)
+    if not references:
+        return dict.fromkeys(ROUGE, float("nan"))
+    scores = rouge_per_report(predictions, references)
+    if aggregate == "mean":
+        return {name: float(values.mean()) for name, values in scores.items()}
+    if aggregate != "bootstrap":
+        raise ValueError(f"Unknown aggregate={aggregate!r}: expected 'mean' or 'bootstrap'.")
+    # The aggregator of rouge-score: one draw of report indices per resample, in the order of the global generator.
+    rng = np.random.RandomState(42)
+    middle = {}
+    for name, values in scores.items():
+        draws = [values[rng.choice(np.arange(len(values)), size=len(values))].mean() for _ in range(1000)]
+        middle[name] = float(np.percentile(draws, 50))
+    return middle
+
+
+def rouge_per_report(predictions: Sequence[str], references: Sequence[str]) -> dict[str, np.ndarray]:
+    """ROUGE F1 of each report (N)."""
+    from rouge_score.rouge_scorer import RougeScorer
+
+    _same_number(predictions, references)
+    scorer = RougeScorer(list(ROUGE.values()), use_stemmer=False)
+    scores = [scorer.score(reference, text) for reference, text in zip(references, predictions, strict=True)]
+    return {name: np.array([score[key].fmeasure for score in scores]) for name, key in ROUGE.items()}
+
+
+def clinical_scores(truth_NC: np.ndarray, predicted_NC: np.ndarray) -> dict[str, float]:
+    """Precision, recall and F1 of the findings that reports state, micro, macro and weighted by positives.
+
+    Args:
+        truth_NC, predicted_NC: labels of the reference and of the generated report (by one labeller): 1, 0, NaN.
+            A label that is null on either side counts nowhere.
+
+    Macro and weighted run over findings present in some reference. Precision of a finding never stated is 0 in them
+    (all its positives were missed). All NaN where no reference states any finding.
+    """
+    truth, predicted = np.asarray(truth_NC, dtype=np.float64), np.asarray(predicted_NC, dtype=np.float64)
+    if truth.shape != predicted.shape or truth.ndim != 2:
+        raise ValueError(f"Labels of shapes {truth.shape} and {predicted.shape}: expected one (reports, findings).")
+    known = ~(np.isnan(truth) | np.isnan(predicted))
+    kinds = {"precision": precision_score, "recall": recall_score, "f1": f1_score}
+    scores = {f"{name}_{mean}": float("nan") for mean in ("micro", "macro", "weighted") for name in kinds}
+    columns = [c for c in range(truth.shape[1]) if (truth[known[:, c], c] == 1).any()]
+    if not columns:
+        return scores
+    weights = [int((truth[known[:, c], c] == 1).sum()) for c in columns]
+    for name, score in kinds.items():
+        values = [score(truth[known[:, c], c], predicted[known[:, c], c], zero_division=0) for c in columns]
+        scores[f"{name}_micro"] = float(score(truth[known], predicted[known], zero_division=0))
+        scores[f"{name}_macro"] = float(np.mean(values))
+        scores[f"{name}_weighted"] = float(np.average(values, weights=weights))
+    return scores
+
+
+def _same_number(predictions: Sequence[str], references: Sequence[str]) -> None:
+    if len(predictions) != len(references):
+        raise ValueError(f"{len(predictions)} predictions and {len(references)} references: expected one of each.")
+    for text in (*predictions, *references):
+        if not isinstance(text, str):
+            raise ValueError(f"Found {text!r} among the reports: expected text (an empty report is '').")

@@ -1,0 +1,38 @@
+"""Which volumes belong to one study."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+# CT-RATE: <split>_<patient>_<scan letter>_<reconstruction>, with or without a file suffix.
+_CT_RATE = re.compile(r"^((?:train|valid)_\d+_[a-z]+)_\d+(?:\.nii(?:\.gz)?)?$")
+
+
+def study_of(case_id: str) -> str:
+    """Study of a case: CT-RATE's scan without its reconstruction number; any other id is its own study."""
+    match = _CT_RATE.match(case_id)
+    return match.group(1) if match else case_id
+
+
+def one_per_study(case_ids: Sequence[str], studies: Sequence[str] | None = None) -> np.ndarray:
+    """Index of one case of each study, in the order of ``case_ids``.
+
+    Reconstructions of one scan share one report, so that a text would have several right volumes. The case kept is
+    the one whose id comes first with its numbers read as numbers (``_2`` before ``_10``), whatever the order given.
+
+    Args:
+        studies: study of each case; read from CT-RATE's names by default.
+    """
+    studies = [study_of(case) for case in case_ids] if studies is None else studies
+    first: dict[str, int] = {}
+    for index in sorted(range(len(case_ids)), key=lambda i: natural_key(case_ids[i])):
+        first.setdefault(studies[index], index)
+    return np.array(sorted(first.values()), dtype=int)
+
+
+def natural_key(name: str) -> list[tuple[int, str]]:
+    """Sort key under which ``case_2`` comes before ``case_10``."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]

@@ -1,0 +1,65 @@
+"""Keep all predictions of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ctvlm.evaluation.dump import encode_case, save_dump
+from ctvlm.evaluation.functional.protocols import get_protocol
+from ctvlm.evaluation.functional.zero_shot import prompt_texts
+from ctvlm.evaluation.labels import CT_RATE_LABELS
+from ctvlm.evaluation.metrics.case_metric import CaseMetric
+from ctvlm.registry import METRICS
+
+
+@METRICS.register_module()
+class DumpPredictions(CaseMetric):
+    """Write every case's annotations and predictions to a file that ``tools/analysis_tools/eval_predictions.py`` scores.
+
+    Unlike mmengine's ``DumpResults`` (a pickle, which can run code when it is read), tensors and plain containers only.
+    Reports nothing but the number of cases.
+
+    Args:
+        out: the .pt file.
+        protocols: zero-shot protocols whose prompts' embeddings are kept, so that the dump can be scored by them.
+        names: findings of those prompts; CT-RATE's 18 by default.
+        skip: keys of the samples to leave out.
+    """
+
+    default_prefix = "dump"
+
+    def __init__(
+        self,
+        out: str,
+        protocols: Sequence[str] = (),
+        names: Sequence[str] | None = None,
+        skip: Sequence[str] = (),
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        if not out.endswith(".pt"):
+            raise ValueError(f"DumpPredictions writes a .pt file; found out={out!r}.")
+        self.out = out
+        self.names = list(CT_RATE_LABELS if names is None else names)
+        self.protocols = [get_protocol(name) for name in protocols]
+        self.skip = set(skip)
+        self._prompts: Mapping[str, Any] = {}
+        self._scale = 1.0
+
+    def prompts(self) -> list[str]:
+        """Sentences whose embeddings are kept."""
+        texts = [text for protocol in self.protocols for text in prompt_texts(self.names, protocol.templates)]
+        return list(dict.fromkeys(texts))
+
+    def set_prompt_embeddings(self, embeddings: Mapping[str, Any], scale: float = 1.0) -> None:
+        """Take the embeddings to keep, see ``ZeroShotClassificationMetric``."""
+        self._prompts, self._scale = dict(embeddings), float(scale)
+
+    def record(self, sample: dict) -> dict[str, Any]:
+        # Encoded at once: the lesion maps of a whole test set would not fit in memory.
+        return {"sample": encode_case({key: value for key, value in sample.items() if key not in self.skip})}
+
+    def score(self, cases: list[dict[str, Any]]) -> dict[str, float]:
+        save_dump(self.out, [case["sample"] for case in cases], self._prompts, self._scale)
+        return {"num_cases": len(cases)}

@@ -1,0 +1,37 @@
+"""Health of the shared embedding space."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ctvlm.evaluation.functional.embedding_health import alignment, effective_rank, modality_gap, uniformity
+from ctvlm.evaluation.metrics.case_metric import CaseMetric, to_array
+from ctvlm.registry import METRICS
+
+
+@METRICS.register_module()
+class EmbeddingHealthMetric(CaseMetric):
+    """Effective rank and uniformity of images and impressions, their alignment and the gap between them.
+
+    Reads ``pred_image`` (P) and ``pred_impression`` (P). Definitions in ``functional.embedding_health``. Without
+    intervals: a resample repeats cases, which is what collapse looks like.
+    """
+
+    default_prefix = "embedding"
+
+    def record(self, sample: dict) -> dict[str, Any]:
+        return {"image": to_array(sample["pred_image"]), "text": to_array(sample["pred_impression"])}
+
+    def score(self, cases: list[dict[str, Any]]) -> dict[str, float]:
+        image_NP, text_NP = (np.stack([case[key] for case in cases]) for key in ("image", "text"))
+        return {
+            "image_effective_rank": effective_rank(image_NP),
+            "text_effective_rank": effective_rank(text_NP),
+            "image_uniformity": uniformity(image_NP),
+            "text_uniformity": uniformity(text_NP),
+            "alignment": alignment(image_NP, text_NP),
+            "modality_gap": modality_gap(image_NP, text_NP),
+            "num_cases": len(cases),
+        }

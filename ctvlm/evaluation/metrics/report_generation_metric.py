@@ -1,0 +1,72 @@
+"""Scores of generated reports."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ctvlm.evaluation.functional.crg import crg_score
+from ctvlm.evaluation.functional.report_generation import bleu, clinical_scores, rouge_per_report
+from ctvlm.evaluation.metrics.case_metric import CaseMetric
+from ctvlm.registry import METRICS
+
+
+@METRICS.register_module()
+class ReportGenerationMetric(CaseMetric):
+    """BLEU, ROUGE, and clinical scores where generated reports have labels.
+
+    Reads ``pred_report`` (str) and the field ``reference`` (str); for clinical precision, recall, F1 and CRG also
+    ``labels`` and ``pred_report_labels`` (finding to 1, 0, None), the latter from any labeller. A case without a
+    reference (empty) does not count; an empty generated report does, and scores nothing.
+
+    Args:
+        reference: ``findings``, ``impression``, or ``both`` (findings, then impression).
+    """
+
+    default_prefix = "report"
+
+    def __init__(self, reference: str = "findings", **kwargs):
+        super().__init__(**kwargs)
+        if reference not in ("findings", "impression", "both"):
+            raise ValueError(f"Unknown reference={reference!r}: expected 'findings', 'impression' or 'both'.")
+        self.reference = reference
+
+    def record(self, sample: dict) -> dict[str, Any] | None:
+        fields = ("findings", "impression") if self.reference == "both" else (self.reference,)
+        reference = " ".join(sample[field] for field in fields).strip()
+        if not reference:
+            return None
+        return {
+            "reference": reference,
+            "report": sample["pred_report"],
+            "labels": dict(sample.get("labels") or {}),
+            "predicted": dict(sample.get("pred_report_labels") or {}),
+        }
+
+    def score(self, cases: list[dict[str, Any]]) -> dict[str, float]:
+        reports, references = [case["report"] for case in cases], [case["reference"] for case in cases]
+        rouge_N = rouge_per_report(reports, references)
+        names = sorted({name for case in cases for name in case["predicted"]})
+        truth_NC, predicted_NC = (
+            np.array([[_label(case[key].get(name)) for name in names] for case in cases]).reshape(
+                len(cases), len(names)
+            )
+            for key in ("labels", "predicted")
+        )
+
+        def summary(index: np.ndarray) -> dict[str, float]:
+            scores = bleu([reports[i] for i in index], [references[i] for i in index])
+            scores |= {name: float(values[index].mean()) if len(index) else np.nan for name, values in rouge_N.items()}
+            if names:
+                scores |= clinical_scores(truth_NC[index], predicted_NC[index])
+                known = ~np.isnan(predicted_NC[index])
+                scores["crg"] = crg_score(truth_NC[index][known], predicted_NC[index][known])
+            return scores
+
+        metrics = self.with_intervals(summary, [case["patient_id"] for case in cases])
+        return {**metrics, "num_cases": len(cases)}
+
+
+def _label(value: Any) -> float:
+    return float("nan") if value is None else float(value)
