@@ -15,7 +15,7 @@ from ctvlm.registry import METRICS
 
 @METRICS.register_module()
 class DumpPredictions(CaseMetric):
-    """Write every case's annotations and predictions to a file that ``tools/analysis_tools/eval_predictions.py`` scores.
+    """Write every case's annotations and predictions to a file that ``eval_predictions.py`` scores.
 
     Unlike mmengine's ``DumpResults`` (a pickle, which can run code when it is read), tensors and plain containers only.
     Reports nothing but the number of cases.

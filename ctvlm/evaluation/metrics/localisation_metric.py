@@ -30,10 +30,10 @@ class LocalisationMetric(CaseMetric):
     """Scores of every lesion that a step names and a mask shows, one lesion of one step a finding.
 
     Reads ``lesion_map`` (D, H, W; lesion ids), ``steps`` with their ``lesion``, ``spacing`` (mm, z y x), and either
-    ``pred_lesion_map`` (D, H, W; the same ids: IoU, Dice, centroid) or ``pred_step_attention`` (S, N) with ``pred_grid``
-    (d, h, w). Attention becomes a mask above ``share_of_peak`` of its peak. Lesions that lie outside a cropped volume do
-    not count. Scores are means over findings, distances medians as well as means; NaN where no finding counts, or where
-    the prediction has no such score.
+    ``pred_lesion_map`` (D, H, W; the same ids: IoU, Dice, centroid) or ``pred_step_attention`` (S, N) with
+    ``pred_grid`` (d, h, w). Attention becomes a mask above ``share_of_peak`` of its peak. Lesions that lie outside a
+    cropped volume do not count. Scores are means over findings, distances medians as well as means; NaN where no
+    finding counts, or where the prediction has no such score.
 
     Args:
         thresholds: Dice from which a finding counts as hit (``hit@t``); 0.1 is ReXGroundingCT's.

@@ -15,8 +15,8 @@ from ctvlm.registry import METRICS
 class RegionTextMetric(CaseMetric):
     """Share of reasoning steps whose nearest region, among those in the volume, is one they mention.
 
-    Reads ``pred_steps`` (S, P), ``pred_regions`` (R, P), ``pred_region_mask`` (R), ``steps``. ``chance`` is what a random
-    choice would score on the same steps; all NaN where no step mentions a region that its volume shows.
+    Reads ``pred_steps`` (S, P), ``pred_regions`` (R, P), ``pred_region_mask`` (R), ``steps``. ``chance`` is what a
+    random choice would score on the same steps; all NaN where no step mentions a region that its volume shows.
     """
 
     default_prefix = "region_text"

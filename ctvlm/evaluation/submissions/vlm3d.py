@@ -229,7 +229,7 @@ def _check_names(names: list[str], cases: Iterable[str] | None) -> list[Problem]
         problems.append(
             Problem(
                 "names",
-                f"{len(with_suffix)} of {len(names)} carry a suffix ('{with_suffix[0]}'), the others none: use one form",
+                f"{len(with_suffix)} of {len(names)} have a suffix ('{with_suffix[0]}'), the others none: use one form",
                 fatal=False,
             )
         )
