@@ -101,6 +101,12 @@ class Canvas:
             slices.append(slice(start, stop))
         return tuple(slices)
 
+    def index_of(self, points: np.ndarray) -> np.ndarray:
+        """Voxel indices (N, 3), fractional, columns x, y, z, of template points."""
+        points = np.array(points, np.float64)
+        points[:, :2] -= self.patient.warp.at(points)
+        return (points - self._origin) * self._density
+
     def coords(self, box: Box) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Template x, y (d, h, w) and z (d, 1, 1) of a box."""
         return self.x[box], self.y[box], self.z[box[0]]

@@ -9,7 +9,14 @@ import numpy as np
 from ctvlm.datasets.phantom import geometry as geo
 from ctvlm.datasets.phantom.canvas import Canvas
 from ctvlm.datasets.phantom.patient import Patient
-from ctvlm.datasets.phantom.shapes import draw_ellipsoid, draw_segments, draw_tube, ellipsoid, smooth_noise
+from ctvlm.datasets.phantom.shapes import (
+    draw_ellipsoid,
+    draw_segments,
+    draw_tube,
+    ellipsoid,
+    smooth_noise,
+    splat_segments,
+)
 
 TRACHEA, HEART, AORTA, MEDIASTINUM, ESOPHAGUS, THYROID = 6, 7, 8, 9, 10, 11
 
@@ -64,10 +71,13 @@ def draw_lung_vessels(canvas: Canvas) -> None:
     # Planned around a large heart, so that an enlarged one does not move them all.
     planned = replace(p, size={**p.size, "heart": 1.2})
     rng = np.random.default_rng(p.texture_seed + 1)
-    in_lung = lambda box: (canvas.region[box] >= 1) & (canvas.region[box] <= 5)  # noqa: E731
-    for side in (1, -1):
-        starts, ends, radii = vessel_tree(planned, side, rng)
-        draw_segments(canvas, starts, ends, np.minimum(radii, 6.0), p.hu["pulmonary"], inside=in_lung)
+    in_lung = (canvas.region >= 1) & (canvas.region <= 5)
+    trees = [vessel_tree(planned, side, rng) for side in (1, -1)]
+    starts, ends, radii = (np.concatenate(part) for part in zip(*trees, strict=True))
+    radii = np.minimum(radii, 6.0)
+    blood, thin = p.hu["pulmonary"], radii < 0.6 * canvas.edge
+    splat_segments(canvas, starts[thin], ends[thin], radii[thin], blood, in_lung)
+    draw_segments(canvas, starts[~thin], ends[~thin], radii[~thin], blood, inside=lambda box: in_lung[box])
 
 
 def draw_mediastinum(canvas: Canvas) -> None:
@@ -158,7 +168,7 @@ def draw_airways(canvas: Canvas) -> None:
         for dx, dy, dz in ((20, 6, 22), (26, 18, -12), (16, -16, -30)):
             end = np.add(start, (side * dx, dy, dz))
             draw_tube(canvas, [start, end], [4.6, 3.4], -350.0, wall=1.2, lumen_hu=-960.0)
-    air = dict(region=TRACHEA, wall=1.8, lumen_hu=-985.0)
+    air = dict(wall=1.8, lumen_hu=-985.0, lumen_region=TRACHEA)
     draw_tube(canvas, [carina, right], [9.3, 8.6], 30.0, **air)
     draw_tube(canvas, [carina, left], [8.8, 8.0], 30.0, **air)
     draw_tube(canvas, pipe, 10.2, 30.0, **air)

@@ -199,9 +199,9 @@ def kidney_frame(patient: Patient, side: int) -> tuple[np.ndarray, np.ndarray, f
 def spleen_frame(patient: Patient) -> tuple[np.ndarray, np.ndarray, float]:
     """Centre, radii and turn of the spleen."""
     size = patient.size["spleen"]
-    center = np.array((-108.0, -42.0, -60.0 + patient.dome[1] + 13)) + patient.shift["spleen"]
+    center = np.array((-103.0, -42.0, -60.0 + patient.dome[1] + 13)) + patient.shift["spleen"]
     center += np.array((10.0, 14.0, -30.0)) * max(size - 1.15, 0)
-    return center, np.array((29, 52, 46)) * size, 0.62
+    return center, np.array((33, 54, 49)) * size, 0.62
 
 
 def gallbladder_frame(patient: Patient) -> tuple[np.ndarray, np.ndarray]:

@@ -39,7 +39,7 @@ def _draw_splenomegaly(canvas: Canvas, f: Finding) -> None:
 @finding(
     "splenic lesion",
     sites=SPLEEN_SITE,
-    sizes={"small": (8.0, 10.0), "large": (15.0, 19.0)},
+    sizes={"small": (9.5, 11.5), "large": (16.0, 20.0)},
     weight=0.8,
     **ABDOMEN,
     steps=[
@@ -153,7 +153,7 @@ def _along_pancreas(canvas: Canvas, t: float) -> np.ndarray:
 @finding(
     "pancreatic cyst",
     sites=PANCREAS_SITES,
-    sizes={"small": (7.5, 10.0), "large": (15.0, 22.0)},
+    sizes={"small": (9.0, 11.5), "large": (17.0, 23.0)},
     weight=1.2,
     **ABDOMEN,
     steps=[
@@ -169,11 +169,11 @@ def _along_pancreas(canvas: Canvas, t: float) -> np.ndarray:
 )
 def _draw_pancreatic_cyst(canvas: Canvas, f: Finding) -> None:
     rng = np.random.default_rng(f.seed)
-    at = np.add(_along_pancreas(canvas, f.site.key), (0, 0.4 * f.amount, 0))
+    at = np.add(_along_pancreas(canvas, f.site.key), (0, 0.2 * f.amount, 0))
     free = outside(canvas, (8, 19, 17, 18))
     radii = f.amount * rng.uniform(0.9, 1.1, 3)
     draw_ellipsoid(canvas, at, radii + 1.5, canvas.patient.hu["pancreas"], PANCREAS, f.lesion, inside=free)
-    draw_ellipsoid(canvas, at, radii, 7.0, PANCREAS, f.lesion, inside=free)
+    draw_ellipsoid(canvas, at, radii, 3.0, PANCREAS, f.lesion, inside=free)
 
 
 @finding(

@@ -145,7 +145,7 @@ def _draw_ascites(canvas: Canvas, f: Finding) -> None:
 @finding(
     "gallstone",
     sites=GALLBLADDER_SITE,
-    sizes={"small": (4.5, 5.5), "large": (9.0, 12.0)},
+    sizes={"small": (6.0, 7.5), "large": (10.5, 13.5)},
     **ABDOMEN,
     steps=[
         "There is a {size} calculus in the gallbladder.",
