@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import pickle
 from pathlib import Path
@@ -51,9 +52,18 @@ register_backend(ATOMIC_BACKEND["backend"], AtomicLocalBackend, force=True)
 
 
 def write_json(path: str | Path, content: dict) -> None:
-    """Write a JSON file, whole or not at all; NumPy numbers and one-element tensors become Python's."""
-    text = json.dumps(content, indent=2, default=lambda value: value.item())
-    AtomicLocalBackend().put_text(text + "\n", path)
+    """Write a JSON file, whole or not at all; NumPy's and torch's numbers become Python's, and NaN null."""
+
+    def jsonable(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {str(key): jsonable(item) for key, item in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [jsonable(item) for item in value]
+        if hasattr(value, "tolist"):
+            return jsonable(value.tolist())
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    AtomicLocalBackend().put_text(json.dumps(jsonable(content), indent=2, allow_nan=False) + "\n", path)
 
 
 def to_plain(value: Any, name: str = "checkpoint") -> Any:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import inspect
-from collections.abc import Sequence
+import keyword
+from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,8 @@ def load_config(path: str | Path, options: dict | None = None) -> Config:
         while isinstance(reason, ImportError) and (reason.__cause__ or reason.__context__):
             reason = reason.__cause__ or reason.__context__  # mmengine's says only which module it was
         raise ConfigError(f"config {path} cannot be read: {type(reason).__name__}: {reason}") from error
+    if bad := [key for key in _keys(cfg.to_dict()) if keyword.iskeyword(str(key))]:
+        raise ConfigError(f"config {path}: {bad} are words of Python's own, which no copy of a config can hold as keys")
     if options:
         known = (
             set(cfg) | set(inspect.signature(Runner.__init__).parameters) | {"find_unused_parameters", "load_strict"}
@@ -137,6 +140,14 @@ def _last_checkpoint(work_dir: Path) -> str | None:
     # A run killed between its first checkpoint and the note.
     numbered = sorted((int(path.stem.rpartition("_")[2]), str(path)) for path in work_dir.glob("epoch_[0-9]*.pth"))
     return numbered[-1][1] if numbered else None
+
+
+def _keys(value: Any) -> Iterator[Any]:
+    """Keys of nested dicts."""
+    if isinstance(value, dict):
+        yield from value
+    for item in value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ():
+        yield from _keys(item)
 
 
 def _similar(path: Path) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from difflib import get_close_matches
 
 import mmengine.registry
+import torch.distributed as dist
 from mmengine.registry import Registry
 
 import ctvlm.registry
@@ -31,6 +32,8 @@ def run_tool(main: Callable[[], None]) -> int:
         os.environ["CTVLM_DEBUG"] = "1"
     try:
         main()
+        if dist.is_available() and dist.is_initialized():
+            dist.destroy_process_group()
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
         return 130
@@ -71,7 +74,7 @@ def _unregistered_message(name: str, scope: str, kind: str) -> str:
             elsewhere.append(registry.name)
     parts = [f"'{name}' is not registered as a {kind}"]
     if elsewhere:
-        parts.append(f"it is a {' and a '.join(elsewhere)}, which cannot stand there")
+        parts.append(f"it stands in the registry of {' and '.join(elsewhere)}, which is not asked for here")
     near = get_close_matches(name, here, n=3, cutoff=0.5)
     if near:
         parts.append(f"did you mean {' or '.join(near)}?")

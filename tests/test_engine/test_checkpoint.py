@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections import OrderedDict
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from ctvlm.engine.checkpoint import (
     read_checkpoint,
     to_plain,
     unpack_message_hub,
+    write_json,
 )
 
 
@@ -66,6 +68,12 @@ def test_a_failed_write_leaves_the_old_file_alone(tmp_path, monkeypatch):
         AtomicLocalBackend().put(b"new and longer", path)
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_json_is_strict(tmp_path):
+    write_json(tmp_path / "x.json", {"a": np.float32(0.5), "b": (float("nan"), torch.ones(2)), 3: None})
+    text = (tmp_path / "x.json").read_text()
+    assert json.loads(text, parse_constant=pytest.fail) == {"a": 0.5, "b": [None, [1.0, 1.0]], "3": None}
 
 
 class Pickled:

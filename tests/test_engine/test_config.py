@@ -35,6 +35,7 @@ def test_refused(config, name, options, message):
         ("a = dict(", "cannot be read: .*(never closed|EOF)"),
         ("_base_ = ['missing.py']", "cannot be read: .*missing.py"),
         ("a = 1 / 0", "cannot be read: ZeroDivisionError"),
+        ("a = [{'global': dict(b=1)}]", r"\['global'\] are words of Python's own"),
         ("custom_imports = dict(imports=['projects.nowhere'])", "cannot be read: .*No module named 'projects.nowhere'"),
     ],
 )

@@ -34,7 +34,7 @@ def test_component_of_another_kind_is_called_so():
         message = user_message(catch(BACKBONES.build, {"type": "MisplacedLoss"}))
     finally:
         del LOSSES.module_dict["MisplacedLoss"]
-    assert "'MisplacedLoss' is not registered as a backbone; it is a loss, which cannot stand there" in message
+    assert "'MisplacedLoss' is not registered as a backbone; it stands in the registry of loss" in message
 
 
 def test_wrong_argument_is_the_users_a_type_error_inside_is_not():

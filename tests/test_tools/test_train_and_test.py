@@ -50,7 +50,10 @@ def test_resume(tool, tmp_path):
             [TOY, "--cfg-options", "model.type=ToyModle"],
             "'ToyModle' is not registered as a model; did you mean ToyModel",
         ),
-        ([TOY, "--cfg-options", "train_dataloader.dataset.type=ToyModel"], "as a dataset; it is a model"),
+        (
+            [TOY, "--cfg-options", "train_dataloader.dataset.type=ToyModel"],
+            "as a dataset; it stands in the registry of model",
+        ),
         ([TOY, "--cfg-options", "default_hooks.x.type=NoHook"], "'NoHook' is not registered as a hook"),
         ([TOY, "--cfg-options", "model.widht=3"], "unexpected keyword argument 'widht'"),
         ([TOY, "--cfg-options", "modle.width=3"], "did you mean 'model'?"),

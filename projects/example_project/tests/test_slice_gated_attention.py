@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ctvlm.engine import load_config
+from ctvlm.engine import CTVLMRunner, drop_validation, load_config
 from ctvlm.models.attention import FullAttention
 from ctvlm.models.layers import TokenContext
 from ctvlm.registry import ATTENTION, BACKBONES
@@ -61,3 +61,21 @@ def test_config_puts_the_layer_into_every_block():
     blocks = BACKBONES.build(backbone).blocks
     assert len(blocks) == backbone.depth
     assert all(isinstance(block.attention, SliceGatedAttention) for block in blocks)
+
+
+def test_config_trains(tmp_path):
+    cfg = load_config(
+        CONFIG,
+        {
+            "work_dir": str(tmp_path),
+            "train_dataloader.dataset.num_cases": 4,
+            "train_dataloader.dataset.shape": (8, 32, 32),
+            "train_dataloader.batch_size": 2,
+            "train_cfg.max_epochs": 1,
+            "model.backbone.depth": 1,
+        },
+    )
+    drop_validation(cfg)
+    model = CTVLMRunner.from_cfg(cfg).train()
+    gate = model.backbone.blocks[0].attention.gate.weight
+    assert gate.abs().sum() > 0  # it started at zero

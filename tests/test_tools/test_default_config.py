@@ -1,0 +1,76 @@
+"""The command of the README, on a model and a data set small enough for a test."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+CONFIG = "configs/vit3d_cot_contrastive.py"
+SHAPE = "dataset.shape=(8,32,32)"
+SMALL = [
+    *(f"{split}_dataloader.{SHAPE}" for split in ("train", "val", "test")),
+    *("train_dataloader.dataset.num_cases=6", "train_dataloader.batch_size=3"),
+    *(f"{split}_dataloader.{key}=4" for split in ("val", "test") for key in ("dataset.num_cases", "batch_size")),
+    *("model.backbone.depth=1", "model.backbone.embed_dims=48", "model.text_encoder.depth=1"),
+    *("train_cfg.max_epochs=2", "train_cfg.val_interval=2", "default_hooks.checkpoint.max_keep_ckpts=2"),
+]
+
+
+@pytest.fixture
+def train(tool, tmp_path):
+    def run(folder, *args, options=()):
+        ended = tool("train.py", CONFIG, "--work-dir", tmp_path / folder, *args, "--cfg-options", *SMALL, *options)
+        assert ended.code == 0, ended.err
+        return ended, json.loads((tmp_path / folder / "results.json").read_text())["metrics"]
+
+    return run
+
+
+def test_trains_resumes_to_the_same_end_and_tests(train, tool, tmp_path):
+    ended, whole = train("whole")
+    for part in ("epoch 2/2", "loss", "eta", "retrieval/t2i_R@1", "region_text/accuracy", "epoch_2.pth"):
+        assert part in ended.out
+    # All that an interrupted run has is the checkpoint of its last epoch.
+    resumed, metrics = train("resumed", "--resume", tmp_path / "whole" / "epoch_1.pth")
+    assert "resumed after epoch 1, step 2" in resumed.out
+    assert metrics == whole
+    first, second = (
+        torch.load(tmp_path / folder / "epoch_2.pth", weights_only=True)["state_dict"]
+        for folder in ("whole", "resumed")
+    )
+    torch.testing.assert_close(first, second, rtol=0, atol=0)
+
+    out = tmp_path / "val.json"
+    as_validated = [f"test_dataloader.dataset.{key}" for key in ("split=val",)]
+    checkpoint = tmp_path / "whole" / "epoch_2.pth"
+    args = ("--work-dir", tmp_path / "test", "--out", out, "--cfg-options", *SMALL, *as_validated)
+    tested = tool("test.py", CONFIG, checkpoint, *args)
+    assert tested.code == 0, tested.err
+    assert json.loads(out.read_text())["metrics"] == whole
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("train_dataloader.dataset.shape=(8,30,32)", "(8, 30, 32), which the patch size (4, 16, 16) does not divide"),
+        ("model.backbone.num_regions=12", "num_regions = 12"),
+        ("model.backbone.type=CrossModalContrastiveLoss", "not registered as a backbone; it stands in the registry of"),
+        ("model.backbone.attention.type=SliceAwareAttn", "did you mean SliceAwareAttention"),
+    ],
+)
+def test_a_mistake_ends_with_one_message(tool, tmp_path, option, message):
+    ended = tool("train.py", CONFIG, "--work-dir", tmp_path / "run", "--cfg-options", *SMALL, option)
+    assert ended.code == 2
+    assert message in ended.err and ended.err.count("error:") == 1
+    assert "Traceback" not in ended.out + ended.err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_two_processes_train_like_one_with_mixed_precision(shell, train, tmp_path):
+    options = [*SMALL, "train_dataloader.batch_size=2"]
+    ended = shell("tools/dist_train.sh", CONFIG, 2, "--amp", "--work-dir", tmp_path / "two", "--cfg-options", *options)
+    assert ended.code == 0, ended.err
+    assert json.loads((tmp_path / "two" / "results.json").read_text())["metrics"]["retrieval/num_cases"] == 4
