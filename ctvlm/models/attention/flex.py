@@ -17,14 +17,23 @@ def _kernel(device_type: str):
         from torch.nn.attention.flex_attention import flex_attention
     except ImportError as error:
         raise RuntimeError("backend='flex' needs a torch with FlexAttention (2.6 or newer); use 'sdpa'") from error
-    # On CPU the compiled kernel has no gradient; the eager form is right, and as large as the dense one.
+    # On CPU the eager form is right, and as large as the dense one.
     return torch.compile(flex_attention, dynamic=False) if device_type == "cuda" else flex_attention
 
 
 def flex_slice_attention(
     q_BKNc: Tensor, k_BKNc: Tensor, v_BKNc: Tensor, bias_BKdd: Tensor, ctx: TokenContext
 ) -> Tensor:
-    """Fused on CUDA; on other devices the eager form, for tests."""
+    """Fused on CUDA; on the CPU the eager form without gradients, which is all that torch offers there.
+
+    Raises:
+        RuntimeError: gradients on the CPU, or a torch without FlexAttention.
+    """
+    if q_BKNc.device.type == "cpu" and torch.is_grad_enabled() and q_BKNc.requires_grad:
+        raise RuntimeError(
+            "SliceAwareAttention(backend='flex') cannot train on the CPU: FlexAttention has no backward pass there; "
+            "use backend='sdpa', which gives the same numbers"
+        )
     z_BN = ctx.z_BN
     bias_BKdd = bias_BKdd.expand(len(z_BN), -1, -1, -1).contiguous()
     mask_BN = ctx.token_mask_BN

@@ -64,7 +64,7 @@ class SliceAwareAttention(SelfAttention):
         last = self.slice_bias.shape[1] - 1
         if self.distance_unit == "slices":
             return self.slice_bias[:, steps_dd.clamp(max=last)][None]
-        entry_Bdd = steps_dd * (ctx.spacing_B3[:, 0].float() / self.mm_per_entry)[:, None, None]
+        entry_Bdd = steps_dd * (ctx.spacing_B3[:, 0] / self.mm_per_entry)[:, None, None]
         entry_Bdd = entry_Bdd.clamp(max=last)
         low_Bdd = entry_Bdd.floor().long().clamp(max=last - 1)
         share_Bdd = (entry_Bdd - low_Bdd).to(self.slice_bias.dtype)

@@ -72,7 +72,9 @@ class ThreeDVisionEncoder(VisionEncoder):
         self.token_selection = token_selection
         self.body_channel = body_channel
         self.use_checkpoint = use_checkpoint
-        self.out_layers = tuple(layer % depth for layer in out_layers)
+        if any(not -depth <= layer < depth for layer in out_layers):
+            raise ValueError(f"out_layers = {tuple(out_layers)}; expected blocks from {-depth} to {depth - 1}")
+        self.out_layers = {layer % depth for layer in out_layers}
         self.patch_embed = LAYERS.build(
             patch_embed or dict(type="ThreeDPatchEmbedding"),
             default_args=dict(in_channels=in_channels, embed_dims=embed_dims, patch_size=tuple(patch_size)),

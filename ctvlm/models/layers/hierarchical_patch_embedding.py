@@ -42,7 +42,7 @@ class HierarchicalPatchEmbedding(nn.Module):
             product = [p * m for p, m in zip(product, merge)]
         if tuple(product) != tuple(patch_size) or len(widths) != len(merges) - 1:
             raise ValueError(
-                f"HierarchicalPatchEmbedding: merges = {merges} multiply to {tuple(product)} with {len(widths)} widths; "
+                f"HierarchicalPatchEmbedding: merges = {merges} make {tuple(product)} with {len(widths)} widths; "
                 f"expected patch_size = {tuple(patch_size)} and {len(merges) - 1} widths"
             )
         self.in_channels = in_channels

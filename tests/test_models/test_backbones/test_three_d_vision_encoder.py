@@ -1,0 +1,158 @@
+"""The encoder's own properties, beyond what every component must do."""
+
+import inspect
+
+import pytest
+import torch
+
+from ctvlm.models.backbones import FactorizedCTViT, SliceWiseTimm, ThreeDVisionEncoder
+
+SMALL = dict(img_size=(4, 12, 8), patch_size=(2, 4, 4), embed_dims=24, depth=2, num_heads=2, num_regions=5)
+
+
+def encoder(**kwargs):
+    torch.manual_seed(0)
+    return ThreeDVisionEncoder(**{**SMALL, **kwargs})
+
+
+def test_defaults_are_the_spec():
+    defaults = {n: p.default for n, p in inspect.signature(ThreeDVisionEncoder).parameters.items()}
+    spec = dict(
+        img_size=(64, 512, 512),
+        patch_size=(4, 16, 16),
+        in_channels=3,
+        embed_dims=768,
+        depth=12,
+        num_heads=12,
+        num_regions=20,
+        mlp_ratio=4.0,
+    )
+    assert {name: defaults[name] for name in spec} == spec
+
+
+def test_region_tokens_are_pooled_patches_plus_embedding():
+    model = encoder().double().eval()
+    region_map = torch.randint(0, 4, (2, 4, 12, 8))
+    region_map[1][region_map[1] == 2] = 0
+    out = model(torch.rand(2, 3, 4, 12, 8).double(), region_map)
+    assert out.region_mask.tolist() == [[True] * 3 + [False] * 2, [True, False, True, False, False]]
+    for b in range(2):
+        for r in range(1, 6):
+            share = out.patch_to_region[b, :, r].double()
+            if out.region_mask[b, r - 1]:
+                mean = (share[:, None] * out.tokens[b]).sum(dim=0) / share.sum()
+                torch.testing.assert_close(
+                    out.region_tokens[b, r - 1], mean + model.region_encoder.region_embedding[r - 1]
+                )
+            else:
+                assert not out.region_tokens[b, r - 1].any()
+
+
+def test_positions_are_patch_centres_in_mm():
+    out = encoder()(torch.rand(1, 3, 4, 12, 8), None, torch.tensor([[3.0, 0.5, 1.0]]))
+    assert out.positions[0, 0].tolist() == [3.0, 1.0, 2.0]
+    assert out.positions[0, -1].tolist() == [9.0, 5.0, 6.0]
+
+
+def test_patches_are_flattened_z_major():
+    """A change in one voxel moves, before the blocks, only the token of its patch."""
+    model = encoder(depth=1)
+    volume = torch.rand(1, 3, 4, 12, 8)
+    other = volume.clone()
+    other[0, 0, 3, 9, 2] += 1
+    change = (model.patch_embed(other) - model.patch_embed(volume)).abs().sum(dim=-1)[0]
+    assert change.nonzero().flatten().tolist() == [1 * 6 + 2 * 2 + 0]
+
+
+def test_the_region_map_moves_patches_only_behind_the_region_layer():
+    model = encoder(depth=3, region_layer=1, out_layers=(0, 1)).eval()
+    volume = torch.rand(1, 3, 4, 12, 8)
+    maps = [torch.full((1, 4, 12, 8), r) for r in (1, 2)]
+    a, b = (model(volume, m) for m in maps)
+    assert torch.equal(a.levels[0], b.levels[0])
+    assert not torch.allclose(a.levels[1], b.levels[1])
+
+
+def test_levels_follow_out_layers_and_end_with_the_tokens():
+    out = encoder(depth=3, out_layers=(0, -1))(torch.rand(1, 3, 4, 12, 8))
+    assert len(out.levels) == 2
+    assert torch.equal(out.levels[-1], out.tokens)
+
+
+def test_cases_of_a_batch_do_not_mix():
+    model = encoder(attention=dict(type="SliceAwareAttention", distance_unit="mm")).eval()
+    volume, region_map = torch.rand(3, 3, 4, 12, 8), torch.randint(0, 6, (3, 4, 12, 8))
+    spacing = torch.rand(3, 3) + 1
+    together = model(volume, region_map, spacing)
+    alone = model(volume[1:2], region_map[1:2], spacing[1:2])
+    torch.testing.assert_close(alone.tokens[0], together.tokens[1])
+    torch.testing.assert_close(alone.region_tokens[0], together.region_tokens[1])
+
+
+def test_learned_positions_are_their_table_on_their_own_grid():
+    model = encoder(position="learned")
+    table = model.position.table
+    torch.testing.assert_close(model.position((2, 3, 2), table), table[0].flatten(1).T)
+    constant = torch.nn.init.ones_(table)
+    torch.testing.assert_close(model.position((5, 4, 3), constant), torch.ones(60, 24))
+
+
+def test_training_a_step_lowers_the_loss():
+    model = encoder(token_selection="body", use_checkpoint=True)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    volume, region_map = torch.rand(2, 3, 4, 12, 8), torch.randint(0, 6, (2, 4, 12, 8))
+    target = torch.randn(2, 12, 24)
+    losses = []
+    for _ in range(30):
+        loss = (model(volume, region_map).tokens - target).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_a_region_id_above_r_is_named():
+    with pytest.raises(ValueError, match=r"id 6, but the encoder knows num_regions = 5"):
+        encoder()(torch.rand(1, 3, 4, 12, 8), torch.full((1, 4, 12, 8), 6))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        (dict(token_selection="half"), "token_selection"),
+        (dict(position="polar"), "position"),
+        (dict(region_layer=2), "region_layer = 2"),
+        (dict(attention=[dict(type="FullAttention")]), "lists 1 configs for depth = 2"),
+        (dict(global_blocks=(1,)), "global_attention"),
+        (dict(out_layers=(4,)), "out_layers"),
+    ],
+)
+def test_refuses_settings_that_cannot_be(wrong, named):
+    with pytest.raises(ValueError, match=named):
+        encoder(**wrong)
+
+
+def test_an_unknown_attention_is_named_with_its_registry():
+    with pytest.raises(KeyError, match="Magic.*attention"):
+        encoder(attention=dict(type="Magic"))
+
+
+def test_factorized_blocks_are_spatial_then_temporal():
+    model = FactorizedCTViT(1, 2, patch_size=(2, 4, 4), embed_dims=24, num_heads=2)
+    names = [type(block.attention).__name__ for block in model.blocks]
+    assert names == ["SliceWindowAttention", "ColumnAttention", "ColumnAttention"]
+    with pytest.raises(ValueError, match="'depth'"):
+        FactorizedCTViT(depth=4)
+
+
+def test_slice_wise_averages_the_slices_of_a_token():
+    torch.manual_seed(0)
+    model = SliceWiseTimm(
+        "test_vit", embed_dims=24, slices_per_token=2, model_kwargs=dict(dynamic_img_size=True)
+    ).eval()
+    h = model.patch_size[1]
+    volume = torch.rand(1, 3, 4, 2 * h, h)
+    swapped = volume[:, :, [1, 0, 2, 3]]
+    torch.testing.assert_close(model(volume).tokens, model(swapped).tokens)
+    assert not torch.allclose(model(volume).tokens, model(volume[:, :, [2, 1, 0, 3]]).tokens)
