@@ -33,8 +33,10 @@ class RichProgressHook(Hook):
             raise ValueError(f"RichProgressHook.interval is {interval}, expected at least 1")
         self.interval = interval
         self.console = stdout_console()
+        self.training = False
         self.progress: Progress | None = None
-        self.task: TaskID | None = None
+        self.steps: TaskID | None = None
+        self.evaluation: TaskID | None = None
 
     def before_train(self, runner: Runner) -> None:
         if runner.rank != 0:
@@ -49,7 +51,8 @@ class RichProgressHook(Hook):
         )
         if runner.iter:
             self.console.print(f"resumed after epoch {runner.epoch}, step {runner.iter}")
-        self._start("train", runner.max_iters, completed=runner.iter)
+        self.training = True
+        self.steps = self._add_bar("train", runner.max_iters, completed=runner.iter)
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
@@ -60,7 +63,7 @@ class RichProgressHook(Hook):
         if self.progress is not None:
             description = f"epoch {runner.epoch + 1}/{runner.max_epochs}"
             self.progress.update(
-                self.task, completed=step, description=description, info=self._state(runner, outputs or {})
+                self.steps, completed=step, description=description, info=self._state(runner, outputs or {})
             )
         elif step % self.interval == 0 or batch_idx == 0 and runner.epoch == 0 or last:
             self.console.print(
@@ -87,7 +90,7 @@ class RichProgressHook(Hook):
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         if self.progress is not None:
             self.progress.remove_task(self.evaluation)
-        if runner.rank == 0 and self.task is not None:
+        if self.training:
             values = "  ".join(f"{key} {_short(value)}" for key, value in _scalars(metrics or {}))
             self.console.print(f"epoch {runner.epoch}/{runner.max_epochs}  validation: {values}", soft_wrap=True)
 
@@ -98,30 +101,25 @@ class RichProgressHook(Hook):
         """Give the terminal back, also after an error."""
         if self.progress is not None:
             self.progress.stop()
-        self.progress = self.task = None
+        self.progress, self.training = None, False
 
     def _begin_evaluation(self, runner: Runner, name: str, total: int) -> None:
-        if runner.rank != 0:
-            return
-        if self.progress is None and self.console.is_terminal:
-            self._start(name, total)
-            self.evaluation = self.task
-            self.task = None
-        elif self.progress is not None:
-            self.evaluation = self.progress.add_task(name, total=total, info="")
+        if runner.rank == 0:
+            self.evaluation = self._add_bar(name, total)
 
-    def _start(self, description: str, total: int, completed: int = 0) -> None:
-        self.task = TaskID(0)
-        if self.console.is_terminal:
-            columns = (
+    def _add_bar(self, description: str, total: int, completed: int = 0) -> TaskID | None:
+        if not self.console.is_terminal:
+            return None
+        if self.progress is None:
+            self.progress = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(bar_width=20),
                 MofNCompleteColumn(),
                 TextColumn("{task.fields[info]}"),
+                console=self.console,
             )
-            self.progress = Progress(*columns, console=self.console)
             self.progress.start()
-            self.task = self.progress.add_task(description, total=total, completed=completed, info="")
+        return self.progress.add_task(description, total=total, completed=completed, info="")
 
     def _state(self, runner: Runner, outputs: dict) -> str:
         scalars = runner.message_hub.log_scalars

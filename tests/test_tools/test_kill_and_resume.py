@@ -1,0 +1,36 @@
+"""A run that is killed by force, seen from outside."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+TOY = "tests/test_engine/toy_config.py"
+
+
+@pytest.mark.slow
+def test_killed_run_resumes_to_the_end_of_an_uninterrupted_one(tool, repo_root, tmp_path):
+    assert tool("train.py", TOY, "--work-dir", tmp_path / "whole").code == 0
+    command = [sys.executable, "tools/train.py", TOY, "--work-dir", tmp_path / "killed"]
+    command += ["--cfg-options", "model.seconds=0.5"]
+    process = subprocess.Popen(command, cwd=repo_root, stdout=subprocess.DEVNULL, env=dict(os.environ))
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "killed" / "epoch_2.pth").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    assert not (tmp_path / "killed" / "epoch_4.pth").exists()
+
+    resumed = tool("train.py", TOY, "--work-dir", tmp_path / "killed", "--resume")
+    assert "resumed after epoch" in resumed.out
+    results = [(tmp_path / folder / "results.json").read_text() for folder in ("whole", "killed")]
+    assert results[0] == results[1]
+    first, second = (
+        torch.load(tmp_path / folder / "epoch_4.pth", weights_only=True)["state_dict"] for folder in ("whole", "killed")
+    )
+    torch.testing.assert_close(first, second, rtol=0, atol=0)
