@@ -6,9 +6,8 @@ import numpy as np
 
 from ctvlm.datasets.phantom import geometry as geo
 from ctvlm.datasets.phantom.canvas import Canvas
+from ctvlm.datasets.phantom.ids import GALLBLADDER, KIDNEY_LEFT, KIDNEY_RIGHT, LIVER, PANCREAS, SPLEEN, STOMACH
 from ctvlm.datasets.phantom.shapes import draw_ellipsoid, draw_segments, draw_tube, ellipsoid, smooth_noise
-
-LIVER, GALLBLADDER, SPLEEN, STOMACH, PANCREAS, KIDNEY_RIGHT, KIDNEY_LEFT = 12, 13, 14, 15, 16, 17, 18
 
 
 def liver_distance(x, y, z, cavity, patient):
@@ -62,19 +61,23 @@ def draw_gallbladder(canvas: Canvas) -> None:
     draw_ellipsoid(canvas, center, radii - 1, 9.0, GALLBLADDER)
 
 
+def spleen_distance(x, y, z, cavity, patient):
+    """Distance to the spleen: a crescent between the ribs, the diaphragm and the stomach's bed."""
+    center, radii, turn = geo.spleen_frame(patient)
+    distance = np.maximum(ellipsoid(x, y, z, center, radii, turn), cavity + 4)
+    distance = np.maximum(distance, z - geo.diaphragm(x, y, patient) + 3)
+    return np.maximum(distance, -ellipsoid(x, y, z, np.add(center, (40, 24, -4)), radii * (0.9, 0.78, 1.0), turn))
+
+
 def draw_spleen(canvas: Canvas) -> None:
     """A crescent that follows the ribs."""
     p = canvas.patient
-    center, radii, turn = geo.spleen_frame(p)
+    center, radii, _ = geo.spleen_frame(p)
     reach = float(max(radii)) + 2
     box = canvas.box(center - reach, center + reach)
-    if box is None:
-        return
-    x, y, z = canvas.coords(box)
-    distance = np.maximum(ellipsoid(x, y, z, center, radii, turn), canvas.cavity[box] + 4)
-    distance = np.maximum(distance, z - geo.diaphragm(x, y, p) + 3)
-    hollow = ellipsoid(x, y, z, np.add(center, (40, 24, -4)), radii * (0.9, 0.78, 1.0), turn)
-    canvas.paint(box, np.maximum(distance, -hollow), p.hu["spleen"], region=SPLEEN)
+    if box is not None:
+        distance = spleen_distance(*canvas.coords(box), canvas.cavity[box], p)
+        canvas.paint(box, distance, p.hu["spleen"], region=SPLEEN)
 
 
 def draw_stomach(canvas: Canvas) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from ctvlm.datasets.phantom import ids
 from ctvlm.datasets.phantom.canvas import Canvas
 from ctvlm.datasets.phantom.geometry import CAVITY, DISCS, MUSCLE, SPINE, cavity_gauge, profile, rib_comb
 from ctvlm.datasets.phantom.shapes import draw_ellipsoid, draw_segments, draw_tube, smooth_noise, superellipse
 
-SPINE_ID, RIB_ID = 19, 20
 FAT, MUSCLE_HU = -103.0, 52.0
 
 
@@ -80,21 +80,21 @@ def draw_ribs(canvas: Canvas) -> None:
     weight = np.clip(np.float32(0.5) - distance / np.float32(canvas.edge), 0, 1) * present
     old = canvas.hu[shell]
     canvas.hu[shell] = old + weight * (bone - old)
-    canvas.region[shell] = np.where(weight > 0.5, np.uint8(RIB_ID), canvas.region[shell])
+    canvas.region[shell] = np.where(weight > 0.5, np.uint8(ids.RIB_CAGE), canvas.region[shell])
     # Sternum: manubrium and body follow the chest's front.
     front = lambda h: float(np.interp(h, CAVITY[:, 0], CAVITY[:, 2] + CAVITY[:, 3])) + 6  # noqa: E731
     points = [(0, front(h) + d, h) for h, d in ((2, 0), (35, 0), (70, 0), (100, 1), (122, 2))]
     for dx in (-8, 0, 8):
-        draw_tube(canvas, np.add(points, (dx, 0, 0)), [5, 5.5, 6, 6, 6.5], 300 * p.bone, RIB_ID)
-    draw_tube(canvas, points, 3.2, 130 * p.bone, RIB_ID)
+        draw_tube(canvas, np.add(points, (dx, 0, 0)), [5, 5.5, 6, 6, 6.5], 300 * p.bone, ids.RIB_CAGE)
+    draw_tube(canvas, points, 3.2, 130 * p.bone, ids.RIB_CAGE)
     for s in (1, -1):
         draw_tube(canvas, [(s * 20, front(126) - 2, 128), (s * 60, 38, 146), (s * 105, 14, 160), (s * 150, -12, 162)],
-                  6.5, 380 * p.bone, RIB_ID)  # fmt: skip
+                  6.5, 380 * p.bone, ids.RIB_CAGE)  # fmt: skip
         # Scapula: blade, spine and glenoid.
         blade_low, blade_mid, blade_top = (s * 112, -92, 62), (s * 122, -80, 105), (s * 140, -52, 150)
         lateral = (s * 158, -42, 140)
         for start, end in ((blade_low, lateral), (blade_low, blade_top), (blade_mid, lateral), (blade_top, lateral)):
-            draw_tube(canvas, [start, end], 3.6, 330 * p.bone, RIB_ID)
+            draw_tube(canvas, [start, end], 3.6, 330 * p.bone, ids.RIB_CAGE)
         draw_ellipsoid(canvas, (s * 168, -24, 158), (20, 22, 22), 230 * p.bone)
         if p.arms:
             draw_tube(canvas, [(s * 186, -24, 150), (s * 196, -20, 60)], 11, 420 * p.bone)
@@ -118,19 +118,19 @@ def draw_spine(canvas: Canvas) -> None:
     marrow = (np.float32(165) + 90 * endplate) * np.float32(p.bone)
     cortex = np.clip((body + 3.5) / 3.5, 0, 1) * np.float32(260 * p.bone)
     bone = marrow + cortex
-    canvas.paint(box, body, bone + disc * (80 - bone), region=SPINE_ID)
+    canvas.paint(box, body, bone + disc * (80 - bone), region=ids.SPINE)
     # The arch behind the body, widest between the discs.
     between = 1 - 0.7 * disc
     back = v + half * np.float32(0.84) + np.float32(10)  # 0 in the middle of the canal
     ring = np.abs(np.sqrt(np.square(x / np.float32(1.25)) + back * back) - np.float32(11.5)) - np.float32(3.4) * between
-    canvas.paint(box, ring, np.float32(390 * p.bone) * between + 20, region=SPINE_ID)
+    canvas.paint(box, ring, np.float32(390 * p.bone) * between + 20, region=ids.SPINE)
     wing = np.maximum(np.abs(back + np.float32(8) + np.abs(x) * np.float32(0.25)) - 4 * between, np.abs(x) - 36)
     wing = np.maximum(wing, 11 - np.abs(x))
     spinous = np.maximum(np.abs(x) - np.float32(3.6), np.maximum(back + 12, -(back + 36)))
     process = np.minimum(wing + 8 * disc, spinous + 6 * disc)
-    canvas.paint(box, process, np.float32(340 * p.bone), region=SPINE_ID)
+    canvas.paint(box, process, np.float32(340 * p.bone), region=ids.SPINE)
     canal = np.sqrt(np.square(x / np.float32(1.2)) + back * back) - np.float32(8)
-    canvas.paint(box, canal, 28.0, region=SPINE_ID)
+    canvas.paint(box, canal, 28.0, region=ids.SPINE)
     # Paraspinal muscles are already muscle; a streak of fat parts them from the ribs.
     for s in (1, -1):
         draw_segments(canvas, [(s * 44, -88, -170)], [(s * 50, -98, 110)], 3.0, FAT + 30)

@@ -8,6 +8,7 @@ import numpy as np
 
 from ctvlm.datasets.phantom import geometry as geo
 from ctvlm.datasets.phantom.canvas import Canvas
+from ctvlm.datasets.phantom.ids import AORTA, ESOPHAGUS, HEART, MEDIASTINUM, THYROID, TRACHEA
 from ctvlm.datasets.phantom.patient import Patient
 from ctvlm.datasets.phantom.shapes import (
     draw_ellipsoid,
@@ -17,8 +18,6 @@ from ctvlm.datasets.phantom.shapes import (
     smooth_noise,
     splat_segments,
 )
-
-TRACHEA, HEART, AORTA, MEDIASTINUM, ESOPHAGUS, THYROID = 6, 7, 8, 9, 10, 11
 
 
 def draw_lungs(canvas: Canvas) -> None:

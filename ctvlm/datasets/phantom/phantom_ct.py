@@ -50,6 +50,7 @@ class _Packed:
 
     def maps(self) -> tuple[np.ndarray, np.ndarray]:
         shape = self.case.volume.shape
+        self.case.volume.setflags(write=False)  # a transform that works in place must not change the cache
         region, lesion = (np.frombuffer(bytearray(zlib.decompress(b)), np.uint8) for b in (self.region, self.lesion))
         return region.reshape(shape), lesion.reshape(shape)
 
@@ -123,8 +124,8 @@ class PhantomCT(BaseDataset):
         return self.pipeline(self.results(idx))
 
     def results(self, idx: int) -> dict:
-        """The results dict of a case before the pipeline: the keys of a manifest, with arrays. Arrays may be cached:
-        do not write into ``volume``."""
+        """The results dict of a case before the pipeline: the keys of a manifest, with arrays. ``volume`` is
+        read-only: it may be cached."""
         info = self.get_data_info(idx)
         packed = self._drawn(info)
         region, lesion = packed.maps()

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from ctvlm.datasets.phantom import geometry as geo
+from ctvlm.datasets.phantom.abdomen import spleen_distance
 from ctvlm.datasets.phantom.canvas import Canvas
 from ctvlm.datasets.phantom.findings.base import Finding, Site, finding, grow, mark_region, outside, within
+from ctvlm.datasets.phantom.ids import AORTA, KIDNEY_LEFT, KIDNEY_RIGHT, LIVER, PANCREAS, SPINE, SPLEEN, STOMACH
 from ctvlm.datasets.phantom.shapes import draw_ellipsoid, draw_tube
 
-LIVER, GALLBLADDER, SPLEEN, STOMACH, PANCREAS = 12, 13, 14, 15, 16
 ABDOMEN = dict(section="abdomen")
 SPLEEN_SITE = (Site(("spleen",), ("the spleen",), None, (-80.0, -40.0)),)
 STOMACH_SITE = (Site(("stomach",), ("the stomach",), None, (-85.0, -35.0)),)
@@ -55,10 +56,14 @@ def _draw_splenomegaly(canvas: Canvas, f: Finding) -> None:
 )
 def _draw_splenic_lesion(canvas: Canvas, f: Finding) -> None:
     rng = np.random.default_rng(f.seed)
-    center, radii, turn = geo.spleen_frame(canvas.patient)
-    u, v = -0.25 * radii[0], rng.uniform(-0.35, 0.35) * radii[1]
-    c, s = np.cos(turn), np.sin(turn)
-    at = np.add(center, (c * u - s * v, s * u + c * v, rng.uniform(-0.2, 0.3) * radii[2]))
+    center, radii, _ = geo.spleen_frame(canvas.patient)
+    points = rng.uniform(center - radii.max(), center + radii.max(), (3000, 3)).astype(np.float32)
+    points = points[points[:, 2] > canvas.patient.template_z[0] + 10]
+    x, y, z = points.T
+    gauge, unit = geo.cavity_gauge(x, y, z)
+    depth = -spleen_distance(x, y, z, (gauge - 1) * unit, canvas.patient)
+    deep = np.flatnonzero(depth > min(f.amount * 0.7, depth.max() * 0.8))
+    at = points[deep[0]]
     draw_ellipsoid(
         canvas, at, f.amount * rng.uniform(0.9, 1.1, 3), 8.0, lesion=f.lesion, inside=within(canvas, (SPLEEN,))
     )
@@ -84,7 +89,7 @@ def _draw_renal_cyst(canvas: Canvas, f: Finding) -> None:
     low = canvas.patient.template_z[0] + 10
     dz = np.clip(rng.uniform(-0.5, 0.5) * radii[2], low - center[2], None)
     at = np.add(center, (f.site.key * (radii[0] * 0.9), rng.uniform(-0.1, 0.5) * radii[1], dz))
-    region = 17 if f.site.key > 0 else 18
+    region = KIDNEY_RIGHT if f.site.key > 0 else KIDNEY_LEFT
     free = lambda b: np.isin(canvas.region[b], (0, region, LIVER, SPLEEN)) & (canvas.cavity[b] < -2)  # noqa: E731
     draw_ellipsoid(canvas, at, f.amount * rng.uniform(0.9, 1.1, 3), 5.0, region, f.lesion, inside=free)
 
@@ -107,7 +112,7 @@ def _draw_renal_stone(canvas: Canvas, f: Finding) -> None:
     low = canvas.patient.template_z[0] + 10
     dz = np.clip(rng.uniform(-0.35, 0.35) * radii[2], low - center[2], None)
     at = np.add(center, (-f.site.key * 5, 2, dz))
-    region = 17 if f.site.key > 0 else 18
+    region = KIDNEY_RIGHT if f.site.key > 0 else KIDNEY_LEFT
     draw_ellipsoid(canvas, at, np.array((1, 1, 1.3)) * f.amount, rng.uniform(600, 1100), region, f.lesion)
 
 
@@ -129,7 +134,7 @@ def _draw_renal_stone(canvas: Canvas, f: Finding) -> None:
 )
 def _draw_hydronephrosis(canvas: Canvas, f: Finding) -> None:
     center, radii, turn = geo.kidney_frame(canvas.patient, f.site.key)
-    region = 17 if f.site.key > 0 else 18
+    region = KIDNEY_RIGHT if f.site.key > 0 else KIDNEY_LEFT
     pelvis = np.add(center, (-f.site.key * 12, 6, 0))
     size = np.array((f.amount * 1.35, f.amount, 2.2 * f.amount))
     draw_ellipsoid(canvas, pelvis, size, 6.0, region, f.lesion, turn=turn)
@@ -170,7 +175,7 @@ def _along_pancreas(canvas: Canvas, t: float) -> np.ndarray:
 def _draw_pancreatic_cyst(canvas: Canvas, f: Finding) -> None:
     rng = np.random.default_rng(f.seed)
     at = np.add(_along_pancreas(canvas, f.site.key), (0, 0.2 * f.amount, 0))
-    free = outside(canvas, (8, 19, 17, 18))
+    free = outside(canvas, (AORTA, SPINE, KIDNEY_RIGHT, KIDNEY_LEFT))
     radii = f.amount * rng.uniform(0.9, 1.1, 3)
     draw_ellipsoid(canvas, at, radii + 1.5, canvas.patient.hu["pancreas"], PANCREAS, f.lesion, inside=free)
     draw_ellipsoid(canvas, at, radii, 3.0, PANCREAS, f.lesion, inside=free)

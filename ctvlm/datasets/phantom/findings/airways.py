@@ -7,9 +7,8 @@ import numpy as np
 from ctvlm.datasets.phantom import geometry as geo
 from ctvlm.datasets.phantom.canvas import Canvas
 from ctvlm.datasets.phantom.findings.base import Finding, Site, finding, grow, mark_region, outside
+from ctvlm.datasets.phantom.ids import ESOPHAGUS, SPINE, THYROID, TRACHEA
 from ctvlm.datasets.phantom.shapes import draw_ellipsoid, draw_tube
-
-TRACHEA, HEART, AORTA, MEDIASTINUM, ESOPHAGUS, THYROID = 6, 7, 8, 9, 10, 11
 
 
 @finding(
@@ -68,7 +67,7 @@ def _draw_tracheal_diverticulum(canvas: Canvas, f: Finding) -> None:
     path = geo.trachea_path(canvas.patient)
     at = np.array([np.interp(150, path[::-1, 2], path[::-1, i]) for i in range(3)])
     center = np.add(at, (8 + f.amount * 0.9, -6 - 0.3 * f.amount, 0))
-    keep = outside(canvas, (19, 10))
+    keep = outside(canvas, (SPINE, ESOPHAGUS))
     radii = np.array((f.amount, f.amount, f.amount * 1.5))
     draw_ellipsoid(canvas, center, radii + 1.5, 30.0, inside=keep)
     draw_ellipsoid(canvas, center, radii, -985.0, TRACHEA, f.lesion, inside=keep)

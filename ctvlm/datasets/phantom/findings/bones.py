@@ -7,9 +7,9 @@ import numpy as np
 from ctvlm.datasets.phantom import geometry as geo
 from ctvlm.datasets.phantom.canvas import Canvas
 from ctvlm.datasets.phantom.findings.base import Finding, Site, finding
+from ctvlm.datasets.phantom.ids import RIB_CAGE, SPINE
 from ctvlm.datasets.phantom.shapes import draw_ellipsoid
 
-SPINE, RIBS = 19, 20
 BONES = dict(section="bones")
 LEVEL_SITES = [
     Site(("spine",), ("the upper thoracic spine", "an upper thoracic vertebra"), ("T3", "T4", "T5"), (85.0, 135.0)),
@@ -151,9 +151,9 @@ def _rib_point(canvas: Canvas, f: Finding, rng: np.random.Generator) -> np.ndarr
 def _draw_rib_fracture(canvas: Canvas, f: Finding) -> None:
     rng = np.random.default_rng(f.seed)
     at = _rib_point(canvas, f, rng)
-    draw_ellipsoid(canvas, at, (f.amount, f.amount, f.amount), 780.0, RIBS, f.lesion)
+    draw_ellipsoid(canvas, at, (f.amount, f.amount, f.amount), 780.0, RIB_CAGE, f.lesion)
     if f.size == "displaced":
-        draw_ellipsoid(canvas, at, (f.amount * 0.4, f.amount * 0.5, f.amount), 40.0, RIBS)
+        draw_ellipsoid(canvas, at, (f.amount * 0.4, f.amount * 0.5, f.amount), 40.0, RIB_CAGE)
 
 
 @finding(
@@ -176,4 +176,4 @@ def _draw_rib_fracture(canvas: Canvas, f: Finding) -> None:
 def _draw_rib_lesion(canvas: Canvas, f: Finding) -> None:
     rng = np.random.default_rng(f.seed)
     at = _rib_point(canvas, f, rng)
-    draw_ellipsoid(canvas, at, f.amount * rng.uniform(0.9, 1.1, 3), 62.0, RIBS, f.lesion)
+    draw_ellipsoid(canvas, at, f.amount * rng.uniform(0.9, 1.1, 3), 62.0, RIB_CAGE, f.lesion)

@@ -7,6 +7,7 @@ import numpy as np
 from ctvlm.datasets.phantom import geometry as geo
 from ctvlm.datasets.phantom.canvas import Canvas
 from ctvlm.datasets.phantom.findings.base import Finding, Site, finding
+from ctvlm.datasets.phantom.ids import AORTA, SPINE
 from ctvlm.datasets.phantom.shapes import draw_ellipsoid, draw_segments, draw_tube
 
 MATERIAL = dict(label="Medical material")
@@ -91,7 +92,7 @@ def _draw_catheter(canvas: Canvas, f: Finding) -> None:
 def _draw_stent(canvas: Canvas, f: Finding) -> None:
     points, radius, part = geo.aorta_path(canvas.patient)
     rows = np.flatnonzero(part == 2)[:-1]
-    draw_tube(canvas, points[rows], radius[rows] + 1.2, 1300.0, 8, f.lesion)
+    draw_tube(canvas, points[rows], radius[rows] + 1.2, 1300.0, AORTA, f.lesion)
     draw_tube(canvas, points[rows], radius[rows] - 1.8, canvas.patient.hu["aorta"])
 
 
@@ -120,7 +121,7 @@ def _draw_fixation(canvas: Canvas, f: Finding) -> None:
     low, high = f.site.key
     for s in (1, -1):
         rod = [np.array((s * 17, geo.spine_y(h) - 38, h)) for h in np.linspace(low, high, 4)]
-        draw_tube(canvas, rod, 3.0, 2800.0, 19, f.lesion)
+        draw_tube(canvas, rod, 3.0, 2800.0, SPINE, f.lesion)
         for h in np.linspace(low + 4, high - 4, 4):
             head = np.array((s * 17, geo.spine_y(h) - 38, h))
             draw_segments(canvas, [head], [np.add(head, (-s * 9, 42, 0))], 2.8, 2600.0, lesion=f.lesion)

@@ -7,9 +7,9 @@ import numpy as np
 from ctvlm.datasets.phantom import geometry as geo
 from ctvlm.datasets.phantom.canvas import Canvas
 from ctvlm.datasets.phantom.findings.base import Finding, Site, finding, grow, mark_region
+from ctvlm.datasets.phantom.ids import HEART, MEDIASTINUM
 from ctvlm.datasets.phantom.shapes import draw_ellipsoid, draw_segments, draw_tube
 
-TRACHEA, HEART, AORTA, MEDIASTINUM, ESOPHAGUS, THYROID = 6, 7, 8, 9, 10, 11
 HEART_SITE = (Site(("heart",), ("the heart",), None, (-25.0, 60.0)),)
 
 

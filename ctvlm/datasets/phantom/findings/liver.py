@@ -10,9 +10,9 @@ from ctvlm.datasets.phantom import geometry as geo
 from ctvlm.datasets.phantom.abdomen import liver_distance
 from ctvlm.datasets.phantom.canvas import Canvas
 from ctvlm.datasets.phantom.findings.base import Finding, Site, finding, mark_region, within
+from ctvlm.datasets.phantom.ids import GALLBLADDER, LIVER, SPLEEN, STOMACH
 from ctvlm.datasets.phantom.shapes import draw_ellipsoid
 
-LIVER, GALLBLADDER, SPLEEN, STOMACH, PANCREAS = 12, 13, 14, 15, 16
 ABDOMEN = dict(section="abdomen")
 LIVER_SITE = Site(("liver",), ("the liver",), (-60, 140), (-60.0, -10.0))
 LIVER_LOBES = [

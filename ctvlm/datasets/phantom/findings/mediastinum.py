@@ -7,9 +7,8 @@ import numpy as np
 from ctvlm.datasets.phantom import geometry as geo
 from ctvlm.datasets.phantom.canvas import Canvas
 from ctvlm.datasets.phantom.findings.base import Finding, Site, finding, outside
+from ctvlm.datasets.phantom.ids import AORTA, ESOPHAGUS, HEART, LIVER, MEDIASTINUM, SPINE, STOMACH, TRACHEA
 from ctvlm.datasets.phantom.shapes import draw_ellipsoid, draw_segments, draw_tube
-
-TRACHEA, HEART, AORTA, MEDIASTINUM, ESOPHAGUS, THYROID = 6, 7, 8, 9, 10, 11
 
 
 @finding(
@@ -92,8 +91,8 @@ def _draw_hiatal_hernia(canvas: Canvas, f: Finding) -> None:
     p = canvas.patient
     center = np.array((-14, -22 + 0.2 * f.amount, 4)) + p.shift["esophagus"]
     radii = f.amount * np.array((1.1, 0.9, 1.05))
-    keep = outside(canvas, (AORTA, 19, 12, 7))
-    draw_ellipsoid(canvas, center, radii, p.hu["wall"] + 4, ESOPHAGUS, f.lesion, inside=keep)
+    keep = outside(canvas, (AORTA, SPINE, LIVER, HEART))
+    draw_ellipsoid(canvas, center, radii, p.hu["wall"] + 4, STOMACH, f.lesion, inside=keep)
     inner = lambda b: canvas.lesion[b] == f.lesion  # noqa: E731
     draw_ellipsoid(canvas, center, radii - 4, 20.0, inside=inner)
     gas = lambda b: (canvas.lesion[b] == f.lesion) & (canvas.y[b] > center[1] + 0.1 * f.amount)  # noqa: E731
@@ -129,7 +128,7 @@ def _draw_esophageal_thickening(canvas: Canvas, f: Finding) -> None:
             for h in np.linspace(f.site.key - 18, f.site.key + 18, 4)
         ]
     )
-    keep = outside(canvas, (AORTA, 19, 6, 7))
+    keep = outside(canvas, (AORTA, SPINE, TRACHEA, HEART))
     hu = 44.0 if canvas.patient.phase == "non_contrast" else 68.0
     draw_tube(canvas, at, f.amount, hu, ESOPHAGUS, f.lesion, inside=keep)
     draw_segments(canvas, at[:-1], at[1:], 2.0, -700.0)

@@ -1,0 +1,85 @@
+"""Write phantom CTs to disk: NIfTI volumes, region and lesion maps, and a case manifest that names them.
+
+    python tools/dataset_converters/write_phantom.py OUT --num-cases 8 --shape 64 256 256 --seed 0
+
+The files are what ``PhantomCT`` draws in memory, voxel by voxel; use them to try readers, converters and viewers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+
+from ctvlm.datasets import write_manifest
+from ctvlm.datasets.phantom import PhantomCT
+
+FOLDERS = {"volume": "ct", "region_map": "regions", "lesion_map": "lesions"}
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("out", type=Path, help="folder to write to; made if it is not there")
+    parser.add_argument("--num-cases", type=int, default=8, help="cases in each split")
+    parser.add_argument("--shape", type=int, nargs=3, default=(64, 256, 256), metavar=("D", "H", "W"))
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--splits", nargs="+", default=["train"], help="names of the splits to write")
+    parser.add_argument("--overwrite", action="store_true", help="replace the manifest of an earlier run")
+    return parser.parse_args(argv)
+
+
+def save(array: np.ndarray, affine: np.ndarray, path: Path) -> None:
+    """Write (D, H, W) as NIfTI, whose order is (x, y, z), with its affine in mm."""
+    image = nib.Nifti1Image(np.ascontiguousarray(array.transpose(2, 1, 0)), affine)
+    image.header.set_xyzt_units("mm")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(image, path)
+
+
+def write_case(results: dict, out: Path) -> dict:
+    """Write the three volumes of a case and return its line of the manifest."""
+    name = results["case_id"]
+    files = {key: out / folder / f"{name}.nii.gz" for key, folder in FOLDERS.items()}
+    for key, path in files.items():
+        save(results[key], results["affine"], path)
+    kept = ("case_id", "patient_id", "split", "report", "cot", "labels")
+    found = [step for step in results["cot"] if step["lesion"] is not None]
+    return {
+        **{key: results[key] for key in kept},
+        "volume": str(files["volume"].resolve()),
+        "region_map": {"path": str(files["region_map"].resolve()), "source": results["scheme"]},
+        "lesion_masks": [{"path": str(files["lesion_map"].resolve())}] if found else [],
+        "source": "PhantomCT",
+    }
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Draw, write, and say where everything lies."""
+    args = parse_args(argv)
+    console = Console()
+    manifest = args.out / "manifest.jsonl"
+    if manifest.exists() and not args.overwrite:
+        console.print(f"{manifest} exists already; choose another folder or pass --overwrite", style="red")
+        return 1
+    try:
+        sets = [
+            PhantomCT(args.num_cases, args.seed, split, args.shape, cache=False, num_workers=0) for split in args.splits
+        ]
+    except ValueError as error:
+        console.print(str(error), style="red")
+        return 1
+    items = [(data, i) for data in sets for i in range(len(data))]
+    cases = [write_case(data.results(i), args.out) for data, i in track(items, "Writing phantoms", console=console)]
+    write_manifest(cases, manifest)
+    console.print(f"{len(cases)} cases in {manifest}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
