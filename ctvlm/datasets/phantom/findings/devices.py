@@ -114,7 +114,7 @@ def _draw_stent(canvas: Canvas, f: Finding) -> None:
     impressions=[
         "Posterior fixation of {loc}.",
         "Fixation hardware in {loc}.",
-        "Medical material (spinal rods and screws).",
+        "Medical material (rods and screws) in {loc}.",
     ],
 )
 def _draw_fixation(canvas: Canvas, f: Finding) -> None:
