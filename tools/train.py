@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -59,10 +60,8 @@ def main() -> None:
         drop_validation(cfg)
     if args.auto_scale_lr:
         enable_lr_scaling(cfg)
-    if args.resume == "auto" and set_resume(cfg, args.resume) is None:
+    if args.resume and set_resume(cfg, args.resume) is None and int(os.environ.get("RANK", 0)) == 0:
         print(f"nothing to resume in {cfg.work_dir}: starting afresh")
-    elif args.resume:
-        set_resume(cfg, args.resume)
     init_distributed(args.launcher)
     CTVLMRunner.from_cfg(cfg).train()
 

@@ -89,11 +89,10 @@ def set_resume(cfg: Config, resume: str | None) -> str | None:
     """
     if resume is None:
         return None
-    cfg.load_from = resume
-    if resume == "auto":
-        cfg.load_from = _last_checkpoint(Path(cfg.work_dir))
-    cfg.resume = cfg.load_from is not None
-    return cfg.load_from
+    checkpoint = _last_checkpoint(Path(cfg.work_dir)) if resume == "auto" else resume
+    if checkpoint is not None:
+        cfg.load_from, cfg.resume = checkpoint, True
+    return checkpoint
 
 
 def drop_validation(cfg: Config) -> None:

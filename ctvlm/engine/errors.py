@@ -46,7 +46,9 @@ def run_tool(main: Callable[[], None]) -> int:
             # Mostly every process fails alike. Then rank 0 speaks, and the launcher ends this one meanwhile.
             time.sleep(5)
             message = f"(process {rank}) {message}"
-        print(f"error: {message}\n(--debug shows the traceback)", file=sys.stderr)
+        traceback_in = getattr(error, "log_file", None)
+        where = f"the traceback is in {traceback_in}" if traceback_in else "--debug shows the traceback"
+        print(f"error: {message}\n({where})", file=sys.stderr)
         return 2
     return 0
 

@@ -26,7 +26,9 @@ class CTVLMRunner(Runner):
 
     def __init__(self, model: nn.Module | dict, work_dir: str, *args: Any, **kwargs: Any):
         self._advanced = False
-        self._there_before = set(Path(work_dir).iterdir()) if Path(work_dir).is_dir() else None
+        folder = Path(work_dir).absolute()
+        self._new_folders = [path for path in (folder, *folder.parents) if not path.exists()]
+        self._files_before = set(folder.iterdir()) if folder.is_dir() else set()
         try:
             super().__init__(model, work_dir, *args, **kwargs)
         except Exception:
@@ -90,9 +92,11 @@ class CTVLMRunner(Runner):
     def _clean_after(self, launch: Any) -> Any:
         try:
             return launch()
-        except Exception:
+        except Exception as error:
             self.logger.exception("The run ended with an error")
-            if not self._advanced:
+            if self._advanced:
+                error.log_file = self.logger.log_file  # for the message that the tool ends with
+            else:
                 self._remove_traces()
             raise
         finally:
@@ -109,7 +113,8 @@ class CTVLMRunner(Runner):
             shutil.rmtree(self._log_dir, ignore_errors=True)
         work_dir = Path(self._work_dir)
         config = work_dir / Path(self.cfg.filename or f"{getattr(self, '_timestamp', '')}.py").name
-        if config not in (self._there_before or set()):
+        if config not in self._files_before:
             config.unlink(missing_ok=True)
-        if self._there_before is None and work_dir.is_dir() and not any(work_dir.iterdir()):
-            work_dir.rmdir()
+        for folder in self._new_folders:
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()

@@ -119,12 +119,19 @@ def test_failed_start_in_a_used_folder_leaves_it_as_it_was(toy_config):
     assert sorted(Path(toy_config().work_dir).rglob("*")) == before
 
 
+def test_failed_start_takes_back_the_folders_it_made(toy_config, tmp_path):
+    with pytest.raises(ValueError, match="broken"):
+        CTVLMRunner.from_cfg(toy_config("a/b/c", train_dataloader__dataset__fail_with="broken")).train()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_error_in_the_midst_keeps_the_log_with_its_traceback(toy_config):
     cfg = toy_config(model__crash_at_epoch=1)
-    with pytest.raises(RuntimeError, match="killed"):
+    with pytest.raises(RuntimeError, match="killed") as info:
         CTVLMRunner.from_cfg(cfg).train()
     (log,) = Path(cfg.work_dir).glob("*/*.log")
     assert "RuntimeError: killed" in log.read_text()
+    assert info.value.log_file == str(log)
 
 
 def test_mixed_precision_computes_in_bfloat16_and_keeps_float32_weights(toy_config):

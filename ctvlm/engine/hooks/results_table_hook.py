@@ -40,7 +40,7 @@ class ResultsTableHook(Hook):
             results = {"epoch": runner.epoch, "iter": runner.iter, "metrics": self.metrics}
             write_json(Path(runner.work_dir) / "results.json", results)
             console.print(metrics_table(self.metrics, f"Validation after epoch {runner.epoch}"))
-        console.print(_files_table(runner))
+        console.print(_files_table(runner, with_results=self.metrics is not None))
 
     def after_test_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
         if runner.rank == 0:
@@ -63,14 +63,14 @@ def metrics_table(metrics: dict, title: str) -> Table:
     return table
 
 
-def _files_table(runner: Runner) -> Table:
+def _files_table(runner: Runner, with_results: bool) -> Table:
     work_dir = Path(runner.work_dir)
     info = runner.message_hub.runtime_info
     files = {
         "work folder": work_dir,
         "last checkpoint": info.get("last_ckpt"),
         **{key.replace("best_ckpt", "best checkpoint"): info[key] for key in info if key.startswith("best_ckpt")},
-        "results": work_dir / "results.json",
+        "results": work_dir / "results.json" if with_results else None,
         "log": runner.logger.log_file,
         "config": work_dir / Path(runner.cfg.filename).name if runner.cfg.filename else None,
     }
