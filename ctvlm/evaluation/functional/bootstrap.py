@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from scipy.stats import DegenerateDataWarning
 from scipy.stats import bootstrap as scipy_bootstrap
 
 
@@ -69,7 +71,9 @@ def bootstrap_intervals(
         rows = [statistic(np.concatenate([members[int(patient)] for patient in row])) for row in flat]
         return np.stack(rows, axis=-1).reshape(len(value), *drawn.shape[:-1])
 
-    with np.errstate(all="ignore"):
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        # scipy warns of statistics without an interval; here they come back as NaN, or with no width.
+        warnings.simplefilter("ignore", DegenerateDataWarning)
         result = scipy_bootstrap(
             (np.arange(len(members)),),
             of_patients,

@@ -1,5 +1,6 @@
-"""Scores of one finding from its labels and probabilities. scikit-learn computes them; here is what they mean
-where they are undefined.
+"""Scores of one finding from its labels and probabilities.
+
+Ranking scores and ROC curves are scikit-learn's; here is what they mean where they are undefined.
 
 Labels are 1, 0 or NaN (null: not known). Cases without a label are left out of every score. A score that is not a
 finite number is an error: leaving it out would let a model skip its hard cases.
@@ -8,16 +9,7 @@ finite number is an error: leaving it out would let a model skip its hard cases.
 from __future__ import annotations
 
 import numpy as np
-from sklearn.metrics import (
-    accuracy_score,
-    average_precision_score,
-    balanced_accuracy_score,
-    f1_score,
-    precision_score,
-    recall_score,
-    roc_auc_score,
-    roc_curve,
-)
+from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 DECISION_SCORES = ("f1", "f1_weighted", "accuracy", "balanced_accuracy", "precision", "recall", "specificity")
 
@@ -76,19 +68,28 @@ def decision_scores(
     scores = dict.fromkeys(DECISION_SCORES, float("nan"))
     if len(truth) == 0:
         return scores
-    predicted = predicted.astype(int)
-    scores["accuracy"] = accuracy_score(truth, predicted)
-    both = 0 < truth.sum() < len(truth)
-    if both or not np.isnan(zero_division):
-        scores["f1"] = f1_score(truth, predicted, zero_division=zero_division)
-        # Both classes have cases, or the protocol wants its own number: either way no class is dropped in silence.
-        scores["f1_weighted"] = f1_score(truth, predicted, average="weighted", zero_division=0.0)
-        scores["precision"] = precision_score(truth, predicted, zero_division=zero_division)
-        scores["recall"] = recall_score(truth, predicted, zero_division=zero_division)
-        scores["specificity"] = recall_score(truth, predicted, pos_label=0, zero_division=zero_division)
-    if both:
-        scores["balanced_accuracy"] = balanced_accuracy_score(truth, predicted)
-    return {name: float(value) for name, value in scores.items()}
+    # From the four counts: scikit-learn's functions, one per score, take 10 ms together, and intervals of 18 findings
+    # ask for them 18,000 times. The tests compare them.
+    said = predicted == 1
+    found, missed = float((truth * said).sum()), float((truth * ~said).sum())
+    false, right = float(((1 - truth) * said).sum()), float(((1 - truth) * ~said).sum())
+    positives, negatives = found + missed, false + right
+
+    def share(part: float, whole: float) -> float:
+        return part / whole if whole else zero_division
+
+    scores["accuracy"] = (found + right) / len(truth)
+    if (positives and negatives) or not np.isnan(zero_division):
+        scores["f1"] = share(2 * found, 2 * found + false + missed)
+        # A class without cases has no weight.
+        both = [(positives, 2 * found, false + missed), (negatives, 2 * right, false + missed)]
+        scores["f1_weighted"] = sum(n * twice / (twice + wrong) for n, twice, wrong in both if n) / len(truth)
+        scores["precision"] = share(found, found + false)
+        scores["recall"] = share(found, positives)
+        scores["specificity"] = share(right, negatives)
+    if positives and negatives:
+        scores["balanced_accuracy"] = (scores["recall"] + scores["specificity"]) / 2
+    return scores
 
 
 def nearest_corner_threshold(truth_N: np.ndarray, score_N: np.ndarray) -> float:

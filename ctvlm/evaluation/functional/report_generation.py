@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
-from sklearn.metrics import f1_score, precision_score, recall_score
 
 ROUGE = {"ROUGE-1": "rouge1", "ROUGE-2": "rouge2", "ROUGE-L": "rougeL"}
 
@@ -31,7 +30,8 @@ def bleu(predictions: Sequence[str], references: Sequence[str], max_order: int =
     orders = range(1, max_order + 1)
     if not references:
         return {f"BLEU-{n}": float("nan") for n in orders}
-    counted = BLEU(tokenize="13a", max_ngram_order=max_order).corpus_score(list(predictions), [list(references)])
+    scorer = BLEU(tokenize="13a", smooth_method="none", max_ngram_order=max_order)
+    counted = scorer.corpus_score(list(predictions), [list(references)])
     # sacrebleu says 1 or 0 for an empty system by version; nothing said is nothing right.
     penalty = counted.bp if counted.sys_len else 0.0
     logs = np.log([(c + 1) / (t + 1) for c, t in zip(counted.counts, counted.totals, strict=True)])
@@ -90,18 +90,27 @@ def clinical_scores(truth_NC: np.ndarray, predicted_NC: np.ndarray) -> dict[str,
     if truth.shape != predicted.shape or truth.ndim != 2:
         raise ValueError(f"Labels of shapes {truth.shape} and {predicted.shape}: expected one (reports, findings).")
     known = ~(np.isnan(truth) | np.isnan(predicted))
-    kinds = {"precision": precision_score, "recall": recall_score, "f1": f1_score}
-    scores = {f"{name}_{mean}": float("nan") for mean in ("micro", "macro", "weighted") for name in kinds}
-    columns = [c for c in range(truth.shape[1]) if (truth[known[:, c], c] == 1).any()]
-    if not columns:
-        return scores
-    weights = [int((truth[known[:, c], c] == 1).sum()) for c in columns]
-    for name, score in kinds.items():
-        values = [score(truth[known[:, c], c], predicted[known[:, c], c], zero_division=0) for c in columns]
-        scores[f"{name}_micro"] = float(score(truth[known], predicted[known], zero_division=0))
-        scores[f"{name}_macro"] = float(np.mean(values))
-        scores[f"{name}_weighted"] = float(np.average(values, weights=weights))
-    return scores
+    present, said = known & (truth == 1), known & (predicted == 1)
+    # From the counts: scikit-learn's functions take no null, and 50 ms per resample of an interval.
+    found, stated, positives = ((present & said).sum(axis=0), said.sum(axis=0), present.sum(axis=0))
+    kinds = ("precision", "recall", "f1")
+    if not positives.any():
+        return {f"{kind}_{mean}": float("nan") for mean in ("micro", "macro", "weighted") for kind in kinds}
+
+    def scores(found: np.ndarray, stated: np.ndarray, positives: np.ndarray) -> tuple[np.ndarray, ...]:
+        # Nothing found scores 0, whatever it is a share of.
+        return (found / np.maximum(stated, 1), found / np.maximum(positives, 1), 2 * found / (stated + positives))
+
+    some = positives > 0
+    by_finding = scores(found[some], stated[some], positives[some])
+    overall = scores(found.sum(), stated.sum(), positives.sum())
+    results = {f"{kind}_micro": float(value) for kind, value in zip(kinds, overall, strict=True)}
+    results |= {f"{kind}_macro": float(values.mean()) for kind, values in zip(kinds, by_finding, strict=True)}
+    weights = positives[some]
+    return results | {
+        f"{kind}_weighted": float(np.average(values, weights=weights))
+        for kind, values in zip(kinds, by_finding, strict=True)
+    }
 
 
 def _same_number(predictions: Sequence[str], references: Sequence[str]) -> None:

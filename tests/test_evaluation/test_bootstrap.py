@@ -1,0 +1,95 @@
+import math
+
+import numpy as np
+import pytest
+from scipy.stats import bootstrap, norm
+from sklearn.metrics import roc_auc_score
+
+from ctvlm.evaluation.functional import auroc, bootstrap_intervals
+
+
+def clustered(rng, patients=80, spread=1.0):
+    """Mean-zero values; one to three per patient, correlated within."""
+    sizes = rng.integers(1, 4, patients)
+    cluster = np.repeat(np.arange(patients), sizes)
+    return rng.normal(size=patients)[cluster] * spread + rng.normal(size=len(cluster)), cluster
+
+
+def coverage(simulate, data_sets, truth, **kwargs):
+    """Share of data sets whose interval holds the truth."""
+    rng, held = np.random.default_rng(0), 0
+    for number in range(data_sets):
+        statistic, clusters = simulate(rng)
+        interval = bootstrap_intervals(statistic, clusters, seed=number, **kwargs)
+        held += interval.low[0] <= truth <= interval.high[0]
+    return held / data_sets
+
+
+def mean_of_patients(rng):
+    values, cluster = clustered(rng)
+    return (lambda index: np.array([values[index].mean()])), cluster.tolist()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["percentile", "BCa"])
+def test_intervals_of_a_mean_cover_it(method):
+    assert 0.93 <= coverage(mean_of_patients, 500, 0.0, num_resamples=400, method=method) <= 0.97
+
+
+@pytest.mark.slow
+def test_intervals_of_auroc_cover_it():
+    def simulate(rng):
+        truth = np.repeat([0.0, 1.0], 50)
+        score = rng.normal(size=100) + truth
+        return (lambda index: np.array([roc_auc_score(truth[index], score[index])])), list(range(100))
+
+    assert 0.93 <= coverage(simulate, 500, norm.cdf(1 / math.sqrt(2)), num_resamples=200) <= 0.97
+
+
+def test_resampling_cases_instead_of_patients_would_be_too_narrow():
+    values, cluster = clustered(np.random.default_rng(0), spread=3.0)
+
+    def mean(index):
+        return np.array([values[index].mean()])
+
+    by_patient = bootstrap_intervals(mean, cluster.tolist(), 300)
+    by_case = bootstrap_intervals(mean, list(range(len(values))), 300)
+    assert (by_patient.high - by_patient.low)[0] > 1.2 * (by_case.high - by_case.low)[0]
+    assert by_patient.num_clusters == 80
+
+
+@pytest.mark.parametrize("method", ["percentile", "BCa"])
+def test_one_case_a_patient_is_scipy(method):
+    values = np.random.default_rng(0).exponential(size=40)
+    got = bootstrap_intervals(lambda i: np.array([values[i].mean(), values[i].std()]), range(40), 200, method=method)
+    for number, statistic in enumerate((np.mean, np.std)):
+        rng = np.random.default_rng(0)
+        expected = bootstrap((values,), statistic, n_resamples=200, method=method, rng=rng).confidence_interval
+        assert (got.low[number], got.high[number]) == pytest.approx((expected.low, expected.high))
+
+
+def test_undefined_resamples_are_counted_and_left_out():
+    truth, score = np.array([1.0, *[0.0] * 19]), np.linspace(0, 1, 20)
+    got = bootstrap_intervals(lambda i: np.array([auroc(truth[i], score[i])]), range(20), 200)
+    assert 0.2 < got.undefined[0] < 0.5  # the one positive is not drawn in (19/20)^20 of resamples
+    assert math.isnan(got.low[0])
+    assert not math.isnan(
+        bootstrap_intervals(lambda i: np.array([auroc(truth[i], score[i])]), range(20), 200, max_undefined=1).low[0]
+    )
+
+
+@pytest.mark.parametrize("method", ["percentile", "BCa"])
+def test_a_statistic_that_does_not_vary_has_no_width(method):
+    got = bootstrap_intervals(lambda i: np.array([0.7, np.nan]), range(10), 50, method=method)
+    assert (got.low[0], got.high[0]) == (0.7, 0.7)
+    assert math.isnan(got.low[1])
+
+
+def test_one_patient_has_no_interval():
+    got = bootstrap_intervals(lambda i: np.array([1.0]), ["a", "a", "a"], 50)
+    assert math.isnan(got.low[0])
+    assert got.num_clusters == 1
+    with pytest.raises(ValueError, match="No cases"):
+        bootstrap_intervals(lambda i: np.array([1.0]), [])
+    with pytest.raises(ValueError, match="percentile"):
+        bootstrap_intervals(lambda i: np.array([1.0]), ["a", "b"], method="bca")

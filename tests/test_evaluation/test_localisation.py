@@ -1,0 +1,129 @@
+import math
+
+import numpy as np
+import pytest
+
+from ctvlm.evaluation.functional import (
+    centroid_distance_mm,
+    heat_to_mask,
+    hit_rate,
+    mask_dice,
+    mask_iou,
+    patches_to_voxels,
+    peak_distance_mm,
+    peak_hit,
+    slice_error_mm,
+    surface_distances_mm,
+)
+
+SPACING = (3.0, 1.0, 0.5)
+
+
+def masks(number=200, seed=0):
+    rng = np.random.default_rng(seed)
+    for _ in range(number):
+        shape = tuple(rng.integers(2, 6, 3))
+        yield rng.random(shape) < rng.random(), rng.random(shape) < rng.random(), rng
+
+
+def test_overlaps_equal_naive_sets():
+    for a, b, _ in masks():
+        left, right = set(zip(*np.nonzero(a), strict=True)), set(zip(*np.nonzero(b), strict=True))
+        iou = len(left & right) / len(left | right) if left | right else math.nan
+        dice = 2 * len(left & right) / (len(left) + len(right)) if left or right else math.nan
+        assert mask_iou(a, b) == pytest.approx(iou, nan_ok=True)
+        assert mask_dice(a, b) == pytest.approx(dice, nan_ok=True)
+
+
+def surface(mask):
+    padded = np.pad(mask, 1)
+    inside = [
+        z
+        for z in np.argwhere(mask)
+        if any(not padded[tuple(z + 1 + s * e)] for e in np.eye(3, dtype=int) for s in (-1, 1))
+    ]
+    return np.array(inside) * SPACING
+
+
+def test_distances_equal_naive_loops():
+    for a, b, rng in masks(seed=1):
+        heat = rng.integers(0, 4, a.shape).astype(float)
+        if b.any():
+            lesion = np.argwhere(b) * SPACING
+            worst = max(
+                min(np.linalg.norm(lesion - peak * SPACING, axis=1)) for peak in np.argwhere(heat == heat.max())
+            )
+            assert peak_distance_mm(heat, b, SPACING) == pytest.approx(worst, abs=1e-6)
+            profile = heat.sum(axis=(1, 2))
+            shown = [z for z in range(len(b)) if b[z].any()]
+            best = [z for z in range(len(b)) if profile[z] == profile.max()]
+            assert slice_error_mm(heat, b, SPACING) == max(min(abs(z - s) for s in shown) * 3.0 for z in best)
+        if a.any() and b.any():
+            near = [
+                [min(np.linalg.norm(there - p, axis=1)) for p in here]
+                for here, there in ((surface(a), surface(b)), (surface(b), surface(a)))
+            ]
+            got = surface_distances_mm(a, b, SPACING)
+            assert got["assd"] == pytest.approx(np.mean(near[0] + near[1]), abs=1e-6)
+            assert got["hd95"] == pytest.approx(max(np.percentile(d, 95) for d in near), abs=1e-6)
+
+
+def test_known_distances():
+    a, b = np.zeros((4, 4, 4), bool), np.zeros((4, 4, 4), bool)
+    a[0, 0, 0], b[2, 0, 0] = True, True
+    assert centroid_distance_mm(a, b, SPACING) == 6
+    assert surface_distances_mm(a, b, SPACING) == {"assd": 6, "hd95": 6}
+    heat = a.astype(float)
+    assert peak_distance_mm(heat, b, SPACING) == 6
+    assert peak_distance_mm(heat, a, SPACING) == 0
+    assert peak_hit(heat, a) == 1
+    assert slice_error_mm(heat, b, SPACING) == 6
+
+
+def test_constant_map_never_finds():
+    truth = np.zeros((3, 3, 3), bool)
+    truth[0, 0, 0] = True
+    flat = np.full((3, 3, 3), 0.1)
+    assert peak_hit(flat, truth) == 0
+    assert peak_distance_mm(flat, truth, (1, 1, 1)) == pytest.approx(math.sqrt(12))
+    assert slice_error_mm(flat, truth, (1, 1, 1)) == 2
+    assert not heat_to_mask(flat).any()
+
+
+def test_nothing_to_compare_is_undefined():
+    empty, some, heat = np.zeros((2, 2, 2), bool), np.ones((2, 2, 2), bool), np.arange(8.0).reshape(2, 2, 2)
+    assert math.isnan(mask_iou(empty, empty))
+    assert math.isnan(mask_dice(empty, empty))
+    assert mask_iou(empty, some) == mask_dice(some, empty) == 0
+    for value in (
+        centroid_distance_mm(empty, some, SPACING),
+        surface_distances_mm(some, empty, SPACING)["hd95"],
+        peak_distance_mm(heat, empty, SPACING),
+        peak_hit(heat, empty),
+        slice_error_mm(heat, empty, SPACING),
+        hit_rate([math.nan])[0.5],
+        hit_rate([])[0.5],
+    ):
+        assert math.isnan(value)
+
+
+def test_hit_rate_counts_findings_that_have_an_overlap():
+    assert hit_rate([0.1, 0.05, 0.6, math.nan], (0.1, 0.5)) == {0.1: pytest.approx(2 / 3), 0.5: pytest.approx(1 / 3)}
+
+
+def test_patches_cover_their_voxels():
+    values = np.arange(2 * 1 * 3)
+    voxels = patches_to_voxels(values, (2, 1, 3), (4, 2, 6))
+    assert voxels.shape == (4, 2, 6)
+    assert all(voxels[z, y, x] == values[(z // 2) * 3 + x // 2] for z in range(4) for y in range(2) for x in range(6))
+    with pytest.raises(ValueError, match="do not tile"):
+        patches_to_voxels(values, (2, 1, 3), (4, 2, 7))
+
+
+def test_refuses_other_grids_and_nan():
+    with pytest.raises(ValueError, match="physical space"):
+        mask_iou(np.ones((2, 2, 2)), np.ones((2, 2, 3)))
+    with pytest.raises(ValueError, match="NaN"):
+        peak_hit(np.full((2, 2, 2), np.nan), np.ones((2, 2, 2)))
+    with pytest.raises(ValueError, match="Spacing"):
+        centroid_distance_mm(np.ones((2, 2, 2)), np.ones((2, 2, 2)), (1, 0, 1))
