@@ -49,23 +49,28 @@ class RegionAwareAttention(nn.Module):
                 "RegionAwareAttention got no region tokens or no assignment: give the backbone a region encoder "
                 "that provides regions, or leave region_attention out"
             )
-        batch, num_tokens, width = x_BNE.shape
         assignment_BNM, regions_BME = ctx.patch_to_region_BNR1, ctx.region_tokens_BRE
         if self.mode == "bias":
-            background_B1E = self.background.to(regions_BME.dtype).expand(batch, -1, -1)
+            background_B1E = self.background.to(regions_BME.dtype).expand(len(x_BNE), -1, -1)
             regions_BME = torch.cat([background_B1E, regions_BME], dim=1)
         else:
             assignment_BNM = assignment_BNM[..., 1:]
+        k_BMKc, v_BMKc = self.kv(self.norm_regions(regions_BME)).unflatten(-1, (2, self.num_heads, -1)).unbind(2)
 
-        q_BKNc = self.q(x_BNE).view(batch, num_tokens, self.num_heads, self.head_dims).transpose(1, 2)
-        kv = self.kv(self.norm_regions(regions_BME))
-        k_BKMc, v_BKMc = kv.view(batch, -1, 2, self.num_heads, self.head_dims).permute(2, 0, 3, 1, 4)
-        # N x (R + 1) scores are small; no fused kernel is needed, and the assignment keeps its gradient.
-        scores_BKNM = (q_BKNc * self.head_dims**-0.5) @ k_BKMc.transpose(-1, -2)
-        scores_BKNM = scores_BKNM.to(torch.promote_types(scores_BKNM.dtype, torch.float32))
+        # (x Wq) k' = x (Wq k'), and likewise for the output: heads x regions are fewer than the channels, so the
+        # regions are brought into the patches' space and not every patch into the heads'.
+        query_KcE = self.q.weight.unflatten(0, (self.num_heads, -1))
+        keys_BKME = torch.einsum("bmkc,kce->bkme", k_BMKc, query_KcE)
+        scores_BNKM = (x_BNE @ keys_BKME.flatten(1, 2).transpose(1, 2)).unflatten(-1, keys_BKME.shape[1:3])
+        if self.q.bias is not None:
+            query_Kc = self.q.bias.unflatten(0, (self.num_heads, -1))
+            scores_BNKM = scores_BNKM + torch.einsum("bmkc,kc->bkm", k_BMKc, query_Kc)[:, None]
+        scores_BNKM = scores_BNKM.to(torch.promote_types(scores_BNKM.dtype, torch.float32)) * self.head_dims**-0.5
         if self.mode == "bias":
-            scores_BKNM = scores_BKNM + (assignment_BNM + self.eps).log()[:, None]
+            scores_BNKM = scores_BNKM + (assignment_BNM + self.eps).log()[:, :, None]
         else:
-            scores_BKNM = scores_BKNM * assignment_BNM[:, None]
-        out_BKNc = scores_BKNM.softmax(dim=-1).to(v_BKMc.dtype) @ v_BKMc
-        return self.proj(out_BKNc.transpose(1, 2).reshape(batch, num_tokens, width))
+            scores_BNKM = scores_BNKM * assignment_BNM[:, :, None]
+        share_BNx = scores_BNKM.softmax(dim=-1).flatten(2)
+        out_EKc = self.proj.weight.unflatten(1, (self.num_heads, -1))
+        values_BxE = torch.einsum("bmkc,ekc->bkme", v_BMKc, out_EKc).flatten(1, 2)
+        return share_BNx.to(values_BxE.dtype) @ values_BxE + self.proj.bias
