@@ -44,7 +44,7 @@ def run_tool(main: Callable[[], None]) -> int:
         rank = int(os.environ.get("RANK", 0))
         if rank:
             # Mostly every process fails alike. Then rank 0 speaks, and the launcher ends this one meanwhile.
-            time.sleep(5)
+            time.sleep(30)
             message = f"(process {rank}) {message}"
         traceback_in = getattr(error, "log_file", None)
         where = f"the traceback is in {traceback_in}" if traceback_in else "--debug shows the traceback"
