@@ -128,7 +128,7 @@ def sample_patient(rng: np.random.Generator) -> Patient:
     )
     # Chest scans of all sorts: from the lower neck to the adrenals or to below the kidneys.
     bottom = rng.choice([rng.uniform(-165, -135), rng.uniform(-135, -95)], p=[0.7, 0.3])
-    top = rng.choice([rng.uniform(176, 206), rng.uniform(158, 176)], p=[0.75, 0.25])
+    top = rng.choice([rng.uniform(186, 212), rng.uniform(158, 186)], p=[0.65, 0.35])
     phase = PHASES[rng.choice(3, p=[0.45, 0.2, 0.35])]
     hu = {k: v * (1 + rng.normal(0, 0.10)) + rng.normal(0, 3) for k, v in ENHANCEMENT[phase].items()}
     hu["liver"] = max(hu["liver"], hu["spleen"] + 4) if phase == "non_contrast" else hu["liver"]

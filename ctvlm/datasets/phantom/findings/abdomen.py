@@ -41,8 +41,8 @@ def _draw_splenomegaly(canvas: Canvas, f: Finding) -> None:
     "splenic lesion",
     sites=SPLEEN_SITE,
     sizes={"small": (9.5, 11.5), "large": (16.0, 20.0)},
-    weight=0.8,
     **ABDOMEN,
+    weight=0.6,
     steps=[
         "A {size} hypodense lesion is seen in the spleen.",
         "There is a {size} low-density splenic lesion.",
@@ -73,8 +73,8 @@ def _draw_splenic_lesion(canvas: Canvas, f: Finding) -> None:
     "renal cyst",
     sites=KIDNEYS,
     sizes={"small": (9.0, 12.0), "large": (20.0, 28.0)},
-    weight=1.2,
     **ABDOMEN,
+    weight=1.3,
     steps=[
         "There is a {size} simple cyst in {loc}.",
         "A {size} cortical cyst is seen in {loc}.",
@@ -121,6 +121,7 @@ def _draw_renal_stone(canvas: Canvas, f: Finding) -> None:
     sites=KIDNEYS,
     sizes={"mild": (9.0, 11.0), "severe": (15.0, 18.0)},
     **ABDOMEN,
+    weight=0.7,
     steps=[
         "There is {size} hydronephrosis of {loc}.",
         "The collecting system of {loc} shows {size} dilatation.",
@@ -159,8 +160,8 @@ def _along_pancreas(canvas: Canvas, t: float) -> np.ndarray:
     "pancreatic cyst",
     sites=PANCREAS_SITES,
     sizes={"small": (9.0, 11.5), "large": (17.0, 23.0)},
-    weight=1.2,
     **ABDOMEN,
+    weight=0.8,
     steps=[
         "There is a {size} cystic lesion in {loc}.",
         "A {size} pancreatic cyst is seen in {loc}.",
@@ -185,8 +186,8 @@ def _draw_pancreatic_cyst(canvas: Canvas, f: Finding) -> None:
     "pancreatic calcification",
     sites=[Site(("pancreas",), ("the pancreas",), None, (-100.0, -70.0))],
     sizes={"scattered": (6, 8), "extensive": (18, 24)},
-    weight=0.8,
     **ABDOMEN,
+    weight=0.5,
     steps=[
         "{Size} parenchymal calcifications are seen in the pancreas.",
         "There are {size} pancreatic calcifications, suggesting chronic pancreatitis.",
@@ -210,6 +211,7 @@ def _draw_pancreatic_calcification(canvas: Canvas, f: Finding) -> None:
     sites=STOMACH_SITE,
     sizes={"mild": (9.0, 11.0), "marked": (16.0, 19.0)},
     **ABDOMEN,
+    weight=0.7,
     steps=[
         "The gastric wall shows {size} thickening.",
         "There is {size} thickening of the stomach wall.",
@@ -241,8 +243,8 @@ def _draw_gastric_thickening(canvas: Canvas, f: Finding) -> None:
     sites=STOMACH_SITE,
     sizes={"moderate": (1.26, 1.32), "marked": (1.45, 1.55)},
     modify=grow("stomach"),
-    weight=0.8,
     **ABDOMEN,
+    weight=0.7,
     steps=[
         "The stomach shows {size} distension.",
         "There is {size} gastric distension.",

@@ -19,6 +19,7 @@ from ctvlm.datasets.phantom.shapes import draw_ellipsoid, draw_tube
         Site(("trachea",), ("the upper trachea", "the proximal trachea"), 152, (135.0, 170.0)),
         Site(("trachea",), ("the lower trachea", "the distal trachea"), 116, (98.0, 132.0)),
     ],
+    weight=0.8,
     steps=[
         "There is {size} narrowing of {loc}.",
         "{Loc} shows {size} stenosis with wall thickening.",
@@ -43,7 +44,6 @@ def _draw_tracheal_stenosis(canvas: Canvas, f: Finding) -> None:
     "tracheal diverticulum",
     section="airways",
     sizes={"small": (5.5, 7.0), "large": (10.0, 12.5)},
-    weight=0.8,
     sites=[
         Site(
             ("trachea",),
@@ -52,6 +52,7 @@ def _draw_tracheal_stenosis(canvas: Canvas, f: Finding) -> None:
             (135.0, 168.0),
         )
     ],
+    weight=0.5,
     steps=[
         "There is a {size} air-filled diverticulum at {loc}.",
         "A {size} tracheal diverticulum is seen at {loc}.",
@@ -84,7 +85,7 @@ THYROID_SIDES = [
     section="neck",
     sizes={"small": (6.5, 8.0), "large": (12.0, 17.0)},
     sites=THYROID_SIDES,
-    weight=1.2,
+    weight=1.6,
     steps=[
         "There is a {size} hypodense nodule in {loc}.",
         "{Loc} contains a {size} nodule.",
@@ -110,7 +111,6 @@ def _draw_thyroid_nodule(canvas: Canvas, f: Finding) -> None:
     "goitre",
     section="neck",
     sizes={"mild": (1.35, 1.45), "marked": (1.7, 1.95)},
-    weight=0.8,
     modify=grow("thyroid"),
     sites=[Site(("thyroid",), ("the thyroid gland",), None, (168.0, 192.0))],
     steps=[

@@ -40,8 +40,8 @@ def _vertebra(canvas: Canvas, f: Finding, rng: np.random.Generator) -> tuple[np.
     "vertebral compression fracture",
     sites=LEVEL_SITES,
     sizes={"mild": (0.35, 0.45), "severe": (0.75, 0.9)},
-    weight=1.2,
     **BONES,
+    weight=1.2,
     steps=[
         "There is a {size} compression fracture in {loc}.",
         "{Size} vertebral height loss is seen in {loc}.",
@@ -100,6 +100,7 @@ def _draw_sclerotic(canvas: Canvas, f: Finding) -> None:
     sites=LEVEL_SITES,
     sizes={"small": (7.5, 9.0), "large": (13.0, 17.0)},
     **BONES,
+    weight=0.7,
     steps=[
         "A {size} lytic lesion is seen in {loc}.",
         "There is a {size} osteolytic focus in {loc}.",
@@ -139,8 +140,8 @@ def _rib_point(canvas: Canvas, f: Finding, rng: np.random.Generator) -> np.ndarr
     "rib fracture",
     sites=RIB_SITES,
     sizes={"healed": (8.5, 10.5), "displaced": (12.0, 15.0)},
-    weight=0.8,
     **BONES,
+    weight=0.6,
     steps=[
         "There is a {size} fracture of {loc}.",
         "A {size} fracture line is seen in {loc}.",
@@ -160,8 +161,8 @@ def _draw_rib_fracture(canvas: Canvas, f: Finding) -> None:
     "expansile rib lesion",
     sites=RIB_SITES,
     sizes={"small": (11.0, 14.0), "large": (20.0, 26.0)},
-    weight=0.9,
     **BONES,
+    weight=0.6,
     steps=[
         "A {size} expansile lytic lesion is seen in {loc}.",
         "There is a {size} soft tissue mass destroying {loc}.",

@@ -18,9 +18,9 @@ PRESENT = {"": (1.0, 1.0)}
     "cardiac pacemaker",
     section="heart",
     sizes=PRESENT,
-    weight=0.8,
     **MATERIAL,
     sites=[Site(("heart",), ("the left chest wall",), None, (-10.0, 125.0))],
+    weight=0.6,
     steps=[
         "A cardiac pacemaker is seen in {loc}, with its lead in the right heart.",
         "There is a pacemaker generator in {loc}; the lead ends in the heart.",
@@ -56,9 +56,9 @@ def _draw_pacemaker(canvas: Canvas, f: Finding) -> None:
     "central venous catheter",
     section="vessels",
     sizes=PRESENT,
-    weight=0.8,
     **MATERIAL,
     sites=[Site(("mediastinum",), ("the superior vena cava",), None, (60.0, 135.0))],
+    weight=0.6,
     steps=[
         "A central venous catheter ends in {loc}.",
         "The tip of a right jugular central venous catheter lies in {loc}.",
@@ -79,9 +79,9 @@ def _draw_catheter(canvas: Canvas, f: Finding) -> None:
     "aortic stent graft",
     section="vessels",
     sizes=PRESENT,
-    weight=0.7,
     **MATERIAL,
     sites=[Site(("aorta",), ("the descending thoracic aorta",), (2,), (-10.0, 90.0))],
+    weight=0.5,
     steps=[
         "A stent graft is seen in {loc}.",
         "There is an endovascular stent in {loc}.",
@@ -100,12 +100,12 @@ def _draw_stent(canvas: Canvas, f: Finding) -> None:
     "spinal fixation hardware",
     section="bones",
     sizes=PRESENT,
-    weight=0.7,
     **MATERIAL,
     sites=[
         Site(("spine",), ("the mid thoracic spine",), (22, 80), (10.0, 90.0)),
         Site(("spine",), ("the thoracolumbar junction",), (-92, -25), (-95.0, -20.0)),
     ],
+    weight=0.6,
     steps=[
         "Metallic fixation hardware is seen in {loc}.",
         "There are rods and pedicle screws in {loc}.",

@@ -20,6 +20,7 @@ HEART_SITE = (Site(("heart",), ("the heart",), None, (-25.0, 60.0)),)
     sizes={"mild": (1.20, 1.27), "marked": (1.36, 1.48)},
     section="heart",
     modify=grow("heart"),
+    weight=1.3,
     steps=[
         "The heart is enlarged, with {size} cardiomegaly.",
         "There is {size} cardiomegaly.",
@@ -101,6 +102,7 @@ AORTA_SITES = [
     sites=AORTA_SITES,
     sizes={"mild": (5, 7), "severe": (16, 22)},
     section="vessels",
+    weight=1.1,
     steps=[
         "{Size} calcified plaques are seen in the wall of {loc}.",
         "There is {size} atherosclerotic wall calcification of {loc}.",

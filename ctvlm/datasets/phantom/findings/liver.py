@@ -53,8 +53,8 @@ def _fatten(patient, f: Finding):
     sites=(LIVER_SITE,),
     sizes={"mild": (26.0, 34.0), "severe": (55.0, 70.0)},
     modify=_fatten,
-    weight=1.2,
     **ABDOMEN,
+    weight=1.3,
     steps=[
         "The liver shows {size} diffuse fatty infiltration.",
         "Liver attenuation is diffusely decreased, in keeping with {size} steatosis.",
@@ -122,6 +122,7 @@ def _draw_liver_metastases(canvas: Canvas, f: Finding) -> None:
     ],
     sizes={"small": (10.0, 13.0), "large": (20.0, 26.0)},
     **ABDOMEN,
+    weight=0.9,
     steps=[
         "There is a {size} amount of free fluid {loc}.",
         "A {size} volume of ascites is seen {loc}.",
@@ -164,8 +165,8 @@ def _draw_gallstone(canvas: Canvas, f: Finding) -> None:
     "cholecystitis",
     sites=GALLBLADDER_SITE,
     sizes={"mild": (5.5, 7.0), "marked": (11.0, 14.0)},
-    weight=0.8,
     **ABDOMEN,
+    weight=0.6,
     steps=[
         "The gallbladder wall shows {size} thickening, suggesting cholecystitis.",
         "There is {size} oedematous thickening of the gallbladder wall.",

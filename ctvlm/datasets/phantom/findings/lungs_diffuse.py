@@ -30,6 +30,7 @@ from ctvlm.datasets.phantom.shapes import draw_ellipsoid, draw_segments, draw_tu
     sites=(RUL, LUL, BOTH_UPPER, RLL, LLL),
     sizes={"mild": (16, 26), "severe": (60, 90)},
     **LUNG,
+    weight=1.3,
     steps=[
         "{Size} emphysema is present in {loc}.",
         "There are {size} emphysematous changes in {loc}.",
@@ -56,6 +57,7 @@ def _draw_emphysema(canvas: Canvas, f: Finding) -> None:
     sites=(RUL, LUL, RML, RLL, LLL),
     sizes={"mild": (7, 10), "marked": (18, 26)},
     **LUNG,
+    weight=1.2,
     steps=[
         "{Size} fibrotic sequelae are seen in {loc}.",
         "There are {size} fibrotic scars with volume loss in {loc}.",
@@ -154,8 +156,8 @@ def _draw_bronchiectasis(canvas: Canvas, f: Finding) -> None:
     label="Peribronchial thickening",
     sites=(RUL, RLL, LUL, LLL),
     sizes={"mild": (5.5, 6.5), "marked": (9.0, 11.0)},
-    weight=0.7,
     **LUNG,
+    weight=0.6,
     steps=[
         "{Size} peribronchial thickening is seen in {loc}.",
         "There is {size} bronchial wall thickening in {loc}.",

@@ -22,8 +22,8 @@ from ctvlm.datasets.phantom.shapes import draw_ellipsoid, draw_segments, ellipso
     label="Lung nodule",
     sites=LOBES,
     sizes={"small": (6.0, 8.0), "large": (11.0, 16.0)},
-    weight=1.6,
     **LUNG,
+    weight=1.8,
     steps=[
         "There is a {size} solid nodule in {loc}.",
         "A {size} pulmonary nodule is seen in {loc}.",
@@ -53,8 +53,8 @@ def _draw_nodule(canvas: Canvas, f: Finding) -> None:
     label="Lung opacity",
     sites=LOBES,
     sizes={"small": (17.0, 24.0), "extensive": (32.0, 46.0)},
-    weight=1.3,
     **LUNG,
+    weight=1.6,
     steps=[
         "There is {a_size} area of ground-glass opacity in {loc}.",
         "{Size} ground-glass attenuation is seen in {loc}.",
@@ -83,8 +83,8 @@ def _draw_ground_glass(canvas: Canvas, f: Finding) -> None:
     label="Consolidation",
     sites=LOBES,
     sizes={"small": (16.0, 22.0), "large": (28.0, 40.0)},
-    weight=1.3,
     **LUNG,
+    weight=1.5,
     steps=[
         "There is a {size} consolidation in {loc}.",
         "{A_size} airspace consolidation with air bronchograms is seen in {loc}.",
@@ -121,6 +121,7 @@ def _draw_consolidation(canvas: Canvas, f: Finding) -> None:
     sites=LOBES,
     sizes={"thin": (2.4, 3.2), "thick": (5.0, 7.5)},
     **LUNG,
+    weight=1.2,
     steps=[
         "A {size} band of atelectasis is seen in {loc}.",
         "There is {size} linear atelectasis in {loc}.",

@@ -16,7 +16,6 @@ from ctvlm.datasets.phantom.shapes import draw_ellipsoid, draw_segments, draw_tu
     label="Lymphadenopathy",
     section="mediastinum",
     sizes={"mild": (8.5, 10.5), "bulky": (14.0, 18.0)},
-    weight=1.3,
     sites=[
         Site(
             ("mediastinum",),
@@ -27,6 +26,7 @@ from ctvlm.datasets.phantom.shapes import draw_ellipsoid, draw_segments, draw_tu
         Site(("mediastinum",), ("the subcarinal station", "the subcarinal region"), (2, -20, 74), (50.0, 95.0)),
         Site(("mediastinum",), ("the prevascular station", "the prevascular space"), (-12, 42, 104), (80.0, 125.0)),
     ],
+    weight=1.4,
     steps=[
         "There are {size} enlarged lymph nodes in {loc}.",
         "{Size} lymphadenopathy is present in {loc}.",
@@ -53,8 +53,8 @@ def _draw_lymphadenopathy(canvas: Canvas, f: Finding) -> None:
     "anterior mediastinal mass",
     section="mediastinum",
     sizes={"small": (13.0, 16.0), "large": (26.0, 34.0)},
-    weight=0.8,
     sites=[Site(("mediastinum",), ("the anterior mediastinum",), None, (60.0, 125.0))],
+    weight=0.7,
     steps=[
         "A {size} soft tissue mass is seen in {loc}.",
         "There is a {size} mass in {loc}.",
@@ -79,6 +79,7 @@ def _draw_anterior_mass(canvas: Canvas, f: Finding) -> None:
     section="mediastinum",
     sizes={"small": (15.0, 19.0), "large": (27.0, 35.0)},
     sites=[Site(("esophagus", "stomach"), ("the oesophageal hiatus", "the hiatus"), None, (-40.0, 40.0))],
+    weight=1.1,
     steps=[
         "There is a {size} sliding hiatal hernia.",
         "A {size} hiatal hernia is present, with part of the stomach above the diaphragm.",

@@ -30,8 +30,8 @@ def _side_lobes(side: int) -> tuple[int, ...]:
     label="Pleural effusion",
     sites=_sides("lower"),
     sizes={"small": (20.0, 28.0), "large": (52.0, 80.0)},
-    weight=1.6,
     section="pleura",
+    weight=1.8,
     steps=[
         "There is a {size} {loc} pleural effusion.",
         "A {size} {loc} pleural effusion is present.",
@@ -89,8 +89,8 @@ def _draw_pneumothorax(canvas: Canvas, f: Finding) -> None:
     "cavitary lesion",
     sites=(RUL, LUL, RLL, LLL),
     sizes={"small": (11.0, 14.0), "large": (20.0, 28.0)},
-    weight=0.8,
     section="lungs",
+    weight=0.6,
     steps=[
         "There is a {size} thick-walled cavitary lesion in {loc}.",
         "A {size} cavity is seen in {loc}.",
