@@ -51,7 +51,7 @@ def shell(repo_root):
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=600,
         )
         return Outcome(done.returncode, done.stdout, done.stderr)
 
