@@ -1,6 +1,10 @@
-import numpy as np
+import math
 
-from ctvlm.evaluation.functional import region_text_hits
+import numpy as np
+import pytest
+from scipy.stats import rankdata
+
+from ctvlm.evaluation.functional import attention_auroc, attention_spearman, pointing_game, region_text_hits
 
 REGIONS = np.eye(4)
 
@@ -29,3 +33,60 @@ def test_constant_embeddings_never_hit():
 def test_a_text_that_mentions_nothing_does_not_count():
     hits, chances = region_text_hits(REGIONS[:1], REGIONS, np.ones(4, bool), [set()])
     assert len(hits) == len(chances) == 0
+
+
+def maps(number=200, seed=0):
+    rng = np.random.default_rng(seed)
+    for _ in range(number):
+        size = int(rng.integers(3, 30))
+        occupancy = rng.integers(0, 3, size) / 2
+        occupancy[:2] = 0, 1
+        attention = rng.integers(0, 9, size) / 9
+        attention[0] = attention[1] + 1
+        yield attention, occupancy
+
+
+def test_correlation_equals_pearson_of_ranks():
+    for attention, occupancy in maps():
+        expected = np.corrcoef(rankdata(attention), rankdata(occupancy))[0, 1]
+        assert attention_spearman(attention, occupancy) == pytest.approx(expected, abs=1e-9)
+
+
+def test_auroc_and_pointing_equal_naive_loops():
+    for attention, occupancy in maps(seed=1):
+        inside, outside = attention[occupancy > 0.5], attention[occupancy <= 0.5]
+        wins = np.mean([(a > b) + 0.5 * (a == b) for a in inside for b in outside])
+        assert attention_auroc(attention, occupancy, min_share=0.5) == pytest.approx(wins, abs=1e-9)
+        hit, chance = pointing_game(attention, occupancy, min_share=0.5)
+        assert hit == (outside.max() < attention.max())
+        assert chance == np.mean(occupancy > 0.5)
+
+
+def test_dropped_patches_do_not_count():
+    attention, occupancy = np.array([0.1, 0.9, 0.5, 9.0]), np.array([0, 1, 0.5, 0])
+    mask = np.array([True, True, True, False])
+    assert attention_spearman(attention, occupancy, mask) == pytest.approx(1)
+    assert attention_auroc(attention, occupancy, mask) == 1
+    assert pointing_game(attention, occupancy, mask) == (1, pytest.approx(2 / 3))
+    assert pointing_game(attention, occupancy)[0] == 0
+
+
+def test_constant_attention_is_at_chance_or_undefined():
+    flat, occupancy = np.full(5, 0.2), np.array([0, 1, 1, 0, 0.0])
+    assert math.isnan(attention_spearman(flat, occupancy))
+    assert attention_auroc(flat, occupancy) == 0.5
+    assert pointing_game(flat, occupancy)[0] == 0
+
+
+@pytest.mark.parametrize("occupancy", [np.zeros(4), np.ones(4)])
+def test_a_region_everywhere_or_nowhere_is_undefined(occupancy):
+    attention = np.arange(4.0)
+    values = (attention_spearman(attention, occupancy), attention_auroc(attention, occupancy))
+    assert all(math.isnan(value) for value in (*values, *pointing_game(attention, occupancy)))
+
+
+def test_refuses_nan_and_other_grids():
+    with pytest.raises(ValueError, match="NaN"):
+        attention_auroc(np.array([np.nan, 1]), np.array([0, 1]))
+    with pytest.raises(ValueError, match="one patch grid"):
+        attention_spearman(np.ones(3), np.ones(4))

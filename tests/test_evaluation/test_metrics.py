@@ -1,0 +1,310 @@
+import json
+import math
+import multiprocessing
+import pickle
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+from mmengine.evaluator import Evaluator
+
+from ctvlm.evaluation import (
+    AlignmentMetric,
+    DumpPredictions,
+    EmbeddingHealthMetric,
+    LocalisationMetric,
+    RegionRetrievalMetric,
+    RegionTextMetric,
+    ReportGenerationMetric,
+    RetrievalMetric,
+    ZeroShotClassificationMetric,
+    load_dump,
+    save_dump,
+)
+from ctvlm.registry import METRICS
+from ctvlm.structures import CoTStep, CTDataSample
+
+NAMES = ["Emphysema", "Lung nodule", "Cardiomegaly"]
+GRID, PATCH, REGIONS, WIDTH = (2, 2, 2), 2, 4, 6
+
+
+def unit(rng, *shape):
+    x = torch.tensor(rng.normal(size=shape), dtype=torch.float32)
+    return x / x.norm(dim=-1, keepdim=True)
+
+
+def sample(number):
+    """Predictions of one case; two cases a patient, every seventh impression a duplicate."""
+    rng = np.random.default_rng(number)
+    image, steps = unit(rng, WIDTH), unit(rng, 2, WIDTH)
+    lesions = torch.zeros(4, 4, 4, dtype=torch.uint8)
+    lesions[tuple(rng.integers(0, 4, 3))] = 1
+    data = CTDataSample(
+        metainfo=dict(case_id=f"case_{number}", patient_id=f"p{number // 2}", spacing=(3.0, 1.0, 1.0), scheme="x"),
+    )
+    data.impression, data.findings = f"Impression {number if number % 7 else 0}.", f"Nodule of {number} mm in a lobe."
+    data.steps = [CoTStep("A nodule.", (1, 2), ("nodule",), 1), CoTStep(f"Normal {number}.", (3,))]
+    data.labels = {name: [1, 0, None][int(rng.integers(0, 3))] for name in NAMES}
+    data.lesion_map = lesions
+    data.patch_occupancy = torch.tensor(rng.dirichlet(np.ones(REGIONS + 1), 8) * (rng.random((8, REGIONS + 1)) < 0.5))
+    data.pred_image = image
+    data.pred_impression = image + 0.5 * unit(rng, WIDTH)
+    data.pred_regions, data.pred_region_mask = unit(rng, REGIONS, WIDTH), torch.tensor([True, True, True, False])
+    data.pred_steps = steps
+    data.pred_step_attention, data.pred_grid = torch.tensor(rng.random((2, 8))).softmax(-1), GRID
+    data.pred_report = f"A nodule of {number} mm."
+    data.pred_report_labels = {name: int(rng.integers(0, 2)) for name in NAMES}
+    return data
+
+
+def prompts(metric):
+    """Some embedding for each of a metric's prompts."""
+    return {text: unit(np.random.default_rng(len(text)), WIDTH) for text in metric.prompts()}
+
+
+def build():
+    metrics = [
+        RetrievalMetric(bootstrap=5),
+        RegionTextMetric(bootstrap=5),
+        RegionRetrievalMetric(bootstrap=5),
+        AlignmentMetric(bootstrap=5),
+        LocalisationMetric(bootstrap=5, per_finding=True),
+        ReportGenerationMetric(bootstrap=5),
+        EmbeddingHealthMetric(),
+        *(
+            ZeroShotClassificationMetric(protocol, NAMES, thresholds=dict.fromkeys(NAMES, 0.5), bootstrap=5)
+            for protocol in ("ct_clip", "ctvlm")
+        ),
+    ]
+    for metric in metrics[-2:]:
+        metric.set_prompt_embeddings(prompts(metric), scale=10.0)
+    return metrics
+
+
+def evaluate(numbers, size, batch=2):
+    """All metrics over the cases of one process, in its order."""
+    evaluator = Evaluator(build())
+    evaluator.dataset_meta = None
+    for start in range(0, len(numbers), batch):
+        evaluator.process(data_samples=[sample(n) for n in numbers[start : start + batch]])
+    return evaluator.evaluate(size)
+
+
+def same(left, right):
+    assert left.keys() == right.keys()
+    for key, value in left.items():
+        assert value == pytest.approx(right[key], abs=1e-6, nan_ok=True), key
+
+
+@pytest.fixture(scope="module")
+def one_rank():
+    return evaluate(list(range(11)), 11)
+
+
+def _rank(rank, world, shares, folder, size):
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=world)
+    try:
+        metrics = evaluate(shares[rank], size)
+        with open(f"{folder}/rank{rank}", "wb") as file:
+            pickle.dump(metrics, file)
+    finally:
+        dist.destroy_process_group()
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="needs processes by fork")
+@pytest.mark.parametrize(
+    "shares",
+    [
+        # As mmengine's sampler deals 11 cases: every rank equally many, the first ones again at the end.
+        [[0, 2, 4, 6, 8, 10], [1, 3, 5, 7, 9, 0]],
+        [[0, 3, 6, 9], [1, 4, 7, 10], [2, 5, 8, 0]],
+        # Uneven shares, and repeats that do not come last: cutting the gathered list at 11 would lose cases.
+        [[0, 1, 2, 3, 4, 5, 6], [7, 8, 9, 10]],
+        [[3, 3, 4, 5, 9], [0, 1, 1, 2, 10], [6, 7, 8, 8, 0]],
+    ],
+)
+def test_ranks_give_the_same_numbers(shares, one_rank, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # mmengine gathers through a folder in the working directory
+    context = multiprocessing.get_context("fork")
+    world = len(shares)
+    ranks = [context.Process(target=_rank, args=(r, world, shares, tmp_path, 11)) for r in range(world)]
+    for process in ranks:
+        process.start()
+    for process in ranks:
+        process.join(120)
+        assert process.exitcode == 0
+    for rank in range(world):
+        with open(tmp_path / f"rank{rank}", "rb") as file:
+            same(pickle.load(file), one_rank)  # noqa: S301 (our own file)
+
+
+def test_order_of_cases_changes_nothing(one_rank):
+    same(evaluate([5, 9, 0, 3, 1, 2, 10, 8, 7, 6, 4], 11, batch=3), one_rank)
+
+
+def test_keys_and_counts(one_rank):
+    expected = {
+        "retrieval/t2i_R@1",
+        "retrieval/i2t_MRR_low",
+        "retrieval/t2i_R@5_chance",
+        "retrieval/num_cases",
+        "region_text/accuracy_high",
+        "region_text/chance",
+        "region_text/num_steps",
+        "region_retrieval/R@1_chance",
+        "step_attention/spearman",
+        "step_attention/pointing_chance",
+        "localisation/dice",
+        "localisation/hit@0.1_low",
+        "localisation/nodule/dice",
+        "report/BLEU-4",
+        "report/crg",
+        "embedding/modality_gap",
+        "zero_shot_ct_clip/f1_weighted",
+        "zero_shot_ctvlm/auroc_prevalence_high",
+    }
+    assert expected <= one_rank.keys()
+    assert one_rank["retrieval/num_cases"] == 11
+    assert math.isnan(RetrievalMetric(topk=(11,)).score([])["t2i_R@11"])
+    assert one_rank["region_text/num_steps"] == 22
+    assert one_rank["region_text/accuracy_low"] < one_rank["region_text/accuracy_high"]
+
+
+def test_all_metrics_are_registered():
+    for name in ("RetrievalMetric", "ZeroShotClassificationMetric", "LocalisationMetric", "DumpPredictions"):
+        assert METRICS.get(f"ctvlm.{name}") is not None
+
+
+def test_equal_ids_are_no_padding():
+    metric = RetrievalMetric()
+    metric.process(None, [sample(0).to_dict(), sample(1).to_dict(), sample(0).to_dict()])
+    with pytest.raises(ValueError, match="3 items .* only 2 different"):
+        metric.evaluate(3)
+
+
+def test_a_sample_without_id_is_refused():
+    data = sample(0).to_dict()
+    del data["case_id"]
+    with pytest.raises(ValueError, match="case_id"):
+        RetrievalMetric().process(None, [data])
+    with pytest.raises(ValueError, match="no case"):
+        RetrievalMetric().compute_metrics([])
+
+
+def scored(metric, samples):
+    metric.process(None, samples)
+    return metric.evaluate(len(samples))
+
+
+def test_reconstructions_and_placeholders_do_not_count():
+    samples = [sample(n).to_dict() for n in range(6)]
+    for data, case in zip(samples, ("valid_1_a_1", "valid_1_a_2", "valid_1_b_1", "valid_2_a_1", "x", "y"), strict=True):
+        data["case_id"] = case
+    samples[4]["impression"] = "Not given."
+    assert scored(RetrievalMetric(), samples)["retrieval/num_cases"] == 4
+    assert scored(RetrievalMetric(one_per_study=False), samples)["retrieval/num_cases"] == 5
+    for data in samples:
+        data["impression"] = ""
+    metrics = scored(RetrievalMetric(), samples)
+    assert metrics.pop("retrieval/num_cases") == 0
+    assert all(math.isnan(value) for value in metrics.values())
+
+
+def test_collapsed_embeddings_never_beat_chance():
+    samples = [sample(n).to_dict() for n in range(8)]
+    for data in samples:
+        for key in ("pred_image", "pred_impression", "pred_regions", "pred_steps", "pred_step_attention"):
+            data[key] = torch.ones_like(data[key])
+    metrics = scored(RetrievalMetric(), samples)
+    assert metrics["retrieval/t2i_R@1"] <= metrics["retrieval/t2i_R@1_chance"]
+    assert scored(RegionTextMetric(), samples)["region_text/accuracy"] == 0
+    assert scored(RegionRetrievalMetric(), samples)["region_retrieval/R@1"] == 0
+    assert scored(LocalisationMetric(), samples)["localisation/peak_hit"] == 0
+    assert scored(EmbeddingHealthMetric(), samples)["embedding/image_effective_rank"] == 0
+
+
+def test_what_cannot_be_measured_is_nan():
+    samples = [sample(n).to_dict() for n in range(4)]
+    for data in samples:
+        data["steps"] = [CoTStep("Nothing."), CoTStep("Else.")]
+        data["findings"], data["labels"] = "", {}
+    metrics = {}
+    classifier = ZeroShotClassificationMetric("vlm3d", NAMES)
+    classifier.set_prompt_embeddings(prompts(classifier))
+    for metric in (
+        RegionTextMetric(),
+        RegionRetrievalMetric(),
+        AlignmentMetric(),
+        LocalisationMetric(),
+        ReportGenerationMetric(),
+        classifier,
+    ):
+        metrics |= scored(metric, samples)
+    counts = {"num_", "findings_scored"}
+    assert all(math.isnan(v) for k, v in metrics.items() if not any(c in k for c in counts))
+
+
+def test_perfect_masks_and_attention():
+    samples = [sample(n).to_dict() for n in range(4)]
+    for data in samples:
+        data["pred_lesion_map"] = data["lesion_map"]
+    metrics = scored(LocalisationMetric(), samples)
+    assert metrics["localisation/dice"] == metrics["localisation/hit@0.5"] == 1
+    assert metrics["localisation/centroid_distance_mm"] == 0
+    for data in samples:
+        del data["pred_lesion_map"]
+        z, y, x = torch.nonzero(data["lesion_map"])[0] // PATCH
+        data["pred_step_attention"] = torch.zeros(2, 8)
+        data["pred_step_attention"][0, (z * 2 + y) * 2 + x] = 1
+    metrics = scored(LocalisationMetric(), samples)
+    assert metrics["localisation/slice_error_mm"] <= 3  # the patch is two slices thick
+    assert metrics["localisation/iou"] == pytest.approx(1 / 8)
+
+
+def test_thresholds_travel_from_dev_to_test(tmp_path):
+    path = str(tmp_path / "sub" / "thresholds.json")
+    dev, test = [sample(n).to_dict() for n in range(20)], [sample(n).to_dict() for n in range(20, 40)]
+    for data in (*dev, *test):
+        data["pred_probabilities"] = dict(zip(NAMES, torch.rand(3, generator=torch.manual_seed(1)), strict=True))
+    scored(ZeroShotClassificationMetric("ctvlm", NAMES, save_thresholds=path), dev)
+    with open(path, encoding="utf-8") as file:
+        assert set(json.load(file)) == set(NAMES)
+    without = scored(ZeroShotClassificationMetric("ctvlm", NAMES), test)
+    assert math.isnan(without["zero_shot_ctvlm/f1"])
+    got = scored(ZeroShotClassificationMetric("ctvlm", NAMES, thresholds=path, per_finding=True), test)
+    assert not math.isnan(got["zero_shot_ctvlm/f1"])
+    assert not math.isnan(got["zero_shot_ctvlm/Emphysema/auroc"])
+    with pytest.raises(ValueError, match="no prompt embeddings"):
+        ZeroShotClassificationMetric("ctvlm", NAMES).process(None, [sample(0).to_dict()])
+
+
+def test_a_dump_scores_as_the_model_did(tmp_path, one_rank):
+    path = tmp_path / "sub" / "dump.pt"
+    metric = DumpPredictions(str(path), protocols=["ct_clip", "ctvlm"], names=NAMES)
+    metric.set_prompt_embeddings(prompts(metric), scale=10.0)
+    evaluator = Evaluator([metric])
+    evaluator.process(data_samples=[sample(n) for n in range(11)])
+    assert evaluator.evaluate(11) == {"dump/num_cases": 11}
+    dump = load_dump(path)
+    assert torch.equal(dump["cases"][3]["lesion_map"], sample(3).lesion_map)
+    metrics = {}
+    for metric in build():
+        if hasattr(metric, "set_prompt_embeddings"):
+            metric.set_prompt_embeddings(dump["prompts"], dump["scale"])
+        metrics |= scored(metric, dump["cases"])
+    same(metrics, one_rank)
+
+
+def test_other_files_are_no_dumps(tmp_path):
+    with pytest.raises(FileNotFoundError, match="DumpPredictions"):
+        load_dump(tmp_path / "none.pt")
+    (tmp_path / "a.pt").write_bytes(b"x")
+    torch.save({"state_dict": {}}, tmp_path / "b.pt")
+    torch.save({"x": sample(0)}, tmp_path / "c.pt")  # a pickle of our own class: refused like any other
+    for name in ("a.pt", "b.pt", "c.pt"):
+        with pytest.raises(ValueError, match="dump of predictions"):
+            load_dump(tmp_path / name)
+    with pytest.raises(ValueError, match="x: odd is a object"):
+        save_dump(tmp_path / "d.pt", [{"case_id": "x", "odd": object()}])
+    assert not list(tmp_path.glob("*d.pt"))
