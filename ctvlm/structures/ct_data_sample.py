@@ -12,13 +12,15 @@ class CoTStep:
     """One reasoning step of a report.
 
     ``regions`` are ids of the RegionScheme (1..R) that the step mentions, ``entities`` the findings it
-    names, ``lesion`` the id of the lesion mask that shows it (``None``: no mask).
+    names, ``lesion`` the id of the lesion mask that shows it (``None``: no mask). ``normal`` marks a step that says
+    nothing but that its regions are normal: such steps mean the same in other words, and do not repel one another.
     """
 
     text: str
     regions: tuple[int, ...] = ()
     entities: tuple[str, ...] = ()
     lesion: int | None = None
+    normal: bool = False
 
 
 class CTDataSample(BaseDataElement):

@@ -7,7 +7,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ctvlm.models.losses import CrossModalContrastiveLoss, LogitScale, RegionAlignmentLoss, StepAlignmentLoss
+from ctvlm.models.losses import (
+    AttentionFocusLoss,
+    CrossModalContrastiveLoss,
+    LogitScale,
+    RegionAlignmentLoss,
+    StepAlignmentLoss,
+)
+from ctvlm.models.losses.functional import step_attention
 
 SCALE = 1 / 0.07
 
@@ -34,7 +41,7 @@ def naive_info_nce(visual, text, ids, allowed=None):
 def test_global_loss_equals_naive_loop(ids):
     image, text = unit(len(ids), 8, seed=1), unit(len(ids), 8, seed=2)
     loss = CrossModalContrastiveLoss().double()(image * 3.0, text * 0.2, torch.tensor(ids))
-    assert float(loss) == pytest.approx(naive_info_nce(image.numpy(), text.numpy(), ids), rel=1e-6)
+    assert loss.item() == pytest.approx(naive_info_nce(image.numpy(), text.numpy(), ids), rel=1e-6)
 
 
 @pytest.mark.parametrize("cross_region", [True, False])
@@ -54,7 +61,8 @@ def test_step_loss_equals_naive_loop():
     token_mask[1, 6:] = False
     step_mask = torch.tensor([[True, True, True], [True, False, False]])
     ids = torch.tensor([[1, 2, 3], [2, 0, 0]])
-    loss = StepAlignmentLoss(attention_scale=5.0).double()(steps, patches, token_mask, step_mask, ids)
+    attention = step_attention(steps, patches, 5.0, token_mask)
+    loss = StepAlignmentLoss().double()(attention, steps, patches, step_mask, ids)
 
     visual, text, flat_ids = [], [], []
     for b in range(2):
@@ -68,6 +76,18 @@ def test_step_loss_equals_naive_loop():
             text.append(steps[b, s].numpy())
             flat_ids.append(int(ids[b, s]))
     assert float(loss) == pytest.approx(naive_info_nce(visual, text, flat_ids), rel=1e-6)
+
+
+def test_focus_loss_equals_naive_loop():
+    attention = torch.rand(2, 3, 5, dtype=torch.float64).softmax(dim=-1)
+    target = torch.zeros(2, 3, 5, dtype=torch.float64)
+    target[0, 0, 1], target[0, 1, 2:4], target[1, 2] = 1.0, 0.5, 0.2
+    rows = [(b, s) for b in range(2) for s in range(3) if target[b, s].sum() > 0]
+    expected = sum(
+        -sum(float(target[b, s, n]) * math.log(float(attention[b, s, n])) for n in range(5)) for b, s in rows
+    ) / len(rows)
+    assert float(AttentionFocusLoss()(attention, target)) == pytest.approx(expected, rel=1e-9)
+    assert float(AttentionFocusLoss()(attention, torch.zeros_like(target))) == 0.0
 
 
 def test_order_of_pairs_does_not_matter():
@@ -93,9 +113,9 @@ def test_a_batch_without_mentions_gives_zero_and_a_gradient(loss):
     else:
         steps = torch.zeros(2, 1, 8, requires_grad=True)
         value = loss(
+            torch.ones(2, 1, 5) / 5,
             steps,
             torch.randn(2, 5, 8),
-            torch.ones(2, 5, dtype=torch.bool),
             torch.zeros(2, 1, dtype=torch.bool),
             torch.zeros(2, 1, dtype=torch.long),
         )

@@ -7,10 +7,12 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+import torch.nn.functional as F
 
+from ctvlm.models.losses.functional import step_attention
 from ctvlm.registry import LOSSES
 
-NAMES = ["CrossModalContrastiveLoss", "RegionAlignmentLoss", "StepAlignmentLoss"]
+NAMES = ["CrossModalContrastiveLoss", "RegionAlignmentLoss", "StepAlignmentLoss", "AttentionFocusLoss"]
 P = 6
 # Uneven on purpose: ranks hold different numbers of cases' regions and steps, one of them none.
 REGIONS_PER_CASE = [3, 1, 0, 4, 2, 5, 1, 2]
@@ -49,14 +51,11 @@ def loss_of(name, layers, module, cases):
         text = torch.cat([data["region_text"][i] for i in cases])
         ids = torch.cat([data["region_ids"][i] for i in cases])
         return module(visual(region), textual(text), ids * 7, ids)
-    mask = torch.ones(len(cases), 7, dtype=torch.bool)
-    return module(
-        textual(data["steps"][cases]),
-        visual(data["patches"][cases]),
-        mask,
-        data["step_mask"][cases],
-        data["step_ids"][cases],
-    )
+    steps, patches = textual(data["steps"][cases]), visual(data["patches"][cases])
+    attention = step_attention(steps, patches, 10.0, torch.ones(len(cases), 7, dtype=torch.bool))
+    if name == "AttentionFocusLoss":
+        return module(attention, F.one_hot(data["step_ids"][cases] % 7, 7) * data["step_mask"][cases][..., None])
+    return module(attention, steps, patches, data["step_mask"][cases], data["step_ids"][cases])
 
 
 def modules(name):

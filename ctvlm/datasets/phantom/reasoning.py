@@ -83,7 +83,7 @@ def normal_steps(plan: Plan, count: int, rng: np.random.Generator) -> list[dict]
         if len(chosen) == count:
             break
     return [
-        dict(text=_pick(rng, n.texts), entities=[], regions=list(n.regions), lesion=None, section=n.section)
+        dict(text=_pick(rng, n.texts), entities=[], regions=list(n.regions), lesion=None, normal=True, section=n.section)
         for n in chosen
     ]
 
@@ -110,7 +110,7 @@ def write_report(plan: Plan) -> Report:
     regions = list(dict.fromkeys(r for f in abnormal for r in f.site.regions))
     conclusion = dict(text=text, entities=[f.kind for f in abnormal], regions=regions, lesion=None)
     steps = tuple(
-        dict(step=i, text=s["text"], entities=s["entities"], regions=s["regions"], lesion=s["lesion"])
+        {"step": i, "normal": False, **{k: v for k, v in s.items() if k != "section"}}
         for i, s in enumerate([technique, *body, conclusion], 1)
     )
     labels = {FINDINGS[f.kind].label for f in plan.findings}

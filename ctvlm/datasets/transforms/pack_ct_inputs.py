@@ -33,6 +33,7 @@ class PackCTInputs:
                     regions=tuple(scheme.id_of(name) for name in step.get("regions") or ()),
                     entities=tuple(step.get("entities") or ()),
                     lesion=step.get("lesion"),
+                    normal=bool(step.get("normal", False)),
                 )
                 for step in results.get("cot") or []
             ]

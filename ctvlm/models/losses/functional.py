@@ -55,8 +55,23 @@ def region_info_nce(
     return symmetric_cross_entropy(logits_MM, targets_MM)
 
 
-def step_attention(queries_BSP: Tensor, patches_BNP: Tensor, scale: float, token_mask_BN: Tensor) -> Tensor:
-    """Attention of each step's text over the patches of its own case (B, S, N), rows sum to 1."""
-    scores_BSN = scale * queries_BSP @ patches_BNP.transpose(1, 2)
-    scores_BSN = scores_BSN.float().masked_fill(~token_mask_BN[:, None, :], float("-inf"))
-    return scores_BSN.softmax(dim=-1).to(queries_BSP.dtype)
+def step_attention(steps_BSP: Tensor, patches_BNP: Tensor, scale: float, token_mask_BN: Tensor) -> Tensor:
+    """Attention of each step's text over the patches of its own case (B, S, N), rows sum to 1.
+
+    ``scale`` is the inverse temperature of the cosine similarity.
+    """
+    steps_BSP, patches_BNP = F.normalize(steps_BSP, dim=-1), F.normalize(patches_BNP, dim=-1)
+    scores_BSN = scale * steps_BSP @ patches_BNP.transpose(1, 2)
+    scores_BSN = scores_BSN.to(torch.promote_types(scores_BSN.dtype, torch.float32))
+    return scores_BSN.masked_fill(~token_mask_BN[:, None, :], float("-inf")).softmax(dim=-1).to(steps_BSP.dtype)
+
+
+def attention_focus(attention_BSN: Tensor, target_BSN: Tensor) -> Tensor:
+    """Mean cross-entropy between target occupancy and attention, over the steps that have a target (sum, count).
+
+    ``target`` rows sum to 1, or to 0 for a step without a place. Returned as sum and count, so that ranks
+    with uneven numbers of steps can be averaged rightly.
+    """
+    has_target_BS = target_BSN.sum(dim=-1) > 0
+    entropy_BS = -(target_BSN * attention_BSN.clamp(min=1e-8).log()).sum(dim=-1)
+    return torch.stack([entropy_BS[has_target_BS].sum(), has_target_BS.sum().to(entropy_BS.dtype)])

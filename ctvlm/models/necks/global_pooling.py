@@ -21,12 +21,18 @@ class GlobalPooling(nn.Module):
     Args:
         mode: ``'mean'``, or ``'attention'``: a learned query attends to the patches with ``num_heads`` heads
             (needs ``in_dims``).
+        with_regions: the query also sees the tokens of the regions in the volume (``'attention'`` only).
     """
 
-    def __init__(self, in_dims: int | None = None, mode: str = "mean", num_heads: int = 4) -> None:
+    def __init__(
+        self, in_dims: int | None = None, mode: str = "mean", num_heads: int = 4, with_regions: bool = False
+    ) -> None:
         super().__init__()
         check_choice("GlobalPooling", "mode", mode, MODES)
         self.mode = mode
+        if with_regions and mode != "attention":
+            raise ValueError(f"GlobalPooling(with_regions=True) needs mode='attention'; got mode={mode!r}")
+        self.with_regions = with_regions
         if mode == "attention":
             if in_dims is None or in_dims % num_heads:
                 raise ValueError(
@@ -45,11 +51,14 @@ class GlobalPooling(nn.Module):
             weight_BN = out.token_mask.to(out.tokens.dtype)
             weight_BN = weight_BN / weight_BN.sum(dim=1, keepdim=True)
             return (weight_BN[:, None] @ out.tokens)[:, 0]
-        batch, num_tokens, width = out.tokens.shape
-        kv = self.kv(out.tokens).view(batch, num_tokens, 2, self.num_heads, -1)
-        k_BNKc, v_BNKc = kv.unbind(2)
-        score_BNK = (k_BNKc * self.query.to(k_BNKc.dtype)).sum(dim=-1) * k_BNKc.shape[-1] ** -0.5
-        score_BNK = score_BNK.to(torch.promote_types(score_BNK.dtype, torch.float32))
-        score_BNK = score_BNK.masked_fill(~out.token_mask[..., None], float("-inf"))
-        share_BNK1 = score_BNK.softmax(dim=1).to(v_BNKc.dtype)[..., None]
-        return self.proj((share_BNK1 * v_BNKc).sum(dim=1).reshape(batch, width))
+        tokens_BME, mask_BM = out.tokens, out.token_mask
+        if self.with_regions:
+            tokens_BME = torch.cat([tokens_BME, out.region_tokens.to(tokens_BME.dtype)], dim=1)
+            mask_BM = torch.cat([mask_BM, out.region_mask], dim=1)
+        batch, num_tokens, width = tokens_BME.shape
+        k_BMKc, v_BMKc = self.kv(tokens_BME).view(batch, num_tokens, 2, self.num_heads, -1).unbind(2)
+        score_BMK = (k_BMKc * self.query.to(k_BMKc.dtype)).sum(dim=-1) * k_BMKc.shape[-1] ** -0.5
+        score_BMK = score_BMK.to(torch.promote_types(score_BMK.dtype, torch.float32))
+        score_BMK = score_BMK.masked_fill(~mask_BM[..., None], float("-inf"))
+        share_BMK1 = score_BMK.softmax(dim=1).to(v_BMKc.dtype)[..., None]
+        return self.proj((share_BMK1 * v_BMKc).sum(dim=1).reshape(batch, width))

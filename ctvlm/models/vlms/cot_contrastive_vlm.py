@@ -9,11 +9,13 @@ import torch.nn.functional as F
 from mmengine.model import BaseModel
 from torch import Tensor
 
+from ctvlm.models.losses.functional import step_attention
+from ctvlm.models.vlms.step_targets import step_occupancy
 from ctvlm.models.vlms.text_batch import RegionMentions, TextBatch
 from ctvlm.registry import BACKBONES, HEADS, LOSSES, MODELS, NECKS, TEXT_ENCODERS
 from ctvlm.structures import CTDataSample, EncoderOutput
 
-LEVELS = ("volume", "region", "step")
+LEVELS = ("volume", "region", "step", "focus")
 
 
 @MODELS.register_module()
@@ -23,8 +25,11 @@ class CoTContrastiveVLM(BaseModel):
     Args:
         backbone: config of a vision encoder that returns EncoderOutput.
         text_encoder: config of a text encoder.
-        losses: level (``volume``, ``region``, ``step``) to the config of its loss; a level left out is not trained.
+        losses: level to the config of its loss; a level left out is not trained. ``volume``: volume against
+            impression; ``region``: regions against mentions; ``step``: patches against steps; ``focus``: attention
+            of steps against the place they speak of.
         embed_dims: width P of the shared space.
+        step_scale: inverse temperature of the attention of a step over patches.
         global_pooling, region_pooling: configs of the necks that pool patches.
         global_projection, region_projection, step_projection, text_projection: configs of the heads into
             the shared space; their widths are filled in.
@@ -37,6 +42,7 @@ class CoTContrastiveVLM(BaseModel):
         text_encoder: dict,
         losses: dict[str, dict | None],
         embed_dims: int = 256,
+        step_scale: float = 10.0,
         global_pooling: dict | None = None,
         region_pooling: dict | None = None,
         global_projection: dict | None = None,
@@ -51,6 +57,7 @@ class CoTContrastiveVLM(BaseModel):
         unknown = set(losses) - set(LEVELS)
         if unknown:
             raise ValueError(f"Unknown loss levels {sorted(unknown)} in the model config: expected some of {LEVELS}.")
+        self.step_scale = step_scale
         self.backbone = BACKBONES.build(backbone)
         self.text_encoder = TEXT_ENCODERS.build(text_encoder)
         vision = dict(in_dims=self.backbone.embed_dims)
@@ -116,12 +123,22 @@ class CoTContrastiveVLM(BaseModel):
             losses["loss_global"] = self.losses["volume"](image_BP, text_UP[texts.impressions], ids_B)
         if "region" in self.losses:
             losses["loss_region"] = self._region_loss(encoded, data_samples, texts, text_UP)
+        if "step" in self.losses or "focus" in self.losses:
+            losses |= self._step_losses(encoded, data_samples, texts, text_UP)
+        return losses
+
+    def _step_losses(
+        self, encoded: EncoderOutput, data_samples: list[CTDataSample], texts: TextBatch, text_UP: Tensor
+    ) -> dict[str, Tensor]:
+        index_BS, mask_BS, ids_BS = texts.padded_steps(text_UP.device)
+        steps_BSP, patches_BNP = text_UP[index_BS], self.step_projection(encoded.tokens)
+        attention_BSN = step_attention(steps_BSP, patches_BNP, self.step_scale, encoded.token_mask)
+        losses = {}
         if "step" in self.losses:
-            index_BS, mask_BS, ids_BS = texts.padded_steps(text_UP.device)
-            patches_BNP = self.step_projection(encoded.tokens)
-            losses["loss_step"] = self.losses["step"](
-                text_UP[index_BS], patches_BNP, encoded.token_mask, mask_BS, ids_BS
-            )
+            losses["loss_step"] = self.losses["step"](attention_BSN, steps_BSP, patches_BNP, mask_BS, ids_BS)
+        if "focus" in self.losses:
+            target_BSN = step_occupancy(encoded, data_samples, index_BS.shape[1])
+            losses["loss_focus"] = self.losses["focus"](attention_BSN, target_BSN)
         return losses
 
     def _region_loss(

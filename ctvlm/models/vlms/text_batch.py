@@ -9,13 +9,18 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ctvlm.structures import CTDataSample
+from ctvlm.structures import CoTStep, CTDataSample
 
 
 def text_id(*texts: str) -> int:
     """A number that is equal for equal texts on every rank and machine (63 bits)."""
     digest = hashlib.blake2b("\x1f".join(texts).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
+
+
+def step_id(step: CoTStep) -> int:
+    """Equal for steps that say the same: the same text, or that the same regions are normal, in whatever words."""
+    return text_id("normal", *map(str, sorted(step.regions))) if step.normal else text_id(step.text)
 
 
 @dataclass
@@ -26,11 +31,13 @@ class TextBatch:
         texts: the distinct texts (U).
         impressions: index into ``texts`` of each case's impression (B).
         steps: index into ``texts`` of each case's steps, per case.
+        step_ids: ``step_id`` of each case's steps, per case.
     """
 
     texts: list[str] = field(default_factory=list)
     impressions: list[int] = field(default_factory=list)
     steps: list[list[int]] = field(default_factory=list)
+    step_ids: list[list[int]] = field(default_factory=list)
 
     @classmethod
     def from_samples(cls, data_samples: Sequence[CTDataSample]) -> TextBatch:
@@ -46,6 +53,7 @@ class TextBatch:
         for sample in data_samples:
             batch.impressions.append(add(sample.impression))
             batch.steps.append([add(step.text) for step in sample.steps])
+            batch.step_ids.append([step_id(step) for step in sample.steps])
         return batch
 
     def impression_ids(self, device: torch.device) -> Tensor:
@@ -53,14 +61,14 @@ class TextBatch:
         return torch.tensor([text_id(self.texts[i]) for i in self.impressions], device=device)
 
     def padded_steps(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-        """Steps as a rectangle: index into ``texts`` (B, S), mask (B, S), text ids (B, S)."""
+        """Steps as a rectangle: index into ``texts`` (B, S), mask (B, S), step ids (B, S)."""
         width = max([len(steps) for steps in self.steps] + [1])
         index_BS = torch.zeros(len(self.steps), width, dtype=torch.long)
         ids_BS = torch.zeros(len(self.steps), width, dtype=torch.long)
         mask_BS = torch.zeros(len(self.steps), width, dtype=torch.bool)
         for b, steps in enumerate(self.steps):
             index_BS[b, : len(steps)] = torch.tensor(steps, dtype=torch.long)
-            ids_BS[b, : len(steps)] = torch.tensor([text_id(self.texts[i]) for i in steps], dtype=torch.long)
+            ids_BS[b, : len(steps)] = torch.tensor(self.step_ids[b], dtype=torch.long)
             mask_BS[b, : len(steps)] = True
         return index_BS.to(device), mask_BS.to(device), ids_BS.to(device)
 
@@ -71,7 +79,7 @@ class RegionMentions:
 
     Attributes:
         cases, regions: case index and region id (from 1) of each pair (M).
-        text_ids: equal where the same steps mention the region (M).
+        text_ids: equal where the same is said of the region: the same steps, or nothing but that it is normal (M).
         pairs, steps: the mentions, as pair index and index into ``TextBatch.texts``.
     """
 
@@ -89,9 +97,11 @@ class RegionMentions:
         cases, regions, text_ids, pairs, steps = [], [], [], [], []
         for b, sample in enumerate(data_samples):
             mentions: dict[int, list[int]] = {}
+            abnormal: set[int] = set()
             for step, index in zip(sample.steps, texts.steps[b], strict=True):
                 for region in step.regions:
                     mentions.setdefault(region, []).append(index)
+                abnormal |= set() if step.normal else set(step.regions)
             for region, mentioned_by in sorted(mentions.items()):
                 if not visible[b][region - 1]:
                     continue
@@ -99,7 +109,8 @@ class RegionMentions:
                 steps += mentioned_by
                 cases.append(b)
                 regions.append(region)
-                text_ids.append(text_id(*sorted(texts.texts[i] for i in mentioned_by)))
+                said = sorted(texts.texts[i] for i in mentioned_by) if region in abnormal else ["normal", str(region)]
+                text_ids.append(text_id(*said))
         device = region_mask_BR.device
         return cls(*(torch.tensor(x, dtype=torch.long, device=device) for x in (cases, regions, text_ids, pairs, steps)))
 
