@@ -16,7 +16,7 @@ def _kernel(device_type: str):
     try:
         from torch.nn.attention.flex_attention import flex_attention
     except ImportError as error:
-        raise RuntimeError("backend='flex' needs a torch with FlexAttention (2.6 or newer); use 'sdpa'") from error
+        raise ValueError("backend='flex' needs a torch with FlexAttention (2.6 or newer); use 'sdpa'") from error
     # On CPU the eager form is right, and as large as the dense one.
     return torch.compile(flex_attention, dynamic=False) if device_type == "cuda" else flex_attention
 
@@ -27,10 +27,10 @@ def flex_slice_attention(
     """Fused on CUDA; on the CPU the eager form without gradients, which is all that torch offers there.
 
     Raises:
-        RuntimeError: gradients on the CPU, or a torch without FlexAttention.
+        ValueError: gradients on the CPU, or a torch without FlexAttention.
     """
     if q_BKNc.device.type == "cpu" and torch.is_grad_enabled() and q_BKNc.requires_grad:
-        raise RuntimeError(
+        raise ValueError(
             "SliceAwareAttention(backend='flex') cannot train on the CPU: FlexAttention has no backward pass there; "
             "use backend='sdpa', which gives the same numbers"
         )

@@ -1,0 +1,200 @@
+"""Time and memory of slice-aware attention: python tools/analysis_tools/benchmark_attention.py
+
+Two questions. What does the slice bias cost, against the same attention without any bias, forward and backward?
+Medians of alternating repeats in one process, so that a busy machine slows both alike. And does memory grow linearly
+with the number of tokens? Each size runs in a process of its own, which reports by how much its peak grew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from rich.console import Console
+from rich.table import Table
+
+from ctvlm.engine import run_tool, write_json
+from ctvlm.models.attention import FullAttention, SliceAwareAttention
+from ctvlm.models.layers import TokenContext
+
+SLICES = 16  # of the patch grid at the spec's size
+TARGET_RATIO = 1.35
+TARGET_EXPONENT = 1.1
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Command line."""
+    parser = argparse.ArgumentParser(description="Time and memory of slice-aware attention.")
+    parser.add_argument("--tokens", type=int, default=4096, help="N of the timing, a multiple of 16")
+    parser.add_argument("--heads", type=int, default=12)
+    parser.add_argument("--head-dims", type=int, default=64)
+    parser.add_argument("--repeats", type=int, default=9, help="alternating repeats; 0 leaves the timing out")
+    parser.add_argument("--dense", action="store_true", help="also time backend='dense' (N x N memory)")
+    parser.add_argument(
+        "--memory-tokens", type=int, nargs="*", default=[1024, 2048, 4096, 8192, 16384], help="N of the memory runs"
+    )
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--json", help="write the figures to this file")
+    parser.add_argument("--probe", type=int, help=argparse.SUPPRESS)
+    args = parser.parse_args(argv)
+    for tokens in [args.tokens, *args.memory_tokens]:
+        if tokens < SLICES or tokens % SLICES:
+            parser.error(f"{tokens} tokens do not make {SLICES} slices: give multiples of {SLICES}")
+    return args
+
+
+def context_of(tokens: int, device: str) -> TokenContext:
+    """A grid of 16 slices."""
+    return TokenContext.full(1, (SLICES, 1, tokens // SLICES), torch.ones(1, 3, device=device))
+
+
+def attention_steps(args: argparse.Namespace) -> dict[str, Callable[[], None]]:
+    """One forward and backward of each contestant, on the same queries, keys and values."""
+    width, device = args.heads * args.head_dims, args.device
+    ctx = context_of(args.tokens, device)
+    torch.manual_seed(0)
+    qkv = torch.randn(3, 1, args.tokens, args.heads, args.head_dims, device=device).transpose(2, 3).requires_grad_()
+    x_BNE = torch.randn(1, args.tokens, width, device=device)
+    aware = SliceAwareAttention(width, args.heads).to(device)
+    full = FullAttention(width, args.heads).to(device)
+    steps = {
+        "sdpa": lambda: F.scaled_dot_product_attention(*qkv).sum().backward(),
+        "slice_aware": lambda: aware.attend(*qkv, ctx).sum().backward(),
+        "full_layer": lambda: full(x_BNE, ctx).sum().backward(),
+        "slice_aware_layer": lambda: aware(x_BNE, ctx).sum().backward(),
+    }
+    if args.dense:
+        dense = SliceAwareAttention(width, args.heads, backend="dense").to(device)
+        steps["dense"] = lambda: dense.attend(*qkv, ctx).sum().backward()
+    return steps
+
+
+def time_steps(args: argparse.Namespace) -> dict[str, float]:
+    """Median seconds of each contestant, taken in turns."""
+    steps = attention_steps(args)
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    for repeat in range(args.repeats + 1):
+        for name, step in steps.items():
+            start = time.perf_counter()
+            step()
+            if args.device.startswith("cuda"):
+                torch.cuda.synchronize()
+            if repeat:  # the first round warms up
+                seconds[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def forget_peak() -> None:
+    """Let the peak start from what is in use now (Linux); the imports' own peak would hide a small size."""
+    refs = Path("/proc/self/clear_refs")
+    if refs.exists():
+        refs.write_text("5")
+
+
+def peak_bytes(device: str) -> int:
+    """Highest memory of this process so far."""
+    if device.startswith("cuda"):
+        return torch.cuda.max_memory_allocated()
+    status = Path("/proc/self/status")
+    if status.exists():
+        fields = dict(line.split(":", 1) for line in status.read_text().splitlines())
+        return int(fields["VmHWM"].split()[0]) * 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def probe(args: argparse.Namespace) -> int:
+    """Growth of this process's peak by one forward and backward of ``args.probe`` tokens, in bytes."""
+    width = args.heads * args.head_dims
+    layer = SliceAwareAttention(width, args.heads).to(args.device)
+    # Kernels and thread pools allocate once; a tiny first pass keeps that out of the figure.
+    for tokens in (SLICES, args.probe):
+        forget_peak()
+        before = peak_bytes(args.device)
+        x_BNE = torch.randn(1, tokens, width, device=args.device, requires_grad=True)
+        layer(x_BNE, context_of(tokens, args.device)).sum().backward()
+    return peak_bytes(args.device) - before
+
+
+def measure_memory(args: argparse.Namespace) -> dict[int, int]:
+    """Peak of each size, each in a fresh process."""
+    sizes = ["--heads", str(args.heads), "--head-dims", str(args.head_dims), "--device", args.device]
+    # Every tensor gets pages of its own, or memory that the imports freed would be used again unseen.
+    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}
+    peaks = {}
+    for tokens in args.memory_tokens:
+        command = [sys.executable, str(Path(__file__).resolve()), "--probe", str(tokens), *sizes]
+        done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+        peaks[tokens] = int(done.stdout.strip().splitlines()[-1])
+    return peaks
+
+
+def growth_exponent(peaks: dict[int, int]) -> float:
+    """Slope of log memory over log N between the smallest and the largest size: 1 is linear, 2 is quadratic."""
+    low, high = min(peaks), max(peaks)
+    return math.log(peaks[high] / peaks[low]) / math.log(high / low)
+
+
+def show_times(console: Console, args: argparse.Namespace, seconds: dict[str, float]) -> None:
+    """Table of the timing."""
+    title = f"N = {args.tokens}, {args.heads} heads x {args.head_dims}, fp32, {args.device}, forward + backward"
+    table = Table("attention", "ms", "ratio", title=title)
+    names = {
+        "sdpa": ("plain SDPA, no bias", "sdpa"),
+        "slice_aware": ("slice-aware, backend sdpa", "sdpa"),
+        "dense": ("slice-aware, backend dense", "sdpa"),
+        "full_layer": ("FullAttention with projections", "full_layer"),
+        "slice_aware_layer": ("SliceAwareAttention with projections", "full_layer"),
+    }
+    for name, (text, base) in names.items():
+        if name in seconds:
+            table.add_row(text, f"{1e3 * seconds[name]:.0f}", f"{seconds[name] / seconds[base]:.2f}")
+    console.print(table)
+    console.print(f"target: slice-aware / plain <= {TARGET_RATIO}")
+
+
+def show_memory(console: Console, args: argparse.Namespace, peaks: dict[int, int]) -> None:
+    """Table of the memory."""
+    table = Table("N", "peak, MiB", "KiB per token", "dense scores alone, MiB", title="SliceAwareAttention, memory")
+    for tokens, peak in peaks.items():
+        dense = args.heads * tokens**2 * 4
+        table.add_row(f"{tokens:,}", f"{peak / 2**20:.0f}", f"{peak / tokens / 2**10:.1f}", f"{dense / 2**20:,.0f}")
+    console.print(table)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Measure, print, write."""
+    args = parse_args(argv)
+    if args.probe:
+        print(probe(args))
+        return
+    console = Console(highlight=False)
+    result: dict = dict(tokens=args.tokens, heads=args.heads, head_dims=args.head_dims, device=args.device)
+    result["threads"] = torch.get_num_threads()
+    if args.repeats:
+        result["seconds"] = time_steps(args)
+        result["ratio"] = result["seconds"]["slice_aware"] / result["seconds"]["sdpa"]
+        show_times(console, args, result["seconds"])
+    if args.memory_tokens:
+        result["peak_bytes"] = measure_memory(args)
+        show_memory(console, args, result["peak_bytes"])
+        if len(result["peak_bytes"]) > 1:
+            result["growth_exponent"] = growth_exponent(result["peak_bytes"])
+            console.print(f"memory grows as N^{result['growth_exponent']:.2f} (target <= {TARGET_EXPONENT})")
+    if args.json:
+        write_json(args.json, result)
+        console.print(f"figures written to {args.json}")
+
+
+if __name__ == "__main__":
+    sys.exit(run_tool(main))

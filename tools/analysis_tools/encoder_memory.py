@@ -1,0 +1,129 @@
+"""Memory of one training step of an encoder: python tools/analysis_tools/encoder_memory.py [CONFIG]
+
+Without a config it is the spec's encoder at the spec's size, 1 x 3 x 64 x 512 x 512, with activation checkpointing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import sys
+import time
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+import ctvlm.models  # noqa: F401  (registers the backbones)
+from ctvlm.engine import load_config, run_tool, write_json
+from ctvlm.registry import BACKBONES
+from ctvlm.structures import EncoderOutput
+
+GIB = 2**30
+TARGET_GIB = 20
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Command line."""
+    parser = argparse.ArgumentParser(description="Peak memory of one forward and backward of an encoder on the CPU.")
+    parser.add_argument("config", nargs="?", help="config whose model.backbone is measured (default: the spec's)")
+    parser.add_argument("--size", type=int, nargs=3, metavar=("D", "H", "W"), help="default: img_size of the backbone")
+    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--no-checkpoint", action="store_true", help="keep all activations")
+    parser.add_argument("--json", help="write the figures to this file")
+    return parser.parse_args(argv)
+
+
+def backbone_config(config: str | None) -> dict:
+    """The backbone of a config, or the spec's.
+
+    Raises:
+        ValueError: the config has no model.backbone.
+    """
+    if config is None:
+        return dict(type="ThreeDVisionEncoder", img_size=(64, 512, 512))
+    cfg = load_config(config)
+    if "backbone" not in cfg.get("model", {}):
+        raise ValueError(f"the config {config} has no model.backbone: there is no encoder to measure")
+    return cfg.model.backbone.to_dict()
+
+
+def literal_bytes(backbone: nn.Module, size: tuple[int, int, int], batch: int) -> dict[str, int]:
+    """What the formulas need as they are written, in fp32: every N x N and E x D x H x W tensor of one step."""
+    depth, heads = len(backbone.blocks), backbone.blocks[0].attention.num_heads
+    tokens = 1
+    for s, p in zip(size, backbone.patch_size):
+        tokens *= s // p
+    scores = 4 * batch * heads * tokens**2
+    mask_features = 4 * batch * backbone.embed_dims * size[0] * size[1] * size[2]
+    return {
+        "mask convolution: output and its gradient": 2 * mask_features,
+        "one block: scores, softmax and their gradients": 4 * scores,
+        f"softmax of {depth} blocks, kept without checkpointing": depth * scores,
+    }
+
+
+def peak_rss() -> int:
+    """Highest resident memory of this process so far, in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def step(backbone: nn.Module, size: tuple[int, int, int], batch: int) -> tuple[EncoderOutput, float, float]:
+    """One forward and one backward on random voxels with every region; the output and both times in seconds."""
+    torch.manual_seed(0)
+    volume_BCDHW = torch.rand(batch, backbone.patch_embed.in_channels, *size)
+    region_map_BDHW = torch.randint(0, backbone.num_regions + 1, (batch, *size), dtype=torch.uint8)
+    start = time.perf_counter()
+    out = backbone(volume_BCDHW, region_map_BDHW)
+    middle = time.perf_counter()
+    (out.tokens.square().mean() + out.region_tokens.square().mean()).backward()
+    return out, middle - start, time.perf_counter() - middle
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Measure, print, write."""
+    args = parse_args(argv)
+    console = Console(highlight=False)
+    config = backbone_config(args.config)
+    if config["type"] != "ThreeDVisionEncoder":
+        raise ValueError(f"the backbone is a {config['type']}; only ThreeDVisionEncoder has a literal form to compare")
+    config["use_checkpoint"] = not args.no_checkpoint
+    size = tuple(args.size or config.get("img_size", (64, 512, 512)))
+    backbone = BACKBONES.build(config).train()
+    console.print(f"one forward and backward at {args.batch} x 3 x {' x '.join(map(str, size))} ...")
+    out, forward_s, backward_s = step(backbone, size, args.batch)
+    finite = all(p.grad is not None and bool(torch.isfinite(p.grad).all()) for p in backbone.parameters())
+    literal = literal_bytes(backbone, size, args.batch)
+    figures = dict(
+        size=list(size),
+        batch=args.batch,
+        tokens=out.tokens.shape[1],
+        parameters=sum(p.numel() for p in backbone.parameters()),
+        checkpointing=config["use_checkpoint"],
+        peak_rss_gib=peak_rss() / GIB,
+        forward_s=forward_s,
+        backward_s=backward_s,
+        finite_gradients=finite,
+        literal_gib={name: need / GIB for name, need in literal.items()},
+    )
+    table = Table("figure", "value", title="encoder memory")
+    table.add_row("tokens", f"{figures['tokens']:,}")
+    table.add_row("parameters", f"{figures['parameters']:,}")
+    table.add_row("activation checkpointing", "on" if figures["checkpointing"] else "off")
+    table.add_row(
+        "peak resident memory", f"{figures['peak_rss_gib']:.2f} GiB (target at the spec's size: < {TARGET_GIB})"
+    )
+    table.add_row("forward / backward", f"{forward_s:.0f} s / {backward_s:.0f} s, {torch.get_num_threads()} threads")
+    table.add_row("every gradient there and finite", str(finite))
+    for name, need in literal.items():
+        table.add_row(f"literal form: {name}", f"{need / GIB:,.1f} GiB")
+    console.print(table)
+    if args.json:
+        write_json(args.json, figures)
+        console.print(f"figures written to {args.json}")
+
+
+if __name__ == "__main__":
+    sys.exit(run_tool(main))
