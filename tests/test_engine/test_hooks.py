@@ -71,3 +71,10 @@ def test_table_sets_chance_and_count_beside_their_metric():
     table = metrics_table(metrics, "title")
     rows = list(zip(*(column.cells for column in table.columns)))
     assert rows == [("a/r1", "0.5", "0.01", "100"), ("b/acc", "0.75", "0.05", ""), ("c", "3", "", "")]
+
+
+def test_table_sets_an_interval_beside_its_metric():
+    metrics = {"a/r1": 0.5, "a/r1_low": 0.25, "a/r1_high": 0.75, "a/num_cases": 8, "b/too_low": 1}
+    table = metrics_table(metrics, "title")
+    rows = list(zip(*(column.cells for column in table.columns)))
+    assert rows == [("a/r1", "0.5", "0.25 to 0.75", "", "8"), ("b/too_low", "1", "", "", "")]

@@ -3,7 +3,6 @@ import math
 import numpy as np
 import pytest
 from scipy.stats import bootstrap, norm
-from sklearn.metrics import roc_auc_score
 
 from ctvlm.evaluation.functional import auroc, bootstrap_intervals
 
@@ -41,7 +40,12 @@ def test_intervals_of_auroc_cover_it():
     def simulate(rng):
         truth = np.repeat([0.0, 1.0], 50)
         score = rng.normal(size=100) + truth
-        return (lambda index: np.array([roc_auc_score(truth[index], score[index])])), list(range(100))
+
+        def area(index):  # scikit-learn's takes 4 ms, and is asked 100,000 times
+            drawn, present = score[index], truth[index] == 1
+            return np.array([(drawn[present][:, None] > drawn[~present]).mean()])
+
+        return area, list(range(100))
 
     assert 0.93 <= coverage(simulate, 500, norm.cdf(1 / math.sqrt(2)), num_resamples=200) <= 0.97
 

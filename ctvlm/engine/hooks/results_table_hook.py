@@ -18,7 +18,8 @@ class ResultsTableHook(Hook):
     """Print the last metrics and the run's files, and keep the metrics in ``results.json`` of the work folder.
 
     A metric's ``<name>_chance`` or ``<prefix>/chance`` is shown as its chance level, ``<prefix>/num_...`` as
-    its number of cases. A run resumed after its last epoch validates once, so that it too ends in numbers.
+    its number of cases, ``<name>_low`` and ``<name>_high`` as its interval. A run resumed after its last epoch
+    validates once, so that it too ends in numbers.
     """
 
     # After the progress bar has left the terminal, and the last checkpoint is written.
@@ -48,18 +49,21 @@ class ResultsTableHook(Hook):
 
 
 def metrics_table(metrics: dict, title: str) -> Table:
-    """Metric, value, chance level and number of cases, one row a metric."""
+    """Metric, value, interval where there is any, chance level and number of cases, one row a metric."""
+    intervals = {key: (metrics[f"{key}_low"], metrics[f"{key}_high"]) for key in metrics if f"{key}_low" in metrics}
     table = Table(title=title, title_justify="left")
     table.add_column("metric")
-    for name in ("value", "chance", "n"):
+    for name in ("value", *(["interval"] if intervals else []), "chance", "n"):
         table.add_column(name, justify="right")
     for key, value in metrics.items():
         prefix, _, name = key.rpartition("/")
-        if name.endswith("chance") or name.startswith("num_"):
+        bound = name.endswith(("_low", "_high")) and key.rpartition("_")[0] in intervals
+        if bound or name.endswith("chance") or name.startswith("num_"):
             continue
         chance = metrics.get(f"{key}_chance", metrics.get(f"{prefix}/chance"))
         counts = [count for other, count in metrics.items() if other.startswith(f"{prefix}/num_")]
-        table.add_row(key, _cell(value), _cell(chance), _cell(counts[0] if len(counts) == 1 else None))
+        interval = [" to ".join(map(_cell, intervals[key])) if key in intervals else ""] if intervals else []
+        table.add_row(key, _cell(value), *interval, _cell(chance), _cell(counts[0] if len(counts) == 1 else None))
     return table
 
 

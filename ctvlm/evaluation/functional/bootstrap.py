@@ -46,7 +46,8 @@ def bootstrap_intervals(
     Args:
         statistic: from case indices (with repeats) to K numbers; NaN where undefined.
         clusters: patient of each case (N).
-        method: ``percentile``, or ``BCa`` (needs one more evaluation per patient, and every resample defined).
+        method: ``percentile``, or ``BCa`` (needs one more evaluation per patient, and every resample defined). With few
+            patients (say 30) percentile intervals lean with the bias of the resamples, and may miss the value itself.
         max_undefined: percentile bounds come from the defined resamples, unless more than this share is undefined.
 
     Raises:

@@ -1,0 +1,71 @@
+"""The tools that score predictions and check submissions."""
+
+from __future__ import annotations
+
+import json
+import runpy
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from ctvlm.evaluation import CT_RATE_LABELS, save_dump
+from ctvlm.evaluation.submissions import write_classification
+
+
+@pytest.fixture
+def run(repo_root, tmp_path, monkeypatch, capsys):
+    """Run a tool in this process (its imports take seconds); exit code, standard output, standard error."""
+
+    def run(tool, *args):
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", [tool, *args])
+        monkeypatch.setattr(sys, "path", list(sys.path))
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(str(repo_root / "tools" / "analysis_tools" / tool), run_name="__main__")
+        return ended.value.code, *capsys.readouterr()
+
+    return run
+
+
+def test_eval_predictions_scores_what_the_dump_holds(run, tmp_path):
+    rng = np.random.default_rng(0)
+    cases = []
+    for number in range(12):
+        image = torch.tensor(rng.normal(size=4))
+        case = dict(case_id=f"c{number}", patient_id=f"p{number // 2}", impression=f"Text {number}.")
+        case |= dict(pred_image=image, pred_impression=image, labels={"Emphysema": number % 2, "Atelectasis": None})
+        case["pred_probabilities"] = {"Emphysema": number / 12, "Atelectasis": 0.5}
+        cases.append(case)
+    save_dump(tmp_path / "dump.pt", cases)
+    code, out, _ = run("eval_predictions.py", "dump.pt", "--bootstrap", "5", "--out", "scores.json")
+    assert code == 0
+    assert "retrieval/t2i_R@10" in out
+    assert " to " in out  # intervals
+    metrics = json.loads((tmp_path / "scores.json").read_text())["metrics"]
+    assert metrics["retrieval/num_cases"] == 12
+    assert metrics["zero_shot_vlm3d/auroc"] == pytest.approx(21 / 36)
+    assert metrics["zero_shot_ctvlm/f1"] is None  # no thresholds from a dev split
+    assert "region_text/accuracy" not in metrics
+
+
+def test_eval_predictions_says_what_is_wrong(run, tmp_path):
+    (tmp_path / "dump.pt").write_bytes(b"x")
+    code, _, err = run("eval_predictions.py", "dump.pt")
+    assert code == 2
+    assert "not a dump of predictions" in err
+    assert "Traceback" not in err
+
+
+def test_check_submission(run, tmp_path):
+    values = dict.fromkeys(CT_RATE_LABELS, 0.5)
+    write_classification(tmp_path / "s.json", {"a": values, "b": values})
+    (tmp_path / "cases.txt").write_text("a.mha\nb.mha\n")
+    code, out, _ = run("check_submission.py", "vlm3d-classification", "s.json", "--cases", "cases.txt")
+    assert code == 0
+    assert "0 errors, 0 warnings" in out
+    (tmp_path / "cases.txt").write_text("a.mha\nb.mha\nc.mha\n")
+    code, out, _ = run("check_submission.py", "vlm3d-classification", "s.json", "--cases", "cases.txt")
+    assert code == 1
+    assert "c: missing" in out

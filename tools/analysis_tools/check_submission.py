@@ -1,0 +1,62 @@
+"""Check a challenge submission before it is sent.
+
+python tools/analysis_tools/check_submission.py vlm3d-classification submission.json --cases ground_truth.csv
+python tools/analysis_tools/check_submission.py vlm3d-reports reports.json --cases cases.txt
+python tools/analysis_tools/check_submission.py rex masks/ --dataset dataset.json --split test
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from ctvlm.engine import run_tool
+from ctvlm.evaluation.submissions import (
+    Problem,
+    check_classification,
+    check_reports,
+    check_rex,
+    read_cases,
+    read_submission,
+)
+
+
+def parse_args() -> argparse.Namespace:
+    """Command line."""
+    parser = argparse.ArgumentParser(description="Check a challenge submission; exits with 1 where it has errors.")
+    parser.add_argument("kind", choices=["vlm3d-classification", "vlm3d-reports", "rex"])
+    parser.add_argument("submission", help="the .json file, or the folder of ReX masks")
+    parser.add_argument("--cases", help="names that must be there: .csv with AccessionNo, .json, or one per line")
+    parser.add_argument("--dataset", help="ReXGroundingCT's dataset.json")
+    parser.add_argument("--split", default="test", help="split of dataset.json (default: test)")
+    parser.add_argument("--strict", action="store_true", help="count warnings as errors")
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+    args = parser.parse_args()
+    if args.kind == "rex" and not args.dataset:
+        parser.error("rex needs --dataset dataset.json")
+    return args
+
+
+def problems(args: argparse.Namespace) -> list[Problem]:
+    """What the kind's checker finds."""
+    if args.kind == "rex":
+        return check_rex(args.submission, args.dataset, args.split)
+    check = check_classification if args.kind == "vlm3d-classification" else check_reports
+    return check(read_submission(args.submission), read_cases(args.cases) if args.cases else None)
+
+
+def main() -> None:
+    """Check and print."""
+    args = parse_args()
+    found = problems(args)
+    for problem in found:
+        print(problem)
+    errors = sum(problem.fatal or args.strict for problem in found)
+    checked = "" if args.cases or args.kind == "rex" else " (names not checked: no --cases)"
+    print(f"{args.submission}: {errors} errors, {len(found) - errors} warnings{checked}")
+    if errors:
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    sys.exit(run_tool(main))
