@@ -46,6 +46,7 @@ VARIANTS = {
     "RegionAwareAttention": [{}, dict(mode="multiply")],
     "SoftOverlapRegionEncoder": [{}, dict(overlap="conv")],
     "LearnedRegionEncoder": [{}, dict(teacher=0.5)],
+    "GlobalProjection": [{}, dict(hidden_dims=8)],
     "RegionPooling": [{}, dict(mode="attention")],
     "GlobalPooling": [{}, dict(mode="attention", num_heads=2)],
     "ThreeDTransformerBlock": [
