@@ -19,7 +19,7 @@ ALL_FILES = sorted([*ROOT.glob("configs/**/*.py"), *ROOT.glob("projects/*/config
 RUNNABLE = [path for path in ALL_FILES if "_base_" not in path.parts]
 LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 # Enough to build, too small to take time: of a model's parts only their number and width change.
-SHRUNKEN = {"depth": 1, "embed_dims": 24, "num_heads": 2, "vocab_size": 300, "out_dims": 16}
+SHRUNKEN = {"depth": 2, "embed_dims": 24, "num_heads": 2, "vocab_size": 300, "out_dims": 16}
 
 
 def name(path: Path) -> str:

@@ -23,15 +23,15 @@ USER_ERRORS = (CTVLMError, ValueError, OSError)
 _UNREGISTERED = re.compile(r"(\S+) is not in the (\w+)::([\w ]+) registry")
 
 
-def run_tool(main: Callable[[], None]) -> int:
-    """Run a tool's main function; returns the exit code: 0, or 2 after one message on the standard error.
+def run_tool(main: Callable[[], int | None]) -> int:
+    """Run a tool's main function; returns its exit code (None is 0), or 2 after one message on the standard error.
 
     ``--debug`` on the command line, or CTVLM_DEBUG=1, shows tracebacks and the whole log. Bugs are re-raised.
     """
     if "--debug" in sys.argv:
         os.environ["CTVLM_DEBUG"] = "1"
     try:
-        main()
+        code = main()
         if dist.is_available() and dist.is_initialized():
             dist.destroy_process_group()
     except KeyboardInterrupt:
@@ -50,7 +50,7 @@ def run_tool(main: Callable[[], None]) -> int:
         where = f"the traceback is in {traceback_in}" if traceback_in else "--debug shows the traceback"
         print(f"error: {message}\n({where})", file=sys.stderr)
         return 2
-    return 0
+    return code or 0
 
 
 def user_message(error: Exception) -> str | None:

@@ -32,5 +32,9 @@ def resolve_window(window: str | tuple[float, float]) -> tuple[float, float]:
 def apply_windows(hu: Tensor, windows: list[str | tuple[float, float]]) -> Tensor:
     """Stack windows of a volume along a new channel axis: (B, D, H, W) in HU to (B, C, D, H, W) in [0, 1]."""
     hu = hu.float()
-    limits = [resolve_window(window) for window in windows]
-    return torch.stack([((hu - centre) / width + 0.5).clamp(0, 1) for centre, width in limits], dim=1)
+    out = hu.new_empty(hu.shape[0], len(windows), *hu.shape[1:])
+    for channel, window in enumerate(windows):
+        centre, width = resolve_window(window)
+        # In place: this touches every voxel of the batch, and each temporary costs as much as the window.
+        torch.sub(hu, centre - width / 2, out=out[:, channel]).div_(width).clamp_(0, 1)
+    return out

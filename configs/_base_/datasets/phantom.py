@@ -6,14 +6,14 @@ train_pipeline = [dict(type="PackCTInputs")]
 test_pipeline = [dict(type="PackCTInputs")]
 
 train_dataloader = dict(
-    batch_size=32,
+    batch_size=16,
     num_workers=0,
     persistent_workers=False,
     sampler=dict(type="DefaultSampler", shuffle=True),
     collate_fn=dict(type="pseudo_collate"),
     drop_last=True,
     dataset=dict(
-        type=dataset_type, num_cases=1536, seed=0, split="train", shape=phantom_shape, pipeline=train_pipeline
+        type=dataset_type, num_cases=1024, seed=0, split="train", shape=phantom_shape, pipeline=train_pipeline
     ),
 )
 val_dataloader = dict(

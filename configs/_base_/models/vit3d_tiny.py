@@ -1,22 +1,33 @@
-# The tiny preset: minutes on a laptop CPU.
+# The tiny preset: minutes on two CPU cores.
 model = dict(
     type="CoTContrastiveVLM",
     embed_dims=128,
+    regions_in_volume=True,
     data_preprocessor=dict(type="CTDataPreprocessor", windows=["lung", "soft_tissue", "bone"]),
     backbone=dict(
         type="ThreeDVisionEncoder",
         img_size=(24, 96, 96),
         patch_size=(4, 16, 16),
         in_channels=3,
-        embed_dims=192,
-        depth=4,
-        num_heads=3,
+        embed_dims=128,
+        depth=3,
+        num_heads=2,
         num_regions=20,
+        mlp_ratio=3.0,
+        patch_embed=dict(type="HierarchicalPatchEmbedding", merges=[(2, 8, 8), (2, 2, 2)], widths=[96]),
+        attention=dict(type="SliceAwareAttention"),
+        region_encoder=dict(type="SoftOverlapRegionEncoder"),
+        region_attention=dict(type="RegionAwareAttention"),
+        region_layer=1,
+        token_selection="body",
     ),
+    global_pooling=dict(type="GlobalPooling", mode="attention", with_regions=True),
+    region_pooling=dict(type="RegionPooling", mode="attention"),
     text_encoder=dict(type="CompactTextEncoder", vocab_size=2048, embed_dims=128, depth=2, num_heads=4),
     losses=dict(
         volume=dict(type="CrossModalContrastiveLoss"),
         region=dict(type="RegionAlignmentLoss"),
         step=dict(type="StepAlignmentLoss"),
+        focus=dict(type="AttentionFocusLoss"),
     ),
 )

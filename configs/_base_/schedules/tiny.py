@@ -1,17 +1,17 @@
 # Epoch-based, so that a killed run resumes at an epoch's edge and ends where it would have ended.
-train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=10, val_interval=5)
+train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=16, val_interval=8)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
 
 optim_wrapper = dict(
     type="OptimWrapper",
-    optimizer=dict(type="AdamW", lr=1e-3, betas=(0.9, 0.98), weight_decay=0.05),
+    optimizer=dict(type="AdamW", lr=1.5e-3, betas=(0.9, 0.98), weight_decay=0.05),
     clip_grad=dict(max_norm=1.0),
     paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0, custom_keys={"logit_scale": dict(decay_mult=0.0)}),
 )
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.01, begin=0, end=1, by_epoch=True, convert_to_iter_based=True),
-    dict(type="CosineAnnealingLR", eta_min=1e-5, begin=1, end=10, by_epoch=True, convert_to_iter_based=True),
+    dict(type="CosineAnnealingLR", eta_min=1e-5, begin=1, end=16, by_epoch=True, convert_to_iter_based=True),
 ]
 # The batch size that the learning rate was chosen for, for --auto-scale-lr.
-auto_scale_lr = dict(enable=False, base_batch_size=32)
+auto_scale_lr = dict(enable=False, base_batch_size=16)

@@ -83,7 +83,9 @@ def normal_steps(plan: Plan, count: int, rng: np.random.Generator) -> list[dict]
         if len(chosen) == count:
             break
     return [
-        dict(text=_pick(rng, n.texts), entities=[], regions=list(n.regions), lesion=None, normal=True, section=n.section)
+        dict(
+            text=_pick(rng, n.texts), entities=[], regions=list(n.regions), lesion=None, normal=True, section=n.section
+        )
         for n in chosen
     ]
 

@@ -18,8 +18,9 @@ class RegionPooling(nn.Module):
     """Pool patch features by the patch-to-region assignment: (B, R, E) and a mask (B, R) of regions present.
 
     Args:
-        mode: ``'mean'`` weighs a patch by its share in the region. ``'attention'`` also by a learned score, so
-            that a small lesion can outweigh the rest of a large organ; needs ``in_dims``.
+        mode: ``'mean'`` weighs a patch by its share in the region. ``'attention'`` adds to the region's token what
+            a learned score picks out, so that a small lesion can outweigh the rest of a large organ; needs
+            ``in_dims``.
     """
 
     def __init__(self, in_dims: int | None = None, mode: str = "mean") -> None:
@@ -38,4 +39,6 @@ class RegionPooling(nn.Module):
             weight_BNR = weight_BNR * (score_BN1 - score_BN1.detach().amax(dim=1, keepdim=True)).exp()
         weight_BNR = weight_BNR / weight_BNR.sum(dim=1, keepdim=True).clamp(min=1e-12)
         pooled_BRE = weight_BNR.transpose(1, 2).to(out.tokens.dtype) @ out.tokens
+        if self.score is not None:
+            pooled_BRE = pooled_BRE + out.region_tokens
         return pooled_BRE * out.region_mask[..., None], out.region_mask

@@ -20,7 +20,7 @@ class BaseTextEncoder(nn.Module):
         bucket_size: sections encoded in one pass; smaller wastes less on padding.
     """
 
-    def __init__(self, max_length: int, bucket_size: int = 128):
+    def __init__(self, max_length: int, bucket_size: int = 32):
         super().__init__()
         self.max_length = max_length
         self.bucket_size = bucket_size

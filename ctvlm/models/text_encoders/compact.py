@@ -61,7 +61,7 @@ class CompactTextEncoder(BaseTextEncoder):
         num_heads: int = 4,
         max_length: int = 128,
         dropout: float = 0.1,
-        bucket_size: int = 128,
+        bucket_size: int = 32,
     ):
         super().__init__(max_length, bucket_size)
         self.vocab_size = vocab_size

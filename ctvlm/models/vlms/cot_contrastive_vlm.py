@@ -30,6 +30,8 @@ class CoTContrastiveVLM(BaseModel):
             of steps against the place they speak of.
         embed_dims: width P of the shared space.
         step_scale: inverse temperature of the attention of a step over patches.
+        regions_in_volume: add to the volume's embedding those of its regions, weighted by a learned score: what the
+            regions have learned of the text serves the impression at once.
         global_pooling, region_pooling: configs of the necks that pool patches.
         global_projection, region_projection, step_projection, text_projection: configs of the heads into
             the shared space; their widths are filled in.
@@ -43,6 +45,7 @@ class CoTContrastiveVLM(BaseModel):
         losses: dict[str, dict | None],
         embed_dims: int = 256,
         step_scale: float = 10.0,
+        regions_in_volume: bool = False,
         global_pooling: dict | None = None,
         region_pooling: dict | None = None,
         global_projection: dict | None = None,
@@ -73,6 +76,7 @@ class CoTContrastiveVLM(BaseModel):
         )
         self.step_projection = HEADS.build(step_projection or dict(type="StepProjection"), default_args=vision | shared)
         self.text_projection = HEADS.build(text_projection or dict(type="TextProjection"), default_args=text | shared)
+        self.region_score = torch.nn.Linear(self.backbone.embed_dims, 1) if regions_in_volume else None
         self.losses = torch.nn.ModuleDict({level: LOSSES.build(cfg) for level, cfg in losses.items() if cfg})
 
     # What FitTokenizerHook asks of a model.
@@ -108,6 +112,18 @@ class CoTContrastiveVLM(BaseModel):
             return self.predict(encoded, data_samples)
         raise ValueError(f"Unknown mode {mode!r}: expected 'tensor', 'loss' or 'predict'.")
 
+    def embed_volume(self, encoded: EncoderOutput) -> Tensor:
+        """Volumes in the shared space (B, P), not normalised."""
+        image_BP = self.global_projection(self.global_pooling(encoded))
+        if self.region_score is None:
+            return image_BP
+        region_BRE, mask_BR = self.region_pooling(encoded)
+        region_BRP = F.normalize(self.region_projection(region_BRE), dim=-1)
+        # A constant rival with score 0 lets a volume whose regions say nothing rest on its patches alone.
+        score_BR = self.region_score(region_BRE)[..., 0].masked_fill(~mask_BR, float("-inf"))
+        share_BR = F.pad(score_BR, (0, 1)).softmax(dim=1)[:, :-1]
+        return image_BP + (share_BR[:, None] @ region_BRP)[:, 0]
+
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
         """Texts in the shared space (len(texts), P), not normalised."""
         return self.text_projection(self.text_encoder(texts))
@@ -118,7 +134,7 @@ class CoTContrastiveVLM(BaseModel):
         text_UP = self.embed_texts(texts.texts)
         losses = {}
         if "volume" in self.losses:
-            image_BP = self.global_projection(self.global_pooling(encoded))
+            image_BP = self.embed_volume(encoded)
             ids_B = texts.impression_ids(text_UP.device)
             losses["loss_global"] = self.losses["volume"](image_BP, text_UP[texts.impressions], ids_B)
         if "region" in self.losses:
@@ -160,7 +176,7 @@ class CoTContrastiveVLM(BaseModel):
         """
         texts = TextBatch.from_samples(data_samples)
         text_UP = F.normalize(self.embed_texts(texts.texts), dim=-1).float().cpu()
-        image_BP = F.normalize(self.global_projection(self.global_pooling(encoded)), dim=-1).float().cpu()
+        image_BP = F.normalize(self.embed_volume(encoded), dim=-1).float().cpu()
         region_BRE, region_mask_BR = self.region_pooling(encoded)
         region_BRP = F.normalize(self.region_projection(region_BRE), dim=-1).float().cpu()
         for b, sample in enumerate(data_samples):
