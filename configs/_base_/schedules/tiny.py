@@ -1,5 +1,5 @@
 # Epoch-based, so that a killed run resumes at an epoch's edge and ends where it would have ended.
-train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=16, val_interval=8)
+train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=10, val_interval=5)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
 
@@ -11,7 +11,7 @@ optim_wrapper = dict(
 )
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.01, begin=0, end=1, by_epoch=True, convert_to_iter_based=True),
-    dict(type="CosineAnnealingLR", eta_min=1e-5, begin=1, end=16, by_epoch=True, convert_to_iter_based=True),
+    dict(type="CosineAnnealingLR", eta_min=1e-5, begin=1, end=10, by_epoch=True, convert_to_iter_based=True),
 ]
 # The batch size that the learning rate was chosen for, for --auto-scale-lr.
 auto_scale_lr = dict(enable=False, base_batch_size=16)
