@@ -18,23 +18,26 @@ A case::
         "extra": {},
     }
 
-Only the first four keys are required. Paths are relative to the manifest. ``volume`` may be an object whose other
-keys are options of ``read_ct`` (``{"path": "a.nii.gz", "rescale": [1, -1024]}``). ``region_map`` may be a path (ids of
-the data set's declared source) or ``{"files": {"aorta": "aorta.nii.gz"}}``, one file per class. A lesion mask without
-``id`` is a label map whose values are lesion ids.
+Only the first four keys are required. Paths are relative to the manifest; they and its own may be fsspec URLs.
+``volume`` may be an object whose other keys are options of ``read_ct`` (``{"path": "a.nii.gz", "rescale": [1,
+-1024]}``). ``region_map`` may be a path (ids of the data set's declared source) or ``{"files": {"aorta":
+"aorta.nii.gz"}}``, one file per class. A lesion mask without ``id`` is a label map whose values are lesion ids. A step
+that answers a question may keep it under ``question``; one that says nothing but that its regions are normal has
+``"normal": true``.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from ctvlm.volume import files
+
 REQUIRED = ("case_id", "patient_id", "split", "volume")
 OPTIONAL = ("region_map", "lesion_masks", "report", "cot", "labels", "source", "extra")
-VOLUME_OPTIONS = {"rescale", "spacing", "axes", "key", "check_range"}
+VOLUME_OPTIONS = {"rescale", "spacing", "axes", "key", "affine", "check_range"}
 MASK_OPTIONS = {"spacing", "axes", "key"}
 
 Case = dict[str, Any]
@@ -55,19 +58,20 @@ def read_manifest(path: str | Path, split: str | None = None) -> list[Case]:
         ManifestError: empty, not JSON Lines, a key missing, unknown or of the wrong type, a case twice, a
             patient in two splits, or no case in ``split``.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no manifest at {path}; write one with a converter in tools/dataset_converters")
     cases: list[Case] = []
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = files.read_bytes(path).decode("utf-8").splitlines()
+    except (FileNotFoundError, IsADirectoryError):
+        raise FileNotFoundError(
+            f"no manifest at {path}; write one with a converter in tools/dataset_converters"
+        ) from None
     except UnicodeDecodeError:
         raise ManifestError(f"{path} is not UTF-8 text; expected JSON Lines, one case per line") from None
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
-            cases.append(_case(json.loads(line), path.parent))
+            cases.append(_case(json.loads(line), files.parent(path)))
         except json.JSONDecodeError as error:
             raise ManifestError(f"{path}, line {number}: not JSON ({error}); expected one case per line") from None
         except ManifestError as error:
@@ -94,26 +98,19 @@ def write_manifest(cases: Iterable[Case], path: str | Path) -> int:
     Raises:
         ManifestError: as ``read_manifest``; nothing is written then.
     """
-    path = Path(path)
+    root = files.parent(path)
     cases = list(cases)
     if not cases:
         raise ManifestError(f"no case to write to {path}: nothing matched")
     checked = []
     for number, case in enumerate(cases, start=1):
         try:
-            checked.append(_case(case, path.parent))
+            checked.append(_case(case, root))
         except ManifestError as error:
             raise ManifestError(f"case {number} for {path}: {error}") from None
     _check_together(checked, path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.part{os.getpid()}")
-    try:
-        with open(part, "w", encoding="utf-8") as file:
-            for case in cases:
-                file.write(json.dumps(_relative(case, path.parent), ensure_ascii=False) + "\n")
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    lines = [json.dumps(_relative(case, root), ensure_ascii=False) + "\n" for case in cases]
+    files.write_bytes(path, "".join(lines).encode("utf-8"))
     return len(cases)
 
 
@@ -123,7 +120,7 @@ def _need(value: Any, kind: type | tuple[type, ...], name: str, expected: str) -
     return value
 
 
-def _case(raw: Any, root: Path) -> Case:
+def _case(raw: Any, root: str) -> Case:
     """Check one case and bring it to the full form."""
     _need(raw, dict, "the line", "an object with a case's keys")
     missing = [key for key in REQUIRED if key not in raw]
@@ -160,12 +157,12 @@ def _case(raw: Any, root: Path) -> Case:
     }
 
 
-def _volume(raw: Any, root: Path) -> dict:
+def _volume(raw: Any, root: str) -> dict:
     raw = {"path": raw} if isinstance(raw, str) else _need(raw, dict, "volume", "a path or an object with 'path'")
     return {**_options(raw, "volume", VOLUME_OPTIONS), "path": _path(raw.get("path"), "volume", root)}
 
 
-def _region_map(raw: Any, root: Path) -> dict | None:
+def _region_map(raw: Any, root: str) -> dict | None:
     if raw is None:
         return None
     expected = "a path, or an object with 'path' or 'files'"
@@ -175,11 +172,11 @@ def _region_map(raw: Any, root: Path) -> dict | None:
         raise ManifestError(f"region_map has keys {sorted(raw)}; expected {expected}")
     if "path" in raw:
         return {**out, "path": _path(raw["path"], "region_map", root)}
-    files = _need(raw["files"], dict, "region_map.files", "an object of class name: path")
-    return {**out, "files": {name: _path(p, f"region_map.files.{name}", root) for name, p in files.items()}}
+    masks = _need(raw["files"], dict, "region_map.files", "an object of class name: path")
+    return {**out, "files": {name: _path(p, f"region_map.files.{name}", root) for name, p in masks.items()}}
 
 
-def _lesion(raw: Any, root: Path) -> dict:
+def _lesion(raw: Any, root: str) -> dict:
     expected = "a path, or an object with 'path', 'id' and 'name'"
     raw = {"path": raw} if isinstance(raw, str) else _need(raw, dict, "a lesion mask", expected)
     out = _options(raw, "a lesion mask", MASK_OPTIONS, "id", "name")
@@ -198,7 +195,12 @@ def _step(raw: Any, number: int) -> dict:
     if lesion is not None:
         _need(lesion, int, f"cot step {number}: lesion", "the id of a lesion, or null")
     text = _need(raw.get("text"), str, f"cot step {number}: text", "a text")
-    return {"step": raw.get("step", number), "text": text, **lists, "lesion": lesion}
+    step = {"step": raw.get("step", number), "text": text, **lists, "lesion": lesion}
+    if "normal" in raw:
+        step["normal"] = _need(raw["normal"], bool, f"cot step {number}: normal", "true or false")
+    if raw.get("question"):
+        step["question"] = _need(raw["question"], str, f"cot step {number}: question", "a text")
+    return step
 
 
 def _options(raw: dict, name: str, known: set[str], *more: str) -> dict:
@@ -210,10 +212,10 @@ def _options(raw: dict, name: str, known: set[str], *more: str) -> dict:
     return {key: value for key, value in raw.items() if key != "path"}
 
 
-def _path(raw: Any, name: str, root: Path) -> str:
+def _path(raw: Any, name: str, root: str) -> str:
     if not _need(raw, str, f"the path of {name}", "a text"):
         raise ManifestError(f"the path of {name} is empty")
-    return os.path.normpath(root.absolute() / raw)
+    return files.join(root, raw)
 
 
 def _check_together(cases: list[Case], path: Path) -> None:
@@ -231,13 +233,13 @@ def _check_together(cases: list[Case], path: Path) -> None:
             )
 
 
-def _relative(value: Any, root: Path, key: str = "") -> Any:
+def _relative(value: Any, root: str, key: str = "") -> Any:
     """Absolute paths, wherever the schema holds one, relative to the manifest's folder."""
     if isinstance(value, dict):
         inside = {k: _relative(v, root, "path" if key == "files" else k) for k, v in value.items()}
         return inside if key != "extra" else value
     if isinstance(value, list):
         return [_relative(v, root, key) for v in value]
-    if isinstance(value, str) and key in ("volume", "region_map", "lesion_masks", "path") and os.path.isabs(value):
-        return os.path.relpath(value, root.absolute())
+    if isinstance(value, str) and key in ("volume", "region_map", "lesion_masks", "path"):
+        return files.relative(value, root)
     return value

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 
 from ctvlm.volume.ct_volume import CTReadError, CTVolume
+from ctvlm.volume.files import as_local_file
 from ctvlm.volume.intensity import to_hu
 from ctvlm.volume.orient import affine_from_axes, to_ras
 from ctvlm.volume.readers import read_raw
@@ -24,6 +26,7 @@ def read_ct(
     spacing: tuple[float, float, float] | None = None,
     axes: str | None = None,
     key: str | None = None,
+    affine: Sequence[Sequence[float]] | None = None,
     check_range: bool = True,
 ) -> CTVolume:
     """Read a CT to HU, RAS+, (z, y, x), on an orthogonal grid.
@@ -31,20 +34,23 @@ def read_ct(
     The options declare what a file does not say or says wrongly; by default all comes from the header.
 
     Args:
-        path: .nii, .nii.gz, .mha, .mhd, .nrrd, .npz, or a folder with one DICOM series.
+        path: .nii, .nii.gz, .mha, .mhd, .nrrd, .npz, .b2nd, or a folder with one DICOM series; a file's path may be
+            an fsspec URL.
         rescale: (slope, intercept) of stored values.
         spacing: voxel size in mm of the file's axes, in (z, y, x) order for every type.
         axes: where the file's axes grow to, such as "LPS", in the file's own axis order.
-        key: array name of an .npz, or series UID of a DICOM folder.
+        key: array name of an .npz, series UID of a DICOM folder, or the one label to take of a .b2nd.
+        affine: 4x4 from the file's axes, in the file's own axis order, to RAS+ mm: for a blank header whose geometry
+            is known from elsewhere. Takes the place of ``spacing`` and ``axes``.
         check_range: False accepts values that do not look like HU.
 
     Raises:
         CTReadError: the file cannot become a right volume.
         FileNotFoundError: there is no such file.
     """
-    path = Path(path)
-    array, affine = _placed(path, key, spacing, axes)
-    array = to_hu(array, path, rescale, check_range)
+    with as_local_file(path) as file:
+        array, affine = _placed(file, key, spacing, axes, affine)
+        array = to_hu(array, file, rescale, check_range)
     return to_ras(array, affine)
 
 
@@ -56,8 +62,8 @@ def read_label_map(
     key: str | None = None,
 ) -> CTVolume:
     """Read a label map or a binary mask, on the grid of its own file; unsigned ids. Raises as ``read_ct``."""
-    path = Path(path)
-    array, affine = _placed(path, key, spacing, axes)
+    with as_local_file(path) as file:
+        array, affine = _placed(file, key, spacing, axes)
     if array.dtype.kind == "f" and not (np.isfinite(array).all() and (array == np.rint(array)).all()):
         raise CTReadError(path, "fractions or NaN", "whole label ids", "threshold or round it first, or it is no mask")
     low, high = int(array.min()), int(array.max())
@@ -83,7 +89,11 @@ def write_nifti(volume: CTVolume, path: str | Path) -> None:
 
 
 def _placed(
-    path: Path, key: str | None, spacing: tuple[float, float, float] | None, axes: str | None
+    path: Path,
+    key: str | None,
+    spacing: tuple[float, float, float] | None,
+    axes: str | None,
+    declared: Sequence[Sequence[float]] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Array (3 axes, file order) and its affine, after what the caller declared."""
     array, affine = read_raw(path, key)
@@ -92,7 +102,13 @@ def _placed(
     array, affine = _three_axes(array, affine, path)
     if min(array.shape) < 2:
         raise CTReadError(path, f"shape {array.shape}", "at least 2 voxels along each axis", "one slice is no volume")
-    if spacing is not None or axes is not None:
+    if declared is not None:
+        affine = np.asarray(declared, dtype=np.float64)
+        if affine.shape != (4, 4) or spacing is not None or axes is not None:
+            raise ValueError(
+                f"{path}: affine= is of shape {affine.shape}; expected 4x4, without spacing= and axes= beside it"
+            )
+    elif spacing is not None or axes is not None:
         affine = _declare(array, affine, spacing, axes, path)
     if affine is None:
         do = "declare spacing=(z, y, x) in mm and axes=, such as 'LPS'"

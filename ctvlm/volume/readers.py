@@ -11,6 +11,7 @@ import numpy as np
 
 from ctvlm.volume.ct_volume import CTReadError
 from ctvlm.volume.orient import affine_from_axes
+from ctvlm.volume.store import SUFFIX, StoredArray
 
 # Array in file order, affine of those axes (None: the file does not say).
 RawImage = tuple[np.ndarray, "np.ndarray | None"]
@@ -99,6 +100,13 @@ def read_npz(path: Path, key: str | None = None) -> RawImage:
     return array, None
 
 
+def read_store(path: Path, key: str | None = None) -> RawImage:
+    """Stored volumes of tools/preprocess.py; ``key`` picks one label of a label map."""
+    stored = StoredArray(path).read()
+    array = stored.array if key is None else (stored.array == int(key)).astype(np.uint8)
+    return array.T, stored.affine
+
+
 def _from_sitk(image, path: Path) -> RawImage:
     if image.GetNumberOfComponentsPerPixel() != 1:
         found = f"{image.GetNumberOfComponentsPerPixel()} numbers per voxel"
@@ -129,6 +137,7 @@ READERS: dict[str, Callable[[Path, str | None], RawImage]] = {
     ".mhd": read_sitk,
     ".nrrd": read_sitk,
     ".npz": read_npz,
+    SUFFIX: read_store,
 }
 
 

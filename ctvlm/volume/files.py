@@ -1,0 +1,117 @@
+"""Local paths and fsspec URLs (``s3://``, ``gs://``, ``memory://`` ...) behind the same few functions.
+
+A write is there whole or not at all: locally through a rename, on object stores because a put is.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import fsspec
+
+from ctvlm.volume.ct_volume import CTReadError
+
+
+def is_url(path: str | Path) -> bool:
+    """Whether a path names another file system; ``file://`` and ``C:\\`` are local."""
+    return "://" in str(path) and not str(path).startswith("file://")
+
+
+def local(path: str | Path) -> Path:
+    """A path that is not a URL, as a Path."""
+    return Path(str(path).removeprefix("file://"))
+
+
+def join(root: str | Path, *parts: str) -> str:
+    """Path of a file under a folder or URL; a part that is absolute or a URL of its own stands for itself."""
+    if not is_url(root):
+        root = os.path.normpath(local(root).absolute())
+    for part in parts:
+        if is_url(part) or os.path.isabs(part):
+            root = part
+        elif is_url(root):
+            scheme, _, rest = str(root).partition("://")
+            # URLs have no working folder: "a/../b" is resolved by name.
+            root = f"{scheme}://{posixpath.normpath(posixpath.join(rest, part))}"
+        else:
+            root = os.path.normpath(os.path.join(root, part))
+    return str(root)
+
+
+def parent(path: str | Path) -> str:
+    """Folder of a file."""
+    return str(path).rpartition("/")[0] if is_url(path) else str(local(path).absolute().parent)
+
+
+def relative(path: str, root: str) -> str:
+    """Path as seen from a folder; another file system's path, and one that is relative already, stays as it is."""
+    if is_url(path) or is_url(root):
+        return path.removeprefix(f"{root.rstrip('/')}/") if is_url(path) and is_url(root) else path
+    return os.path.relpath(path, root) if os.path.isabs(path) else path
+
+
+def exists(path: str | Path) -> bool:
+    """Whether there is a file or folder."""
+    if not is_url(path):
+        return local(path).exists()
+    fs, name = fsspec.core.url_to_fs(str(path))
+    return fs.exists(name)
+
+
+def read_bytes(path: str | Path) -> bytes:
+    """Raises FileNotFoundError."""
+    if not is_url(path):
+        return local(path).read_bytes()
+    fs, name = fsspec.core.url_to_fs(str(path))
+    return fs.cat_file(name)
+
+
+def write_bytes(path: str | Path, data: bytes) -> None:
+    """Write atomically; folders are made."""
+    if is_url(path):
+        fs, name = fsspec.core.url_to_fs(str(path))
+        fs.makedirs(posixpath.dirname(name), exist_ok=True)
+        fs.pipe_file(name, data)
+        return
+    path = local(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".part{os.getpid()}_{path.name}")
+    try:
+        part.write_bytes(data)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def remove(path: str | Path) -> None:
+    """Remove a file, if it is there."""
+    if not is_url(path):
+        local(path).unlink(missing_ok=True)
+    elif exists(path):
+        fs, name = fsspec.core.url_to_fs(str(path))
+        fs.rm_file(name)
+
+
+@contextmanager
+def as_local_file(path: str | Path) -> Iterator[Path]:
+    """The path itself, or for a URL a copy for as long as the context lasts: parsers want files.
+
+    Raises:
+        FileNotFoundError: the URL names nothing. A CTReadError from inside comes out with the URL as its file.
+    """
+    if not is_url(path):
+        yield local(path)
+        return
+    data = read_bytes(path)
+    with tempfile.TemporaryDirectory(prefix="ctvlm_") as folder:
+        copy = Path(folder) / posixpath.basename(str(path))
+        copy.write_bytes(data)
+        try:
+            yield copy
+        except CTReadError as error:
+            raise CTReadError(path, error.found, error.expected, error.do) from error
