@@ -17,6 +17,7 @@ from ctvlm.engine.hooks import (
     EpochSeedHook,
     FitTokenizerHook,
     PlainCheckpointHook,
+    PromptHook,
     ResultsTableHook,
     RichProgressHook,
 )
@@ -35,6 +36,7 @@ __all__ = [
     "EpochSeedHook",
     "FitTokenizerHook",
     "PlainCheckpointHook",
+    "PromptHook",
     "ResultsTableHook",
     "RichProgressHook",
     "check_fits",

@@ -1,0 +1,55 @@
+"""Give zero-shot metrics the embeddings of their prompts."""
+
+from __future__ import annotations
+
+import torch
+from mmengine.evaluator import Evaluator
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+
+from ctvlm.registry import HOOKS
+
+# Prompts embedded at a time: a large text encoder would not fit hundreds.
+_BATCH = 32
+
+
+@HOOKS.register_module()
+class PromptHook(Hook):
+    """Before validation and test: embed what metrics ask for with ``prompts()``, through ``model.embed_texts``.
+
+    Metrics without ``prompts()`` and ``set_prompt_embeddings(embeddings, scale)`` are left alone. The scale is the logit
+    scale of the model's global loss, where it has one, else 1.
+
+    Raises:
+        ValueError: a metric asks for prompts and the model has no ``embed_texts``.
+    """
+
+    def before_val_epoch(self, runner: Runner) -> None:
+        self._embed(runner, runner.val_loop.evaluator)
+
+    def before_test_epoch(self, runner: Runner) -> None:
+        self._embed(runner, runner.test_loop.evaluator)
+
+    @torch.no_grad()
+    def _embed(self, runner: Runner, evaluator: Evaluator) -> None:
+        metrics = [metric for metric in evaluator.metrics if hasattr(metric, "prompts") and metric.prompts()]
+        if not metrics:
+            return
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        if not hasattr(model, "embed_texts"):
+            raise ValueError(
+                f"{type(metrics[0]).__name__} needs prompts embedded, but {type(model).__name__} has no embed_texts: "
+                "give the model that method, or leave the metric out"
+            )
+        texts = list(dict.fromkeys(text for metric in metrics for text in metric.prompts()))
+        # The loop sets evaluation mode only after this hook; dropout would blur the prompts.
+        training = model.training
+        model.eval()
+        parts = [model.embed_texts(texts[i : i + _BATCH]).float().cpu() for i in range(0, len(texts), _BATCH)]
+        model.train(training)
+        embeddings = dict(zip(texts, torch.cat(parts)))
+        losses = getattr(model, "losses", {})
+        logit_scale = getattr(losses["global"], "logit_scale", None) if "global" in losses else None
+        for metric in metrics:
+            metric.set_prompt_embeddings(embeddings, scale=float(logit_scale()) if logit_scale is not None else 1.0)

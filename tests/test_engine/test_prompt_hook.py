@@ -1,0 +1,49 @@
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from ctvlm.engine.hooks.prompt_hook import PromptHook
+
+
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.dropout = nn.Dropout(0.5)
+        self.losses = nn.ModuleDict({"global": nn.Module()})
+        self.losses["global"].logit_scale = lambda: torch.tensor(7.0)
+
+    def embed_texts(self, texts):
+        return self.dropout(torch.tensor([[float(len(text)), 1.0] for text in texts]))
+
+
+class Metric:
+    def __init__(self, *texts):
+        self.texts = list(texts)
+
+    def prompts(self):
+        return self.texts
+
+    def set_prompt_embeddings(self, embeddings, scale):
+        self.embeddings, self.scale = embeddings, scale
+
+
+def runner(model, *metrics):
+    loop = SimpleNamespace(evaluator=SimpleNamespace(metrics=list(metrics)))
+    return SimpleNamespace(model=model, val_loop=loop, test_loop=loop)
+
+
+def test_every_metric_gets_its_prompts_without_dropout():
+    model, first, second = Model().train(), Metric("a", "bb"), Metric(*("c" * n for n in range(1, 80)))
+    PromptHook().before_test_epoch(runner(model, first, object(), second, Metric()))
+    assert first.embeddings["bb"].tolist() == [2, 1]
+    assert all(second.embeddings["c" * n].tolist() == [n, 1] for n in range(1, 80))
+    assert first.scale == 7
+    assert model.training
+
+
+def test_a_model_that_embeds_no_text_is_named():
+    with pytest.raises(ValueError, match="Linear has no embed_texts"):
+        PromptHook().before_val_epoch(runner(nn.Linear(1, 1), Metric("a")))
+    PromptHook().before_val_epoch(runner(nn.Linear(1, 1), Metric(), object()))
