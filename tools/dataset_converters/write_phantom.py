@@ -3,6 +3,10 @@
     python tools/dataset_converters/write_phantom.py OUT --num-cases 8 --shape 64 256 256 --seed 0
 
 The files are what ``PhantomCT`` draws in memory, voxel by voxel; use them to try readers, converters and viewers.
+``--layout ct_rate`` writes them as CT-RATE lies on disk (both trees, tables, region maps) for its converter to read;
+with ``--tables`` under the names, and beside the tables, of a real copy of it.
+
+    python tools/dataset_converters/write_phantom.py OUT --layout ct_rate --splits train val
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ from rich.progress import track
 
 from ctvlm.datasets import write_manifest
 from ctvlm.datasets.phantom import PhantomCT
+from ctvlm.datasets.phantom.ct_rate_layout import write_ct_rate
 
 FOLDERS = {"volume": "ct", "region_map": "regions", "lesion_map": "lesions"}
 
@@ -30,6 +35,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--shape", type=int, nargs=3, default=(64, 256, 256), metavar=("D", "H", "W"))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--splits", nargs="+", default=["train"], help="names of the splits to write")
+    parser.add_argument("--layout", choices=("manifest", "ct_rate"), default="manifest")
+    parser.add_argument("--tables", type=Path, help="ct_rate: folder of CT-RATE's own CSV files")
     parser.add_argument("--overwrite", action="store_true", help="replace the manifest of an earlier run")
     return parser.parse_args(argv)
 
@@ -59,11 +66,24 @@ def write_case(results: dict, out: Path) -> dict:
     }
 
 
+def write_as_ct_rate(sets: list[PhantomCT], args: argparse.Namespace, console: Console) -> int:
+    """Write CT-RATE's layout; returns the exit code."""
+    items = [(data, i) for data in sets for i in range(len(data))]
+    try:
+        names = write_ct_rate(lambda i: items[i][0].results(items[i][1]), len(items), args.out, args.tables)
+        count = sum(1 for _ in track(names, "Writing phantoms", console=console))
+    except FileNotFoundError as error:
+        console.print(str(error), style="red")
+        return 1
+    console.print(f"{count} volumes of each release under {args.out / 'dataset'}")
+    return 0
+
+
 def main(argv: list[str] | None = None) -> int:
     """Draw, write, and say where everything lies."""
     args = parse_args(argv)
     console = Console()
-    manifest = args.out / "manifest.jsonl"
+    manifest = args.out / ("manifest.jsonl" if args.layout == "manifest" else "dataset")
     if manifest.exists() and not args.overwrite:
         console.print(f"{manifest} exists already; choose another folder or pass --overwrite", style="red")
         return 1
@@ -74,6 +94,8 @@ def main(argv: list[str] | None = None) -> int:
     except ValueError as error:
         console.print(str(error), style="red")
         return 1
+    if args.layout == "ct_rate":
+        return write_as_ct_rate(sets, args, console)
     items = [(data, i) for data in sets for i in range(len(data))]
     cases = [write_case(data.results(i), args.out) for data, i in track(items, "Writing phantoms", console=console)]
     write_manifest(cases, manifest)
