@@ -1,0 +1,46 @@
+"""From the field's data sets, as they lie on disk, to case manifests; the tools in tools/dataset_converters call it."""
+
+from ctvlm.datasets.conversion.ct_rate import (
+    CTRate,
+    add_ct_rate_arguments,
+    ct_rate_cases,
+    open_ct_rate,
+    prepare_ct_rate,
+)
+from ctvlm.datasets.conversion.ct_rate_cot import ct_rate_cot_cases
+from ctvlm.datasets.conversion.folder import FolderRules, folder_cases
+from ctvlm.datasets.conversion.found import ConversionError, Dropped, Found
+from ctvlm.datasets.conversion.omniabnorm import omniabnorm_cot_cases
+from ctvlm.datasets.conversion.omniabnorm_14k import omniabnorm_14k_cases, prepare_omniabnorm_14k
+from ctvlm.datasets.conversion.rad_chestct import rad_chestct_cases
+from ctvlm.datasets.conversion.radgenome import radgenome_cases
+from ctvlm.datasets.conversion.rexgrounding import prepare_rexgrounding, rexgrounding_cases
+from ctvlm.datasets.conversion.runner import add_common_arguments, run_converter
+from ctvlm.datasets.conversion.splits import share_of_patient
+from ctvlm.datasets.conversion.text import split_sentences, text_steps
+
+__all__ = [
+    "CTRate",
+    "ConversionError",
+    "Dropped",
+    "FolderRules",
+    "Found",
+    "add_common_arguments",
+    "add_ct_rate_arguments",
+    "ct_rate_cases",
+    "ct_rate_cot_cases",
+    "folder_cases",
+    "omniabnorm_14k_cases",
+    "omniabnorm_cot_cases",
+    "open_ct_rate",
+    "prepare_ct_rate",
+    "prepare_omniabnorm_14k",
+    "prepare_rexgrounding",
+    "rad_chestct_cases",
+    "radgenome_cases",
+    "rexgrounding_cases",
+    "run_converter",
+    "share_of_patient",
+    "split_sentences",
+    "text_steps",
+]

@@ -1,0 +1,199 @@
+"""CT-RATE: volumes, reports, labels, metadata and masks to cases."""
+
+from __future__ import annotations
+
+import argparse
+import warnings
+from pathlib import Path
+
+from ctvlm.anatomy import mention_lexicon
+from ctvlm.datasets.conversion.ct_rate_files import (
+    GEOMETRY,
+    KNOWN_BAD,
+    Name,
+    check_release,
+    find_tables,
+    find_volumes,
+    parse_name,
+    read_names,
+    rows_by_name,
+    spacing_of,
+    v1_volume,
+)
+from ctvlm.datasets.conversion.found import ConversionError, Dropped, Found
+from ctvlm.datasets.conversion.splits import carve
+from ctvlm.datasets.conversion.tables import natural_key
+from ctvlm.datasets.conversion.text import clean, text_steps
+
+EXTRA = {"PatientSex": "sex", "PatientAge": "age", "Manufacturer": "manufacturer", "ConvolutionKernel": "kernel"}
+LABELS = {"0": 0, "0.0": 0, "1": 1, "1.0": 1, "": None}
+
+
+class CTRate:
+    """The data set on disk. What other data sets (CoT, RadGenome, ReXGroundingCT) build on it goes through here too, so
+    that a patient is in the same split in all of their manifests.
+
+    Splits: ``train`` stays, but for ``dev_fraction`` of its patients, which become ``val``; the published ``valid`` is
+    what the field reports on, so it becomes ``test`` (``valid_as``).
+
+    Args:
+        root: folder that holds ``dataset/``, or what ``dataset/`` holds.
+        release: "v1" (stored values), "v2" (``_fixed``: HU), or "auto": v2 where it is there.
+        masks: folder of region maps in CT-RATE's tree; default: ``ts_seg/ts_total`` beside the volumes.
+        mask_source: what their ids are.
+
+    Raises:
+        ConversionError: no volumes, or tables of which no row fits a volume.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        release: str = "auto",
+        *,
+        scheme: str = "thorax_abdomen_20",
+        masks: Path | None = None,
+        mask_source: str = "totalsegmentator_v2",
+        dev_fraction: float = 0.02,
+        valid_as: str = "test",
+    ) -> None:
+        root = Path(root).absolute()
+        if not root.is_dir():
+            raise FileNotFoundError(f"{root} is not a folder; expected CT-RATE's root, which holds dataset/")
+        self.root, self.lexicon, self.mask_source = root, mention_lexicon(scheme), mask_source
+        self.dev_fraction, self.valid_as = dev_fraction, valid_as
+        self.volumes, self.release, self.notes = find_volumes(root, release)
+        self.reports = rows_by_name(find_tables(root, *_both("reports*.csv")), "Findings_EN", "Impressions_EN")
+        self.metadata = rows_by_name(find_tables(root, *_both("metadata*.csv")), *GEOMETRY)
+        self.labels = rows_by_name(find_tables(root, *_both("predicted_labels*.csv"), *_both("labels*.csv")))
+        self.no_chest = read_names(find_tables(root, "no_chest_*.txt"))
+        places = [masks] if masks else [b / "ts_seg" / "ts_total" for b in (root / "dataset", root)]
+        self.masks = next((Path(place).absolute() for place in places if Path(place).is_dir()), None)
+        if masks and self.masks is None:
+            raise FileNotFoundError(f"--masks {masks} is not a folder")
+        for what in ("reports", "metadata", "labels"):
+            self._must_match(what)
+        for what, table in (("region maps", self.masks), ("labels", self.labels), ("metadata", self.metadata)):
+            if not table:
+                self.notes.append(f"no {what} found under {root}: cases have none")
+
+    def _must_match(self, what: str) -> None:
+        """Tables that fit no volume are a join on the wrong name, never an empty data set."""
+        table = getattr(self, what)
+        if table and not any(self._row(table, parse_name(volume)) for volume in self.volumes):
+            raise ConversionError(
+                f"none of the {len(self.volumes)} volumes has a row in the {what}: volumes are named like "
+                f"{next(iter(self.volumes))!r}, rows like {next(iter(table))!r}; are both of the same split?"
+            )
+
+    @staticmethod
+    def _row(table: dict[str, dict], name: Name) -> dict | None:
+        return table.get(name.volume) or table.get(name.scan)
+
+    def find(self, text: str) -> str | None:
+        """The volume on disk that a name means: itself, or the first reconstruction of a scan."""
+        name = parse_name(text)
+        if name is None or name.volume in self.volumes:
+            return name.volume if name else None
+        if name.reconstruction is not None:
+            return None
+        scans = sorted((v for v in self.volumes if v.startswith(f"{name.scan}_")), key=natural_key)
+        return scans[0] if scans else None
+
+    def report(self, volume: str) -> dict[str, str]:
+        """``findings`` and ``impression``, as far as they are given."""
+        row = self._row(self.reports, parse_name(volume)) or {}
+        report = dict(findings=clean(row.get("Findings_EN")), impression=clean(row.get("Impressions_EN")))
+        return {key: text for key, text in report.items() if text}
+
+    def case(self, volume: str) -> dict:
+        """The manifest line of a volume on disk.
+
+        Raises:
+            Dropped: known to be bad, no chest in it, or (v1) without metadata.
+        """
+        name, path = parse_name(volume), self.volumes[volume]
+        if volume in KNOWN_BAD:
+            raise Dropped("known to be broken in the published data (NaN affine)")
+        if volume in self.no_chest or name.scan in self.no_chest:
+            raise Dropped("listed in no_chest: not a chest CT")
+        # Geometry is a volume's own: reconstructions of one scan differ in it.
+        row = self.metadata.get(volume)
+        row = row if row and parse_name(row["VolumeName"]).volume == volume else None
+        report = self.report(volume)
+        labels = {k: v for k, v in (self._row(self.labels, name) or {}).items() if k != "VolumeName"}
+        bad = {k: v for k, v in labels.items() if (v or "").strip() not in LABELS}
+        if bad:
+            raise Dropped(f"label {next(iter(bad))!r} is {next(iter(bad.values()))!r}; expected 0, 1 or nothing")
+        extra = dict(scan=name.scan, release=self.release)
+        extra.update({key: row[column] for column, key in EXTRA.items() if row and row.get(column)})
+        extra.update(spacing=list(spacing) if row and (spacing := spacing_of(row)) else None)
+        return dict(
+            case_id=volume,
+            patient_id=name.patient_id,
+            split=carve("train" if name.split == "train" else self.valid_as, name.patient_id, self.dev_fraction),
+            volume=v1_volume(path, row) if self.release == "v1" else dict(path=str(path)),
+            region_map=self._mask(name),
+            report=report,
+            cot=text_steps(report.get("findings", ""), self.lexicon),
+            labels={k: LABELS[(v or "").strip()] for k, v in labels.items()},
+            source=f"CT-RATE {self.release}",
+            extra={key: value for key, value in extra.items() if value is not None},
+        )
+
+    def _mask(self, name: Name) -> dict | None:
+        if self.masks is None:
+            return None
+        inside = Path(name.patient_id) / name.scan / f"{name.volume}.nii.gz"
+        folders = (f"{name.split}_fixed", name.split, "")  # v1 geometry is that of v2: the same masks fit
+        path = next((p for f in folders if (p := self.masks / f / inside).is_file()), None)
+        return None if path is None else dict(path=str(path), source=self.mask_source)
+
+
+def _both(pattern: str) -> list[str]:
+    return [f"{split}_{pattern}" for split in ("train", "valid", "validation")]
+
+
+def ct_rate_cases(data: CTRate, allow_no_report: bool = False, one_per_scan: bool = False) -> Found:
+    """Every volume on disk with its report."""
+    found = Found(notes=list(data.notes))
+    seen: set[str] = set()
+    for volume in sorted(data.volumes, key=natural_key):
+        try:
+            case = data.case(volume)
+            if not case["report"] and not allow_no_report:
+                raise Dropped("no report (or one that is all 'Not given.'); --allow-no-report keeps it")
+            if one_per_scan and case["extra"]["scan"] in seen:
+                raise Dropped("another reconstruction of its scan is kept (--one-per-scan)")
+        except Dropped as reason:
+            found.dropped.append((volume, str(reason)))
+            continue
+        seen.add(case["extra"]["scan"])
+        found.cases.append(case)
+    reported = {name for name in data.reports if name.count("_") == 3}
+    if missing := len(reported - set(data.volumes)):
+        found.notes.append(f"{missing} volumes have a report and are not on disk")
+    return found
+
+
+def prepare_ct_rate(case: dict) -> dict:
+    """In a worker, before a case is opened: refuse a file of the other release, which its values alone may not show."""
+    spacing, release = case["extra"].get("spacing"), case["extra"]["release"]
+    for remark in check_release(case["volume"]["path"], release, tuple(spacing) if spacing else None):
+        warnings.warn(remark, stacklevel=2)  # the runner lists it beside the case
+    return case
+
+
+def add_ct_rate_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of every converter that builds on CT-RATE's volumes."""
+    parser.add_argument("--release", choices=("auto", "v1", "v2"), default="auto", help="v1: stored values; v2: HU")
+    parser.add_argument("--masks", type=Path, help="folder of region maps; default: ts_seg/ts_total beside the volumes")
+    parser.add_argument("--mask-source", default="totalsegmentator_v2", help="what the ids of region maps are")
+    parser.add_argument("--dev-fraction", type=float, default=0.02, help="share of training patients put in 'val'")
+    parser.add_argument("--valid-as", default="test", help="split that the published 'valid' becomes")
+
+
+def open_ct_rate(args: argparse.Namespace) -> CTRate:
+    """The data set that the command line names."""
+    names = ("scheme", "masks", "mask_source", "dev_fraction", "valid_as")
+    return CTRate(args.ct_rate, args.release, **{name: getattr(args, name) for name in names})

@@ -1,0 +1,126 @@
+"""OmniAbnorm-CT with chain-of-thought: one record an abnormality, its steps, its mask."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from ctvlm.anatomy import MentionLexicon, UnknownLabelError, mention_lexicon
+from ctvlm.datasets.conversion.found import ConversionError, Found
+from ctvlm.datasets.conversion.splits import three_way
+from ctvlm.datasets.conversion.tables import natural_key, read_records
+from ctvlm.datasets.conversion.text import clean, number, text_steps
+
+
+def regions_named(names: object, lexicon: MentionLexicon) -> set[int]:
+    """Ids of the regions that names (one text, or a list) mean: region or class names, else words of a report."""
+    ids: set[int] = set()
+    for name in [names] if isinstance(names, str) else names if isinstance(names, list) else []:
+        try:
+            ids.update(lexicon.scheme.ids_of_class(str(name)))
+        except UnknownLabelError:
+            ids.update(lexicon.regions_in(str(name).replace("_", " ")))
+    return ids
+
+
+def omniabnorm_cot_cases(
+    path: Path,
+    root: Path | None = None,
+    *,
+    scheme: str = "thorax_abdomen_20",
+    patient_regex: str | None = None,
+    val: float = 0.05,
+    test: float = 0.1,
+) -> Found:
+    """Cases of ``{case_id, image_path, mask_path, region, category, cot_reasoning}``; images are CT volumes.
+
+    Records of one case (several abnormalities) are joined: their steps follow each other, their masks get ids 1, 2, ...
+    A step shows the lesion where it names a ``mask_region``.
+
+    Args:
+        root: what the paths are relative to; default: the file's folder.
+
+    Raises:
+        ConversionError: not that schema, or one case with two images.
+    """
+    path = Path(path).absolute()
+    root = Path(root).absolute() if root else path.parent
+    lexicon = mention_lexicon(scheme)
+    by_case: dict[str, list[dict]] = {}
+    for record in read_records(path):
+        if missing := {"case_id", "image_path", "cot_reasoning"} - set(record):
+            raise ConversionError(
+                f"{path}: a record has the keys {sorted(record)}; it lacks {', '.join(sorted(missing))}"
+            )
+        by_case.setdefault(str(record["case_id"]), []).append(record)
+    found = Found()
+    for case_id in sorted(by_case, key=natural_key):
+        records = by_case[case_id]
+        images = {record["image_path"] for record in records}
+        if len(images) > 1:
+            found.dropped.append((case_id, f"{len(images)} images under one case_id: {', '.join(sorted(images)[:2])}"))
+            continue
+        masks = list(dict.fromkeys(r["mask_path"] for r in records if r.get("mask_path")))
+        steps = [step for r in records for step in _cot_steps(r, masks, lexicon)]
+        patient = patient_of(case_id, patient_regex)
+        names = {m: next(r.get("category") for r in records if r.get("mask_path") == m) for m in masks}
+        found.cases.append(
+            dict(
+                case_id=case_id,
+                patient_id=patient,
+                split=split_of(records[0], path, patient, val, test),
+                volume=dict(path=str(root / records[0]["image_path"])),
+                lesion_masks=[
+                    dict(path=str(root / m), id=i, name=", ".join(as_list(names[m])) or None)
+                    for i, m in enumerate(masks, start=1)
+                ],
+                report=dict(findings=" ".join(s["text"] for s in steps)) if steps else {},
+                cot=number(steps),
+                source="OmniAbnorm CoT",
+                extra=dict(category=[c for r in records for c in as_list(r.get("category"))]),
+            )
+        )
+    return found
+
+
+def _cot_steps(record: dict, masks: list[str], lexicon: MentionLexicon) -> list[dict]:
+    steps = record["cot_reasoning"]
+    if isinstance(steps, str):
+        return text_steps(steps, lexicon)
+    out = []
+    for step in steps:
+        text = clean(str(step.get("text") or ""))
+        if not text:
+            continue
+        entities = [str(e) for e in as_list(step.get("anatomical_entities"))]
+        # What the step says itself comes before what its entities, its mask and its record say.
+        told = [lexicon.regions_in(text)]
+        told += [regions_named(names, lexicon) for names in (entities, step.get("mask_region"), record.get("region"))]
+        ids = sorted(next(filter(None, told), ()))
+        shown = step.get("mask_region") not in (None, "", [], "none", "None") and record.get("mask_path")
+        regions = [lexicon.scheme.name_of(i) for i in ids]
+        lesion = masks.index(record["mask_path"]) + 1 if shown else None
+        out.append(dict(step=len(out) + 1, text=text, entities=entities, regions=regions, lesion=lesion))
+    return out
+
+
+def as_list(value: object) -> list[str]:
+    """A list of texts, whether one text, a list or nothing was given."""
+    return [] if value in (None, "") else [str(v) for v in value] if isinstance(value, list) else [str(value)]
+
+
+def split_of(record: dict, path: Path, patient: str, val: float, test: float) -> str:
+    """As the record or the file's name says, else by patient."""
+    told = str(record.get("split") or "").lower()
+    stem = set(re.split(r"[^a-z]+", path.stem.lower()))
+    for split, words in (("train", {"train"}), ("val", {"val", "valid", "validation"}), ("test", {"test"})):
+        if told in words or (not told and stem & words):
+            return split
+    return three_way(patient, val, test)
+
+
+def patient_of(case_id: str, regex: str | None) -> str:
+    """Group 1 of ``regex``; by default what stands before the first "_" or "-", so that images of one person stay
+    together rather than apart."""
+    match = re.search(regex or r"^([^_\-]+)", case_id)
+    return match.group(1 if match.re.groups else 0) if match else case_id

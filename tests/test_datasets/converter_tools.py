@@ -1,0 +1,32 @@
+"""What the converters' tests share: the tools as functions, and a small CT-RATE of phantoms."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+from ctvlm.datasets.phantom import PhantomCT
+from ctvlm.datasets.phantom.ct_rate_layout import write_ct_rate
+
+TOOLS = Path(__file__).resolve().parents[2] / "tools" / "dataset_converters"
+SHAPE = (12, 32, 32)
+
+
+def tool(name: str):
+    """``main`` of a converter, called with paths and texts."""
+    spec = importlib.util.spec_from_file_location(name, TOOLS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return lambda *args: module.main([str(a) for a in args])
+
+
+def phantoms(count: int, split: str = "train") -> list[dict]:
+    data = PhantomCT(count, 3, split, SHAPE, cache=False, num_workers=0)
+    return [data.results(i) for i in range(count)]
+
+
+def small_ct_rate(out: Path) -> list[dict]:
+    """Two training phantoms and one of "valid", as CT-RATE; their results in the order of their names."""
+    results = [*phantoms(2), *phantoms(1, "val")]
+    assert list(write_ct_rate(results, 3, out)) == ["train_1_a_1", "train_2_a_1", "valid_1_a_1"]
+    return results

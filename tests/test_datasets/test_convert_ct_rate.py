@@ -1,0 +1,201 @@
+"""CT-RATE's converter against phantoms in CT-RATE's layout, with the real tables where they are present."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from ctvlm.datasets import read_manifest
+from ctvlm.datasets.conversion.text import clean
+from ctvlm.datasets.phantom.ct_rate_layout import METADATA, write_ct_rate
+from ctvlm.datasets.transforms import LoadCT
+from ctvlm.volume import CTReadError, read_ct
+from tests.test_datasets.converter_tools import phantoms, small_ct_rate, tool
+
+convert = tool("ct_rate_to_manifest")
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory):
+    root = tmp_path_factory.mktemp("ct_rate")
+    return root, small_ct_rate(root)
+
+
+@pytest.fixture
+def own_tree(tree, tmp_path, monkeypatch):
+    """A copy to spoil."""
+    monkeypatch.setenv("COLUMNS", "250")
+    return shutil.copytree(tree[0] / "dataset", tmp_path / "ct" / "dataset")
+
+
+def printed(capsys) -> str:
+    return " ".join(capsys.readouterr().out.split())
+
+
+def test_real_tables_give_the_same_hu_from_both_trees(shared_data, tmp_path, monkeypatch):
+    tables = shared_data / "text" / "ct_rate"
+    cases = phantoms(3)
+    names = list(write_ct_rate(cases, 3, tmp_path, tables))
+    manifests = {}
+    for release in ("v1", "v2"):
+        out = tmp_path / f"{release}.jsonl"
+        assert convert(tmp_path, out, "--release", release, "--workers", 1) == 0
+        manifests[release] = read_manifest(out, split="test")
+    assert [c["case_id"] for c in manifests["v1"]] == [c["case_id"] for c in manifests["v2"]] == names
+    with open(tables / "validation_reports.csv", encoding="utf-8", newline="") as file:
+        reports = {row["VolumeName"].rsplit("_", 1)[0]: row for row in csv.DictReader(file)}
+    assert len(reports) == 240 == len({c["extra"]["scan"] for c in manifests["v1"]})
+    intercepts = {c["volume"]["rescale"][1] for c in manifests["v1"]}
+    assert intercepts == {-1024, -8192}
+    for number, (one, two) in enumerate(zip(manifests["v1"], manifests["v2"])):
+        row = reports[one["extra"]["scan"]]
+        assert one["report"].get("findings", "") == clean(row["Findings_EN"])
+        assert one["report"].get("impression", "") == clean(row["Impressions_EN"])
+        assert one["cot"] == two["cot"] and len(one["labels"]) == 18
+        if number % 40:
+            continue
+        first, second = LoadCT()(one), LoadCT()(two)
+        np.testing.assert_array_equal(first["volume"], second["volume"])
+        np.testing.assert_array_equal(first["region_map"], second["region_map"])
+        np.testing.assert_allclose(first["affine"], second["affine"], atol=1e-3)
+        assert any(np.array_equal(first["volume"], c["volume"]) for c in cases)
+        assert any(np.array_equal(first["region_map"], c["region_map"]) for c in cases)
+
+
+def test_real_and_own_tables_have_the_same_columns(shared_data):
+    with open(shared_data / "text" / "ct_rate" / "validation_metadata.csv", encoding="utf-8") as file:
+        assert file.readline().strip().split(",") == METADATA
+
+
+def test_a_case_is_what_the_phantom_is(tree, tmp_path):
+    root, results = tree
+    assert convert(root, tmp_path / "m.jsonl", "--dev-fraction", 0) == 0
+    cases = read_manifest(tmp_path / "m.jsonl")
+    assert [(c["patient_id"], c["split"]) for c in cases] == [
+        ("train_1", "train"), ("train_2", "train"), ("valid_1", "test"),
+    ]  # fmt: skip
+    for case, phantom in zip(cases, results):
+        loaded = LoadCT()(case)
+        np.testing.assert_array_equal(loaded["volume"], phantom["volume"])
+        np.testing.assert_array_equal(loaded["region_map"], phantom["region_map"])
+        np.testing.assert_allclose(loaded["affine"], phantom["affine"], atol=1e-3)
+        assert case["labels"] == phantom["labels"]
+        assert case["report"]["impression"] == clean(phantom["report"]["impression"])
+        assert [s["text"] for s in case["cot"]] and case["source"] == "CT-RATE v2"
+        assert "sex" in case["extra"]
+
+
+def test_dev_split_is_carved_from_training_patients_only(tree, tmp_path):
+    assert convert(tree[0], tmp_path / "m.jsonl", "--dev-fraction", 1, "--valid-as", "other", "--check", "files") == 0
+    assert [c["split"] for c in read_manifest(tmp_path / "m.jsonl")] == ["val", "val", "other"]
+
+
+def test_v2_files_under_the_rule_of_v1_are_refused(own_tree, tmp_path, capsys):
+    for split in ("train", "valid"):
+        shutil.rmtree(own_tree / split)
+        (own_tree / f"{split}_fixed").rename(own_tree / split)
+    assert convert(own_tree.parent, tmp_path / "m.jsonl", "--release", "v1", "--check", "files") == 1
+    text = printed(capsys)
+    assert "0 kept, 3 dropped" in text and "this is a v2 (_fixed) file" in text
+    assert not (tmp_path / "m.jsonl").exists()
+
+
+@pytest.mark.parametrize("intercept", [-1024, -8192])
+def test_values_alone_show_an_intercept_applied_twice(tree, intercept):
+    path = next((tree[0] / "dataset" / "valid_fixed").rglob("*.nii.gz"))
+    read_ct(path)
+    with pytest.raises(CTReadError, match="twice|raw"):
+        read_ct(path, rescale=(1, intercept))
+
+
+def test_v1_files_under_the_rule_of_v2_are_refused(own_tree, tmp_path, capsys):
+    for split in ("train", "valid"):
+        shutil.rmtree(own_tree / f"{split}_fixed")
+        (own_tree / split).rename(own_tree / f"{split}_fixed")
+    assert convert(own_tree.parent, tmp_path / "m.jsonl", "--check", "files") == 1
+    assert "this is a v1 file" in printed(capsys)
+
+
+def test_a_missing_tree_says_which_release_is_there(own_tree, tmp_path, capsys):
+    shutil.rmtree(own_tree / "train")
+    shutil.rmtree(own_tree / "valid")
+    assert convert(own_tree.parent, tmp_path / "m.jsonl", "--release", "v1") == 1
+    assert "of the other release there are train_fixed, valid_fixed" in printed(capsys)
+
+
+def test_what_is_dropped_is_said(own_tree, tmp_path, capsys):
+    metadata = own_tree / "metadata"
+    (metadata / "no_chest_train.txt").write_text("train_1_a_1.nii.gz\n")
+    (metadata / "train_metadata.csv").write_text((metadata / "train_metadata.csv").read_text().splitlines()[0] + "\n")
+    reports = own_tree / "radiology_text_reports" / "validation_reports.csv"
+    header = reports.read_text().splitlines()[0]
+    reports.write_text(header + "\nvalid_1_a_1.nii.gz,Not given.,Not given.,Not given.,Not given.\n")
+    shutil.copytree(own_tree / "train" / "train_2", own_tree / "train" / "train_1267")
+    (path,) = (own_tree / "train" / "train_1267").rglob("*.nii.gz")
+    path.rename(path.with_name("train_1267_a_4.nii.gz"))
+    # A table of headers only is not a table.
+    assert convert(own_tree.parent, tmp_path / "m.jsonl", "--release", "v1") == 1
+    assert "no rows" in printed(capsys)
+    (metadata / "train_metadata.csv").unlink()
+    assert convert(own_tree.parent, tmp_path / "m.jsonl", "--release", "v1") == 1
+    text = printed(capsys)
+    assert "0 kept, 4 dropped" in text
+    for reason in ("listed in no_chest", "no row in the metadata", "no report", "known to be broken"):
+        assert reason in text
+    dropped = (tmp_path / "m.jsonl.dropped.tsv").read_text().splitlines()
+    assert [line.split("\t")[0] for line in dropped] == ["train_1_a_1", "train_2_a_1", "train_1267_a_4", "valid_1_a_1"]
+
+
+def test_a_join_that_matches_nothing_is_an_error(own_tree, tmp_path, capsys):
+    reports = own_tree / "radiology_text_reports"
+    (reports / "validation_reports.csv").unlink()
+    (reports / "train_reports.csv").write_text(
+        (reports / "train_reports.csv")
+        .read_text()
+        .replace("train_1_a", "train_91_a")
+        .replace("train_2_a", "train_92_a")
+    )
+    assert convert(own_tree.parent, tmp_path / "m.jsonl") == 1
+    text = printed(capsys)
+    assert "none of the 3 volumes has a row in the reports" in text and "train_91_a_1" in text
+    assert not (tmp_path / "m.jsonl").exists()
+
+
+def test_reports_by_scan_serve_every_reconstruction(own_tree, tmp_path):
+    """As in copies whose VolumeName is the scan, and the volume stands under VolumeToAnnotate."""
+    for path in (own_tree / "radiology_text_reports").glob("*.csv"):
+        with open(path, encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        with open(path, "w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, ["VolumeName", "VolumeToAnnotate", *list(rows[0])[1:]])
+            writer.writeheader()
+            for row in rows:
+                scan = row["VolumeName"].removesuffix("_1.nii.gz")
+                writer.writerow({**row, "VolumeName": scan, "VolumeToAnnotate": f"{scan}_2.nii.gz"})
+    assert convert(own_tree.parent, tmp_path / "m.jsonl", "--check", "files") == 0
+    assert all(case["report"]["findings"] for case in read_manifest(tmp_path / "m.jsonl"))
+
+
+def test_one_reconstruction_per_scan(own_tree, tmp_path):
+    folder = own_tree / "valid_fixed" / "valid_1" / "valid_1_a"
+    shutil.copy(folder / "valid_1_a_1.nii.gz", folder / "valid_1_a_2.nii.gz")
+    for options, count in (((), 4), (("--one-per-scan",), 3)):
+        assert convert(own_tree.parent, tmp_path / "m.jsonl", "--check", "files", *options) == 0
+        assert len(read_manifest(tmp_path / "m.jsonl")) == count
+
+
+def test_metadata_that_contradict_a_v2_header_are_noted(own_tree, tmp_path, capsys):
+    path = own_tree / "metadata" / "validation_metadata.csv"
+    with open(path, encoding="utf-8", newline="") as file:
+        (row,) = csv.DictReader(file)
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(row))
+        writer.writeheader()
+        writer.writerow({**row, "ZSpacing": str(float(row["ZSpacing"]) * 3)})
+    assert convert(own_tree.parent, tmp_path / "m.jsonl", "--check", "files") == 0
+    assert "in the file" in printed(capsys)
+    assert len(json.loads((tmp_path / "m.jsonl").read_text().splitlines()[0])["labels"]) == 18

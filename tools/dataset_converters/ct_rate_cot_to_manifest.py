@@ -1,0 +1,44 @@
+"""Chain-of-thought text on CT-RATE to a case manifest.
+
+Reads the plain form ``{"volumename", "question", "answer"}``, CT-RATE-Thinking (JSON Lines) and CORTEX
+(``data/{closedended,openended,report}.json``), told apart by their keys. All records of a volume become the steps of
+one case, each with its question; text without explicit steps is split into sentences.
+
+    python tools/dataset_converters/ct_rate_cot_to_manifest.py CT-RATE cot.jsonl --cot CT-RATE-Thinking/train.jsonl
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from ctvlm.datasets.conversion import (
+    add_common_arguments,
+    add_ct_rate_arguments,
+    ct_rate_cot_cases,
+    open_ct_rate,
+    prepare_ct_rate,
+    run_converter,
+)
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("ct_rate", type=Path, metavar="ROOT", help="CT-RATE's root, which holds dataset/")
+    add_common_arguments(parser)
+    add_ct_rate_arguments(parser)
+    parser.add_argument("--cot", type=Path, nargs="+", required=True, help=".json or .jsonl files, or folders of them")
+    parser.add_argument("--max-steps", type=int, help="steps of a case to keep; default: all")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Write the manifest; returns the exit code."""
+    args = parse_args(argv)
+    return run_converter(lambda: ct_rate_cot_cases(open_ct_rate(args), args.cot, args.max_steps), args, prepare_ct_rate)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,47 @@
+"""CT-RATE (v1 and v2) to a case manifest: volumes, reports, labels, metadata, region maps.
+
+ROOT is the folder that holds ``dataset/``. Volumes that are not on disk yet are left out. The reports' findings become
+reasoning steps, sentence by sentence, with the regions that each names. Training patients stay in ``train``, but for
+a dev share of them in ``val``; the published ``valid`` becomes ``test``. Every file is opened, and one that
+belongs to the other release is refused.
+
+    python tools/dataset_converters/ct_rate_to_manifest.py CT-RATE ct_rate.jsonl --workers 16
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from ctvlm.datasets.conversion import (
+    add_common_arguments,
+    add_ct_rate_arguments,
+    ct_rate_cases,
+    open_ct_rate,
+    prepare_ct_rate,
+    run_converter,
+)
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("ct_rate", type=Path, metavar="ROOT", help="CT-RATE's root, which holds dataset/")
+    add_common_arguments(parser)
+    add_ct_rate_arguments(parser)
+    parser.add_argument("--allow-no-report", action="store_true", help="keep volumes without a report")
+    parser.add_argument("--one-per-scan", action="store_true", help="keep the first reconstruction of each scan only")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Write the manifest; returns the exit code."""
+    args = parse_args(argv)
+    return run_converter(
+        lambda: ct_rate_cases(open_ct_rate(args), args.allow_no_report, args.one_per_scan), args, prepare_ct_rate
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,42 @@
+"""RadGenome-ChestCT to a case manifest: sentences with their anatomy, and masks by region name, on CT-RATE's volumes.
+
+RADGENOME holds the region reports, the VQA tables (if any) and the ``seg_<volume>`` folders. A sentence's regions are
+those of its anatomy, narrowed to those that it names itself.
+
+    python tools/dataset_converters/radgenome_to_manifest.py RADGENOME radgenome.jsonl --ct-rate CT-RATE
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from ctvlm.datasets.conversion import (
+    add_common_arguments,
+    add_ct_rate_arguments,
+    open_ct_rate,
+    prepare_ct_rate,
+    radgenome_cases,
+    run_converter,
+)
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("radgenome", type=Path, metavar="RADGENOME", help="RadGenome-ChestCT's root")
+    add_common_arguments(parser)
+    parser.add_argument("--ct-rate", type=Path, required=True, help="CT-RATE's root, which holds dataset/")
+    add_ct_rate_arguments(parser)
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Write the manifest; returns the exit code."""
+    args = parse_args(argv)
+    return run_converter(lambda: radgenome_cases(args.radgenome, open_ct_rate(args)), args, prepare_ct_rate)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,48 @@
+"""ReXGroundingCT to a case manifest: findings with their masks, on CT-RATE's volumes.
+
+The (F, H, W, D) masks are written as one lesion map per finding (values are instances) into ``lesions/`` beside the
+manifest, in the geometry of their CT. The splits are those of dataset.json.
+
+    python tools/dataset_converters/rexgrounding_to_manifest.py ReXGroundingCT rex.jsonl --ct-rate CT-RATE
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from ctvlm.datasets.conversion import (
+    add_common_arguments,
+    add_ct_rate_arguments,
+    open_ct_rate,
+    prepare_rexgrounding,
+    rexgrounding_cases,
+    run_converter,
+)
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("rexgrounding", type=Path, metavar="REX", help="folder of dataset.json and segmentations/")
+    add_common_arguments(parser)
+    parser.add_argument("--ct-rate", type=Path, required=True, help="CT-RATE's root, which holds dataset/")
+    parser.add_argument("--finding-masks", type=Path, help="folder of the (F, H, W, D) masks, if elsewhere")
+    add_ct_rate_arguments(parser)
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Write the manifest; returns the exit code."""
+    args = parse_args(argv)
+    lesions = args.out.absolute().parent / "lesions"
+    return run_converter(
+        lambda: rexgrounding_cases(args.rexgrounding, open_ct_rate(args), lesions, args.finding_masks),
+        args,
+        prepare_rexgrounding,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
