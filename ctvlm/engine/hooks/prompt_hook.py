@@ -18,8 +18,8 @@ _BATCH = 32
 class PromptHook(Hook):
     """Before validation and test: embed what metrics ask for with ``prompts()``, through ``model.embed_texts``.
 
-    Metrics without ``prompts()`` and ``set_prompt_embeddings(embeddings, scale)`` are left alone. The scale is the logit
-    scale of the model's global loss, where it has one, else 1.
+    Metrics without ``prompts()`` and ``set_prompt_embeddings(embeddings, scale)`` are left alone. The scale is the
+    logit scale of the model's global loss, where it has one, else 1.
 
     Raises:
         ValueError: a metric asks for prompts and the model has no ``embed_texts``.
