@@ -2,7 +2,7 @@
 dataset_type = "PhantomCT"
 phantom_shape = (24, 96, 96)
 
-train_pipeline = [dict(type="RandomShiftCT", max_shift=(2, 8, 8)), dict(type="PackCTInputs")]
+train_pipeline = [dict(type="RandomShiftCT", max_shift=(1, 4, 4)), dict(type="PackCTInputs")]
 test_pipeline = [dict(type="PackCTInputs")]
 
 train_dataloader = dict(
@@ -13,7 +13,7 @@ train_dataloader = dict(
     collate_fn=dict(type="pseudo_collate"),
     drop_last=True,
     dataset=dict(
-        type=dataset_type, num_cases=1536, seed=0, split="train", shape=phantom_shape, pipeline=train_pipeline
+        type=dataset_type, num_cases=1280, seed=0, split="train", shape=phantom_shape, pipeline=train_pipeline
     ),
 )
 val_dataloader = dict(

@@ -1,0 +1,129 @@
+import copy
+
+import pytest
+import torch
+
+from ctvlm.datasets.phantom import PhantomCT
+from ctvlm.datasets.transforms import PackCTInputs
+from ctvlm.models.vlms.step_targets import step_occupancy
+from ctvlm.registry import MODELS
+
+CONFIG = dict(
+    type="CoTContrastiveVLM",
+    embed_dims=16,
+    regions_in_volume=True,
+    backbone=dict(
+        type="ThreeDVisionEncoder", patch_size=(4, 16, 16), embed_dims=24, depth=2, num_heads=2, token_selection="body"
+    ),
+    global_pooling=dict(type="GlobalPooling", mode="attention", with_regions=True),
+    region_pooling=dict(type="RegionPooling", mode="attention"),
+    text_encoder=dict(type="CompactTextEncoder", vocab_size=400, embed_dims=16, depth=1, num_heads=2, dropout=0.0),
+    losses=dict(
+        volume=dict(type="CrossModalContrastiveLoss"),
+        region=dict(type="RegionAlignmentLoss"),
+        step=dict(type="StepAlignmentLoss"),
+        focus=dict(type="AttentionFocusLoss"),
+    ),
+)
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    return PhantomCT(num_cases=6, shape=(16, 64, 64), pipeline=[PackCTInputs()], num_workers=0)
+
+
+def build(dataset, **changes):
+    torch.manual_seed(0)
+    model = MODELS.build(copy.deepcopy(CONFIG) | changes)
+    model.fit_tokenizer(dataset.texts())
+    return model
+
+
+def batch(dataset, indices, with_map=True):
+    items = [dataset[i] for i in indices]
+    return dict(
+        inputs=dict(
+            volume=[item["inputs"]["volume"] for item in items],
+            region_map=[item["inputs"]["region_map"] if with_map else None for item in items],
+        ),
+        data_samples=[item["data_samples"] for item in items],
+    )
+
+
+def test_every_parameter_gets_a_gradient(dataset):
+    model = build(dataset)
+    losses = model(**model.data_preprocessor(batch(dataset, range(4))), mode="loss")
+    assert set(losses) == {"loss_global", "loss_region", "loss_step", "loss_focus"}
+    sum(losses.values()).backward()
+    missing = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    # Every text of a batch is encoded once, so only pieces that occur have a gradient; the table as a whole does.
+    assert not missing
+
+
+def test_each_level_can_be_left_out(dataset):
+    model = build(dataset, losses=dict(volume=dict(type="CrossModalContrastiveLoss")))
+    assert set(model(**model.data_preprocessor(batch(dataset, range(2))), mode="loss")) == {"loss_global"}
+    with pytest.raises(ValueError, match="'everything'"):
+        build(dataset, losses=dict(everything=dict(type="CrossModalContrastiveLoss")))
+
+
+def test_predictions_do_not_depend_on_the_batch(dataset):
+    model = build(dataset).eval()
+    together = model(**model.data_preprocessor(batch(dataset, [0, 1, 2])), mode="predict")
+    alone = model(**model.data_preprocessor(batch(dataset, [2])), mode="predict")[0]
+    for key in ("pred_image", "pred_regions", "pred_impression", "pred_steps"):
+        torch.testing.assert_close(together[2].get(key), alone.get(key), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(alone.pred_image.norm(), torch.tensor(1.0))
+
+
+def test_a_bare_ct_without_any_mask_works(dataset):
+    model = build(dataset)
+    data = model.data_preprocessor(batch(dataset, range(2), with_map=False))
+    losses = model(**data, mode="loss")
+    assert float(losses["loss_region"].detach()) == 0.0
+    assert all(torch.isfinite(loss) for loss in losses.values())
+    sample = model.eval()(**data, mode="predict")[0]
+    assert torch.isfinite(sample.pred_image).all()
+    assert not sample.pred_region_mask.any()
+
+
+def test_one_batch_can_be_learned(dataset):
+    """Every loss falls far below where it started: nothing is cut off from its gradient."""
+    model = build(dataset)
+    data = model.data_preprocessor(batch(dataset, range(6)))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    history = []
+    for _ in range(100):
+        losses = model(**data, mode="loss")
+        optimizer.zero_grad()
+        sum(losses.values()).backward()
+        optimizer.step()
+        history.append({name: float(loss.detach()) for name, loss in losses.items()})
+    assert history[-1]["loss_global"] < 0.2 * history[0]["loss_global"]
+    assert history[-1]["loss_region"] < 0.7 * history[0]["loss_region"]
+    assert history[-1]["loss_step"] < 0.7 * history[0]["loss_step"]
+    assert history[-1]["loss_focus"] < history[0]["loss_focus"]
+
+
+def test_a_step_looks_at_its_lesion_else_at_its_regions(dataset):
+    model = build(dataset)
+    data = model.data_preprocessor(batch(dataset, range(6)))
+    encoded = model(data["inputs"], mode="tensor")
+    samples = data["data_samples"]
+    target = step_occupancy(encoded, samples, max(len(sample.steps) for sample in samples))
+    seen = {"lesion": 0, "regions": 0, "nothing": 0}
+    for b, sample in enumerate(samples):
+        for s, step in enumerate(sample.steps):
+            patches = target[b, s].view(encoded.grid) > 0
+            if step.lesion is not None:
+                drawn = (sample.lesion_map == step.lesion).float()[None, None]
+                expected = torch.nn.functional.max_pool3d(drawn, (4, 16, 16))[0, 0] > 0
+                seen["lesion"] += 1
+            elif step.regions:
+                expected = encoded.patch_to_region[b][:, list(step.regions)].sum(dim=1).view(encoded.grid) > 0
+                seen["regions"] += 1
+            else:
+                expected = torch.zeros(encoded.grid, dtype=torch.bool)
+                seen["nothing"] += 1
+            assert torch.equal(patches, expected & encoded.token_mask[b].view(encoded.grid))
+    assert min(seen.values()) > 0, "the cases of this test show each kind"
