@@ -1,0 +1,64 @@
+"""Mirror a case left to right, with all that has a side."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from ctvlm.anatomy import RegionScheme
+from ctvlm.datasets.transforms.laterality import swap_label_sides, swap_sides
+from ctvlm.registry import TRANSFORMS
+
+
+@TRANSFORMS.register_module()
+class RandomFlipCT:
+    """Mirror the patient left to right with probability ``p``: voxels, region ids, lesions, text and labels.
+
+    "Opacity in the right lower lobe" becomes "opacity in the left lower lobe" with the ids of the left lower lobe under
+    it; what has no mirror image of its own (the middle lobe) becomes what lies there (see ``RegionScheme.partner_ids``
+    and ``laterality``). The affine stays: the patient is mirrored, not the scanner. The heart then points to the
+    right, which no real patient's does but in situs inversus: keep ``p`` at 0 where that matters.
+    """
+
+    def __init__(self, p: float = 0.5) -> None:
+        if not 0 <= p <= 1:
+            raise ValueError(f"p is {p}; expected a probability from 0 to 1")
+        self.p = p
+
+    def __call__(self, results: dict) -> dict:
+        if torch.rand(()).item() >= self.p:
+            return results
+        scheme = RegionScheme.load(results.get("scheme", "thorax_abdomen_20"))
+        out = {**results}
+        for key in ("volume", "region_map", "lesion_map"):
+            if results.get(key) is not None:
+                out[key] = np.ascontiguousarray(results[key][..., ::-1])
+        if results.get("region_map") is not None:
+            out["region_map"] = partner_table(scheme)[out["region_map"]]
+        if results.get("report"):
+            out["report"] = {key: swap_sides(text) for key, text in results["report"].items()}
+        if results.get("cot"):
+            out["cot"] = [_swapped(step, scheme) for step in results["cot"]]
+        if results.get("labels"):
+            out["labels"] = swap_label_sides(results["labels"])
+        return out
+
+
+def partner_table(scheme: RegionScheme) -> np.ndarray:
+    """uint8 table: region id (0 is background) to the id that it has in the mirror image."""
+    table = np.arange(scheme.num_regions + 1, dtype=np.uint8)
+    for region, partner in scheme.partner_ids().items():
+        table[region] = partner
+    return table
+
+
+def _swapped(step: dict, scheme: RegionScheme) -> dict:
+    partners = scheme.partner_ids()
+    ids = [scheme.id_of(name) for name in step.get("regions") or []]
+    # Two lobes of the right may mirror to one of the left: named once.
+    names = list(dict.fromkeys(scheme.name_of(partners.get(i, i)) for i in ids))
+    entities = [swap_sides(entity) for entity in step.get("entities") or []]
+    out = {**step, "text": swap_sides(step["text"]), "regions": names, "entities": entities}
+    if step.get("question"):
+        out["question"] = swap_sides(step["question"])
+    return out

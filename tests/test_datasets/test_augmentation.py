@@ -1,0 +1,200 @@
+"""Augmentations move image, maps and text together, and draw from seeded generators only."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from ctvlm.anatomy import RegionScheme
+from ctvlm.datasets.transforms import PackCTInputs
+from ctvlm.datasets.transforms.random_flip import partner_table
+from ctvlm.datasets.transforms.random_text import sentences
+from ctvlm.registry import TRANSFORMS
+from ctvlm.utils import seed_everything, seed_worker
+
+SCHEME = RegionScheme.load()
+ALL = [
+    dict(type="RandomFlipCT", p=0.5),
+    dict(type="RandomAffineCT", p=1.0),
+    dict(type="RandomIntensityCT", log_gamma=0.02, p=1.0),
+    dict(type="RandomNoiseCT", p=1.0),
+    dict(type="RandomCropCT", shape=(10, 16, 16)),
+    dict(type="TorchIOTransform", name="RandomBlur", std=(0, 1), p=0.5),
+    dict(type="ShuffleSentences", p=1.0),
+    dict(type="DropSections", step_p=0.3, section_p=0.3),
+]
+
+
+def case() -> dict:
+    hu = np.full((12, 20, 24), -1000, np.int16)
+    regions = np.zeros(hu.shape, np.uint8)
+    lesion = np.zeros(hu.shape, np.uint8)
+    # x grows to the right: right upper and middle lobe, left upper lobe, right kidney.
+    for number, box, value in (
+        (1, np.s_[8:11, 4:16, 14:21], -800),
+        (2, np.s_[5:8, 4:16, 14:21], -850),
+        (4, np.s_[5:11, 4:16, 3:10], -820),
+        (17, np.s_[1:4, 4:8, 15:19], 30),
+    ):
+        regions[box], hu[box] = number, value
+    lesion[5:7, 6:9, 15:18] = 1
+    return dict(
+        case_id="a",
+        patient_id="a",
+        split="train",
+        scheme=SCHEME.name,
+        volume=hu,
+        region_map=regions,
+        lesion_map=lesion,
+        affine=np.diag([2.0, 2.0, 4.0, 1.0]),
+        spacing=(4.0, 2.0, 2.0),
+        report=dict(findings="Cyst of the right kidney. No more.", impression="Right middle lobe nodule."),
+        cot=[
+            dict(
+                step=1,
+                text="A nodule lies in the right middle lobe. It measures 8 mm. No effusion.",
+                regions=["lung_middle_lobe_right"],
+                entities=["right nodule"],
+                lesion=1,
+            ),
+            dict(step=2, text="Cyst of the right kidney.", regions=["kidney_right"], entities=[], lesion=None),
+        ],
+        labels={"Lung nodule": 1},
+    )
+
+
+def build(*specs: dict) -> list:
+    return [TRANSFORMS.build(spec) for spec in specs]
+
+
+def run(transforms: list, results: dict) -> dict:
+    for transform in transforms:
+        results = transform(results)
+    return results
+
+
+def test_flip_swaps_voxels_ids_and_words():
+    before = case()
+    after = build(dict(type="RandomFlipCT", p=1.0))[0](case())
+    assert np.array_equal(after["volume"], before["volume"][..., ::-1])
+    assert np.array_equal(after["lesion_map"], before["lesion_map"][..., ::-1])
+    mirrored = before["region_map"][..., ::-1]
+    assert set(np.unique(after["region_map"])) == {0, 1, 4, 18}
+    for old, new in ((1, 4), (2, 4), (4, 1), (17, 18)):
+        assert (after["region_map"][mirrored == old] == new).all()
+    assert after["report"]["impression"] == "Lingula nodule."
+    assert after["cot"][0]["regions"] == ["lung_upper_lobe_left"]
+    assert after["cot"][0]["entities"] == ["left nodule"]
+    assert after["cot"][1] == {**before["cot"][1], "text": "Cyst of the left kidney.", "regions": ["kidney_left"]}
+    assert after["report"]["findings"].startswith("Cyst of the left kidney.")
+
+
+def test_partner_table_mirrors_pairs_and_sends_the_middle_lobe_one_way():
+    table = partner_table(SCHEME)
+    twice = table[table]
+    assert [i for i in range(21) if twice[i] != i] == [2] and table[2] == 4
+
+
+def test_torchios_own_flip_is_refused():
+    with pytest.raises(ValueError, match="RandomFlipCT"):
+        build(dict(type="TorchIOTransform", name="RandomFlip"))
+    with pytest.raises(ValueError, match="no transform 'Nope'"):
+        build(dict(type="TorchIOTransform", name="Nope"))
+
+
+@pytest.mark.parametrize("spec", ALL, ids=lambda s: s["type"])
+def test_each_keeps_its_input_and_a_packable_case(spec):
+    seed_everything(0)
+    before = case()
+    kept = {key: before[key].copy() for key in ("volume", "region_map", "lesion_map")}
+    after = build(spec)[0](before)
+    assert all(np.array_equal(before[key], kept[key]) for key in kept), "a cached array was changed"
+    assert after["volume"].shape == after["region_map"].shape == after["lesion_map"].shape
+    assert after["region_map"].dtype == after["lesion_map"].dtype == np.uint8
+    assert set(np.unique(after["region_map"])) <= {0, 1, 2, 4, 17, 18}
+    PackCTInputs()(after)
+
+
+def test_affine_moves_maps_with_the_image():
+    seed_everything(3)
+    transform = build(dict(type="RandomAffineCT", degrees=20, translation=4, p=1.0))[0]
+    before = case()
+    after = transform(before)
+    assert (after["region_map"] != before["region_map"]).sum() > 30
+    inside = after["region_map"] == 4
+    # Linear against nearest neighbour: the rim differs, the bulk must not.
+    assert np.median(after["volume"][inside]) == pytest.approx(-820, abs=2)
+    # Tissue moved in from outside would be 0 HU; air is right.
+    assert after["volume"].min() >= -1024
+
+
+def test_intensity_and_noise_are_in_hu():
+    seed_everything(1)
+    flat = {**case(), "volume": np.full((12, 20, 24), 100, np.int16)}
+    noisy = build(dict(type="RandomNoiseCT", std=25, p=1.0))[0](flat)["volume"]
+    assert 0 < noisy.std() < 27 and noisy.mean() == pytest.approx(100, abs=2)
+    shifted = [build(dict(type="RandomIntensityCT", p=1.0))[0](flat)["volume"].mean() for _ in range(20)]
+    assert max(abs(v - 100) for v in shifted) <= 20.1 and np.std(shifted) > 3
+    bent = build(dict(type="RandomIntensityCT", shift=0, contrast=0, log_gamma=0.02, p=1.0))[0](flat)["volume"]
+    assert bent.std() < 1e-2 and 0.1 < abs(bent.mean() - 100) < 40
+
+
+def test_crop_moves_the_affine_and_drops_steps_out_of_sight():
+    seed_everything(0)
+    results = {**case(), "region_map": np.where(case()["region_map"] == 17, 0, case()["region_map"])}
+    crop = build(dict(type="RandomCropCT", shape=(12, 20, 30), drop_unseen=True))[0](results)
+    assert crop["volume"].shape == (12, 20, 30) and (crop["volume"][..., 24:] == -1024).all()
+    assert [step["step"] for step in crop["cot"]] == [1]
+    small = build(dict(type="RandomCropCT", shape=(4, 6, 8)))[0](case())
+    start = np.rint(np.linalg.inv(case()["affine"]) @ small["affine"][:, 3]).astype(int)[:3][::-1]
+    box = tuple(slice(s, s + n) for s, n in zip(start, (4, 6, 8)))
+    assert np.array_equal(small["volume"], case()["volume"][box])
+
+
+def test_sentences_shuffle_inside_a_step_only():
+    text = "A nodule lies here. It measures 3.5 mm. No effusion. Dr. Who agrees."
+    assert sentences(text) == ["A nodule lies here.", "It measures 3.5 mm.", "No effusion.", "Dr. Who agrees."]
+    shuffle = build(dict(type="ShuffleSentences", p=1.0))[0]
+    seen = set()
+    for seed in range(20):
+        torch.manual_seed(seed)
+        (step,) = shuffle(dict(cot=[dict(text=text)]))["cot"]
+        assert "lies here. It measures" in step["text"], "a sentence lost the one it leans on"
+        assert sorted(sentences(step["text"])) == sorted(sentences(text))
+        seen.add(step["text"])
+    assert len(seen) > 3
+
+
+def test_one_step_always_stays():
+    drop = build(dict(type="DropSections", step_p=1.0, section_p=1.0))[0]
+    after = drop(case())
+    assert len(after["cot"]) == 1 and set(after["report"]) == {"impression"}
+
+
+class _Cases(torch.utils.data.Dataset):
+    def __init__(self):
+        self.transforms = build(*ALL)
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        out = run(self.transforms, case())
+        return out["volume"], [step["text"] for step in out["cot"]]
+
+
+def _epoch(seed: int, workers: int) -> list:
+    seed_everything(seed, 0, 0)
+    loader = DataLoader(_Cases(), batch_size=None, num_workers=workers, worker_init_fn=seed_worker)
+    return list(loader)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_equal_seeds_draw_equal_augmentations(workers):
+    first, second, other = _epoch(5, workers), _epoch(5, workers), _epoch(6, workers)
+    for (a, text_a), (b, text_b) in zip(first, second):
+        assert torch.equal(torch.as_tensor(a), torch.as_tensor(b)) and text_a == text_b
+    assert any(not torch.equal(torch.as_tensor(a), torch.as_tensor(b)) for (a, _), (b, _) in zip(first, other))
+    assert not torch.equal(torch.as_tensor(first[0][0]), torch.as_tensor(first[1][0])), "every case was drawn alike"
