@@ -1,0 +1,185 @@
+"""One case of a manifest to a case of a store: what ``tools/preprocess.py`` runs many times over.
+
+A store::
+
+    OUT/manifest.jsonl                      points at the files below
+    OUT/cases/<case>/volume.b2nd            HU, int16
+    OUT/cases/<case>/region_map.b2nd        region ids of the scheme, uint8 (where there are any)
+    OUT/cases/<case>/lesion_map.b2nd        lesion ids, uint8 (where there are any)
+    OUT/cases/<case>/case.json              recipe, checksums, geometry, and the case's line of the manifest
+    OUT/cases/<case>/failed.json            instead of case.json: why this case is not in the manifest
+
+``case.json`` comes last: a case without it does not exist, so that a killed run leaves none half done.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+from dataclasses import asdict, dataclass
+from urllib.parse import quote
+
+import numpy as np
+
+from ctvlm.anatomy import UnknownLabelError
+from ctvlm.datasets.measured_reasoning import MeasuredReasoning
+from ctvlm.datasets.transforms.load_ct import LoadCT
+from ctvlm.datasets.transforms.resample_ct import ResampleCT
+from ctvlm.volume import CTReadError, CTVolume, MaskMismatchError, files
+from ctvlm.volume.store import SUFFIX, encode
+
+# Raised by a recipe's change of meaning: old cases are then done again.
+FORMAT = 1
+ARRAYS = ("volume", "region_map", "lesion_map")
+CASE_ERRORS = (CTReadError, MaskMismatchError, UnknownLabelError, FileNotFoundError)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How volumes become what is stored. ``shape`` (D, H, W), ``spacing`` mm (z, y, x): see ResampleCT."""
+
+    shape: tuple[int, int, int] | None = None
+    spacing: tuple[float, float, float] | None = None
+    crop_to_body: bool = True
+    scheme: str = "thorax_abdomen_20"
+    measure_text: bool = False
+    level: int = 5
+    format: int = FORMAT
+
+    def as_dict(self) -> dict:
+        """As JSON gives it back, for comparison."""
+        return json.loads(json.dumps(asdict(self)))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a case: ``state`` is done, kept (was there already) or failed."""
+
+    case_id: str
+    state: str
+    note: str = ""
+    stored_bytes: int = 0
+
+
+def folder_of(out: str, case_id: str) -> str:
+    """Folder of a case; ids may hold any characters and be of any length."""
+    name = quote(case_id, safe=" ,()+")
+    if len(name) > 120 or name.strip(". ") != name:
+        name = f"{name[:100].strip('. ')}-{hashlib.sha256(case_id.encode()).hexdigest()[:12]}"
+    return files.join(out, "cases", name)
+
+
+def fingerprint(case: dict, recipe: Recipe) -> str:
+    """Changes with the recipe and with the case's line of the manifest, so that a stale case is done again."""
+    text = json.dumps([case, recipe.as_dict()], sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def read_record(out: str, case_id: str, name: str = "case.json") -> dict | None:
+    """``case.json`` or ``failed.json`` of a case; None where there is none (or a cut one)."""
+    try:
+        return json.loads(files.read_bytes(files.join(folder_of(out, case_id), name)))
+    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
+        return None
+
+
+def preprocess_case(case: dict, out: str, recipe: Recipe) -> Outcome:
+    """Store one case (as ``read_manifest`` returns it) under ``out``, or keep the one that is there.
+
+    A case that cannot be read is a failed outcome, not an exception: the others go on.
+    """
+    mark = fingerprint(case, recipe)
+    record = read_record(out, case["case_id"])
+    if record and record.get("fingerprint") == mark:
+        return Outcome(case["case_id"], "kept", stored_bytes=record["stored_bytes"])
+    folder = folder_of(out, case["case_id"])
+    # A new recipe over old files: the old record must not vouch for them meanwhile.
+    files.remove(files.join(folder, "case.json"))
+    notes: list[str] = []
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            results = _load(case, recipe)
+        notes = [str(w.message) for w in caught if issubclass(w.category, UserWarning)]
+    except CASE_ERRORS as error:
+        record = dict(case_id=case["case_id"], fingerprint=mark, reason=str(error))
+        files.write_bytes(files.join(folder, "failed.json"), _json(record))
+        return Outcome(case["case_id"], "failed", str(error))
+    record = _write(results, case, folder, recipe, mark)
+    files.remove(files.join(folder, "failed.json"))
+    return Outcome(case["case_id"], "done", "; ".join(notes), record["stored_bytes"])
+
+
+def _load(case: dict, recipe: Recipe) -> dict:
+    results = LoadCT()({**case, "scheme": recipe.scheme})
+    if recipe.measure_text:
+        results = MeasuredReasoning()(results)
+    if recipe.shape or recipe.spacing or recipe.crop_to_body:
+        results = ResampleCT(recipe.shape, recipe.spacing, recipe.crop_to_body)(results)
+    hu = results["volume"]
+    if hu.dtype != np.int16:
+        limits = np.iinfo(np.int16)
+        results["volume"] = np.rint(hu).clip(limits.min, limits.max).astype(np.int16)
+    return results
+
+
+def _write(results: dict, case: dict, folder: str, recipe: Recipe, mark: str) -> dict:
+    arrays = {}
+    for key in ARRAYS:
+        name = f"{key}{SUFFIX}"
+        array = results.get(key)
+        if array is None or (key != "volume" and not array.any()):
+            files.remove(files.join(folder, name))
+            continue
+        data = encode(CTVolume(array, results["affine"]), recipe.level)
+        files.write_bytes(files.join(folder, name), data)
+        arrays[key] = dict(file=name, sha256=hashlib.sha256(data).hexdigest(), bytes=len(data), dtype=str(array.dtype))
+    record = dict(
+        case_id=case["case_id"],
+        fingerprint=mark,
+        recipe=recipe.as_dict(),
+        shape=list(results["volume"].shape),
+        spacing=list(results["spacing"]),
+        affine=[[float(x) for x in row] for row in results["affine"]],
+        arrays=arrays,
+        stored_bytes=sum(a["bytes"] for a in arrays.values()),
+        from_volume=case["volume"]["path"],
+        line=_line(results, case, folder, arrays),
+    )
+    files.write_bytes(files.join(folder, "case.json"), _json(record))
+    return record
+
+
+def _line(results: dict, case: dict, folder: str, arrays: dict) -> dict:
+    """The case's line in the store's manifest; paths as seen from ``case.json``'s folder."""
+    line = {key: case[key] for key in ("case_id", "patient_id", "split", "labels", "source", "extra")}
+    line.update(report=results.get("report") or {}, cot=results.get("cot") or [])
+    line["volume"] = {"path": arrays["volume"]["file"]}
+    line["region_map"] = None
+    if "region_map" in arrays:
+        line["region_map"] = {"path": arrays["region_map"]["file"], "source": results["scheme"]}
+    line["lesion_masks"] = []
+    if "lesion_map" in arrays:
+        path = arrays["lesion_map"]["file"]
+        present = set(np.unique(results["lesion_map"]).tolist()) - {0}
+        named = {m["id"]: m.get("name") for m in case["lesion_masks"] if m.get("id") is not None}
+        # One label map for all lesions; 'key' picks one of them, so that ids and names stay.
+        line["lesion_masks"] = [dict(path=path, key=str(i), id=i, name=named.get(i)) for i in sorted(present)]
+    return line
+
+
+def manifest_line(out: str, record: dict) -> dict:
+    """Line of a stored case with whole paths, for ``write_manifest``."""
+    folder = folder_of(out, record["case_id"])
+    line = dict(record["line"])
+    for key in ("volume", "region_map"):
+        if line[key]:
+            line[key] = {**line[key], "path": files.join(folder, line[key]["path"])}
+    line["lesion_masks"] = [{**m, "path": files.join(folder, m["path"])} for m in line["lesion_masks"]]
+    return line
+
+
+def _json(record: dict) -> bytes:
+    # Measured text may carry NumPy's numbers.
+    return (json.dumps(record, ensure_ascii=False, indent=1, default=lambda value: value.item()) + "\n").encode()
