@@ -1,0 +1,91 @@
+"""Open every file of a manifest and say what is wrong, by kind, with file names.
+
+    python tools/misc/verify_dataset.py data/ct/manifest.jsonl --workers 4
+
+Errors are what training would stop at or learn wrongly; warnings are worth a look. Exit code 1 if there is any
+problem (``--errors-only``: any error), else 0.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from itertools import groupby
+from multiprocessing import get_context
+
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from ctvlm.anatomy import RegionScheme
+from ctvlm.datasets.manifest import ManifestError, read_manifest
+from ctvlm.datasets.verify import ERROR, WARNING, Problem, verify_case
+from ctvlm.engine import run_tool, write_json
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("manifest", help="path or fsspec URL")
+    parser.add_argument("--split", help="this split only")
+    parser.add_argument("--scheme", default="thorax_abdomen_20", help="region scheme: name or path")
+    parser.add_argument("--no-checksums", action="store_true", help="do not compare stored files with their checksums")
+    parser.add_argument("--errors-only", action="store_true", help="leave warnings out")
+    parser.add_argument("--rows", type=int, default=20, help="cases to name per kind of problem (0: all)")
+    parser.add_argument("--workers", type=int, default=1, help="processes")
+    parser.add_argument("--json", help="write all problems to this file")
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+    return parser.parse_args(argv)
+
+
+def show(problems: list[Problem], checked: int, rows: int, console: Console) -> None:
+    """Print the table: errors first, kinds together."""
+    if not problems:
+        console.print(f"{checked} cases, no problem found", style="green")
+        return
+    word = "problem" if len(problems) == 1 else "problems"
+    title = f"{len(problems)} {word} in {len({p.case_id for p in problems})} of {checked} cases"
+    table = Table("kind", "", "case", "file and note", title=title)
+    for (level, kind), group in groupby(problems, key=lambda p: (p.level, p.kind)):
+        group = list(group)
+        for number, problem in enumerate(group[: rows or None]):
+            # The message of most errors begins with the file.
+            note = problem.note if problem.file in problem.note else f"{problem.file}: {problem.note}"
+            colour = "red" if level == ERROR else "yellow"
+            table.add_row(f"{kind} ({len(group)})" if number == 0 else "", f"[{colour}]{level}", problem.case_id, note)
+        if rows and len(group) > rows:
+            table.add_row("", "", f"... and {len(group) - rows} more", "")
+        table.add_section()
+    console.print(table)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Verify; returns the exit code."""
+    args = parse_args(argv)
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=160)
+    RegionScheme.load(args.scheme)
+    try:
+        cases = read_manifest(args.manifest, args.split)
+    except ManifestError as error:
+        show([Problem("manifest", ERROR, "", args.manifest, str(error))], 0, 0, console)
+        return 1
+    check = partial(verify_case, scheme_name=args.scheme, checksums=not args.no_checksums)
+    if args.workers > 1:
+        with ProcessPoolExecutor(args.workers, get_context("spawn")) as pool:
+            found = list(track(pool.map(check, cases), "opening", total=len(cases), console=console))
+    else:
+        found = [check(case) for case in track(cases, "opening", console=console)]
+    problems = [p for per_case in found for p in per_case if not (args.errors_only and p.level == WARNING)]
+    problems.sort(key=lambda p: (p.level, p.kind, p.case_id))
+    show(problems, len(cases), args.rows, console)
+    if args.json:
+        write_json(args.json, [vars(p) for p in problems])
+    return int(bool(problems))
+
+
+if __name__ == "__main__":
+    sys.exit(run_tool(main))
