@@ -169,17 +169,29 @@ class CoTContrastiveVLM(BaseModel):
 
     @torch.no_grad()
     def predict(self, encoded: EncoderOutput, data_samples: list[CTDataSample]) -> list[CTDataSample]:
-        """Add normalised embeddings to each sample.
+        """Add what metrics read to each sample.
 
-        ``pred_image`` (P), ``pred_regions`` (R, P), ``pred_region_mask`` (R), ``pred_impression`` (P),
-        ``pred_steps`` (S, P).
+        Normalised embeddings: ``pred_image`` (P), ``pred_regions`` (R, P) with ``pred_region_mask`` (R),
+        ``pred_impression`` (P), ``pred_steps`` (S, P). Attention of the steps over patches: ``pred_step_attention``
+        (S, N) on ``pred_grid`` (d, h, w), with ``pred_token_mask`` (N). The anatomy it is held against, where the
+        case has a region map: ``patch_occupancy`` (N, R + 1).
         """
         texts = TextBatch.from_samples(data_samples)
         text_UP = F.normalize(self.embed_texts(texts.texts), dim=-1).float().cpu()
         image_BP = F.normalize(self.embed_volume(encoded), dim=-1).float().cpu()
         region_BRE, region_mask_BR = self.region_pooling(encoded)
         region_BRP = F.normalize(self.region_projection(region_BRE), dim=-1).float().cpu()
+        index_BS, _, _ = texts.padded_steps(encoded.tokens.device)
+        patches_BNP = self.step_projection(encoded.tokens)
+        attention_BSN = step_attention(
+            text_UP.to(patches_BNP)[index_BS], patches_BNP, self.step_scale, encoded.token_mask
+        ).float()
         for b, sample in enumerate(data_samples):
+            sample.pred_step_attention = attention_BSN[b, : len(sample.steps)].cpu()
+            sample.pred_grid = encoded.grid
+            sample.pred_token_mask = encoded.token_mask[b].cpu()
+            if region_mask_BR[b].any():
+                sample.patch_occupancy = encoded.patch_to_region[b].float().cpu()
             sample.pred_image = image_BP[b]
             sample.pred_regions = region_BRP[b]
             sample.pred_region_mask = region_mask_BR[b].cpu()

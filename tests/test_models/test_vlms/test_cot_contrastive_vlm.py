@@ -71,9 +71,11 @@ def test_predictions_do_not_depend_on_the_batch(dataset):
     model = build(dataset).eval()
     together = model(**model.data_preprocessor(batch(dataset, [0, 1, 2])), mode="predict")
     alone = model(**model.data_preprocessor(batch(dataset, [2])), mode="predict")[0]
-    for key in ("pred_image", "pred_regions", "pred_impression", "pred_steps"):
+    for key in ("pred_image", "pred_regions", "pred_impression", "pred_steps", "pred_step_attention"):
         torch.testing.assert_close(together[2].get(key), alone.get(key), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(alone.pred_image.norm(), torch.tensor(1.0))
+    torch.testing.assert_close(alone.pred_step_attention.sum(dim=1), torch.ones(len(alone.steps)))
+    assert not alone.pred_step_attention[:, ~alone.pred_token_mask].any()
 
 
 def test_a_bare_ct_without_any_mask_works(dataset):
@@ -85,6 +87,7 @@ def test_a_bare_ct_without_any_mask_works(dataset):
     sample = model.eval()(**data, mode="predict")[0]
     assert torch.isfinite(sample.pred_image).all()
     assert not sample.pred_region_mask.any()
+    assert sample.get("patch_occupancy") is None
 
 
 def test_one_batch_can_be_learned(dataset):
