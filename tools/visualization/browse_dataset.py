@@ -1,0 +1,98 @@
+"""Write a picture of each case: three planes, windows, regions outlined with names, spacing, text.
+
+    python tools/visualization/browse_dataset.py data/ct/manifest.jsonl --out work_dirs/browse -n 20
+    python tools/visualization/browse_dataset.py configs/vit3d_cot_contrastive.py --split val
+
+From a manifest the cases are drawn as they lie on disk; from a config, as its pipeline gives them to the model
+(augmentations included), up to the packing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import track
+
+from ctvlm.datasets.manifest import read_manifest
+from ctvlm.datasets.transforms import LoadCT, LoadStore, PackCTInputs
+from ctvlm.engine import load_config, run_tool
+from ctvlm.registry import DATASETS
+from ctvlm.utils import CTVLMError, seed_everything
+from ctvlm.visualization.montage import montage
+from ctvlm.volume.store import SUFFIX
+from ctvlm.volume.windows import WINDOWS
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("source", help="a config (.py) or a manifest (.jsonl)")
+    parser.add_argument("--out", type=Path, default=Path("work_dirs/browse"), help="folder of the pictures")
+    parser.add_argument("--split", help="of a manifest: any; of a config: train, val or test (default train)")
+    parser.add_argument("-n", "--num", type=int, default=12, help="cases to draw (0: all)")
+    parser.add_argument("--cases", nargs="*", help="ids of the cases to draw")
+    parser.add_argument("--windows", nargs="+", default=["lung", "soft_tissue", "bone"], choices=sorted(WINDOWS))
+    parser.add_argument("--scheme", default="thorax_abdomen_20", help="region scheme of a manifest")
+    parser.add_argument("--seed", type=int, default=0, help="of the augmentations in a config's pipeline")
+    parser.add_argument("--dpi", type=int, default=110)
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+    return parser.parse_args(argv)
+
+
+def from_manifest(args: argparse.Namespace) -> Iterator[dict]:
+    """Loaded cases of a manifest."""
+    cases = read_manifest(args.source, args.split)
+    wanted = [c for c in cases if not args.cases or c["case_id"] in args.cases]
+    for case in wanted[: args.num or None] if not args.cases else wanted:
+        load = LoadStore() if case["volume"]["path"].endswith(SUFFIX) else LoadCT()
+        yield load({**case, "scheme": args.scheme})
+
+
+def from_config(args: argparse.Namespace) -> Iterator[dict]:
+    """Cases of a config's data set after every transform but the packing."""
+    cfg = load_config(args.source)
+    split = args.split or "train"
+    loader = cfg.get(f"{split}_dataloader")
+    if loader is None:
+        raise CTVLMError(f"the config {args.source} has no {split}_dataloader; choose train, val or test with --split")
+    data = DATASETS.build({**loader.dataset, "lazy_init": False})
+    steps = [t for t in data.pipeline.transforms if not isinstance(t, PackCTInputs)]
+    seed_everything(args.seed)
+    drawn = 0
+    for index in range(len(data)):
+        if args.cases and data.get_data_info(index).get("case_id") not in args.cases:
+            continue
+        results = data.results(index) if hasattr(data, "results") else data.get_data_info(index)
+        for step in steps:
+            results = step(results)
+        yield results
+        drawn += 1
+        if not args.cases and args.num and drawn >= args.num:
+            return
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Draw; returns the exit code."""
+    args = parse_args(argv)
+    console = Console()
+    cases = from_config(args) if args.source.endswith(".py") else from_manifest(args)
+    args.out.mkdir(parents=True, exist_ok=True)
+    count = 0
+    for results in track(cases, "drawing", total=args.num or None, console=console, transient=True):
+        name = re.sub(r"[^\w.,+-]+", "_", results["case_id"]).strip(".") or "case"
+        figure = montage(results, tuple(args.windows))
+        figure.savefig(args.out / f"{name}.png", dpi=args.dpi, facecolor=figure.get_facecolor())
+        count += 1
+    if not count:
+        raise CTVLMError(f"no case of {args.source} matched; --cases takes ids as the manifest has them")
+    console.print(f"{count} pictures in {args.out}", soft_wrap=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_tool(main))
