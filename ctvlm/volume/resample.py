@@ -123,9 +123,10 @@ def _stretched(volume: CTVolume, shape: Shape) -> np.ndarray:
 def _antialiased(array: np.ndarray, shape: Shape) -> np.ndarray:
     """Separable triangle filter: torch antialiases in 2D only, so in-plane first, then along z."""
     depth, (height, width) = array.shape[0], shape[1:]
-    out = torch.empty((depth, height, width))
+    same_plane = array.shape[1:] == (height, width)
+    out = torch.from_numpy(array.astype(np.float32)) if same_plane else torch.empty((depth, height, width))
     # In chunks of slices: a float copy of a 512x512x1000 scan would take 1 GB.
-    for start in range(0, depth, 32):
+    for start in range(0, 0 if same_plane else depth, 32):
         part = torch.from_numpy(array[start : start + 32].astype(np.float32))[:, None]
         out[start : start + 32] = F.interpolate(part, (height, width), mode="bilinear", antialias=True)[:, 0]
     if shape[0] != depth:

@@ -31,8 +31,9 @@ def resolve_window(window: str | tuple[float, float]) -> tuple[float, float]:
 
 def apply_windows(hu: Tensor, windows: list[str | tuple[float, float]]) -> Tensor:
     """Stack windows of a volume along a new channel axis: (B, D, H, W) in HU to (B, C, D, H, W) in [0, 1]."""
-    hu = hu.float()
-    out = hu.new_empty(hu.shape[0], len(windows), *hu.shape[1:])
+    # Whole numbers become floats in the subtraction itself; halves must not lose digits there.
+    hu = hu.float() if hu.is_floating_point() else hu
+    out = hu.new_empty((hu.shape[0], len(windows), *hu.shape[1:]), dtype=torch.float32)
     for channel, window in enumerate(windows):
         centre, width = resolve_window(window)
         # In place: this touches every voxel of the batch, and each temporary costs as much as the window.
