@@ -27,7 +27,9 @@ def test_a_voxel_keeps_its_place_in_the_world(seed):
 def test_shifts_go_both_ways_and_leave_the_input_alone():
     torch.manual_seed(0)
     original = case()
-    places = {tuple(np.argwhere(RandomShiftCT((1, 1, 1))(original)["volume"] == 400)[0] - (3, 4, 5)) for _ in range(200)}
+    places = {
+        tuple(np.argwhere(RandomShiftCT((1, 1, 1))(original)["volume"] == 400)[0] - (3, 4, 5)) for _ in range(200)
+    }
     assert len(places) == 27
     assert original["volume"][3, 4, 5] == 400
 

@@ -13,7 +13,7 @@ SMALL = [
     *(f"{split}_dataloader.{SHAPE}" for split in ("train", "val", "test")),
     *("train_dataloader.dataset.num_cases=6", "train_dataloader.batch_size=3"),
     *(f"{split}_dataloader.{key}=4" for split in ("val", "test") for key in ("dataset.num_cases", "batch_size")),
-    *("model.backbone.depth=1", "model.backbone.embed_dims=48", "model.text_encoder.depth=1"),
+    *("model.backbone.depth=2", "model.backbone.embed_dims=48", "model.text_encoder.depth=1"),
     *("train_cfg.max_epochs=2", "train_cfg.val_interval=2", "default_hooks.checkpoint.max_keep_ckpts=2"),
 ]
 

@@ -112,7 +112,9 @@ class RegionMentions:
                 said = sorted(texts.texts[i] for i in mentioned_by) if region in abnormal else ["normal", str(region)]
                 text_ids.append(text_id(*said))
         device = region_mask_BR.device
-        return cls(*(torch.tensor(x, dtype=torch.long, device=device) for x in (cases, regions, text_ids, pairs, steps)))
+        return cls(
+            *(torch.tensor(x, dtype=torch.long, device=device) for x in (cases, regions, text_ids, pairs, steps))
+        )
 
     def mean_text(self, text_UP: Tensor) -> Tensor:
         """Mean embedding of the steps that mention each pair's region (M, P)."""

@@ -72,7 +72,7 @@ def test_config_trains(tmp_path):
             "train_dataloader.dataset.shape": (8, 32, 32),
             "train_dataloader.batch_size": 2,
             "train_cfg.max_epochs": 1,
-            "model.backbone.depth": 1,
+            "model.backbone.depth": 2,
         },
     )
     drop_validation(cfg)
