@@ -1,10 +1,10 @@
 """Stored arrays (``.b2nd``): volumes on an encoder's grid, compressed in blocks, read by windows.
 
 One file holds one array with its affine, in Blosc2's NDArray format. Against Zarr 3 the same windows come ten times
-faster (3.5 against 35 ms for 32x128x128 voxels), in one file instead of hundreds (50,000 volumes fit a cluster's
-quota of inodes), mapped into memory so that only the blocks of a window are read and decoded. ``tools/analysis_tools/benchmark_data.py
---formats`` measures it. From a URL the compressed file comes in one request, and is decoded by windows as well;
-``filecache::s3://...`` keeps it on the local disk.
+faster (3.5 against 35 ms for 32x128x128 voxels), in one file instead of hundreds (50,000 volumes fit a cluster's quota
+of inodes), mapped into memory so that only the blocks of a window are read and decoded.
+``tools/analysis_tools/benchmark_data.py --formats`` measures it. From a URL the compressed file comes in one request,
+and is decoded by windows as well; ``filecache::s3://...`` keeps it on the local disk.
 """
 
 from __future__ import annotations
