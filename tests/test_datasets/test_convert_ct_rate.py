@@ -199,3 +199,13 @@ def test_metadata_that_contradict_a_v2_header_are_noted(own_tree, tmp_path, caps
     assert convert(own_tree.parent, tmp_path / "m.jsonl", "--check", "files") == 0
     assert "in the file" in printed(capsys)
     assert len(json.loads((tmp_path / "m.jsonl").read_text().splitlines()[0])["labels"]) == 18
+
+
+def test_phantoms_are_written_in_this_layout_by_their_tool(tmp_path):
+    write = tool("write_phantom")
+    command = (tmp_path, "--layout", "ct_rate", "--num-cases", 1, "--shape", 8, 24, 24, "--splits", "val", "train")
+    assert write(*command) == 0
+    assert convert(tmp_path, tmp_path / "m.jsonl", "--release", "v1", "--dev-fraction", 0) == 0
+    cases = read_manifest(tmp_path / "m.jsonl")
+    assert {c["case_id"]: c["split"] for c in cases} == {"train_1_a_1": "train", "valid_1_a_1": "test"}
+    assert write(*command) == 1
