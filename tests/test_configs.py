@@ -98,3 +98,18 @@ def test_dump_reads_back_the_same(cfg, tmp_path):
     """The copy in the work folder and in each checkpoint is the config that ran."""
     cfg.dump(str(tmp_path / "dumped.py"))
     assert Config.fromfile(str(tmp_path / "dumped.py")).to_dict() == cfg.to_dict()
+
+
+def test_readme_swaps_a_part(tmp_path):
+    """README's two ways to swap the attention give the same model."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    key, value = "model.backbone.attention.type", "AxialAttention"
+    assert f"{key}={value}" in readme
+    by_option = load_config(ROOT / "configs/vit3d_cot_contrastive.py", {key: value})
+    example = readme.split("```python\n")[1].split("```")[0]
+    own = tmp_path / "own.py"
+    own.write_text(example.replace("configs/", f"{ROOT.as_posix()}/configs/"), encoding="utf-8")
+    by_file = load_config(own)
+    for cfg in (by_option, by_file):
+        model = MODELS.build(shrink(cfg.model))
+        assert {type(block.attention).__name__ for block in model.backbone.blocks} == {value}
