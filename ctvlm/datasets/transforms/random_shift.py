@@ -16,7 +16,7 @@ class RandomShiftCT:
     """Shift by whole voxels, up to ``max_shift`` (z, y, x) either way; air comes in, the affine follows.
 
     Without it a patch encoder learns each finding at the few places in a patch where the training cases have it.
-    Copies only: a millisecond, where an affine transform interpolates for many.
+    Whole voxels need no interpolation, so nothing is blurred.
     """
 
     def __init__(self, max_shift: Sequence[int] = (2, 8, 8)) -> None:

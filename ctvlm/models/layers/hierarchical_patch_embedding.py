@@ -74,7 +74,7 @@ class HierarchicalPatchEmbedding(nn.Module):
 
 
 def _merge(x_BDHWC: Tensor, factors: tuple[int, int, int]) -> Tensor:
-    """Neighbouring cells become channels. As a linear layer this is twice as fast on a CPU as a strided Conv3d."""
+    """Neighbouring cells become channels."""
     batch, *size, channels = x_BDHWC.shape
     d, h, w = (s // f for s, f in zip(size, factors))
     fd, fh, fw = factors
