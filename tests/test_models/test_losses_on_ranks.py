@@ -11,6 +11,7 @@ import torch.nn.functional as F
 
 from ctvlm.models.losses.functional import step_attention
 from ctvlm.registry import LOSSES
+from ctvlm.utils.distributed import all_gather_with_grad
 
 NAMES = ["CrossModalContrastiveLoss", "RegionAlignmentLoss", "StepAlignmentLoss", "AttentionFocusLoss"]
 P = 6
@@ -54,8 +55,11 @@ def loss_of(name, layers, module, cases):
     steps, patches = textual(data["steps"][cases]), visual(data["patches"][cases])
     attention = step_attention(steps, patches, 10.0, torch.ones(len(cases), 7, dtype=torch.bool))
     if name == "AttentionFocusLoss":
-        return module(attention, F.one_hot(data["step_ids"][cases] % 7, 7) * data["step_mask"][cases][..., None])
-    return module(attention, steps, patches, data["step_mask"][cases], data["step_ids"][cases])
+        places = F.one_hot(data["step_ids"][cases] % 7, 7) * data["step_mask"][cases][..., None]
+        total, count = all_gather_with_grad(module.terms(attention, places)[None]).sum(dim=0)
+        return total / count
+    mask = data["step_mask"][cases]
+    return module((attention @ patches)[mask], steps[mask], data["step_ids"][cases][mask])
 
 
 def modules(name):

@@ -6,7 +6,6 @@ from torch import Tensor, nn
 
 from ctvlm.models.losses.functional import attention_focus
 from ctvlm.registry import LOSSES
-from ctvlm.utils.distributed import all_gather_with_grad
 
 
 @LOSSES.register_module()
@@ -14,14 +13,13 @@ class AttentionFocusLoss(nn.Module):
     """Cross-entropy between each step's attention over patches and the occupancy of its lesion or regions.
 
     Args:
-        loss_weight: factor of the term in the sum.
+        loss_weight: factor of the mean over all steps, chunks and ranks that have a place.
     """
 
     def __init__(self, loss_weight: float = 1.0):
         super().__init__()
         self.loss_weight = loss_weight
 
-    def forward(self, attention_BSN: Tensor, target_BSN: Tensor) -> Tensor:
-        """``target`` (B, S, N): rows sum to 1, or to 0 for a step without a place."""
-        total, count = all_gather_with_grad(attention_focus(attention_BSN, target_BSN)[None]).sum(dim=0)
-        return self.loss_weight * total / count.clamp(min=1)
+    def terms(self, attention_BSN: Tensor, target_BSN: Tensor) -> Tensor:
+        """Sum and count (2) over steps; ``target`` rows sum to 1, or to 0 for a step without a place."""
+        return attention_focus(attention_BSN, target_BSN)

@@ -13,7 +13,7 @@ from ctvlm.utils.distributed import all_gather_with_grad
 
 @LOSSES.register_module()
 class StepAlignmentLoss(nn.Module):
-    """Each step's text attends over the patches of its case; the pooled patch feature must match the step.
+    """InfoNCE between each step's text and the patches of its case, pooled by that text's attention.
 
     Negatives are the other steps of the case and of the batch. The idea is GLoRIA's (Huang et al., 2021),
     with reasoning steps in place of words.
@@ -27,19 +27,10 @@ class StepAlignmentLoss(nn.Module):
         self.loss_weight = loss_weight
         self.logit_scale = LogitScale()
 
-    def forward(
-        self,
-        attention_BSN: Tensor,
-        steps_BSP: Tensor,
-        patches_BNP: Tensor,
-        step_mask_BS: Tensor,
-        text_ids_BS: Tensor,
-    ) -> Tensor:
-        """``attention`` is ``step_attention`` of the steps over the patches."""
-        pooled_BSP = attention_BSN @ F.normalize(patches_BNP, dim=-1)
-        pooled_MP = all_gather_with_grad(F.normalize(pooled_BSP[step_mask_BS], dim=-1))
-        text_MP = all_gather_with_grad(F.normalize(steps_BSP[step_mask_BS], dim=-1))
-        text_ids_M = all_gather_with_grad(text_ids_BS[step_mask_BS])
+    def forward(self, pooled_MP: Tensor, text_MP: Tensor, text_ids_M: Tensor) -> Tensor:
+        pooled_MP = all_gather_with_grad(F.normalize(pooled_MP, dim=-1))
+        text_MP = all_gather_with_grad(F.normalize(text_MP, dim=-1))
+        text_ids_M = all_gather_with_grad(text_ids_M)
         if len(pooled_MP) == 0:
             return 0.0 * (pooled_MP.sum() + text_MP.sum() + self.logit_scale())
         return self.loss_weight * info_nce(pooled_MP, text_MP, self.logit_scale(), text_ids_M)
