@@ -1,6 +1,8 @@
 """Typed containers that pass between data, models and evaluation."""
 
+from ctvlm.structures.anatomy import Anatomy
 from ctvlm.structures.ct_data_sample import CoTStep, CTDataSample
 from ctvlm.structures.encoder_output import EncoderOutput
+from ctvlm.structures.pairs import Pairs
 
-__all__ = ["CTDataSample", "CoTStep", "EncoderOutput"]
+__all__ = ["Anatomy", "CTDataSample", "CoTStep", "EncoderOutput", "Pairs"]

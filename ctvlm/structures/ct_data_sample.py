@@ -14,6 +14,7 @@ class CoTStep:
     ``regions`` are ids of the RegionScheme (1..R) that the step mentions, ``entities`` the findings it
     names, ``lesion`` the id of the lesion mask that shows it (``None``: no mask). ``normal`` marks a step that says
     nothing but that its regions are normal: such steps mean the same in other words, and do not repel one another.
+    ``question`` is what the step answers, where a data set asks.
     """
 
     text: str
@@ -21,6 +22,7 @@ class CoTStep:
     entities: tuple[str, ...] = ()
     lesion: int | None = None
     normal: bool = False
+    question: str = ""
 
 
 class CTDataSample(BaseDataElement):

@@ -19,10 +19,12 @@ def preprocessor():
 def test_stacks_and_windows(preprocessor):
     region_map = torch.ones(4, 6, 8, dtype=torch.uint8)
     inputs = preprocessor(batch([(4, 6, 8)] * 2, [region_map, None]))["inputs"]
-    assert inputs["volume"].shape == (2, 3, 4, 6, 8)
-    assert torch.all(inputs["volume"][:, 0] == 0.5)
+    assert inputs["volume"].shape == (2, 1, 4, 6, 8)
+    assert inputs["volume"].dtype == torch.int16, "HU stay small until they are encoded"
+    windowed = preprocessor.window(inputs["volume"])
+    assert windowed.shape == (2, 3, 4, 6, 8)
+    assert torch.all(windowed[:, 0] == 0.5)
     assert inputs["region_map"].shape == (2, 4, 6, 8)
-    assert inputs["region_map"].dtype == torch.long
     assert inputs["region_map"][0].min() == 1
     assert (inputs["region_map"][1] == -1).all(), "a case without a map is unknown, not background"
     assert inputs["spacing"].tolist() == [[5.0, 1.0, 2.0]] * 2

@@ -12,10 +12,10 @@ from ctvlm.volume.windows import apply_windows, resolve_window
 
 @MODELS.register_module()
 class CTDataPreprocessor(BaseDataPreprocessor):
-    """Move a batch to the device, stack it, and window HU into C channels in [0, 1].
+    """Move a batch to the device and stack it; ``window`` turns HU into C channels in [0, 1].
 
-    Volumes travel in HU and are windowed here, on the device that trains, so the loader moves one
-    int16 channel instead of C float channels.
+    Volumes travel in HU, one int16 channel instead of C float channels; the model windows as many of them at a time
+    as it encodes, so that a large batch stays small.
 
     Args:
         windows: names or (centre, width) in HU, one channel each.
@@ -30,26 +30,30 @@ class CTDataPreprocessor(BaseDataPreprocessor):
         self.windows = [resolve_window(window) for window in windows]
 
     def forward(self, data: dict, training: bool = False) -> dict:
-        """Return ``inputs`` with ``volume`` (B C D H W), ``region_map`` (B D H W or None) and ``spacing`` (B 3, mm)."""
+        """Return ``inputs`` with ``volume`` (B 1 D H W, HU), ``region_map`` (B D H W or None) and ``spacing`` (B 3, mm)."""
         data = self.cast_data(data)
         data_samples = data["data_samples"]
         case_ids = [sample.case_id for sample in data_samples]
-        hu_BDHW = _stack(data["inputs"]["volume"], case_ids, "volume").squeeze(1)
+        hu_B1DHW = _stack(data["inputs"]["volume"], case_ids, "volume")
         spacing_B3 = torch.tensor([sample.spacing for sample in data_samples], dtype=torch.float32)
         inputs = {
-            "volume": apply_windows(hu_BDHW, self.windows),
-            "region_map": self._region_map(data["inputs"]["region_map"], hu_BDHW),
-            "spacing": spacing_B3.to(hu_BDHW.device),
+            "volume": hu_B1DHW,
+            "region_map": self._region_map(data["inputs"]["region_map"], hu_B1DHW[:, 0]),
+            "spacing": spacing_B3.to(hu_B1DHW.device),
         }
         return {"inputs": inputs, "data_samples": data_samples}
+
+    def window(self, hu_B1DHW: Tensor) -> Tensor:
+        """The channels that the encoder reads (B, C, D, H, W), in [0, 1]."""
+        return apply_windows(hu_B1DHW.squeeze(1), self.windows)
 
     @staticmethod
     def _region_map(region_maps: list[Tensor | None], hu_BDHW: Tensor) -> Tensor | None:
         """Stack label maps; a case without one is -1 (unknown) everywhere, a batch without any is None."""
         if all(region_map is None for region_map in region_maps):
             return None
-        unknown = torch.full(hu_BDHW.shape[1:], -1, dtype=torch.long, device=hu_BDHW.device)
-        return torch.stack([unknown if region_map is None else region_map.long() for region_map in region_maps])
+        unknown = torch.full(hu_BDHW.shape[1:], -1, dtype=torch.int16, device=hu_BDHW.device)
+        return torch.stack([unknown if region_map is None else region_map.short() for region_map in region_maps])
 
 
 def _stack(tensors: list[Tensor], case_ids: list[str], what: str) -> Tensor:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModel
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from ctvlm.models.losses.functional import step_attention
+from ctvlm.models.losses.reduce import global_mean
+from ctvlm.models.region_encoders.overlap import UNKNOWN, patch_overlap
 from ctvlm.models.vlms.step_targets import step_occupancy
 from ctvlm.models.vlms.text_batch import RegionMentions, TextBatch
 from ctvlm.registry import BACKBONES, HEADS, LOSSES, MODELS, NECKS, TEXT_ENCODERS
-from ctvlm.structures import CTDataSample, EncoderOutput
+from ctvlm.structures import Anatomy, CTDataSample, EncoderOutput, Pairs
 
 LEVELS = ("volume", "region", "step", "focus")
+# What a level's loss is logged as, where that is not its own name.
+LOGGED = {"volume": "global"}
 
 
 @MODELS.register_module()
@@ -28,13 +34,21 @@ class CoTContrastiveVLM(BaseModel):
         losses: level to the config of its loss; a level left out is not trained. ``volume``: volume against
             impression; ``region``: regions against mentions; ``step``: patches against steps; ``focus``: attention
             of steps against the place they speak of.
+        auxiliary: name to the config of a head with ``terms(encoded, anatomy, inputs, data_samples)``, the sum and
+            count (2) of a loss that is a mean over parts of cases; a head with ``predict`` adds to predictions.
+        multi_task: config of what weighs the losses against one another; None: their own ``loss_weight``.
         embed_dims: width P of the shared space.
         step_scale: inverse temperature of the attention of a step over patches.
         regions_in_volume: add to the volume's embedding those of its regions, weighted by a learned score: what the
             regions have learned of the text serves the impression at once.
+        region_map_drop: probability, in training, that the encoder does not see a case's region map.
+        chunk_size: compute the features of so many cases at a time, and again in the backward pass: gradient caching
+            (Gao et al., 2021), exact, with the memory of one chunk whatever the batch. None: all at once.
         global_pooling, region_pooling: configs of the necks that pool patches.
         global_projection, region_projection, step_projection, text_projection: configs of the heads into
             the shared space; their widths are filled in.
+        shared_projection: regions and patches go through the volume's projection, so that a model trained on volumes
+            alone can be asked about parts of them.
         data_preprocessor: config of the data preprocessor.
     """
 
@@ -43,15 +57,20 @@ class CoTContrastiveVLM(BaseModel):
         backbone: dict,
         text_encoder: dict,
         losses: dict[str, dict | None],
+        auxiliary: dict[str, dict | None] | None = None,
+        multi_task: dict | None = None,
         embed_dims: int = 256,
         step_scale: float = 10.0,
         regions_in_volume: bool = False,
+        region_map_drop: float = 0.0,
+        chunk_size: int | None = None,
         global_pooling: dict | None = None,
         region_pooling: dict | None = None,
         global_projection: dict | None = None,
         region_projection: dict | None = None,
         step_projection: dict | None = None,
         text_projection: dict | None = None,
+        shared_projection: bool = False,
         data_preprocessor: dict | None = None,
         init_cfg: dict | None = None,
     ):
@@ -61,6 +80,8 @@ class CoTContrastiveVLM(BaseModel):
         if unknown:
             raise ValueError(f"Unknown loss levels {sorted(unknown)} in the model config: expected some of {LEVELS}.")
         self.step_scale = step_scale
+        self.region_map_drop = region_map_drop
+        self.chunk_size = chunk_size
         self.backbone = BACKBONES.build(backbone)
         self.text_encoder = TEXT_ENCODERS.build(text_encoder)
         vision = dict(in_dims=self.backbone.embed_dims)
@@ -71,26 +92,40 @@ class CoTContrastiveVLM(BaseModel):
         self.global_projection = HEADS.build(
             global_projection or dict(type="GlobalProjection"), default_args=vision | shared
         )
-        self.region_projection = HEADS.build(
-            region_projection or dict(type="RegionProjection"), default_args=vision | shared
-        )
-        self.step_projection = HEADS.build(step_projection or dict(type="StepProjection"), default_args=vision | shared)
+        if shared_projection:
+            self.region_projection = self.step_projection = self.global_projection
+        else:
+            parts = (region_projection or dict(type="RegionProjection"), step_projection or dict(type="StepProjection"))
+            self.region_projection, self.step_projection = (
+                HEADS.build(part, default_args=vision | shared) for part in parts
+            )
         self.text_projection = HEADS.build(text_projection or dict(type="TextProjection"), default_args=text | shared)
-        self.region_score = torch.nn.Linear(self.backbone.embed_dims, 1) if regions_in_volume else None
-        self.losses = torch.nn.ModuleDict({level: LOSSES.build(cfg) for level, cfg in losses.items() if cfg})
+        self.region_score = nn.Linear(self.backbone.embed_dims, 1) if regions_in_volume else None
+        self.losses = nn.ModuleDict({level: LOSSES.build(cfg) for level, cfg in losses.items() if cfg})
+        heads = {name: cfg for name, cfg in (auxiliary or {}).items() if cfg}
+        self.auxiliary = nn.ModuleDict({name: HEADS.build(cfg, default_args=vision) for name, cfg in heads.items()})
+        self.multi_task = LOSSES.build(multi_task) if multi_task else None
 
     # What FitTokenizerHook asks of a model.
     def needs_tokenizer(self) -> bool:
-        return getattr(self.text_encoder, "needs_tokenizer", False)
+        return any(part.needs_tokenizer for part in self._tokenizing().values())
 
     def fit_tokenizer(self, texts: Sequence[str]) -> None:
-        self.text_encoder.fit_tokenizer(texts)
+        for part in self._tokenizing().values():
+            if part.needs_tokenizer:
+                part.fit_tokenizer(texts)
 
     def tokenizer_state(self) -> str:
-        return self.text_encoder.tokenizer_state()
+        return json.dumps({name: part.tokenizer_state() for name, part in self._tokenizing().items()})
 
     def load_tokenizer_state(self, state: str) -> None:
-        self.text_encoder.load_tokenizer_state(state)
+        for name, part_state in json.loads(state).items():
+            self._tokenizing()[name].load_tokenizer_state(part_state)
+
+    def _tokenizing(self) -> dict[str, nn.Module]:
+        """The parts whose tokenizer is fitted on the training texts."""
+        parts = {"text_encoder": self.text_encoder, **dict(self.auxiliary.items())}
+        return {name: part for name, part in parts.items() if hasattr(part, "fit_tokenizer")}
 
     def forward(
         self, inputs: dict[str, Tensor | None], data_samples: list[CTDataSample] | None = None, mode: str = "tensor"
@@ -98,19 +133,34 @@ class CoTContrastiveVLM(BaseModel):
         """Run the model in one of mmengine's three modes.
 
         Args:
-            inputs: ``volume`` (B C D H W), ``region_map`` (B D H W or None), ``spacing`` (B 3, mm).
+            inputs: ``volume`` (B 1 D H W, HU), ``region_map`` (B D H W or None), ``spacing`` (B 3, mm).
             data_samples: texts of the cases, for ``loss`` and ``predict``.
             mode: ``tensor`` gives the EncoderOutput, ``loss`` a dict of losses, ``predict`` the samples with
                 embeddings in them.
         """
-        encoded = self.backbone(inputs["volume"], inputs.get("region_map"), inputs.get("spacing"))
         if mode == "tensor":
-            return encoded
+            return self.encode(inputs)
         if mode == "loss":
-            return self.loss(encoded, data_samples)
+            return self.loss(inputs, data_samples)
         if mode == "predict":
-            return self.predict(encoded, data_samples)
+            return self.predict(inputs, data_samples)
         raise ValueError(f"Unknown mode {mode!r}: expected 'tensor', 'loss' or 'predict'.")
+
+    def encode(self, inputs: dict[str, Tensor | None]) -> EncoderOutput:
+        """Patch and region features of volumes in HU."""
+        region_map_BDHW = inputs.get("region_map")
+        if self.training and region_map_BDHW is not None and self.region_map_drop > 0:
+            dropped_B = torch.rand(len(region_map_BDHW), device=region_map_BDHW.device) < self.region_map_drop
+            region_map_BDHW = region_map_BDHW.masked_fill(dropped_B[:, None, None, None], UNKNOWN)
+        volume_BCDHW = self.data_preprocessor.window(inputs["volume"])
+        return self.backbone(volume_BCDHW, region_map_BDHW, inputs.get("spacing"))
+
+    def anatomy(self, inputs: dict[str, Tensor | None], encoded: EncoderOutput) -> Anatomy | None:
+        """Where the regions lie by the cases' own maps; None where no case has one."""
+        region_map_BDHW = inputs.get("region_map")
+        if region_map_BDHW is None:
+            return None
+        return Anatomy(*patch_overlap(region_map_BDHW, encoded.grid, self.backbone.num_regions))
 
     def embed_volume(self, encoded: EncoderOutput) -> Tensor:
         """Volumes in the shared space (B, P), not normalised."""
@@ -128,54 +178,95 @@ class CoTContrastiveVLM(BaseModel):
         """Texts in the shared space (len(texts), P), not normalised."""
         return self.text_projection(self.text_encoder(texts))
 
-    def loss(self, encoded: EncoderOutput, data_samples: list[CTDataSample]) -> dict[str, Tensor]:
-        """One loss per configured level."""
-        texts = TextBatch.from_samples(data_samples)
-        text_UP = self.embed_texts(texts.texts)
-        losses = {}
-        if "volume" in self.losses:
-            image_BP = self.embed_volume(encoded)
-            ids_B = texts.impression_ids(text_UP.device)
-            losses["loss_global"] = self.losses["volume"](image_BP, text_UP[texts.impressions], ids_B)
-        if "region" in self.losses:
-            losses["loss_region"] = self._region_loss(encoded, data_samples, texts, text_UP)
-        if "step" in self.losses or "focus" in self.losses:
-            losses |= self._step_losses(encoded, data_samples, texts, text_UP)
-        return losses
+    def loss(self, inputs: dict[str, Tensor | None], data_samples: list[CTDataSample]) -> dict[str, Tensor]:
+        """One loss per configured level and auxiliary head."""
+        size = self.chunk_size or len(data_samples)
+        if size >= len(data_samples):
+            return self.losses_of(self.features(inputs, data_samples))
+        chunks = []
+        for start in range(0, len(data_samples), size):
+            part = slice(start, start + size)
+            cases = {name: None if value is None else value[part] for name, value in inputs.items()}
+            # Nothing but the features of a chunk is kept; the backward pass computes the rest again.
+            chunks.append(checkpoint(self.features, cases, data_samples[part], use_reentrant=False))
+        return self.losses_of({name: _joined([chunk[name] for chunk in chunks]) for name in chunks[0]})
 
-    def _step_losses(
-        self, encoded: EncoderOutput, data_samples: list[CTDataSample], texts: TextBatch, text_UP: Tensor
-    ) -> dict[str, Tensor]:
-        index_BS, mask_BS, ids_BS = texts.padded_steps(text_UP.device)
-        steps_BSP, patches_BNP = text_UP[index_BS], self.step_projection(encoded.tokens)
-        attention_BSN = step_attention(steps_BSP, patches_BNP, self.step_scale, encoded.token_mask)
-        losses = {}
-        if "step" in self.losses:
-            losses["loss_step"] = self.losses["step"](attention_BSN, steps_BSP, patches_BNP, mask_BS, ids_BS)
-        if "focus" in self.losses:
-            target_BSN = step_occupancy(encoded, data_samples, index_BS.shape[1])
-            losses["loss_focus"] = self.losses["focus"](attention_BSN, target_BSN)
-        return losses
+    def features(self, inputs: dict[str, Tensor | None], data_samples: list[CTDataSample]) -> dict[str, Pairs | Tensor]:
+        """What the losses compare, per level and auxiliary head: pairs, or the sum and count (2) of a mean.
 
-    def _region_loss(
+        Nothing in it depends on the other cases of a batch, so parts of a batch can be computed apart.
+        """
+        encoded = self.encode(inputs)
+        anatomy = self.anatomy(inputs, encoded)
+        features: dict[str, Pairs | Tensor] = {}
+        if self.losses:
+            texts = TextBatch.from_samples(data_samples)
+            text_UP = self.embed_texts(texts.texts)
+            if "volume" in self.losses:
+                ids_B = texts.impression_ids(text_UP.device)
+                features["volume"] = Pairs(self.embed_volume(encoded), text_UP[texts.impressions], ids_B)
+            if "region" in self.losses:
+                features["region"] = self._region_pairs(encoded, data_samples, texts, text_UP)
+            if "step" in self.losses or "focus" in self.losses:
+                features |= self._step_features(encoded, anatomy, data_samples, texts, text_UP)
+        for name, head in self.auxiliary.items():
+            features[name] = head.terms(encoded, anatomy, inputs, data_samples)
+        return features
+
+    def losses_of(self, features: dict[str, Pairs | Tensor]) -> dict[str, Tensor]:
+        """Losses over the features of all cases of all ranks, in full precision."""
+        losses = {}
+        with torch.autocast(_device(features).type, enabled=False):
+            for name, found in features.items():
+                module = self.losses[name] if name in self.losses else self.auxiliary[name]
+                if isinstance(found, Pairs):
+                    regions = () if found.region_ids_M is None else (found.region_ids_M,)
+                    loss = module(_full(found.visual_MP), _full(found.text_MP), found.text_ids_M, *regions)
+                else:
+                    loss = module.loss_weight * global_mean(_full(found))
+                losses[f"loss_{LOGGED.get(name, name)}"] = loss
+            return losses if self.multi_task is None else self.multi_task(losses)
+
+    def _region_pairs(
         self, encoded: EncoderOutput, data_samples: list[CTDataSample], texts: TextBatch, text_UP: Tensor
-    ) -> Tensor:
+    ) -> Pairs:
         region_BRE, region_mask_BR = self.region_pooling(encoded)
         mentions = RegionMentions.from_samples(data_samples, texts, region_mask_BR)
         region_BRP = self.region_projection(region_BRE)
-        region_MP = region_BRP[mentions.cases, mentions.regions - 1]
         text_MP = mentions.mean_text(F.normalize(text_UP, dim=-1))
-        return self.losses["region"](region_MP, text_MP, mentions.text_ids, mentions.regions)
+        return Pairs(region_BRP[mentions.cases, mentions.regions - 1], text_MP, mentions.text_ids, mentions.regions)
+
+    def _step_features(
+        self,
+        encoded: EncoderOutput,
+        anatomy: Anatomy | None,
+        data_samples: list[CTDataSample],
+        texts: TextBatch,
+        text_UP: Tensor,
+    ) -> dict[str, Pairs | Tensor]:
+        index_BS, mask_BS, ids_BS = texts.padded_steps(text_UP.device)
+        steps_BSP, patches_BNP = text_UP[index_BS], self.step_projection(encoded.tokens)
+        attention_BSN = step_attention(steps_BSP, patches_BNP, self.step_scale, encoded.token_mask)
+        features: dict[str, Pairs | Tensor] = {}
+        if "step" in self.losses:
+            pooled_BSP = attention_BSN @ F.normalize(patches_BNP, dim=-1)
+            features["step"] = Pairs(pooled_BSP[mask_BS], steps_BSP[mask_BS], ids_BS[mask_BS])
+        if "focus" in self.losses:
+            target_BSN = step_occupancy(encoded, anatomy, data_samples, index_BS.shape[1])
+            features["focus"] = self.losses["focus"].terms(attention_BSN, target_BSN)
+        return features
 
     @torch.no_grad()
-    def predict(self, encoded: EncoderOutput, data_samples: list[CTDataSample]) -> list[CTDataSample]:
+    def predict(self, inputs: dict[str, Tensor | None], data_samples: list[CTDataSample]) -> list[CTDataSample]:
         """Add what metrics read to each sample.
 
         Normalised embeddings: ``pred_image`` (P), ``pred_regions`` (R, P) with ``pred_region_mask`` (R),
         ``pred_impression`` (P), ``pred_steps`` (S, P). Attention of the steps over patches: ``pred_step_attention``
         (S, N) on ``pred_grid`` (d, h, w), with ``pred_token_mask`` (N). The anatomy it is held against, where the
-        case has a region map: ``patch_occupancy`` (N, R + 1).
+        case has a region map: ``patch_occupancy`` (N, R + 1). Auxiliary heads add their own.
         """
+        encoded = self.encode(inputs)
+        anatomy = self.anatomy(inputs, encoded)
         texts = TextBatch.from_samples(data_samples)
         text_UP = F.normalize(self.embed_texts(texts.texts), dim=-1).float().cpu()
         image_BP = F.normalize(self.embed_volume(encoded), dim=-1).float().cpu()
@@ -190,11 +281,29 @@ class CoTContrastiveVLM(BaseModel):
             sample.pred_step_attention = attention_BSN[b, : len(sample.steps)].cpu()
             sample.pred_grid = encoded.grid
             sample.pred_token_mask = encoded.token_mask[b].cpu()
-            if region_mask_BR[b].any():
-                sample.patch_occupancy = encoded.patch_to_region[b].float().cpu()
+            if anatomy is not None and bool(anatomy.known_BN[b].any()):
+                sample.patch_occupancy = anatomy.shares_BNR1[b].float().cpu()
             sample.pred_image = image_BP[b]
             sample.pred_regions = region_BRP[b]
             sample.pred_region_mask = region_mask_BR[b].cpu()
             sample.pred_impression = text_UP[texts.impressions[b]]
             sample.pred_steps = text_UP[texts.steps[b]]
+        for head in self.auxiliary.values():
+            if hasattr(head, "predict"):
+                head.predict(encoded, inputs, data_samples)
         return data_samples
+
+
+def _joined(parts: list[Pairs] | list[Tensor]) -> Pairs | Tensor:
+    """The features of a batch from those of its chunks."""
+    return Pairs.cat(parts) if isinstance(parts[0], Pairs) else torch.stack(parts).sum(dim=0)
+
+
+def _device(features: dict[str, Pairs | Tensor]) -> torch.device:
+    first = next(iter(features.values()))
+    return first.visual_MP.device if isinstance(first, Pairs) else first.device
+
+
+def _full(x: Tensor) -> Tensor:
+    """At least float32."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -8,25 +8,26 @@ import torch
 from torch import Tensor
 
 from ctvlm.models.region_encoders.overlap import patch_overlap
-from ctvlm.structures import CTDataSample, EncoderOutput
+from ctvlm.structures import Anatomy, CTDataSample, EncoderOutput
 
 
-def step_occupancy(encoded: EncoderOutput, data_samples: Sequence[CTDataSample], num_steps: int) -> Tensor:
+def step_occupancy(
+    encoded: EncoderOutput, anatomy: Anatomy | None, data_samples: Sequence[CTDataSample], num_steps: int
+) -> Tensor:
     """Share of each patch in a step's place, rows normalised (B, S, N); a step without a place has a row of 0.
 
     The place is the step's lesion mask where there is one, else the regions that it mentions. Patches that the
     encoder dropped do not count.
     """
-    batch, num_tokens = encoded.token_mask.shape
-    target_BSN = encoded.patch_to_region.new_zeros(batch, num_steps, num_tokens, dtype=torch.float32)
+    target_BSN = torch.zeros(len(data_samples), num_steps, encoded.tokens.shape[1], device=encoded.tokens.device)
     for b, sample in enumerate(data_samples):
         lesions_NL = _lesion_occupancy(sample, encoded.grid)
         for s, step in enumerate(sample.steps):
             if step.lesion is not None and lesions_NL is not None and step.lesion < lesions_NL.shape[1]:
                 target_BSN[b, s] = lesions_NL[:, step.lesion]
-            elif step.regions:
-                target_BSN[b, s] = encoded.patch_to_region[b][:, list(step.regions)].sum(dim=1)
-    target_BSN = target_BSN.detach() * encoded.token_mask[:, None]
+            elif step.regions and anatomy is not None:
+                target_BSN[b, s] = anatomy.shares_BNR1[b][:, list(step.regions)].sum(dim=1)
+    target_BSN = target_BSN * encoded.token_mask[:, None]
     return target_BSN / target_BSN.sum(dim=-1, keepdim=True).clamp(min=1e-6)
 
 

@@ -113,7 +113,8 @@ def test_a_step_looks_at_its_lesion_else_at_its_regions(dataset):
     data = model.data_preprocessor(batch(dataset, range(6)))
     encoded = model(data["inputs"], mode="tensor")
     samples = data["data_samples"]
-    target = step_occupancy(encoded, samples, max(len(sample.steps) for sample in samples))
+    anatomy = model.anatomy(data["inputs"], encoded)
+    target = step_occupancy(encoded, anatomy, samples, max(len(sample.steps) for sample in samples))
     seen = {"lesion": 0, "regions": 0, "nothing": 0}
     for b, sample in enumerate(samples):
         for s, step in enumerate(sample.steps):
