@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import multiprocessing
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,8 @@ from mmengine.logging import print_log
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ctvlm.anatomy import RegionScheme
-from ctvlm.datasets.phantom.case import PhantomCase, generate_case
+from ctvlm.datasets.phantom.disk_cache import DiskCache
+from ctvlm.datasets.phantom.packed import Job, PackedCase
 from ctvlm.datasets.phantom.plan import sample_plan
 from ctvlm.datasets.phantom.reasoning import write_report
 from ctvlm.registry import DATASETS, TRANSFORMS
@@ -32,31 +33,8 @@ def case_seed(seed: int, split: str, index: int) -> int:
     return int(sequence.generate_state(1, np.uint64)[0])
 
 
-@dataclass(frozen=True)
-class _Packed:
-    """A drawn case with its two label maps deflated: they are mostly runs, and a split must fit in memory."""
-
-    case: PhantomCase
-    region: bytes
-    lesion: bytes
-
-    @classmethod
-    def of(cls, seed: int, shape: tuple[int, ...], case_id: str, patient_id: str) -> _Packed:
-        case = generate_case(seed, shape, case_id, patient_id)
-        region, lesion = (zlib.compress(a.tobytes(), 1) for a in (case.region_map, case.lesion_map))
-        for name in ("region_map", "lesion_map"):
-            object.__setattr__(case, name, None)
-        return cls(case, region, lesion)
-
-    def maps(self) -> tuple[np.ndarray, np.ndarray]:
-        shape = self.case.volume.shape
-        self.case.volume.setflags(write=False)  # a transform that works in place must not change the cache
-        region, lesion = (np.frombuffer(bytearray(zlib.decompress(b)), np.uint8) for b in (self.region, self.lesion))
-        return region.reshape(shape), lesion.reshape(shape)
-
-
-def _draw_chunk(jobs: list[tuple[int, tuple[int, ...], str, str]]) -> list[_Packed]:
-    return [_Packed.of(*job) for job in jobs]
+def _draw_chunk(jobs: list[Job]) -> list[PackedCase]:
+    return [PackedCase.draw(job) for job in jobs]
 
 
 @DATASETS.register_module()
@@ -64,7 +42,8 @@ class PhantomCT(BaseDataset):
     """Chest-abdomen CTs drawn from a seed, with region maps, lesion maps, labels and reasoning steps.
 
     Cases of different splits are different patients. They are drawn on first need: all at once in ``num_workers``
-    processes where ``cache`` is on, else one by one, anew each time. What is drawn depends on neither.
+    processes where ``cache`` is on, else one by one, anew each time. With ``cache_dir`` they are drawn once and read
+    by every later run and by runs side by side (see DiskCache). What is drawn depends on none of these.
 
     Args:
         num_cases: cases in this split.
@@ -73,6 +52,7 @@ class PhantomCT(BaseDataset):
         shape: voxels (D, H, W). The same case in another shape is the same patient.
         with_region_map: give the region map; without it, ``results['region_map']`` is None.
         cache: keep the drawn cases in memory (about 2.3 bytes a voxel).
+        cache_dir: folder to keep drawn cases in (about 2.3 bytes a voxel); None writes nothing.
         num_workers: processes that draw; 0 draws in this one.
         kwargs: as ``mmengine.dataset.BaseDataset``.
 
@@ -89,6 +69,7 @@ class PhantomCT(BaseDataset):
         pipeline: Sequence[dict | Callable] = (),
         with_region_map: bool = True,
         cache: bool = True,
+        cache_dir: str | Path | None = None,
         num_workers: int = 2,
         scheme: str = SCHEME,
         **kwargs: Any,
@@ -103,7 +84,8 @@ class PhantomCT(BaseDataset):
         self.shape = tuple(int(n) for n in shape)
         self.with_region_map, self.cache, self.num_workers = with_region_map, cache, num_workers
         self.scheme = RegionScheme.load(scheme)
-        self._store: dict[int, _Packed] = {}
+        self._disk = None if cache_dir is None else DiskCache(cache_dir)
+        self._store: dict[int, PackedCase] = {}
         built = [TRANSFORMS.build(t) if isinstance(t, dict) else t for t in pipeline]
         super().__init__(pipeline=built, **kwargs)
         self._metainfo.update(scheme=self.scheme.name, regions=self.scheme.names, split=split)
@@ -127,7 +109,8 @@ class PhantomCT(BaseDataset):
         """The results dict of a case before the pipeline: the keys of a manifest, with arrays. ``volume`` is
         read-only: it may be cached."""
         info = self.get_data_info(idx)
-        packed = self._drawn(info)
+        packed = self._drawn(info, idx % len(self))
+        packed.case.volume.setflags(write=False)  # a transform that works in place must not change the cache
         region, lesion = packed.maps()
         case = packed.case
         return dict(
@@ -154,10 +137,13 @@ class PhantomCT(BaseDataset):
             out += [report.impression, *(step["text"] for step in report.steps)]
         return out
 
-    def _job(self, info: dict) -> tuple[int, tuple[int, ...], str, str]:
-        return info["case_seed"], self.shape, info["case_id"], info["patient_id"]
+    def _chunks(self) -> list[list[Job]]:
+        """The jobs of the split, as they are drawn and kept on disk."""
+        infos = [self.get_data_info(i) for i in range(len(self))]
+        jobs = [(info["case_seed"], self.shape, info["case_id"], info["patient_id"]) for info in infos]
+        return [jobs[i : i + CHUNK] for i in range(0, len(jobs), CHUNK)]
 
-    def _drawn(self, info: dict) -> _Packed:
+    def _drawn(self, info: dict, idx: int) -> PackedCase:
         key = info["case_seed"]
         if key in self._store:
             return self._store[key]
@@ -165,39 +151,51 @@ class PhantomCT(BaseDataset):
         if self.cache and not multiprocessing.current_process().daemon:
             self._draw_all()
             return self._store[key]
-        packed = _Packed.of(*self._job(info))
+        chunk, place = self._chunks()[idx // CHUNK], idx % CHUNK
+        found = None if self._disk is None else self._disk.load(chunk, only=place)
+        if found is None and self._disk is not None:
+            drawn = _draw_chunk(chunk)
+            self._disk.save(chunk, drawn)
+            found = drawn[place : place + 1]
+        packed = found[0] if found else PackedCase.draw(chunk[place])
         if self.cache:
             self._store[key] = packed
         return packed
 
     def _draw_all(self) -> None:
-        infos = [self.get_data_info(i) for i in range(len(self))]
-        jobs = [self._job(info) for info in infos if info["case_seed"] not in self._store]
+        chunks = self._chunks()
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, disable=not is_main_process(), transient=True) as progress:
-            task = progress.add_task(f"Drawing phantom CTs ({self.split})", total=len(jobs))
-            for job, packed in zip(jobs, self._draw(jobs), strict=True):
-                self._store[job[0]] = packed
-                progress.advance(task)
+            task = progress.add_task(f"Drawing phantom CTs ({self.split})", total=len(self))
+            missing = []
+            for chunk in chunks:
+                found = None if self._disk is None else self._disk.load(chunk)
+                if found is None:
+                    missing.append(chunk)
+                else:
+                    self._keep(found)
+                    progress.advance(task, len(chunk))
+            for chunk, drawn in zip(missing, self._draw(missing), strict=True):
+                if self._disk is not None:
+                    self._disk.save(chunk, drawn)
+                self._keep(drawn)
+                progress.advance(task, len(chunk))
 
-    def _draw(self, jobs: list[tuple]) -> Iterator[_Packed]:
-        chunks = [jobs[i : i + CHUNK] for i in range(0, len(jobs), CHUNK)]
+    def _keep(self, cases: list[PackedCase]) -> None:
+        self._store |= {packed.case.seed: packed for packed in cases}
+
+    def _draw(self, chunks: list[list[Job]]) -> Iterator[list[PackedCase]]:
         done = 0
         if self.num_workers > 0 and len(chunks) > 1:
             # Spawned, not forked: the parent holds threads by now (torch, a progress bar).
             context = multiprocessing.get_context("spawn")
             try:
                 with ProcessPoolExecutor(min(self.num_workers, len(chunks)), mp_context=context) as pool:
-                    for chunk in pool.map(_draw_chunk, chunks):
+                    for drawn in pool.map(_draw_chunk, chunks):
                         done += 1
-                        yield from chunk
+                        yield drawn
                 return
             except (BrokenProcessPool, RuntimeError) as error:
                 # A main script without the __main__ guard, or no room for processes.
                 print_log(f"PhantomCT draws in one process, workers could not start: {error}", "current")
-        yield from _flat(_draw_chunk([job]) for chunk in chunks[done:] for job in chunk)
-
-
-def _flat(parts: Iterable[list[_Packed]]) -> Iterator[_Packed]:
-    for part in parts:
-        yield from part
+        yield from map(_draw_chunk, chunks[done:])
