@@ -34,6 +34,7 @@ class PackCTInputs:
                     entities=tuple(step.get("entities") or ()),
                     lesion=step.get("lesion"),
                     normal=bool(step.get("normal", False)),
+                    question=step.get("question") or "",
                 )
                 for step in results.get("cot") or []
             ]

@@ -7,9 +7,11 @@ from ctvlm.models.layers.mlp import MLP
 from ctvlm.models.layers.patch_embedding import ThreeDPatchEmbedding, check_channels, grid_of
 from ctvlm.models.layers.position import LearnedPosition3D, RotaryPosition3D, SinCosPosition3D, apply_rotary
 from ctvlm.models.layers.token_context import TokenContext
+from ctvlm.models.layers.tokenizer import FittedTokenizerMixin, from_bytes, to_bytes, train_tokenizer
 from ctvlm.models.layers.transformer_block import ThreeDTransformerBlock
 
 __all__ = [
+    "FittedTokenizerMixin",
     "HierarchicalPatchEmbedding",
     "MLP",
     "LearnedPosition3D",
@@ -21,7 +23,10 @@ __all__ = [
     "apply_rotary",
     "check_channels",
     "check_choice",
+    "from_bytes",
     "grid_of",
     "init_vit",
     "scale_residual_",
+    "to_bytes",
+    "train_tokenizer",
 ]
