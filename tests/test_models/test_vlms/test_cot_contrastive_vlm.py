@@ -6,7 +6,7 @@ import torch
 from ctvlm.datasets.phantom import PhantomCT
 from ctvlm.datasets.transforms import PackCTInputs
 from ctvlm.models.vlms.step_targets import step_occupancy
-from ctvlm.registry import MODELS
+from ctvlm.registry import HEADS, MODELS
 
 CONFIG = dict(
     type="CoTContrastiveVLM",
@@ -131,3 +131,62 @@ def test_a_step_looks_at_its_lesion_else_at_its_regions(dataset):
                 seen["nothing"] += 1
             assert torch.equal(patches, expected & encoded.token_mask[b].view(encoded.grid))
     assert min(seen.values()) > 0, "the cases of this test show each kind"
+
+
+def test_chunks_give_the_same_loss(dataset):
+    model = build(dataset)
+    data = model.data_preprocessor(batch(dataset, range(5)))
+    whole = model(**data, mode="loss")
+    model.chunk_size = 2
+    chunked = model(**data, mode="loss")
+    assert whole.keys() == chunked.keys()
+    for name in whole:
+        torch.testing.assert_close(whole[name], chunked[name], rtol=1e-4, atol=1e-5)
+
+
+def test_a_dropped_region_map_is_unknown_to_the_encoder_and_still_a_target(dataset):
+    model = build(dataset, region_map_drop=1.0)
+    inputs = model.data_preprocessor(batch(dataset, range(2)))["inputs"]
+    encoded = model.train().encode(inputs)
+    assert not encoded.region_mask.any()
+    assert (model.anatomy(inputs, encoded).shares_BNR1[..., 1:].sum(dim=(1, 2)) > 0).all()
+    assert model.eval().encode(inputs).region_mask.any(dim=1).all(), "in evaluation the map is always seen"
+
+
+def test_one_projection_can_serve_volume_regions_and_patches(dataset):
+    model = build(dataset, shared_projection=True, losses=dict(volume=dict(type="CrossModalContrastiveLoss")))
+    assert model.region_projection is model.step_projection is model.global_projection
+
+
+class Brightness(torch.nn.Module):
+    """An auxiliary head: the mean HU of the patches' features, to be 0."""
+
+    loss_weight = 2.0
+
+    def __init__(self, in_dims):
+        super().__init__()
+        self.layer = torch.nn.Linear(in_dims, 1)
+
+    def terms(self, encoded, anatomy, inputs, data_samples):
+        error_B = self.layer(encoded.tokens).mean(dim=(1, 2)).square()
+        return torch.stack([error_B.sum(), error_B.new_tensor(len(error_B))])
+
+    def predict(self, encoded, inputs, data_samples):
+        for sample, tokens_NE in zip(data_samples, encoded.tokens):
+            sample.pred_brightness = self.layer(tokens_NE).mean().cpu()
+
+
+def test_an_auxiliary_head_adds_a_mean_over_all_cases_and_predictions(dataset):
+    HEADS.register_module(module=Brightness, force=True)
+    try:
+        model = build(dataset, auxiliary=dict(brightness=dict(type="Brightness")), losses={})
+    finally:
+        HEADS.module_dict.pop("Brightness")
+    data = model.data_preprocessor(batch(dataset, range(3)))
+    encoded = model.encode(data["inputs"])
+    expected = 2.0 * model.auxiliary["brightness"].layer(encoded.tokens).mean(dim=(1, 2)).square().mean()
+    for model.chunk_size in (None, 1, 2):
+        losses = model(**data, mode="loss")
+        assert set(losses) == {"loss_brightness"}
+        torch.testing.assert_close(losses["loss_brightness"], expected, rtol=1e-4, atol=1e-7)
+    assert all("pred_brightness" in sample for sample in model.eval()(**data, mode="predict"))
