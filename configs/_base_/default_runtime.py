@@ -7,6 +7,8 @@ default_hooks = dict(
     sampler_seed=dict(type="DistSamplerSeedHook"),
     epoch_seed=dict(type="EpochSeedHook"),
     tokenizer=dict(type="FitTokenizerHook"),
+    # Embeds the prompts of zero-shot metrics, where there are any.
+    prompts=dict(type="PromptHook"),
     param_scheduler=dict(type="ParamSchedulerHook"),
     checkpoint=dict(type="PlainCheckpointHook", interval=1, max_keep_ckpts=2),
     # The log file and scalars.json; the terminal shows what `progress` and `results` print.

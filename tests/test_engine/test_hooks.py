@@ -10,7 +10,7 @@ from torch.utils.data import Subset
 
 from ctvlm.engine import CTVLMRunner, FitTokenizerHook, RichProgressHook
 from ctvlm.engine.hooks.fit_tokenizer_hook import collect_texts
-from ctvlm.engine.hooks.results_table_hook import metrics_table
+from ctvlm.engine.metrics_table import metrics_table
 
 
 class Texts(BaseDataset):

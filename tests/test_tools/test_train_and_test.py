@@ -19,6 +19,11 @@ def test_train_then_test_give_the_same_numbers(tool, tmp_path):
     assert tested.code == 0
     assert json.loads((tmp_path / "out.json").read_text())["metrics"] == results["metrics"]
     assert "toy/error" in tested.out and "out.json" in tested.out
+    # Beside the work folder's own, which leave the results of training alone.
+    own = json.loads((tmp_path / "test" / "test_results.json").read_text())
+    assert own == {"checkpoint": str(checkpoint), "metrics": results["metrics"]}
+    assert "toy/error" in (tmp_path / "test" / "test_results.csv").read_text()
+    assert not (tmp_path / "test" / "results.json").exists()
 
 
 def test_flags(tool, tmp_path):
@@ -83,7 +88,8 @@ def test_a_mistake_ends_with_one_message_and_leaves_nothing(tool, tmp_path, args
         (["{tmp}/nowhere.pth"], "checkpoint not found"),
         (["{tmp}/broken.pth"], "cannot be read"),
         (["{tmp}/other.pth"], "belongs to another architecture"),
-        (["{tmp}/other.pth", "--out", "x.pkl"], "--out takes a .json file"),
+        (["{tmp}/other.pth", "--out", "x.pkl"], "--out takes .pt (predictions), .json or .csv"),
+        (["{tmp}/other.pth", "--bootstrap", "0"], "--bootstrap takes a number of resamples"),
         (["{tmp}/other.pth", "--cfg-options", "test_dataloader=None"], "has no test_dataloader"),
     ],
 )

@@ -10,16 +10,16 @@ scored.
 from __future__ import annotations
 
 import argparse
-import csv
 import sys
 from pathlib import Path
 from typing import Any
 
 from mmengine.evaluator import BaseMetric
 
-from ctvlm.engine import ConfigError, ConfigOptions, load_config, quiet_warnings, run_tool, write_json
+from ctvlm.engine import ConfigError, ConfigOptions, load_config, quiet_warnings, run_tool
 from ctvlm.engine.console import stdout_console
-from ctvlm.engine.hooks.results_table_hook import metrics_table
+from ctvlm.engine.evaluator_config import metric_configs, with_bootstrap, without_dumps
+from ctvlm.engine.metrics_table import metrics_table, write_metrics
 from ctvlm.evaluation import (
     AlignmentMetric,
     EmbeddingHealthMetric,
@@ -52,7 +52,10 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--bootstrap", type=int, default=0, help="resamples of patients for 95%% intervals, such as 1000"
     )
-    parser.add_argument("--thresholds", help="JSON of thresholds from a dev split, for the protocol ctvlm")
+    parser.add_argument(
+        "--thresholds",
+        help="JSON of thresholds from a dev split, for the protocol ctvlm; tools/test.py writes one beside its results",
+    )
     parser.add_argument("--out", help="write the metrics to this .json or .csv file")
     parser.add_argument(
         "--cfg-options", nargs="+", action=ConfigOptions, metavar="KEY=VALUE", help="override the config: a.b=1 c=[2,3]"
@@ -84,17 +87,15 @@ def possible_metrics(dump: dict[str, Any], bootstrap: int, thresholds: str | Non
 def configured_metrics(args: argparse.Namespace) -> list[BaseMetric]:
     """The metrics of a config's test_evaluator, but for those that write dumps."""
     cfg = load_config(args.config, args.cfg_options)
-    evaluator = cfg.get("test_evaluator")
-    if not evaluator:
+    metrics = without_dumps(metric_configs(cfg))
+    if not metrics:
         raise ConfigError(f"the config {args.config} has no test_evaluator: there is nothing to score with")
-    listed = evaluator if isinstance(evaluator, list) else [evaluator]
-    if len(listed) == 1 and "metrics" in listed[0]:
-        listed = listed[0]["metrics"]
-    kept = [dict(metric) for metric in listed if not metric["type"].split(".")[-1].startswith("Dump")]
-    for metric in kept:
-        if args.bootstrap:
-            metric["bootstrap"] = args.bootstrap
-    return [METRICS.build(metric) for metric in kept]
+    for metric in metrics:
+        if metric.get("thresholds") == "dev":
+            metric["thresholds"] = args.thresholds
+    if args.bootstrap:
+        metrics = with_bootstrap(metrics, args.bootstrap)
+    return [METRICS.build(metric) for metric in metrics]
 
 
 def score(dump: dict[str, Any], metrics: list[BaseMetric]) -> dict[str, float]:
@@ -122,12 +123,8 @@ def main() -> None:
         raise ValueError(f"{args.dump} holds no predictions that a metric knows: found {sorted(dump['cases'][0])}.")
     results = score(dump, metrics)
     stdout_console().print(metrics_table(results, f"{len(dump['cases'])} cases of {args.dump}"))
-    if args.out and args.out.endswith(".csv"):
-        with open(args.out, "w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows([("metric", "value"), *results.items()])
-    elif args.out:
-        write_json(args.out, {"dump": args.dump, "metrics": results})
     if args.out:
+        write_metrics(args.out, results, dump=args.dump)
         print(f"metrics written to {args.out}")
 
 

@@ -19,7 +19,7 @@ class PromptHook(Hook):
     """Before validation and test: embed what metrics ask for with ``prompts()``, through ``model.embed_texts``.
 
     Metrics without ``prompts()`` and ``set_prompt_embeddings(embeddings, scale)`` are left alone. The scale is the
-    logit scale of the model's global loss, where it has one, else 1.
+    logit scale of the model's volume loss, where it has one, else 1.
 
     Raises:
         ValueError: a metric asks for prompts and the model has no ``embed_texts``.
@@ -49,7 +49,14 @@ class PromptHook(Hook):
         parts = [model.embed_texts(texts[i : i + _BATCH]).float().cpu() for i in range(0, len(texts), _BATCH)]
         model.train(training)
         embeddings = dict(zip(texts, torch.cat(parts)))
-        losses = getattr(model, "losses", {})
-        logit_scale = getattr(losses["global"], "logit_scale", None) if "global" in losses else None
+        scale = _logit_scale(model)
         for metric in metrics:
-            metric.set_prompt_embeddings(embeddings, scale=float(logit_scale()) if logit_scale is not None else 1.0)
+            metric.set_prompt_embeddings(embeddings, scale=scale)
+
+
+def _logit_scale(model: torch.nn.Module) -> float:
+    """What the model's volume loss multiplies cosines with; 1 for a model without such a loss."""
+    losses = getattr(model, "losses", None)
+    if losses is None or "volume" not in losses or not hasattr(losses["volume"], "logit_scale"):
+        return 1.0
+    return float(losses["volume"].logit_scale())

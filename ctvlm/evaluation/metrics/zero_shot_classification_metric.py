@@ -33,8 +33,8 @@ class ZeroShotClassificationMetric(CaseMetric):
     Args:
         protocol: see ``functional.protocols``.
         names: findings; CT-RATE's 18 by default.
-        thresholds: finding to threshold, or a JSON file of that, from a dev split (protocol ``ctvlm``). Without them
-            the scores that need them are NaN.
+        thresholds: finding to threshold, or a JSON file of that, from a dev split (protocol ``ctvlm``). ``dev`` lets
+            ``tools/test.py`` fit them on the validation data first. Without them the scores that need them are NaN.
         save_thresholds: fit the protocol's rule on this split and write that JSON file: for a run on the dev split.
         per_finding: also the scores of each finding.
     """
@@ -113,7 +113,7 @@ class ZeroShotClassificationMetric(CaseMetric):
         return {**metrics, "num_cases": len(cases), "findings_scored": int(both)}
 
     def _thresholds(self) -> np.ndarray | None:
-        thresholds = self.thresholds
+        thresholds = None if self.thresholds == "dev" else self.thresholds
         if isinstance(thresholds, str):
             thresholds = json.loads(Path(thresholds).read_text(encoding="utf-8"))
         return None if thresholds is None else thresholds_for(self.names, thresholds)

@@ -1,0 +1,92 @@
+"""Metrics as a table: on the terminal, in JSON, in CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Mapping
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from ctvlm.engine.checkpoint import AtomicLocalBackend, write_json
+
+
+@dataclass(frozen=True)
+class MetricRow:
+    """One metric with its interval, its chance level and the number of cases it was measured on, where known."""
+
+    metric: str
+    value: Any
+    low: float | None = None
+    high: float | None = None
+    chance: float | None = None
+    n: int | None = None
+
+
+def metric_rows(metrics: Mapping[str, Any]) -> list[MetricRow]:
+    """Flat metrics as rows.
+
+    ``<name>_low`` and ``<name>_high`` become the interval, ``<name>_chance`` or ``<prefix>/chance`` the chance level,
+    and the only ``<prefix>/num_...`` the number of cases.
+    """
+    with_interval = {key for key in metrics if f"{key}_low" in metrics and f"{key}_high" in metrics}
+    rows = []
+    for key, value in metrics.items():
+        prefix, _, name = key.rpartition("/")
+        bound = name.endswith(("_low", "_high")) and key.rpartition("_")[0] in with_interval
+        if bound or name.endswith("chance") or name.startswith("num_"):
+            continue
+        low, high = (metrics[f"{key}_low"], metrics[f"{key}_high"]) if key in with_interval else (None, None)
+        chance = metrics.get(f"{key}_chance", metrics.get(f"{prefix}/chance"))
+        # Scores of one finding ("prefix/finding/score") have no count of their own.
+        counts = [count for other, count in metrics.items() if other.startswith(f"{prefix}/num_")]
+        rows.append(MetricRow(key, value, low, high, chance, counts[0] if len(counts) == 1 else None))
+    return rows
+
+
+def metrics_table(metrics: Mapping[str, Any], title: str) -> Table:
+    """Metric, value, interval where there is any, chance level and number of cases, one row a metric."""
+    rows = metric_rows(metrics)
+    intervals = any(row.low is not None for row in rows)
+    table = Table(title=title, title_justify="left")
+    table.add_column("metric")
+    for name in ("value", *(["interval"] if intervals else []), "chance", "n"):
+        table.add_column(name, justify="right")
+    for row in rows:
+        bounds = "" if row.low is None else f"{_cell(row.low)} to {_cell(row.high)}"
+        table.add_row(row.metric, _cell(row.value), *([bounds] if intervals else []), _cell(row.chance), _cell(row.n))
+    return table
+
+
+def write_metrics(path: str | Path, metrics: Mapping[str, Any], **origin: Any) -> None:
+    """Write metrics, whole or not at all.
+
+    Args:
+        path: ``.json`` holds ``metrics`` as they are, beside ``origin`` (NaN is null); ``.csv`` one row a metric with
+            the columns of MetricRow (NaN and what is not known are empty).
+
+    Raises:
+        ValueError: for another suffix.
+    """
+    path = Path(path)
+    if path.suffix == ".json":
+        write_json(path, {**origin, "metrics": dict(metrics)})
+    elif path.suffix == ".csv":
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow([field.name for field in fields(MetricRow)])
+        for row in metric_rows(metrics):
+            writer.writerow(["" if isinstance(x, float) and math.isnan(x) else x for x in astuple(row)])
+        AtomicLocalBackend().put_text(text.getvalue(), path)
+    else:
+        raise ValueError(f"Metrics are written as .json or .csv; found {path}.")
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,40 @@
+import csv
+import json
+
+import pytest
+
+from ctvlm.engine.metrics_table import MetricRow, metric_rows, write_metrics
+
+METRICS = {
+    "a/R@1": 0.25,
+    "a/R@1_low": 0.1,
+    "a/R@1_high": 0.4,
+    "a/R@1_chance": 0.01,
+    "a/num_cases": 100,
+    "b/accuracy": float("nan"),
+    "b/chance": 0.5,
+    "b/score_low": 3.0,  # no interval: it has no upper bound
+    "b/num_steps": 7,
+    "b/num_cases": 2,
+}
+
+
+def test_rows_gather_what_belongs_to_a_metric():
+    rows = metric_rows(METRICS)
+    assert [row.metric for row in rows] == ["a/R@1", "b/accuracy", "b/score_low"]
+    assert rows[0] == MetricRow("a/R@1", 0.25, 0.1, 0.4, 0.01, 100)
+    assert (rows[1].chance, rows[1].n) == (0.5, None)  # two counts: which one is not known
+
+
+def test_files_hold_the_same(tmp_path):
+    write_metrics(tmp_path / "m.json", METRICS, checkpoint="x.pth")
+    content = json.loads((tmp_path / "m.json").read_text())
+    assert content["checkpoint"] == "x.pth"
+    assert content["metrics"]["b/accuracy"] is None
+    write_metrics(tmp_path / "m.csv", METRICS)
+    with open(tmp_path / "m.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert rows[0] == {"metric": "a/R@1", "value": "0.25", "low": "0.1", "high": "0.4", "chance": "0.01", "n": "100"}
+    assert rows[1]["value"] == rows[1]["low"] == ""
+    with pytest.raises(ValueError, match=r"\.json or \.csv"):
+        write_metrics(tmp_path / "m.txt", METRICS)
