@@ -13,6 +13,7 @@ from mmengine.registry import METRICS as MMENGINE_METRICS
 from mmengine.registry import MODEL_WRAPPERS as MMENGINE_MODEL_WRAPPERS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import OPTIM_WRAPPERS as MMENGINE_OPTIM_WRAPPERS
+from mmengine.registry import OPTIMIZERS as MMENGINE_OPTIMIZERS
 from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 from mmengine.registry import Registry
 
@@ -41,6 +42,8 @@ METRICS = _child("metric", MMENGINE_METRICS, "ctvlm.evaluation")
 HOOKS = _child("hook", MMENGINE_HOOKS, "ctvlm.engine")
 # Optimizer wrappers: mixed precision on any device.
 OPTIM_WRAPPERS = _child("optim_wrapper", MMENGINE_OPTIM_WRAPPERS, "ctvlm.engine")
+# Optimizers: one whose state is shared out among the ranks.
+OPTIMIZERS = _child("optimizer", MMENGINE_OPTIMIZERS, "ctvlm.engine")
 # Log processors of the Runner.
 LOG_PROCESSORS = _child("log_processor", MMENGINE_LOG_PROCESSORS, "ctvlm.engine")
 

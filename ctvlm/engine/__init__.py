@@ -1,6 +1,6 @@
 """What runs a model: the Runner, its hooks, checkpoints, configs, the process group."""
 
-from ctvlm.engine.checkpoint import CheckpointError, check_fits, read_checkpoint, write_json
+from ctvlm.engine.checkpoint import CheckpointError, read_checkpoint, write_json
 from ctvlm.engine.config import (
     ConfigError,
     ConfigOptions,
@@ -24,7 +24,9 @@ from ctvlm.engine.hooks import (
 from ctvlm.engine.launch import init_distributed
 from ctvlm.engine.model_wrapper import CTDistributedDataParallel
 from ctvlm.engine.optim_wrapper import BFloat16OptimWrapper
+from ctvlm.engine.optimizers import ShardedOptimizer
 from ctvlm.engine.runner import CTVLMRunner
+from ctvlm.engine.weight_match import check_fits
 
 __all__ = [
     "BFloat16OptimWrapper",
@@ -39,6 +41,7 @@ __all__ = [
     "PromptHook",
     "ResultsTableHook",
     "RichProgressHook",
+    "ShardedOptimizer",
     "check_fits",
     "drop_validation",
     "enable_amp",

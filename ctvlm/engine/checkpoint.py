@@ -1,4 +1,4 @@
-"""Checkpoints: plain containers inside, written whole or not at all, and clear words when one does not fit."""
+"""Checkpoints: plain containers inside, written whole or not at all."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.logging import HistoryBuffer
-from torch import Tensor, nn
+from torch import Tensor
 
 from ctvlm.utils import CTVLMError
 
@@ -136,45 +136,6 @@ def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict:
         found = sorted(map(str, checkpoint))[:5] if isinstance(checkpoint, dict) else type(checkpoint).__name__
         raise CheckpointError(f"checkpoint {path} holds no 'state_dict': found {found}")
     return checkpoint
-
-
-def check_fits(model: nn.Module, checkpoint: dict, path: str | Path) -> None:
-    """Raise CheckpointError unless the checkpoint's weights have exactly the model's names and shapes."""
-    found = {key.removeprefix("module."): value for key, value in checkpoint["state_dict"].items()}
-    expected = model.state_dict()
-
-    def is_extra(key: str) -> bool:  # free-form bytes such as a tokenizer: their number says nothing
-        value = expected.get(key, found.get(key))
-        return not isinstance(value, Tensor) or value.dtype is torch.uint8 and value.ndim == 1
-
-    missing = [key for key in expected if key not in found and not is_extra(key)]
-    unexpected = [key for key in found if key not in expected and not is_extra(key)]
-    shapes = [
-        f"{key} {tuple(found[key].shape)} instead of {tuple(expected[key].shape)}"
-        for key in expected
-        if key in found and not is_extra(key)
-        if found[key].shape != expected[key].shape
-    ]
-    if not (missing or unexpected or shapes):
-        return
-    parts = [
-        _listing(f"{len(missing)} of the model's {len(expected)} weights are missing", missing),
-        _listing(f"{len(unexpected)} are unknown to the model", unexpected),
-        _listing(f"{len(shapes)} have another shape", shapes),
-    ]
-    origin = checkpoint.get("meta", {}).get("experiment_name")
-    trained = f" It was trained as '{origin}'." if origin else ""
-    raise CheckpointError(
-        f"checkpoint {path} belongs to another architecture: {'; '.join(part for part in parts if part)}.{trained} "
-        "Use the config it was trained with (it lies beside the checkpoint)."
-    )
-
-
-def _listing(title: str, items: list[str], first: int = 3) -> str:
-    if not items:
-        return ""
-    more = f", and {len(items) - first} more" if len(items) > first else ""
-    return f"{title} ({', '.join(items[:first])}{more})"
 
 
 def _neighbours(path: Path) -> str:

@@ -8,12 +8,15 @@ from typing import Any
 
 from mmengine.logging import MMLogger
 from mmengine.model import is_model_wrapper
+from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import _load_checkpoint_to_model
 from torch import nn
 
-from ctvlm.engine.checkpoint import check_fits, read_checkpoint
-from ctvlm.engine.console import quiet_logger
+from ctvlm.engine.checkpoint import read_checkpoint
+from ctvlm.engine.console import quiet_logger, stdout_console
+from ctvlm.engine.optimizers import is_sharded, refuse_accumulation
+from ctvlm.engine.weight_match import check_fits, load_what_fits
 
 
 class CTVLMRunner(Runner):
@@ -51,6 +54,23 @@ class CTVLMRunner(Runner):
             }
         return super().wrap_model(model_wrapper_cfg, model)
 
+    def build_optim_wrapper(self, optim_wrapper: OptimWrapper | dict) -> OptimWrapper | OptimWrapperDict:
+        """As mmengine's, without accumulation where it would be wrong.
+
+        Raises:
+            ConfigError: gradients of a contrastive model would be accumulated.
+        """
+        if isinstance(optim_wrapper, dict):
+            model = self.model.module if is_model_wrapper(self.model) else self.model
+            refuse_accumulation(model, optim_wrapper, self.cfg.get("train_dataloader", {}).get("batch_size"))
+        return super().build_optim_wrapper(optim_wrapper)
+
+    def save_checkpoint(self, *args: Any, save_optimizer: bool = True, **kwargs: Any) -> None:
+        """As mmengine's, which leaves all to rank 0; but the state of a sharded optimizer is gathered by all."""
+        if self.rank != 0 and save_optimizer and is_sharded(self.optim_wrapper.optimizer):
+            self.optim_wrapper.optimizer.state_dict()
+        super().save_checkpoint(*args, save_optimizer=save_optimizer, **kwargs)
+
     def load_checkpoint(
         self, filename: str, map_location: Any = "cpu", strict: bool | None = None, revise_keys: list | None = None
     ) -> dict:
@@ -66,7 +86,13 @@ class CTVLMRunner(Runner):
         if strict:
             check_fits(model, checkpoint, filename)
         self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
-        _load_checkpoint_to_model(model, checkpoint, strict=strict, revise_keys=revise_keys or [(r"^module\.", "")])
+        if strict:
+            _load_checkpoint_to_model(model, checkpoint, strict=True, revise_keys=revise_keys or [(r"^module\.", "")])
+        else:
+            match = load_what_fits(model, checkpoint, filename)
+            self.logger.info(f"Weights of {filename}\n{match.full()}")
+            if self.rank == 0:
+                stdout_console().print(f"{filename}: {match.short()} (names in the log)", soft_wrap=True)
         self._has_loaded = True
         self.logger.info(f"Loaded checkpoint {filename}")
         return checkpoint

@@ -63,7 +63,7 @@ class ToyModel(BaseModel):
         self.tokenizer_bytes = torch.tensor(list(state.encode()), dtype=torch.uint8)
 
     def _load_from_state_dict(self, state_dict, prefix, *args):
-        self.tokenizer_bytes = state_dict[prefix + "tokenizer_bytes"].clone()
+        self.tokenizer_bytes = state_dict.get(prefix + "tokenizer_bytes", self.tokenizer_bytes).clone()
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def forward(self, inputs, data_samples=None, mode="tensor"):
