@@ -16,7 +16,7 @@ from ctvlm.anatomy import RegionScheme
 from ctvlm.datasets.phantom.case import draw_plan, generate_case
 from ctvlm.datasets.phantom.findings import CT_RATE_LABELS, FINDINGS, Finding
 from ctvlm.datasets.phantom.phrases import NORMALS
-from ctvlm.datasets.phantom.plan import REGION_Z, Plan, in_scan, sample_plan
+from ctvlm.datasets.phantom.plan import ON_SIDE, REGION_Z, Plan, in_scan, sample_plan
 from ctvlm.datasets.phantom.reasoning import write_report
 
 SHAPE = (24, 96, 96)
@@ -238,3 +238,43 @@ def test_unusable_arguments_are_refused():
         generate_case(0, (4, 96, 96))
     with pytest.raises(ValueError, match="non-negative"):
         sample_plan(-1)
+
+
+def test_default_field_is_what_was_drawn_before_fields():
+    assert sample_plan(11).base.scan_z == sample_plan(11, "chest_abdomen").base.scan_z
+    assert sample_plan(11).base.side == 0
+
+
+def test_any_field_changes_the_scan_and_not_the_patient():
+    changed = 0
+    for seed in range(12):
+        plain, other = sample_plan(seed).base, sample_plan(seed, "any").base
+        assert (plain.scale, plain.hu, plain.texture_seed) == (other.scale, other.hu, other.texture_seed)
+        changed += plain.scan_z != other.scan_z
+    assert 4 <= changed < 12
+
+
+def test_a_scan_of_one_side_shows_that_side_and_speaks_of_nothing_else():
+    partner = {1: {4, 5, 18}, -1: {1, 2, 3, 17}}
+    plans = [plan for plan in (sample_plan(seed, "any") for seed in range(60)) if plan.base.side]
+    assert len(plans) > 5
+    for plan in plans[:6]:
+        steps = write_report(plan).steps
+        named = {name for step in steps for name in step["regions"]}
+        assert named <= ON_SIDE[plan.base.side]
+        counts = np.bincount(draw_plan(plan, (12, 48, 48))[1].region.ravel(), minlength=21)
+        far, near = (sum(counts[i] for i in partner[side]) for side in (plan.base.side, -plan.base.side))
+        assert far <= 0.35 * near
+
+
+def test_slabs_at_any_height_can_be_drawn():
+    for seed in range(40, 70):
+        plan = sample_plan(seed, "any")
+        volume, canvas = draw_plan(plan, (8, 32, 32))
+        assert volume.shape == canvas.region.shape
+        assert all(in_scan(plan.base, f.site.z) for f in plan.findings)
+
+
+def test_an_unknown_field_is_refused():
+    with pytest.raises(ValueError, match="chest_abdomen, any"):
+        sample_plan(0, "pelvis")

@@ -58,10 +58,14 @@ def draw_plan(plan: Plan, shape: Sequence[int]) -> tuple[np.ndarray, Canvas]:
 
 
 def generate_case(
-    seed: int, shape: Sequence[int] = (24, 96, 96), case_id: str | None = None, patient_id: str | None = None
+    seed: int,
+    shape: Sequence[int] = (24, 96, 96),
+    case_id: str | None = None,
+    patient_id: str | None = None,
+    field: str = "chest_abdomen",
 ) -> PhantomCase:
-    """The case of a seed: the same bytes wherever it is drawn, the same patient in whatever shape."""
-    plan = sample_plan(seed)
+    """The case of a seed: the same bytes wherever it is drawn, the same patient in whatever shape and field."""
+    plan = sample_plan(seed, field)
     volume, canvas = draw_plan(plan, shape)
     report = write_report(plan)
     spacing = tuple(float(s) for s in canvas.spacing)

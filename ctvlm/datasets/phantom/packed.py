@@ -9,8 +9,8 @@ import numpy as np
 
 from ctvlm.datasets.phantom.case import PhantomCase, generate_case
 
-# What decides a case: seed, shape, case id, patient id.
-Job = tuple[int, tuple[int, ...], str, str]
+# What decides a case: seed, shape, case id, patient id, field.
+Job = tuple[int, tuple[int, ...], str, str, str]
 
 
 @dataclass(frozen=True)

@@ -97,6 +97,7 @@ class Patient:
     gas: float  # height of the stomach's gas level above its centre, share of its radius
     arms: bool
     texture_seed: int
+    side: int = 0  # 1 or -1 where the scan shows the right or the left side of the body only
 
     @property
     def template_z(self) -> tuple[float, float]:

@@ -18,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ctvlm.anatomy import RegionScheme
 from ctvlm.datasets.phantom.disk_cache import DiskCache
+from ctvlm.datasets.phantom.field import FIELDS
 from ctvlm.datasets.phantom.packed import Job, PackedCase
 from ctvlm.datasets.phantom.plan import sample_plan
 from ctvlm.datasets.phantom.reasoning import write_report
@@ -50,6 +51,7 @@ class PhantomCT(BaseDataset):
         seed: of the whole data set.
         split: any name; each has patients of its own.
         shape: voxels (D, H, W). The same case in another shape is the same patient.
+        field: ``'chest_abdomen'``, or ``'any'``: slabs at any height and views of one side as well (see ``set_field``).
         with_region_map: give the region map; without it, ``results['region_map']`` is None.
         cache: keep the drawn cases in memory (about 2.3 bytes a voxel).
         cache_dir: folder to keep drawn cases in (about 2.3 bytes a voxel); None writes nothing.
@@ -57,7 +59,8 @@ class PhantomCT(BaseDataset):
         kwargs: as ``mmengine.dataset.BaseDataset``.
 
     Raises:
-        ValueError: no cases, a shape that is not three sizes, or a scheme other than ``thorax_abdomen_20``.
+        ValueError: no cases, a shape that is not three sizes, an unknown field, a scheme other than
+            ``thorax_abdomen_20``.
     """
 
     def __init__(
@@ -66,6 +69,7 @@ class PhantomCT(BaseDataset):
         seed: int = 0,
         split: str = "train",
         shape: Sequence[int] = (24, 96, 96),
+        field: str = "chest_abdomen",
         pipeline: Sequence[dict | Callable] = (),
         with_region_map: bool = True,
         cache: bool = True,
@@ -80,7 +84,9 @@ class PhantomCT(BaseDataset):
             raise ValueError(f"shape is {tuple(shape)}; expected (D, H, W), each at least 8 voxels")
         if scheme != SCHEME:
             raise ValueError(f"scheme is {scheme!r}; phantoms are drawn with {SCHEME!r} only")
-        self.num_cases, self.seed, self.split = num_cases, seed, split
+        if field not in FIELDS:
+            raise ValueError(f"field is {field!r}; expected one of {', '.join(FIELDS)}")
+        self.num_cases, self.seed, self.split, self.field = num_cases, seed, split, field
         self.shape = tuple(int(n) for n in shape)
         self.with_region_map, self.cache, self.num_workers = with_region_map, cache, num_workers
         self.scheme = RegionScheme.load(scheme)
@@ -133,14 +139,14 @@ class PhantomCT(BaseDataset):
         """Impressions and step texts of the split, for fitting a tokenizer. Nothing is drawn for it."""
         out: list[str] = []
         for idx in range(len(self)):
-            report = write_report(sample_plan(self.get_data_info(idx)["case_seed"]))
+            report = write_report(sample_plan(self.get_data_info(idx)["case_seed"], self.field))
             out += [report.impression, *(step["text"] for step in report.steps)]
         return out
 
     def _chunks(self) -> list[list[Job]]:
         """The jobs of the split, as they are drawn and kept on disk."""
         infos = [self.get_data_info(i) for i in range(len(self))]
-        jobs = [(info["case_seed"], self.shape, info["case_id"], info["patient_id"]) for info in infos]
+        jobs = [(info["case_seed"], self.shape, info["case_id"], info["patient_id"], self.field) for info in infos]
         return [jobs[i : i + CHUNK] for i in range(0, len(jobs), CHUNK)]
 
     def _drawn(self, info: dict, idx: int) -> PackedCase:

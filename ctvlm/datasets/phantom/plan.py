@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ctvlm.datasets.phantom.field import set_field
 from ctvlm.datasets.phantom.findings import FINDINGS, Finding
 from ctvlm.datasets.phantom.patient import Patient, sample_patient
 
@@ -19,6 +21,11 @@ REGION_Z: dict[str, tuple[float, float]] = {
     "gallbladder": (-98, -72), "spleen": (-90, -30), "stomach": (-90, -30), "pancreas": (-102, -66),
     "kidney_right": (-138, -90), "kidney_left": (-130, -75), "spine": (-60, 140), "rib_cage": (-60, 140),
 }  # fmt: skip
+# What a scan of one side still shows whole.
+ON_SIDE = {
+    1: {"lung_upper_lobe_right", "lung_middle_lobe_right", "lung_lower_lobe_right", "gallbladder", "kidney_right"},
+    -1: {"lung_upper_lobe_left", "lung_lower_lobe_left", "spleen", "kidney_left"},
+}
 
 
 @dataclass(frozen=True)
@@ -52,12 +59,17 @@ def in_scan(patient: Patient, z: tuple[float, float], margin: float = 4.0) -> bo
     return low + margin <= z[0] and z[1] <= high - margin
 
 
+def in_view(patient: Patient, regions: Iterable[str]) -> bool:
+    """Whether a scan is wide enough for what concerns these regions."""
+    return patient.side == 0 or (bool(regions) and ON_SIDE[patient.side].issuperset(regions))
+
+
 def sample_findings(patient: Patient, rng: np.random.Generator) -> tuple[Finding, ...]:
     """Draw findings at places that are in the scan, never two in one region."""
     count = int(rng.choice(len(COUNTS), p=COUNTS))
     options = []
     for kind in FINDINGS.values():
-        sites = [s for s in kind.sites if in_scan(patient, s.z)]
+        sites = [s for s in kind.sites if in_scan(patient, s.z) and in_view(patient, s.regions)]
         if sites:
             options.append((kind, sites))
     taken: set[str] = set()
@@ -68,6 +80,8 @@ def sample_findings(patient: Patient, rng: np.random.Generator) -> tuple[Finding
             room = [s for s in sites if not taken.intersection(s.regions + s.claims)]
             if room and all(f.kind != kind.name for f in chosen):
                 free.append((kind, room))
+        if not free:  # a short scan has room for little
+            break
         weights = np.array([kind.weight for kind, _ in free])
         kind, room = free[rng.choice(len(free), p=weights / weights.sum())]
         site = room[rng.integers(len(room))]
@@ -78,11 +92,11 @@ def sample_findings(patient: Patient, rng: np.random.Generator) -> tuple[Finding
     return tuple(chosen)
 
 
-def sample_plan(seed: int) -> Plan:
-    """The plan of a seed: the same on every machine and for every shape."""
+def sample_plan(seed: int, field: str = "chest_abdomen") -> Plan:
+    """The plan of a seed: the same on every machine and for every shape. ``field``: see ``set_field``."""
     if seed < 0:
         raise ValueError(f"seed must be a non-negative integer, got {seed}")
-    who, what, words, noise = np.random.SeedSequence(seed).spawn(4)
-    patient = sample_patient(np.random.default_rng(who))
+    who, what, words, noise, where = np.random.SeedSequence(seed).spawn(5)
+    patient = set_field(sample_patient(np.random.default_rng(who)), field, np.random.default_rng(where))
     findings = sample_findings(patient, np.random.default_rng(what))
     return Plan(seed, patient, findings, int(words.generate_state(1)[0]), int(noise.generate_state(1)[0]))

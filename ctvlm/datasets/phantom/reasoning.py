@@ -17,7 +17,7 @@ from ctvlm.datasets.phantom.phrases import (
     SIZE_WORDS,
     TECHNIQUE,
 )
-from ctvlm.datasets.phantom.plan import REGION_Z, Plan, in_scan
+from ctvlm.datasets.phantom.plan import REGION_Z, Plan, in_scan, in_view
 
 DRAWABLE_LABELS = frozenset(t.label for t in FINDINGS.values() if t.label)
 
@@ -67,7 +67,7 @@ def normal_steps(plan: Plan, count: int, rng: np.random.Generator) -> list[dict]
     present = {f.kind for f in plan.findings}
     usable = []
     for normal in NORMALS:
-        if not all(in_scan(plan.base, REGION_Z[r]) for r in normal.regions):
+        if not (all(in_scan(plan.base, REGION_Z[r]) for r in normal.regions) and in_view(plan.base, normal.regions)):
             continue
         blocked = present.intersection(normal.denies) if normal.denies else touched.intersection(normal.regions)
         if not blocked:
