@@ -37,11 +37,13 @@ class SelfAttention(nn.Module):
     def attend(self, q_BKNc: Tensor, k_BKNc: Tensor, v_BKNc: Tensor, ctx: TokenContext) -> Tensor:
         raise NotImplementedError
 
-    def forward(self, x_BNE: Tensor, ctx: TokenContext) -> Tensor:
-        batch, num_tokens, _ = x_BNE.shape
-        qkv = self.qkv(x_BNE).view(batch, num_tokens, 3, self.num_heads, self.head_dims)
-        q_BKNc, k_BKNc, v_BKNc = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+    def heads(self, x_BNE: Tensor, ctx: TokenContext) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values (B, K, N, c), rotary positions applied."""
+        q_BKNc, k_BKNc, v_BKNc = self.qkv(x_BNE).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
         if ctx.rotary is not None:
             q_BKNc, k_BKNc = apply_rotary(q_BKNc, ctx.rotary), apply_rotary(k_BKNc, ctx.rotary)
-        out_BKNc = self.attend(q_BKNc, k_BKNc, v_BKNc, ctx)
-        return self.proj(out_BKNc.transpose(1, 2).reshape(batch, num_tokens, self.embed_dims))
+        return q_BKNc, k_BKNc, v_BKNc
+
+    def forward(self, x_BNE: Tensor, ctx: TokenContext) -> Tensor:
+        out_BKNc = self.attend(*self.heads(x_BNE, ctx), ctx)
+        return self.proj(out_BKNc.transpose(1, 2).flatten(2))

@@ -48,17 +48,34 @@ class GlobalPooling(nn.Module):
 
     def forward(self, out: EncoderOutput) -> Tensor:
         if self.mode == "mean":
+            return (self.patch_shares(out)[:, None] @ out.tokens)[:, 0]
+        share_BMK, v_BMKc = self._attend(out)
+        return self.proj((share_BMK.to(v_BMKc.dtype)[..., None] * v_BMKc).sum(dim=1).flatten(1))
+
+    def patch_shares(self, out: EncoderOutput) -> Tensor:
+        """How much each patch weighs in the pooled feature (B, N), rows sum to 1.
+
+        What the query pays to a region's token goes to the region's patches.
+        """
+        if self.mode == "mean":
             weight_BN = out.token_mask.to(out.tokens.dtype)
-            weight_BN = weight_BN / weight_BN.sum(dim=1, keepdim=True)
-            return (weight_BN[:, None] @ out.tokens)[:, 0]
+            return weight_BN / weight_BN.sum(dim=1, keepdim=True)
+        num_patches = out.tokens.shape[1]
+        share_BM = self._attend(out)[0].mean(dim=-1)
+        share_BN = share_BM[:, :num_patches]
+        if self.with_regions:
+            owned_BNR = out.patch_to_region[..., 1:] * out.token_mask[..., None]
+            owned_BNR = owned_BNR / owned_BNR.sum(dim=1, keepdim=True).clamp(min=1e-6)
+            share_BN = share_BN + (owned_BNR @ share_BM[:, num_patches:, None])[..., 0]
+        return share_BN
+
+    def _attend(self, out: EncoderOutput) -> tuple[Tensor, Tensor]:
+        """Attention of each head over patches, then regions (B, M, K), and their values (B, M, K, c)."""
         tokens_BME, mask_BM = out.tokens, out.token_mask
         if self.with_regions:
             tokens_BME = torch.cat([tokens_BME, out.region_tokens.to(tokens_BME.dtype)], dim=1)
             mask_BM = torch.cat([mask_BM, out.region_mask], dim=1)
-        batch, num_tokens, width = tokens_BME.shape
-        k_BMKc, v_BMKc = self.kv(tokens_BME).view(batch, num_tokens, 2, self.num_heads, -1).unbind(2)
+        k_BMKc, v_BMKc = self.kv(tokens_BME).unflatten(-1, (2, self.num_heads, -1)).unbind(2)
         score_BMK = (k_BMKc * self.query.to(k_BMKc.dtype)).sum(dim=-1) * k_BMKc.shape[-1] ** -0.5
         score_BMK = score_BMK.to(torch.promote_types(score_BMK.dtype, torch.float32))
-        score_BMK = score_BMK.masked_fill(~mask_BM[..., None], float("-inf"))
-        share_BMK1 = score_BMK.softmax(dim=1).to(v_BMKc.dtype)[..., None]
-        return self.proj((share_BMK1 * v_BMKc).sum(dim=1).reshape(batch, width))
+        return score_BMK.masked_fill(~mask_BM[..., None], float("-inf")).softmax(dim=1), v_BMKc

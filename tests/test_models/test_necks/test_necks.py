@@ -105,3 +105,16 @@ def test_pyramid_at_the_patch_grid_keeps_places():
 def test_refuses_settings_that_cannot_be(make, named):
     with pytest.raises(ValueError, match=named):
         make()
+
+
+def test_patch_shares_are_the_weights_of_the_pooled_feature():
+    torch.manual_seed(0)
+    out = output()
+    neck = GlobalPooling(24, mode="attention", num_heads=1).double()
+    values_BNE = neck.kv(out.tokens).chunk(2, dim=-1)[1]
+    torch.testing.assert_close(neck.proj((neck.patch_shares(out)[:, None] @ values_BNE)[:, 0]), neck(out))
+    torch.testing.assert_close((GlobalPooling().patch_shares(out)[:, None] @ out.tokens)[:, 0], GlobalPooling()(out))
+    # What a region's token gets goes to that region's patches, so nothing is lost.
+    with_regions = GlobalPooling(24, mode="attention", num_heads=2, with_regions=True).double().patch_shares(out)
+    torch.testing.assert_close(with_regions.sum(dim=1), torch.ones(2, dtype=torch.float64))
+    assert not with_regions[~out.token_mask].any()
