@@ -21,6 +21,7 @@ class EncoderOutput:
         grid: (d, h, w).
         levels: features of several depths for a pyramid, each (B, N, E), shallow to deep.
         region_logits: patch-to-region logits (B, N, R + 1) where the encoder predicts regions itself.
+        region_presence: regions in the volume (B, R) as the region encoder judges; ``None``: by the assignment.
     """
 
     tokens: Tensor
@@ -31,8 +32,17 @@ class EncoderOutput:
     grid: tuple[int, int, int]
     levels: list[Tensor] = field(default_factory=list)
     region_logits: Tensor | None = None
+    region_presence: Tensor | None = None
 
     @property
     def region_mask(self) -> Tensor:
-        """True for a region that owns some part of some patch (B, R)."""
-        return self.patch_to_region[..., 1:].sum(dim=1) > 0.05
+        """True for a region that is in the volume (B, R): that owns some part of some patch, if no one knows better."""
+        return present_regions(self.patch_to_region) if self.region_presence is None else self.region_presence
+
+
+def present_regions(assignment_BNR1: Tensor) -> Tensor:
+    """True for a region whose shares of patches add up to a twentieth of one (B, R).
+
+    For exact shares only: a predicted assignment spreads more than that of every region over the volume.
+    """
+    return assignment_BNR1[..., 1:].sum(dim=1) > 0.05

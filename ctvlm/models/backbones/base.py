@@ -74,6 +74,7 @@ class VisionEncoder(nn.Module):
             grid=ctx.grid,
             levels=[ctx.scatter(level_BNE) for level_BNE in levels],
             region_logits=logits_BNR1,
+            region_presence=encoding.presence,
         )
         output.region_tokens = region_tokens_BRE * output.region_mask[..., None]
         return output

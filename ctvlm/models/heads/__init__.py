@@ -1,6 +1,20 @@
 """Features to embeddings and logits."""
 
+from ctvlm.models.heads.generation import CoTGenerationHead, PrefixGenerationHead
 from ctvlm.models.heads.projection import GlobalProjection, Projection, RegionProjection, StepProjection, TextProjection
+from ctvlm.models.heads.region_logits_head import RegionLogitsHead
 from ctvlm.models.heads.segmentation_head import SegmentationHead
+from ctvlm.models.heads.voxel_segmentation_head import VoxelSegmentationHead
 
-__all__ = ["GlobalProjection", "Projection", "RegionProjection", "SegmentationHead", "StepProjection", "TextProjection"]
+__all__ = [
+    "CoTGenerationHead",
+    "GlobalProjection",
+    "PrefixGenerationHead",
+    "Projection",
+    "RegionLogitsHead",
+    "RegionProjection",
+    "SegmentationHead",
+    "StepProjection",
+    "TextProjection",
+    "VoxelSegmentationHead",
+]

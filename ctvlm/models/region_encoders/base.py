@@ -14,10 +14,14 @@ from ctvlm.models.layers import TokenContext
 
 @dataclass
 class RegionEncoding:
-    """``assignment`` (B, N, R + 1), rows sum to 1, column 0 background; ``logits`` the same shape or ``None``."""
+    """``assignment`` (B, N, R + 1), rows sum to 1, column 0 background; ``logits`` the same shape or ``None``.
+
+    ``presence`` (B, R): regions in the volume; ``None`` where the assignment is exact and says so itself.
+    """
 
     assignment: Tensor
     logits: Tensor | None = None
+    presence: Tensor | None = None
 
 
 def pool_by_assignment(tokens_BNE: Tensor, assignment_BNR: Tensor) -> Tensor:

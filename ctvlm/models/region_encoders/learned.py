@@ -10,6 +10,7 @@ from ctvlm.models.layers import TokenContext, init_vit
 from ctvlm.models.region_encoders.base import RegionEncoder, RegionEncoding
 from ctvlm.models.region_encoders.overlap import patch_overlap
 from ctvlm.registry import REGION_ENCODERS
+from ctvlm.structures.encoder_output import present_regions
 
 
 @REGION_ENCODERS.register_module()
@@ -23,15 +24,27 @@ class LearnedRegionEncoder(RegionEncoder):
     Args:
         teacher: share of the map in the assignment during training, where there is a map; the rest is the
             prediction. In evaluation a map is taken whole.
+        trust_map: whether evaluation reads a map; False measures what the prediction is worth where there is one.
+        presence: share of some patch that a region must be predicted to own, to count as in the volume. (By a map a
+            region counts as with the other encoders: from a twentieth of a patch on.)
     """
 
     reads_features = True
 
-    def __init__(self, embed_dims: int, num_regions: int = 20, teacher: float = 1.0) -> None:
+    def __init__(
+        self,
+        embed_dims: int,
+        num_regions: int = 20,
+        teacher: float = 1.0,
+        trust_map: bool = True,
+        presence: float = 0.1,
+    ) -> None:
         super().__init__(embed_dims, num_regions)
         if not 0 <= teacher <= 1:
             raise ValueError(f"LearnedRegionEncoder: teacher = {teacher}; expected a share between 0 and 1")
         self.teacher = teacher
+        self.presence = presence
+        self.trust_map = trust_map
         self.norm = nn.LayerNorm(embed_dims)
         self.classify = nn.Linear(embed_dims, num_regions + 1)
         self.norm.apply(init_vit)
@@ -42,11 +55,20 @@ class LearnedRegionEncoder(RegionEncoder):
         logits_BNR1 = logits_BNR1.to(torch.promote_types(logits_BNR1.dtype, torch.float32))
         predicted_BNR1 = logits_BNR1.softmax(dim=-1)
         if region_map_BDHW is None:
-            return RegionEncoding(predicted_BNR1, logits_BNR1)
+            return RegionEncoding(predicted_BNR1, logits_BNR1, self._predicted_presence(predicted_BNR1, ctx))
         shares_BNR1, known_BN = patch_overlap(region_map_BDHW, ctx.grid, self.num_regions)
-        share_BN1 = ctx.gather(known_BN[..., None]) * (self.teacher if self.training else 1.0)
+        shares_BNR1 = ctx.gather(shares_BNR1).to(predicted_BNR1)
+        taken_BN1 = ctx.gather(known_BN[..., None]).to(predicted_BNR1) * float(self.training or self.trust_map)
         # lerp keeps rows at 1, and a case of unknown voxels only at its prediction.
-        mixed_BNR1 = torch.lerp(
-            predicted_BNR1, ctx.gather(shares_BNR1).to(predicted_BNR1), share_BN1.to(predicted_BNR1)
-        )
-        return RegionEncoding(mixed_BNR1, logits_BNR1)
+        share_BN1 = taken_BN1 * (self.teacher if self.training else 1.0)
+        mixed_BNR1 = torch.lerp(predicted_BNR1, shares_BNR1, share_BN1)
+        presence_BR = present_regions(_without_padding(shares_BNR1 * taken_BN1, ctx))
+        presence_BR = presence_BR | self._predicted_presence(predicted_BNR1 * (taken_BN1 == 0), ctx)
+        return RegionEncoding(mixed_BNR1, logits_BNR1, presence_BR)
+
+    def _predicted_presence(self, predicted_BNR1: Tensor, ctx: TokenContext) -> Tensor:
+        return _without_padding(predicted_BNR1, ctx)[..., 1:].amax(dim=1) > self.presence
+
+
+def _without_padding(assignment_BNR1: Tensor, ctx: TokenContext) -> Tensor:
+    return assignment_BNR1 if ctx.token_mask_BN is None else assignment_BNR1 * ctx.token_mask_BN[..., None]
