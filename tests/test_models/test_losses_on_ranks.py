@@ -10,8 +10,8 @@ import torch.multiprocessing as mp
 import torch.nn.functional as F
 
 from ctvlm.models.losses.functional import step_attention
+from ctvlm.models.losses.reduce import global_mean
 from ctvlm.registry import LOSSES
-from ctvlm.utils.distributed import all_gather_with_grad
 
 NAMES = ["CrossModalContrastiveLoss", "RegionAlignmentLoss", "StepAlignmentLoss", "AttentionFocusLoss"]
 P = 6
@@ -56,8 +56,7 @@ def loss_of(name, layers, module, cases):
     attention = step_attention(steps, patches, 10.0, torch.ones(len(cases), 7, dtype=torch.bool))
     if name == "AttentionFocusLoss":
         places = F.one_hot(data["step_ids"][cases] % 7, 7) * data["step_mask"][cases][..., None]
-        total, count = all_gather_with_grad(module.terms(attention, places)[None]).sum(dim=0)
-        return total / count
+        return global_mean(module.terms(attention, places))
     mask = data["step_mask"][cases]
     return module((attention @ patches)[mask], steps[mask], data["step_ids"][cases][mask])
 

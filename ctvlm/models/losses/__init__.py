@@ -1,9 +1,25 @@
 """Objectives."""
 
 from ctvlm.models.losses.attention_focus import AttentionFocusLoss
+from ctvlm.models.losses.contrastive import ContrastiveLoss
 from ctvlm.models.losses.cross_modal_contrastive import CrossModalContrastiveLoss
 from ctvlm.models.losses.logit_scale import LogitScale
+from ctvlm.models.losses.multi_task import MultiTaskLoss
 from ctvlm.models.losses.region_alignment import RegionAlignmentLoss
+from ctvlm.models.losses.segmentation import SegmentationLoss
+from ctvlm.models.losses.sigmoid_contrastive import SigmoidContrastiveLoss
 from ctvlm.models.losses.step_alignment import StepAlignmentLoss
+from ctvlm.models.losses.step_order import StepOrderLoss
 
-__all__ = ["AttentionFocusLoss", "CrossModalContrastiveLoss", "LogitScale", "RegionAlignmentLoss", "StepAlignmentLoss"]
+__all__ = [
+    "AttentionFocusLoss",
+    "ContrastiveLoss",
+    "CrossModalContrastiveLoss",
+    "LogitScale",
+    "MultiTaskLoss",
+    "RegionAlignmentLoss",
+    "SegmentationLoss",
+    "SigmoidContrastiveLoss",
+    "StepAlignmentLoss",
+    "StepOrderLoss",
+]

@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
+from ctvlm.models.losses.contrastive import ContrastiveLoss, NormalPairs
 from ctvlm.models.losses.functional import info_nce
 from ctvlm.models.losses.logit_scale import LogitScale
 from ctvlm.registry import LOSSES
-from ctvlm.utils.distributed import all_gather_with_grad
 
 
 @LOSSES.register_module()
-class CrossModalContrastiveLoss(nn.Module):
-    """InfoNCE between global embeddings and texts, over the batch of all ranks.
+class CrossModalContrastiveLoss(ContrastiveLoss):
+    """InfoNCE between visual features and texts over the batch of all ranks; arguments as ``ContrastiveLoss``.
 
-    Args:
-        loss_weight: factor of the term in the sum.
+    Without equal texts it is the loss of CLIP (Radford et al., 2021); equal texts share the positive mass.
     """
 
-    def __init__(self, loss_weight: float = 1.0):
-        super().__init__()
-        self.loss_weight = loss_weight
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
         self.logit_scale = LogitScale()
 
-    def forward(self, image_BP: Tensor, text_BP: Tensor, text_ids_B: Tensor) -> Tensor:
-        image_MP = all_gather_with_grad(F.normalize(image_BP, dim=-1))
-        text_MP = all_gather_with_grad(F.normalize(text_BP, dim=-1))
-        text_ids_M = all_gather_with_grad(text_ids_B)
-        return self.loss_weight * info_nce(image_MP, text_MP, self.logit_scale(), text_ids_M)
+    def row_sum(self, rows: NormalPairs, columns: NormalPairs, positive: Tensor, allowed: Tensor | None) -> Tensor:
+        return info_nce(rows.visual, rows.text, columns.visual, columns.text, self.logit_scale(), positive, allowed)
