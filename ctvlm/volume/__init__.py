@@ -1,8 +1,9 @@
 """Volumes with geometry: reading, checking, resampling, windows."""
 
 from ctvlm.volume.ct_volume import CTReadError, CTVolume
-from ctvlm.volume.io import read_ct, read_label_map, write_nifti
+from ctvlm.volume.io import read_ct, read_grid, read_label_map, write_nifti
 from ctvlm.volume.match import MaskMismatchError, match_mask
+from ctvlm.volume.patch_grid import patch_grid_affine, patches_to_grid, peak_mm
 from ctvlm.volume.resample import (
     body_box,
     crop,
@@ -20,7 +21,11 @@ __all__ = [
     "crop",
     "crop_or_pad",
     "match_mask",
+    "patch_grid_affine",
+    "patches_to_grid",
+    "peak_mm",
     "read_ct",
+    "read_grid",
     "read_label_map",
     "resample_to_grid",
     "resample_to_shape",

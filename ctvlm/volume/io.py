@@ -72,6 +72,27 @@ def read_label_map(
     return to_ras(array.astype(np.uint8 if high <= 255 else np.uint16), affine, labels=True)
 
 
+def read_grid(
+    path: str | Path,
+    *,
+    spacing: tuple[float, float, float] | None = None,
+    axes: str | None = None,
+    key: str | None = None,
+    affine: Sequence[Sequence[float]] | None = None,
+) -> tuple[tuple[int, int, int], np.ndarray]:
+    """The file's own grid, neither turned nor straightened: for results that are to lie over the file in a viewer.
+
+    Returns:
+        Shape and affine (4x4, to RAS+ mm) of a CTVolume that ``write_nifti`` lays out as the file is.
+
+    Raises:
+        CTReadError, FileNotFoundError: as ``read_ct``.
+    """
+    with as_local_file(path) as file:
+        array, affine = _placed(file, key, spacing, axes, affine)
+    return array.shape[::-1], affine
+
+
 def write_nifti(volume: CTVolume, path: str | Path) -> None:
     """Write as .nii or .nii.gz with the same geometry, atomically."""
     path = Path(path)

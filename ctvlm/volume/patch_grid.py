@@ -1,0 +1,48 @@
+"""Maps on an encoder's patch grid: where they lie, and how they come onto any other grid."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+from ctvlm.volume.ct_volume import CTVolume
+from ctvlm.volume.resample import Shape, resample_to_grid
+
+
+def patch_grid_affine(affine: np.ndarray, shape: Shape, grid: Shape) -> np.ndarray:
+    """Affine of the patch grid (d, h, w) over voxels (D, H, W): patch index (x, y, z) to the patch's centre in mm.
+
+    Raises:
+        ValueError: the grid does not divide the shape.
+    """
+    if any(n % g for n, g in zip(shape, grid, strict=True)):
+        raise ValueError(f"the patch grid {tuple(grid)} does not divide a volume of shape {tuple(shape)}")
+    size = np.array([n // g for n, g in zip(shape, grid)])[::-1]
+    out = np.array(affine, dtype=np.float64)
+    out[:3, 3] += out[:3, :3] @ ((size - 1) / 2)
+    out[:3, :3] *= size
+    return out
+
+
+def patches_to_grid(
+    patches: CTVolume, affine: np.ndarray, shape: Shape, mode: Literal["linear", "nearest"] = "linear"
+) -> CTVolume:
+    """A patch map at the voxels of another grid, anywhere in space; 0 where no patch lies.
+
+    ``linear`` interpolates between the patches' centres and holds the value in the outer half of the outermost
+    patches; ``nearest`` is for labels.
+    """
+    if mode == "nearest":
+        return resample_to_grid(patches, affine, shape, mode="nearest")
+    wider = patches.affine.copy()
+    wider[:3, 3] -= wider[:3, :3].sum(axis=1)
+    out = resample_to_grid(CTVolume(np.pad(patches.array, 1, mode="edge"), wider), affine, shape)
+    covered = resample_to_grid(patches.with_array(np.ones(patches.shape, np.uint8)), affine, shape, mode="nearest")
+    return out.with_array(out.array * covered.array)
+
+
+def peak_mm(volume: CTVolume) -> tuple[float, float, float]:
+    """Where the largest value lies: centre of its voxel in mm (x, y, z), RAS+."""
+    z, y, x = np.unravel_index(int(np.argmax(volume.array)), volume.shape)
+    return tuple(float(value) for value in (volume.affine @ (x, y, z, 1))[:3])
