@@ -8,12 +8,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from ctvlm.models.text_encoders.sentences import split_tokens
+
 
 class BaseTextEncoder(nn.Module):
     """Texts to embeddings (len(texts), ``embed_dims``).
 
-    A text longer than the model's limit is split into sections that are encoded apart and averaged by
-    their length, so nothing is cut off unseen. Texts of like length are padded together.
+    A text longer than the model's limit is split into sections, between sentences where that is possible, that
+    are encoded apart and averaged by their length: nothing is cut off unseen. Texts of like length are padded
+    together.
 
     Args:
         max_length: tokens the model takes at once, special tokens included.
@@ -42,9 +45,9 @@ class BaseTextEncoder(nn.Module):
         room = self.max_length - self.num_special_tokens
         sections, owners = [], []
         for owner, tokens in enumerate(self.tokenize(texts)):
-            for start in range(0, max(len(tokens), 1), room):
-                sections.append(tokens[start : start + room])
-                owners.append(owner)
+            parts = split_tokens(texts[owner], tokens, room, self.tokenize)
+            sections += parts
+            owners += [owner] * len(parts)
 
         order = sorted(range(len(sections)), key=lambda i: len(sections[i]))
         features = [

@@ -1,0 +1,55 @@
+"""Files of a pretrained part (its config, its tokenizer), carried inside the state dict.
+
+A model that names a folder or a hub id can then be rebuilt from its checkpoint where neither can be reached.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import torch
+from torch import Tensor
+
+KEY = "pretrained_files"  # the name of the buffer
+_SOURCE = "source.json"
+_stored: ContextVar[dict[str, dict[str, bytes]] | None] = ContextVar("stored_pretrained_files", default=None)
+
+
+def pack_files(source: str, files: Mapping[str, bytes]) -> Tensor:
+    """Files as one zip archive in a uint8 tensor, to be registered as a buffer called ``KEY``.
+
+    Equal files give equal bytes: the archive holds no times and is sorted by name.
+    """
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as target:
+        for name, content in [(_SOURCE, json.dumps(source).encode()), *sorted(files.items())]:
+            target.writestr(zipfile.ZipInfo(name), content, compress_type=zipfile.ZIP_DEFLATED)
+    return torch.frombuffer(bytearray(archive.getvalue()), dtype=torch.uint8)
+
+
+def unpack_files(packed: Tensor) -> tuple[str, dict[str, bytes]]:
+    """Inverse of ``pack_files``: the source and its files."""
+    with zipfile.ZipFile(io.BytesIO(packed.cpu().numpy().tobytes())) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    return json.loads(files.pop(_SOURCE)), files
+
+
+@contextmanager
+def pretrained_files_of(state_dict: Mapping[str, Tensor]) -> Iterator[None]:
+    """Within, parts whose source is stored in the state dict are built from there; load it afterwards."""
+    packed = [value for key, value in state_dict.items() if key.rpartition(".")[2] == KEY and value.numel()]
+    token = _stored.set(dict(map(unpack_files, packed)))
+    try:
+        yield
+    finally:
+        _stored.reset(token)
+
+
+def stored_files(source: str) -> dict[str, bytes] | None:
+    """Files of a source in the state dict that ``pretrained_files_of`` speaks of, if it has them."""
+    return (_stored.get() or {}).get(source)
