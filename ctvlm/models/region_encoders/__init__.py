@@ -1,12 +1,14 @@
 """From a label map (or from features) to the patch-to-region assignment and region tokens."""
 
 from ctvlm.models.region_encoders.base import RegionEncoder, RegionEncoding, pool_by_assignment
+from ctvlm.models.region_encoders.hard_overlap import HardOverlapRegionEncoder
 from ctvlm.models.region_encoders.learned import LearnedRegionEncoder
 from ctvlm.models.region_encoders.null import NullRegionEncoder
 from ctvlm.models.region_encoders.overlap import patch_overlap
 from ctvlm.models.region_encoders.soft_overlap import SoftOverlapRegionEncoder
 
 __all__ = [
+    "HardOverlapRegionEncoder",
     "LearnedRegionEncoder",
     "NullRegionEncoder",
     "RegionEncoder",

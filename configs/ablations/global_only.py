@@ -1,0 +1,14 @@
+# Only volume against impression, as CLIP trains. No part of the model or of the loss sees a region; maps serve its
+# evaluation alone. Mean pooling and one projection for volumes, regions and patches put parts of a volume into the
+# space that the whole was trained in, so that it can be asked where a sentence belongs.
+_base_ = ["../vit3d_cot_contrastive.py"]
+model = dict(
+    regions_in_volume=False,
+    shared_projection=True,
+    backbone=dict(region_attention=None),
+    global_pooling=dict(_delete_=True, type="GlobalPooling", mode="mean"),
+    region_pooling=dict(_delete_=True, type="RegionPooling", mode="mean"),
+    losses=dict(region=None, step=None, focus=None),
+    auxiliary=None,
+)
+find_unused_parameters = True

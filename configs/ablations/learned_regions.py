@@ -1,0 +1,6 @@
+# Regions predicted from the image; maps teach in training and are not read in evaluation.
+_base_ = ["../vit3d_cot_contrastive.py"]
+model = dict(
+    backbone=dict(region_encoder=dict(_delete_=True, type="LearnedRegionEncoder", teacher=0.5, trust_map=False)),
+    auxiliary=dict(region_logits=dict(type="RegionLogitsHead")),
+)

@@ -1,0 +1,20 @@
+# CT-ViT: blocks within slices, then blocks along z, trained and read out as the default is.
+_base_ = ["../vit3d_cot_contrastive.py"]
+model = dict(
+    backbone=dict(
+        _delete_=True,
+        type="FactorizedCTViT",
+        img_size=(24, 96, 96),
+        patch_size=(4, 16, 16),
+        in_channels=3,
+        embed_dims=128,
+        spatial_depth=2,
+        temporal_depth=2,
+        num_heads=2,
+        num_regions=20,
+        mlp_ratio=3.0,
+        patch_embed=dict(type="HierarchicalPatchEmbedding", merges=[(2, 8, 8), (2, 2, 2)], widths=[96]),
+        region_encoder=dict(type="SoftOverlapRegionEncoder"),
+        token_selection="body",
+    )
+)

@@ -1,0 +1,9 @@
+# Attention within pairs of slices; the last block alone sees the whole volume.
+_base_ = ["../vit3d_cot_contrastive.py"]
+model = dict(
+    backbone=dict(
+        attention=dict(_delete_=True, type="SliceWindowAttention", window=2),
+        global_attention=dict(type="SliceAwareAttention"),
+        global_blocks=(-1,),
+    )
+)
