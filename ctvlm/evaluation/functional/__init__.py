@@ -17,6 +17,7 @@ from ctvlm.evaluation.functional.classification import (
     nearest_corner_threshold,
     youden_threshold,
 )
+from ctvlm.evaluation.functional.constant_report import constant_clinical_scores, constant_report
 from ctvlm.evaluation.functional.crg import crg_score
 from ctvlm.evaluation.functional.embedding_health import alignment, effective_rank, modality_gap, uniformity
 from ctvlm.evaluation.functional.localisation import (
@@ -42,6 +43,7 @@ from ctvlm.evaluation.functional.protocols import (
 )
 from ctvlm.evaluation.functional.region_retrieval import region_retrieval_ranks, summarise_region_ranks
 from ctvlm.evaluation.functional.report_generation import bleu, clinical_scores, rouge, rouge_per_report
+from ctvlm.evaluation.functional.report_labels import report_labels
 from ctvlm.evaluation.functional.retrieval import (
     chance_recall,
     pessimistic_ranks,
@@ -68,6 +70,8 @@ __all__ = [
     "centroid_distance_mm",
     "chance_recall",
     "clinical_scores",
+    "constant_clinical_scores",
+    "constant_report",
     "crg_score",
     "decision_scores",
     "effective_rank",
@@ -94,6 +98,7 @@ __all__ = [
     "region_retrieval_ranks",
     "region_text_hits",
     "reliability_curve",
+    "report_labels",
     "retrieval_ranks",
     "rouge",
     "rouge_per_report",

@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from ctvlm.evaluation.functional.constant_report import constant_clinical_scores, constant_report
 from ctvlm.evaluation.functional.crg import crg_score
-from ctvlm.evaluation.functional.report_generation import bleu, clinical_scores, rouge_per_report
+from ctvlm.evaluation.functional.report_generation import bleu, clinical_scores, rouge, rouge_per_report
+from ctvlm.evaluation.functional.report_labels import report_labels
 from ctvlm.evaluation.metrics.case_metric import CaseMetric
 from ctvlm.registry import METRICS
 
@@ -22,26 +24,35 @@ class ReportGenerationMetric(CaseMetric):
 
     Args:
         reference: ``findings``, ``impression``, or ``both`` (findings, then impression).
+        label_reports: read the findings from a generated report by rules (``report_labels``) where a case has no
+            ``pred_report_labels``.
+        baseline: give beside each score what the best constant report, or the best constant set of findings, scores
+            (``<name>_chance``; see ``constant_report``).
     """
 
     default_prefix = "report"
 
-    def __init__(self, reference: str = "findings", **kwargs):
+    def __init__(self, reference: str = "findings", label_reports: bool = False, baseline: bool = False, **kwargs: Any):
         super().__init__(**kwargs)
         if reference not in ("findings", "impression", "both"):
             raise ValueError(f"Unknown reference={reference!r}: expected 'findings', 'impression' or 'both'.")
         self.reference = reference
+        self.label_reports = label_reports
+        self.baseline = baseline
 
     def record(self, sample: dict) -> dict[str, Any] | None:
         fields = ("findings", "impression") if self.reference == "both" else (self.reference,)
         reference = " ".join(sample[field] for field in fields).strip()
         if not reference:
             return None
+        predicted = sample.get("pred_report_labels")
+        if predicted is None and self.label_reports:
+            predicted = report_labels(sample["pred_report"])
         return {
             "reference": reference,
             "report": sample["pred_report"],
             "labels": dict(sample.get("labels") or {}),
-            "predicted": dict(sample.get("pred_report_labels") or {}),
+            "predicted": dict(predicted or {}),
         }
 
     def score(self, cases: list[dict[str, Any]]) -> dict[str, float]:
@@ -65,6 +76,11 @@ class ReportGenerationMetric(CaseMetric):
             return scores
 
         metrics = self.with_intervals(summary, [case["patient_id"] for case in cases])
+        if self.baseline:
+            constant = constant_report(references)
+            chance = bleu([constant] * len(cases), references) | rouge([constant] * len(cases), references)
+            chance |= constant_clinical_scores(truth_NC) if names else {}
+            metrics |= {f"{name}_chance": value for name, value in chance.items()}
         return {**metrics, "num_cases": len(cases)}
 
 

@@ -1,0 +1,134 @@
+"""A small decoder that writes the reasoning of a case, region by region."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from ctvlm.models.heads.generation.base import BaseGenerationHead
+from ctvlm.models.heads.generation.memory import VisualMemory
+from ctvlm.models.heads.generation.turns import Turn, WrittenStep
+from ctvlm.models.layers import FittedTokenizerMixin
+from ctvlm.registry import HEADS
+from ctvlm.structures import EncoderOutput
+
+# Control tokens come before the tokenizer's own pieces, so that no text can be taken for one.
+PAD, START, END, QUESTION, STEP, IMPRESSION, NUM_CONTROLS = range(7)
+
+
+@HEADS.register_module()
+class CoTGenerationHead(FittedTokenizerMixin, BaseGenerationHead):
+    """A GPT-2 trained from scratch, with cross-attention to the volume, its regions and its patches.
+
+    It writes ``[question] step* impression``, each step as ``<step> <region>* text``: the regions are generated
+    before what is said of them, so that every step is written with its regions in view, and names them. A region's
+    token and its features in the memory share one name vector (see VisualMemory).
+
+    Steps need a tokenizer of their own that keeps case; it is fitted on the training texts and travels in the state
+    dict.
+
+    Args:
+        in_dims: width of the encoder.
+        num_regions: regions R of the scheme.
+        vocab_size: upper bound of the tokenizer's vocabulary.
+        embed_dims, depth, num_heads, dropout: of the decoder.
+        max_length, loss_weight, generation: see BaseGenerationHead.
+    """
+
+    pad_id, eos_id = PAD, END
+
+    def __init__(
+        self,
+        in_dims: int,
+        num_regions: int = 20,
+        vocab_size: int = 2048,
+        embed_dims: int = 128,
+        depth: int = 2,
+        num_heads: int = 4,
+        dropout: float = 0.1,
+        max_length: int = 512,
+        loss_weight: float = 1.0,
+        generation: dict | None = None,
+    ) -> None:
+        super().__init__(max_length, loss_weight, generation)
+        self.init_tokenizer(vocab_size, lowercase=False)
+        self.num_regions = num_regions
+        self.text_offset = NUM_CONTROLS + num_regions
+        config = GPT2Config(
+            vocab_size=self.text_offset + vocab_size,
+            n_positions=max_length,
+            n_embd=embed_dims,
+            n_layer=depth,
+            n_head=num_heads,
+            add_cross_attention=True,
+            resid_pdrop=dropout,
+            embd_pdrop=dropout,
+            attn_pdrop=dropout,
+            pad_token_id=PAD,
+            bos_token_id=START,
+            eos_token_id=END,
+        )
+        self.decoder = GPT2LMHeadModel(config)
+        self.memory = VisualMemory(in_dims, embed_dims, num_regions, own_names=False)
+
+    def _pieces(self, text: str) -> list[int]:
+        return [i + self.text_offset for i in self.tokenizer.encode(text, add_special_tokens=False).ids]
+
+    def prompt_ids(self, question: str) -> list[int]:
+        # A question may take half of the room at most; its end asks.
+        asked = self._pieces(question)[-(self.max_length // 2) :] if question else []
+        return [START, *([QUESTION, *asked] if asked else [])]
+
+    def answer_ids(self, turn: Turn) -> list[int]:
+        ids = []
+        for step in turn.steps:
+            ids += [STEP, *(NUM_CONTROLS + region - 1 for region in step.regions), *self._pieces(step.text)]
+        return [*ids, IMPRESSION, *self._pieces(turn.impression)] if turn.impression else ids
+
+    def parse(self, ids: Sequence[int]) -> Turn:
+        turn, concludes = Turn(), False
+        texts: list[list[int]] = []
+        conclusion: list[int] = []
+        for token in ids:
+            if token == IMPRESSION:
+                concludes = True
+            elif token == STEP or (not texts and not concludes):
+                concludes = False
+                turn.steps.append(WrittenStep(""))
+                texts.append([])
+            if NUM_CONTROLS <= token < self.text_offset and not concludes:
+                step, region = turn.steps[-1], token - NUM_CONTROLS + 1
+                step.regions = tuple(sorted({*step.regions, region}))
+            elif token >= self.text_offset:
+                (conclusion if concludes else texts[-1]).append(token - self.text_offset)
+        for step, pieces in zip(turn.steps, texts, strict=True):
+            step.text = self.tokenizer.decode(pieces).strip()
+        turn.impression = self.tokenizer.decode(conclusion).strip()
+        return turn
+
+    def see(self, encoded: EncoderOutput) -> tuple[Tensor, Tensor]:
+        names_RE = self.decoder.transformer.wte.weight[NUM_CONTROLS : self.text_offset]
+        return self.memory(encoded, names_RE)
+
+    def logits(self, ids_TL: Tensor, mask_TL: Tensor, memory_TME: Tensor, mask_TM: Tensor) -> Tensor:
+        return self.decoder(
+            input_ids=ids_TL,
+            attention_mask=mask_TL,
+            encoder_hidden_states=memory_TME,
+            encoder_attention_mask=mask_TM.long(),
+            use_cache=False,
+        ).logits
+
+    def continue_from(
+        self, ids_TL: Tensor, mask_TL: Tensor, memory_TME: Tensor, mask_TM: Tensor, **settings
+    ) -> list[list[int]]:
+        written = self.decoder.generate(
+            input_ids=ids_TL,
+            attention_mask=mask_TL,
+            encoder_hidden_states=memory_TME,
+            encoder_attention_mask=mask_TM.long(),
+            **settings,
+        )
+        return written[:, ids_TL.shape[1] :].tolist()
