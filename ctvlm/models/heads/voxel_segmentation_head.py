@@ -21,14 +21,14 @@ from ctvlm.volume.windows import apply_windows, resolve_window
 class VoxelSegmentationHead(nn.Module):
     """Pyramid features and the image to region logits on cells finer than patches.
 
-    The finest map of a FeaturePyramid3D says what is roughly where; mean, smallest and largest intensity of each
-    cell, through two residual 3x3x3 convolutions, say where it ends. Loss and targets live on the cells (exact
-    shares of regions, not votes); a prediction interpolates the logits to voxels. Cells as fine as voxels are
-    legal: (4, 16, 16) as scale of patches of that size.
+    The maps of a FeaturePyramid3D, summed at the finest (as in Panoptic FPN, Kirillov et al., 2019), say what is
+    roughly where; mean, smallest and largest intensity of each cell, through two residual 3x3x3 convolutions, say
+    where it ends. Loss and targets live on the cells (exact shares of regions, not votes); a prediction interpolates
+    the logits to voxels. Cells as fine as voxels are legal: (4, 16, 16) as scale of patches of that size.
 
     Args:
-        pyramid: config of the neck; only its first, finest map is used. A cell is a patch divided by its scale.
-        dims: width of that map and of the convolutions.
+        pyramid: config of the neck. A cell is a patch divided by the first, finest scale.
+        dims: width of the maps and of the convolutions.
         windows: of the intensities, names or (centre, width) in HU.
 
     Raises:
@@ -66,7 +66,10 @@ class VoxelSegmentationHead(nn.Module):
 
     def forward(self, encoded: EncoderOutput, hu_B1DHW: Tensor) -> Tensor:
         """Region logits (B, R + 1, d', h', w') on the pyramid's finest grid."""
-        x_BEdhw = self.pyramid(encoded)[0]
+        x_BEdhw, *coarser = self.pyramid(encoded)
+        for map_BEdhw in coarser:
+            size = x_BEdhw.shape[2:]
+            x_BEdhw = x_BEdhw + F.interpolate(map_BEdhw, size, mode="trilinear", align_corners=False)
         x_BEdhw = x_BEdhw + self.stem(self._intensities(hu_B1DHW, x_BEdhw.shape[2:]).to(x_BEdhw))
         for block in self.refine:
             x_BEdhw = x_BEdhw + block(x_BEdhw)
