@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import socket
 from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from mmengine.config import Config
 
 from ctvlm.engine import ConfigError, CTVLMRunner, ShardedOptimizer
 from ctvlm.engine.optimizers import refuse_accumulation
+from tests.ranks import on_ranks
 
 SHARDED = {"type": "ShardedOptimizer", "optimizer_type": "AdamW", "lr": 1e-2, "weight_decay": 0.05}
 
@@ -25,17 +22,12 @@ def run(cfg_text: str, folder: str, **overrides) -> None:
     CTVLMRunner.from_cfg(cfg).train()
 
 
-def rank_of_two(rank: int, port: int, cfg_text: str, folder: str) -> None:
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), RANK=str(rank), LOCAL_RANK=str(rank))
-    os.environ.update(WORLD_SIZE="2")
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", rank=rank, world_size=2)
+def train_thrice(rank: int, world_size: int, cfg_text: str, folder: str) -> None:
     sharded = {"optim_wrapper__optimizer": {**SHARDED, "_delete_": True}}
     run(cfg_text, f"{folder}/plain", experiment_name="plain")
     run(cfg_text, f"{folder}/sharded", experiment_name="sharded", **sharded)
     resume = {"load_from": f"{folder}/sharded/epoch_1.pth", "resume": True}
     run(cfg_text, f"{folder}/resumed", experiment_name="resumed", **sharded, **resume)
-    dist.destroy_process_group()
 
 
 def read(folder: Path, epoch: int = 2) -> dict:
@@ -47,10 +39,7 @@ def test_sharded_state_trains_saves_and_resumes_as_a_whole_one(toy_config, tmp_p
     cfg = toy_config(train_cfg__max_epochs=2, launcher="pytorch", optim_wrapper__clip_grad={"max_norm": 0.5})
     cfg.optim_wrapper.optimizer.weight_decay = 0.05
     cfg.optim_wrapper.paramwise_cfg = {"bias_decay_mult": 0.0}  # several parameter groups
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    mp.spawn(rank_of_two, (port, cfg.pretty_text, str(tmp_path)), nprocs=2)
+    on_ranks(train_thrice, 2, cfg.pretty_text, str(tmp_path))
 
     plain = read(tmp_path / "plain")
     for folder in ("sharded", "resumed"):
