@@ -1,4 +1,4 @@
-"""Each loss equals a naive loop in NumPy."""
+"""Each contrastive loss equals a naive loop in NumPy."""
 
 import math
 
@@ -8,15 +8,17 @@ import torch
 import torch.nn.functional as F
 
 from ctvlm.models.losses import (
-    AttentionFocusLoss,
     CrossModalContrastiveLoss,
     LogitScale,
     RegionAlignmentLoss,
+    SigmoidContrastiveLoss,
     StepAlignmentLoss,
 )
-from ctvlm.models.losses.functional import step_attention
+from ctvlm.models.losses.functional import same_text, step_attention
 
+CONTRASTIVE = [CrossModalContrastiveLoss, RegionAlignmentLoss, StepAlignmentLoss, SigmoidContrastiveLoss]
 SCALE = 1 / 0.07
+IDS = [[0, 1, 2, 3, 4], [0, 0, 1, 2, 2], [7, 7, 7, 7, 7], [3], list(range(12)) * 2]
 
 
 def unit(*shape, seed=0):
@@ -24,78 +26,94 @@ def unit(*shape, seed=0):
     return F.normalize(torch.randn(*shape, generator=generator, dtype=torch.float64), dim=-1)
 
 
-def naive_info_nce(visual, text, ids, allowed=None):
-    """Both directions, one pair at a time; equal ids share the positive mass."""
-    total, count = 0.0, len(ids)
+def naive_positives(text, ids, similar=None):
+    """Equal ids, or a cosine of the centred texts of at least ``similar``, pair by pair."""
+    centred = [t - np.mean(text, axis=0) for t in text]
+
+    def near(i, j):
+        norm = np.linalg.norm(centred[i]) * np.linalg.norm(centred[j])
+        return similar is not None and norm > 0 and float(np.dot(centred[i], centred[j])) / norm >= similar
+
+    return [[ids[i] == ids[j] or near(i, j) for j in range(len(ids))] for i in range(len(ids))]
+
+
+def naive_info_nce(visual, text, positives, allowed=None):
+    """Both directions, one pair at a time; positives share the mass."""
+    total, count = 0.0, len(positives)
     for rows, columns in ((visual, text), (text, visual)):
         for i in range(count):
             others = [j for j in range(count) if allowed is None or allowed[i][j]]
             logits = {j: SCALE * float(np.dot(rows[i], columns[j])) for j in others}
             log_norm = math.log(sum(math.exp(value) for value in logits.values()))
-            positives = [j for j in others if ids[j] == ids[i]]
-            total += sum(log_norm - logits[j] for j in positives) / len(positives)
+            mine = [j for j in others if positives[i][j]]
+            total += sum(log_norm - logits[j] for j in mine) / len(mine)
     return total / (2 * count)
 
 
-@pytest.mark.parametrize("ids", [[0, 1, 2, 3, 4], [0, 0, 1, 2, 2], [7, 7, 7, 7, 7], [3]])
-def test_global_loss_equals_naive_loop(ids):
-    image, text = unit(len(ids), 8, seed=1), unit(len(ids), 8, seed=2)
-    loss = CrossModalContrastiveLoss().double()(image * 3.0, text * 0.2, torch.tensor(ids))
-    assert loss.item() == pytest.approx(naive_info_nce(image.numpy(), text.numpy(), ids), rel=1e-6)
+def naive_sigmoid(visual, text, positives, allowed=None):
+    total, count = 0.0, len(positives)
+    for i in range(count):
+        for j in range(count):
+            if allowed is None or allowed[i][j]:
+                logit = 10.0 * float(np.dot(visual[i], text[j])) - 10.0
+                total += math.log1p(math.exp(-logit if positives[i][j] else logit))
+    return total / count
 
 
+def naive(loss, visual, text, ids, regions=None):
+    positives = naive_positives(text.numpy(), ids, loss.similar)
+    allowed = None if loss.cross_region else [[a == b for b in regions] for a in regions]
+    loop = naive_sigmoid if isinstance(loss, SigmoidContrastiveLoss) else naive_info_nce
+    return loop(visual.numpy(), text.numpy(), positives, allowed)
+
+
+@pytest.mark.parametrize("ids", IDS, ids=str)
+@pytest.mark.parametrize("options", [{}, dict(similar=0.3), dict(local_loss=True)], ids=str)
+@pytest.mark.parametrize("kind", CONTRASTIVE)
+def test_loss_equals_naive_loop(kind, options, ids):
+    visual, text = unit(len(ids), 8, seed=1), unit(len(ids), 8, seed=2)
+    loss = kind(**options).double()
+    value = loss(visual * 3.0, text * 0.2, torch.tensor(ids)).detach()
+    assert value.item() == pytest.approx(naive(loss, visual, text, ids), rel=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("cross_region", [True, False])
-def test_region_loss_equals_naive_loop(cross_region):
-    ids, regions = [0, 1, 1, 2, 3, 0], [4, 4, 5, 5, 4, 4]
-    visual, text = unit(6, 8, seed=3), unit(6, 8, seed=4)
-    loss = RegionAlignmentLoss(cross_region=cross_region).double()(
-        visual, text, torch.tensor(ids), torch.tensor(regions)
-    )
-    allowed = None if cross_region else [[a == b for b in regions] for a in regions]
-    assert float(loss) == pytest.approx(naive_info_nce(visual.numpy(), text.numpy(), ids, allowed), rel=1e-6)
+@pytest.mark.parametrize("kind", CONTRASTIVE)
+def test_loss_of_regions_equals_naive_loop(kind, cross_region, seed):
+    generator = torch.Generator().manual_seed(seed)
+    ids, regions = (torch.randint(4, (9,), generator=generator) for _ in range(2))
+    visual, text = unit(9, 8, seed=seed + 3), unit(9, 8, seed=seed + 30)
+    loss = kind(cross_region=cross_region, similar=0.4).double()
+    value = loss(visual, text, ids, regions).detach()
+    assert value.item() == pytest.approx(naive(loss, visual, text, ids.tolist(), regions.tolist()), rel=1e-6)
 
 
-def test_step_loss_equals_naive_loop():
+def test_same_region_negatives_need_regions():
+    with pytest.raises(ValueError, match="cross_region"):
+        RegionAlignmentLoss(cross_region=False)(unit(2, 4), unit(2, 4), torch.arange(2))
+
+
+def test_pooled_step_equals_naive_loop():
+    """Attention and pooling, one step and patch at a time."""
     steps, patches = unit(2, 3, 8, seed=5), unit(2, 10, 8, seed=6)
     token_mask = torch.ones(2, 10, dtype=torch.bool)
     token_mask[1, 6:] = False
-    step_mask = torch.tensor([[True, True, True], [True, False, False]])
-    ids = torch.tensor([[1, 2, 3], [2, 0, 0]])
     attention = step_attention(steps, patches, 5.0, token_mask)
-    pooled = (attention @ patches)[step_mask]
-    loss = StepAlignmentLoss().double()(pooled, steps[step_mask], ids[step_mask])
-
-    visual, text, flat_ids = [], [], []
     for b in range(2):
+        visible = [n for n in range(10) if token_mask[b, n]]
         for s in range(3):
-            if not step_mask[b, s]:
-                continue
-            visible = [n for n in range(10) if token_mask[b, n]]
             weights = np.array([math.exp(5.0 * float(steps[b, s] @ patches[b, n])) for n in visible])
             pooled = sum(w * patches[b, n].numpy() for w, n in zip(weights / weights.sum(), visible, strict=True))
-            visual.append(pooled / np.linalg.norm(pooled))
-            text.append(steps[b, s].numpy())
-            flat_ids.append(int(ids[b, s]))
-    assert float(loss) == pytest.approx(naive_info_nce(visual, text, flat_ids), rel=1e-6)
-
-
-def test_focus_loss_equals_naive_loop():
-    attention = torch.rand(2, 3, 5, dtype=torch.float64).softmax(dim=-1)
-    target = torch.zeros(2, 3, 5, dtype=torch.float64)
-    target[0, 0, 1], target[0, 1, 2:4], target[1, 2] = 1.0, 0.5, 0.2
-    rows = [(b, s) for b in range(2) for s in range(3) if target[b, s].sum() > 0]
-    expected = sum(
-        -sum(float(target[b, s, n]) * math.log(float(attention[b, s, n])) for n in range(5)) for b, s in rows
-    )
-    assert AttentionFocusLoss().terms(attention, target).tolist() == pytest.approx([expected, len(rows)], rel=1e-9)
-    assert AttentionFocusLoss().terms(attention, torch.zeros_like(target)).tolist() == [0.0, 0.0]
+            np.testing.assert_allclose((attention[b, s] @ patches[b]).numpy(), pooled, rtol=1e-9)
 
 
 def test_order_of_pairs_does_not_matter():
     image, text, ids = unit(6, 8, seed=1), unit(6, 8, seed=2), torch.tensor([0, 1, 1, 2, 3, 4])
     order = torch.randperm(6, generator=torch.Generator().manual_seed(0))
-    loss = CrossModalContrastiveLoss().double()
-    assert float(loss(image, text, ids)) == pytest.approx(float(loss(image[order], text[order], ids[order])), rel=1e-9)
+    for kind in CONTRASTIVE:
+        loss = kind(similar=0.3).double()
+        torch.testing.assert_close(loss(image, text, ids), loss(image[order], text[order], ids[order]))
 
 
 def test_equal_texts_do_not_repel():
@@ -106,19 +124,54 @@ def test_equal_texts_do_not_repel():
     assert image.grad.abs().max() < 1e-9
 
 
-@pytest.mark.parametrize("loss", [RegionAlignmentLoss(), StepAlignmentLoss()])
-def test_a_batch_without_mentions_gives_zero_and_a_gradient(loss):
+def test_near_equal_texts_share_the_mass_and_no_others():
+    base = unit(8, 16, seed=3)
+    text = torch.cat([base, F.normalize(base[:2] + 0.02 * unit(2, 16, seed=4), dim=-1)])
+    ids = torch.arange(10)
+    expected = torch.eye(10, dtype=torch.bool)
+    expected[[0, 8, 1, 9], [8, 0, 9, 1]] = True
+    assert torch.equal(same_text(text, ids, text, ids, similar=0.9), expected)
+    # All moved by a common vector, as embeddings of one field's texts are: still the same pairs.
+    cone = text + 10 * unit(1, 16, seed=5)
+    assert (F.normalize(cone, dim=-1) @ F.normalize(cone, dim=-1).t()).min() > 0.9
+    assert torch.equal(same_text(cone, ids, cone, ids, similar=0.9), expected)
+
+
+@pytest.mark.parametrize("spread", [1e-1, 1e-3])
+def test_fallen_together_texts_are_not_all_positives(spread):
+    """Else the loss of a collapsed text encoder would be at its minimum."""
+    text = F.normalize(unit(1, 8) + spread * unit(20, 8, seed=1), dim=-1)
+    ids = torch.arange(20)
+    assert same_text(text, ids, text, ids, similar=0.9).sum() < 60
+
+
+def test_no_gradient_through_what_is_similar():
+    text = unit(6, 8).requires_grad_()
+    assert not same_text(text, torch.arange(6), text, torch.arange(6), similar=0.5).requires_grad
+
+
+@pytest.mark.parametrize("similar", [0, -0.5, 1.5])
+def test_a_threshold_that_is_no_cosine_is_refused(similar):
+    with pytest.raises(ValueError, match="similar is"):
+        CrossModalContrastiveLoss(similar=similar)
+
+
+@pytest.mark.parametrize("kind", CONTRASTIVE)
+@pytest.mark.parametrize("options", [{}, dict(cross_region=False, local_loss=True, similar=0.5)], ids=str)
+def test_a_batch_without_pairs_gives_zero_and_a_gradient(kind, options):
+    """No rank may wait for the gradient of another."""
+    loss = kind(**options)
     empty, no_ids = torch.zeros(0, 8, requires_grad=True), torch.zeros(0, dtype=torch.long)
-    regions = [no_ids] if isinstance(loss, RegionAlignmentLoss) else []
-    value = loss(empty, empty, no_ids, *regions)
+    value = loss(empty, empty, no_ids, no_ids)
     value.backward()
-    assert float(value) == 0.0
-    assert loss.logit_scale.log_scale.grad is not None
+    assert value.item() == 0.0
+    assert all(p.grad is not None and p.grad.item() == 0 for p in loss.parameters())
+    assert empty.grad is not None
 
 
 def test_logit_scale_is_capped():
     scale = LogitScale()
-    assert float(scale()) == pytest.approx(SCALE)
+    assert scale().item() == pytest.approx(SCALE)
     with torch.no_grad():
         scale.log_scale.fill_(10.0)
-    assert float(scale()) == pytest.approx(100.0)
+    assert scale().item() == pytest.approx(100.0)

@@ -13,12 +13,31 @@ from ctvlm.models.losses.functional import step_attention
 from ctvlm.models.losses.reduce import global_mean
 from ctvlm.registry import LOSSES
 
-NAMES = ["CrossModalContrastiveLoss", "RegionAlignmentLoss", "StepAlignmentLoss", "AttentionFocusLoss"]
-P = 6
-# Uneven on purpose: ranks hold different numbers of cases' regions and steps, one of them none.
+P, N = 6, 7
+# Uneven on purpose: ranks hold different numbers of cases, regions and steps, one of them no region.
+RANKS = {2: [[0, 1, 2], [3, 4, 5, 6, 7]], 4: [[0, 1], [2], [3, 4, 5], [6, 7]]}
 REGIONS_PER_CASE = [3, 1, 0, 4, 2, 5, 1, 2]
 STEPS_PER_CASE = [2, 3, 1, 0, 4, 2, 2, 1]
 CASES = len(REGIONS_PER_CASE)
+LOCAL = dict(local_loss=True, similar=0.2)
+LOSSES_TESTED = [
+    ("volume", dict(type="CrossModalContrastiveLoss")),
+    ("volume", dict(type="CrossModalContrastiveLoss", **LOCAL)),
+    ("volume", dict(type="SigmoidContrastiveLoss", similar=0.2)),
+    ("volume", dict(type="SigmoidContrastiveLoss", local_loss=True)),
+    ("region", dict(type="RegionAlignmentLoss", similar=0.2)),
+    ("region", dict(type="RegionAlignmentLoss", cross_region=False, local_loss=True)),
+    ("region", dict(type="SigmoidContrastiveLoss", cross_region=False, **LOCAL)),
+    ("step", dict(type="StepAlignmentLoss")),
+    ("step", dict(type="StepAlignmentLoss", local_loss=True)),
+    ("focus", dict(type="AttentionFocusLoss")),
+    ("order", dict(type="StepOrderLoss", embed_dims=P)),
+    ("segmentation", dict(type="SegmentationLoss")),
+    (
+        "all",
+        dict(type="MultiTaskLoss", names=["volume", "region", "segmentation"], weights=dict(region=0.5), learned=True),
+    ),
+]
 
 
 def batch():
@@ -34,73 +53,109 @@ def batch():
         region=[random(n, P) for n in REGIONS_PER_CASE],
         region_text=[random(n, P) for n in REGIONS_PER_CASE],
         region_ids=[torch.arange(n) % 3 for n in REGIONS_PER_CASE],
-        patches=random(CASES, 7, P),
+        region_text_ids=[torch.arange(n) % 3 + 7 * (i % 3) for i, n in enumerate(REGIONS_PER_CASE)],
+        patches=random(CASES, N, P),
         steps=random(CASES, max(STEPS_PER_CASE), P),
         step_mask=torch.tensor([[s < n for s in range(max(STEPS_PER_CASE))] for n in STEPS_PER_CASE]),
         step_ids=torch.arange(CASES * max(STEPS_PER_CASE)).view(CASES, -1) % 9,
+        shares=random(CASES, N, P).softmax(dim=-1),
+        known=torch.arange(CASES * N).view(CASES, N) % 3 > torch.tensor([[0], [2], [-1], [0], [1], [0], [2], [-1]]),
     )
 
 
-def loss_of(name, layers, module, cases):
+def loss_of(level, layers, module, cases):
     """The loss over some cases, all features through shared weights so that they have gradients to compare."""
     data = batch()
     visual, textual = layers
-    if name == "CrossModalContrastiveLoss":
+    if level == "all":
+        found = {name: loss_of(name, layers, part, cases) for name, part in module.parts.items()}
+        return sum(module(found).values())
+    if level == "volume":
         return module(visual(data["image"][cases]), textual(data["text"][cases]), data["ids"][cases])
-    if name == "RegionAlignmentLoss":
+    if level == "region":
         region = torch.cat([data["region"][i] for i in cases])
         text = torch.cat([data["region_text"][i] for i in cases])
+        text_ids = torch.cat([data["region_text_ids"][i] for i in cases])
         ids = torch.cat([data["region_ids"][i] for i in cases])
-        return module(visual(region), textual(text), ids * 7, ids)
+        return module(visual(region), textual(text), text_ids, ids)
+    if level == "segmentation":
+        return global_mean(module(visual(data["patches"][cases]), data["shares"][cases], data["known"][cases]))
     steps, patches = textual(data["steps"][cases]), visual(data["patches"][cases])
-    attention = step_attention(steps, patches, 10.0, torch.ones(len(cases), 7, dtype=torch.bool))
-    if name == "AttentionFocusLoss":
-        places = F.one_hot(data["step_ids"][cases] % 7, 7) * data["step_mask"][cases][..., None]
-        return global_mean(module.terms(attention, places))
+    attention = step_attention(steps, patches, 10.0, torch.ones(len(cases), N, dtype=torch.bool))
     mask = data["step_mask"][cases]
+    if level == "focus":
+        return global_mean(module.terms(attention, F.one_hot(data["step_ids"][cases] % N, N) * mask[..., None]))
+    if level == "order":
+        return global_mean(module.terms(attention @ patches, mask))
     return module((attention @ patches)[mask], steps[mask], data["step_ids"][cases][mask])
 
 
-def modules(name):
+def run(level, cfg, cases):
     torch.manual_seed(1)
     layers = torch.nn.ModuleList([torch.nn.Linear(P, P), torch.nn.Linear(P, P)]).double()
-    return layers, LOSSES.build(dict(type=name)).double()
-
-
-def run(name, cases):
-    layers, module = modules(name)
-    loss = loss_of(name, layers, module, cases)
+    module = LOSSES.build(dict(cfg)).double()
+    if level == "all":
+        types = ("SigmoidContrastiveLoss", "RegionAlignmentLoss", "SegmentationLoss")
+        module.parts = {
+            name: LOSSES.build(dict(type=t)).double() for name, t in zip(module.weights, types, strict=True)
+        }
+        module.extra = torch.nn.ModuleDict(module.parts)
+    loss = loss_of(level, layers, module, cases)
     loss.backward()
-    return loss.detach(), [p.grad for p in (*layers.parameters(), *module.parameters())]
+    parameters = dict(layers.named_parameters()) | dict(module.named_parameters())
+    return loss.detach(), {name: p.grad for name, p in parameters.items()}
 
 
-def worker(rank, world_size, port, results):
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+def worker(rank, ports, folder):
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", rank=rank, world_size=world_size)
-    share = CASES // world_size
-    for name in NAMES:
-        loss, gradients = run(name, list(range(rank * share, (rank + 1) * share)))
-        for gradient in gradients:  # what DDP does
-            dist.all_reduce(gradient)
-            gradient /= world_size
-        results[rank, name] = (loss, gradients)
-    dist.destroy_process_group()
+    for world_size, port in ports.items():
+        if rank >= world_size:
+            continue
+        os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+        dist.init_process_group("gloo", rank=rank, world_size=world_size)
+        results = []
+        for level, cfg in LOSSES_TESTED:
+            loss, gradients = run(level, cfg, RANKS[world_size][rank])
+            for gradient in gradients.values():  # what DDP does
+                if gradient is not None:
+                    dist.all_reduce(gradient)
+                    gradient /= world_size
+            results.append((loss, gradients))
+        torch.save(results, f"{folder}/{world_size}_{rank}.pt")
+        dist.destroy_process_group()
 
 
-@pytest.mark.parametrize("world_size", [2, 4])
-def test_ranks_equal_one_process(world_size):
+def free_port():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    with mp.get_context("spawn").Manager() as manager:
-        shared = manager.dict()
-        mp.spawn(worker, (world_size, port, shared), nprocs=world_size)
-        results = dict(shared)
-    for name in NAMES:
-        expected_loss, expected_gradients = run(name, list(range(CASES)))
-        for rank in range(world_size):
-            loss, gradients = results[rank, name]
-            torch.testing.assert_close(loss, expected_loss, rtol=0, atol=1e-9)
-            for found, expected in zip(gradients, expected_gradients, strict=True):
-                torch.testing.assert_close(found, expected, rtol=0, atol=1e-9)
+        return free.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """Of one set of processes for all sizes of the world, which a server that imports once forks."""
+    folder = tmp_path_factory.mktemp("ranks")
+    mp.get_context("forkserver").set_forkserver_preload(["ctvlm.models"])
+    ports = {world_size: free_port() for world_size in RANKS}
+    mp.start_processes(worker, (ports, str(folder)), nprocs=max(RANKS), start_method="forkserver")
+    return {(world, rank): torch.load(folder / f"{world}_{rank}.pt") for world in RANKS for rank in range(world)}
+
+
+@pytest.mark.parametrize("world_size", RANKS)
+@pytest.mark.parametrize("index", range(len(LOSSES_TESTED)))
+def test_ranks_equal_one_process(results, world_size, index):
+    level, cfg = LOSSES_TESTED[index]
+    expected_loss, expected_gradients = run(level, cfg, list(range(CASES)))
+    assert any(gradient.abs().max() > 1e-4 for gradient in expected_gradients.values() if gradient is not None)
+    for rank in range(world_size):
+        loss, gradients = results[world_size, rank][index]
+        torch.testing.assert_close(loss, expected_loss, rtol=0, atol=1e-9)
+        for name, expected in expected_gradients.items():
+            torch.testing.assert_close(gradients[name], expected, rtol=0, atol=1e-9, msg=lambda m, n=name: f"{n}: {m}")
+
+
+@pytest.mark.parametrize("level, cfg", [case for case in LOSSES_TESTED if case[1].get("similar") or case[0] == "all"])
+def test_options_matter_here(level, cfg):
+    """What the ranks are compared on differs from the loss without its option, or the comparison would say little."""
+    plain = {k: v for k, v in cfg.items() if k not in ("similar", "weights")}
+    assert abs(run(level, cfg, list(range(CASES)))[0] - run(level, plain, list(range(CASES)))[0]) > 1e-3
