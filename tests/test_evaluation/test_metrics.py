@@ -308,3 +308,16 @@ def test_other_files_are_no_dumps(tmp_path):
     with pytest.raises(ValueError, match="x: odd is a object"):
         save_dump(tmp_path / "d.pt", [{"case_id": "x", "odd": object()}])
     assert not list(tmp_path.glob("*d.pt"))
+
+
+@pytest.mark.parametrize("metric", build(), ids=lambda metric: f"{type(metric).__name__}-{metric.prefix}")
+def test_no_case_that_counts_gives_the_same_names_and_no_number(metric):
+    empty = metric.score([])
+    cases = [{"case_id": str(n), "patient_id": str(n), **metric.record(sample(n).to_dict())} for n in range(4)]
+    metric.bootstrap, metric.per_finding = 0, False
+    data_names = {name for name in metric.score(cases) if name not in empty}
+    # What comes with the data: chance levels, and clinical scores where reports have labels.
+    assert all("chance" in n or n == "crg" or n.endswith(("_micro", "_macro", "_weighted")) for n in data_names)
+    assert set(empty) <= set(metric.score(cases))
+    assert all(math.isnan(v) or (v == 0 and n.startswith(("num_", "findings_"))) for n, v in empty.items())
+    assert all(name.startswith(f"{metric.prefix or metric.default_prefix}/") for name in metric.metric_names())

@@ -49,7 +49,15 @@ class CaseMetric(BaseMetric):
 
     @abstractmethod
     def score(self, cases: list[dict[str, Any]]) -> dict[str, float]:
-        """Metrics of the records of all cases, sorted by ``case_id``; each also has ``patient_id``."""
+        """Metrics of the records of all cases, sorted by ``case_id``; each also has ``patient_id``.
+
+        Without a case that counts: the same names, NaN (counts 0).
+        """
+
+    def metric_names(self) -> list[str]:
+        """Names under which results are reported, but for those that come with the data (per finding)."""
+        prefix = self.prefix or self.default_prefix
+        return [f"{prefix}/{name}" for name in self.score([])]
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         for sample in data_samples:

@@ -56,6 +56,9 @@ class DumpPredictions(CaseMetric):
         """Take the embeddings to keep, see ``ZeroShotClassificationMetric``."""
         self._prompts, self._scale = dict(embeddings), float(scale)
 
+    def metric_names(self) -> list[str]:
+        return ["dump/num_cases"]
+
     def record(self, sample: dict) -> dict[str, Any]:
         # Encoded at once: the lesion maps of a whole test set would not fit in memory.
         return {"sample": encode_case({key: value for key, value in sample.items() if key not in self.skip})}

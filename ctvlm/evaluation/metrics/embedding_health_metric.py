@@ -10,6 +10,15 @@ from ctvlm.evaluation.functional.embedding_health import alignment, effective_ra
 from ctvlm.evaluation.metrics.case_metric import CaseMetric, to_array
 from ctvlm.registry import METRICS
 
+_NAMES = (
+    "image_effective_rank",
+    "text_effective_rank",
+    "image_uniformity",
+    "text_uniformity",
+    "alignment",
+    "modality_gap",
+)
+
 
 @METRICS.register_module()
 class EmbeddingHealthMetric(CaseMetric):
@@ -25,13 +34,15 @@ class EmbeddingHealthMetric(CaseMetric):
         return {"image": to_array(sample["pred_image"]), "text": to_array(sample["pred_impression"])}
 
     def score(self, cases: list[dict[str, Any]]) -> dict[str, float]:
+        if not cases:
+            return {**dict.fromkeys(_NAMES, float("nan")), "num_cases": 0}
         image_NP, text_NP = (np.stack([case[key] for case in cases]) for key in ("image", "text"))
-        return {
-            "image_effective_rank": effective_rank(image_NP),
-            "text_effective_rank": effective_rank(text_NP),
-            "image_uniformity": uniformity(image_NP),
-            "text_uniformity": uniformity(text_NP),
-            "alignment": alignment(image_NP, text_NP),
-            "modality_gap": modality_gap(image_NP, text_NP),
-            "num_cases": len(cases),
-        }
+        values = (
+            effective_rank(image_NP),
+            effective_rank(text_NP),
+            uniformity(image_NP),
+            uniformity(text_NP),
+            alignment(image_NP, text_NP),
+            modality_gap(image_NP, text_NP),
+        )
+        return {**dict(zip(_NAMES, values, strict=True)), "num_cases": len(cases)}

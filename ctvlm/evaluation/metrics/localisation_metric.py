@@ -86,15 +86,11 @@ class LocalisationMetric(CaseMetric):
         return {"rows": np.array(rows, dtype=np.float64).reshape(-1, len(_MEANS)), "entities": entities}
 
     def score(self, cases: list[dict[str, Any]]) -> dict[str, float]:
-        if not any(len(case["rows"]) for case in cases):
-            names = [*_MEANS, *(f"hit@{t:g}" for t in self.thresholds)]
-            return {**dict.fromkeys(names, float("nan")), "num_findings": 0}
-
         def summary(index: np.ndarray) -> dict[str, float]:
-            return self._summary(np.concatenate([cases[i]["rows"] for i in index]))
+            return self._summary(np.concatenate([np.zeros((0, len(_MEANS))), *(cases[i]["rows"] for i in index)]))
 
         metrics = self.with_intervals(summary, [case["patient_id"] for case in cases])
-        if self.per_finding:
+        if self.per_finding and cases:
             rows = np.concatenate([case["rows"] for case in cases])
             named = [entities for case in cases for entities in case["entities"]]
             for entity in sorted({entity for entities in named for entity in entities}):

@@ -49,7 +49,7 @@ class RegionRetrievalMetric(CaseMetric):
         of_case = [np.flatnonzero(owner[kept] == number) for number in range(len(cases))]
 
         def summary(index: np.ndarray) -> dict[str, float]:
-            rows = np.concatenate([of_case[i] for i in index])
+            rows = np.concatenate([np.zeros(0, dtype=int), *(of_case[i] for i in index)])
             return summarise_region_ranks(ranks[rows], sizes[rows], regions[kept][rows])
 
         metrics = self.with_intervals(summary, [case["patient_id"] for case in cases])

@@ -35,7 +35,7 @@ class RegionTextMetric(CaseMetric):
             hits = np.concatenate([cases[i]["hits"] for i in index])
             return {"accuracy": float(hits.mean()) if len(hits) else float("nan")}
 
-        chances = np.concatenate([case["chances"] for case in cases])
+        chances = np.concatenate([np.zeros(0), *(case["chances"] for case in cases)])
         if len(chances) == 0:
             # No step mentions a region that its volume shows (no region maps): nothing was measured.
             return {"accuracy": float("nan"), "chance": float("nan"), "num_steps": 0}

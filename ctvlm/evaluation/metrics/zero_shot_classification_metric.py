@@ -93,8 +93,10 @@ class ZeroShotClassificationMetric(CaseMetric):
         return {"truth": np.array(labels), "probability": probability}
 
     def score(self, cases: list[dict[str, Any]]) -> dict[str, float]:
-        truth_NC, probability_NC = (np.stack([case[key] for case in cases]) for key in ("truth", "probability"))
-        if self.save_thresholds:
+        truth_NC, probability_NC = (
+            np.array([case[key] for case in cases]).reshape(-1, len(self.names)) for key in ("truth", "probability")
+        )
+        if self.save_thresholds and cases:
             fitted = fit_thresholds(self.protocol, truth_NC, probability_NC)
             values = {n: None if np.isnan(t) else float(t) for n, t in zip(self.names, fitted, strict=True)}
             Path(self.save_thresholds).parent.mkdir(parents=True, exist_ok=True)
