@@ -39,14 +39,18 @@ def is_sharded(optimizer: torch.optim.Optimizer) -> bool:
 def refuse_accumulation(model: nn.Module, optim_wrapper: dict, batch_size: int | None) -> None:
     """Refuse to accumulate gradients of a model that contrasts the cases of a batch with one another.
 
-    Such a model says so with ``contrasts_cases``. Accumulated gradients would be those of small batches, with few
-    negatives, and not those of the large batch; gradient caching gives the latter exactly, in the same memory.
+    Accumulated gradients would be those of small batches, with few negatives, and not those of the large batch;
+    gradient caching gives the latter exactly, in the same memory.
 
     Raises:
         ConfigError: ``optim_wrapper.accumulative_counts`` is above 1.
     """
     counts = optim_wrapper.get("accumulative_counts", 1)
-    if counts == 1 or not getattr(model, "contrasts_cases", False):
+    if counts == 1:
+        return
+    from ctvlm.models.losses.contrastive import ContrastiveLoss  # here: it brings all models along
+
+    if not any(isinstance(module, ContrastiveLoss) for module in model.modules()):
         return
     size = batch_size or "n"
     large = batch_size * counts if batch_size else f"{counts}n"

@@ -10,6 +10,7 @@ from mmengine.config import Config
 
 from ctvlm.engine import ConfigError, CTVLMRunner, ShardedOptimizer
 from ctvlm.engine.optimizers import refuse_accumulation
+from ctvlm.registry import LOSSES
 from tests.ranks import on_ranks
 
 SHARDED = {"type": "ShardedOptimizer", "optimizer_type": "AdamW", "lr": 1e-2, "weight_decay": 0.05}
@@ -65,7 +66,7 @@ def test_one_process_gets_the_optimizer_itself():
 def test_accumulation_is_refused_for_a_contrastive_model(toy_config):
     cfg = toy_config(optim_wrapper__accumulative_counts=4, train_cfg__max_epochs=1)
     runner = CTVLMRunner.from_cfg(cfg)
-    runner.model.contrasts_cases = True
+    runner.model.loss = LOSSES.build(dict(type="CrossModalContrastiveLoss"))
     with pytest.raises(ConfigError, match=r"train_dataloader\.batch_size=32 and model\.chunk_size=8 instead"):
         runner.train()
 

@@ -6,6 +6,7 @@ import time
 
 import numpy as np
 import torch
+from mmengine.dist import get_rank
 from mmengine.evaluator import BaseMetric
 from mmengine.model import BaseModel
 from torch import nn
@@ -43,8 +44,16 @@ class ToyDataset(Dataset):
 class ToyModel(BaseModel):
     """Two layers with dropout; remembers the texts it was fitted on, and the largest |input| it computed with."""
 
-    def __init__(self, width: int = 16, crash_at_epoch: int | None = None, seconds: float = 0.0, unused: bool = False):
+    def __init__(
+        self,
+        width: int = 16,
+        crash_at_epoch: int | None = None,
+        crash_on_rank: int | None = None,
+        seconds: float = 0.0,
+        unused: bool = False,
+    ):
         super().__init__()
+        self.crash_on_rank = crash_on_rank
         self.net = nn.Sequential(nn.Linear(8, width), nn.ReLU(), nn.Dropout(0.5), nn.Linear(width, 1))
         self.unused = nn.Linear(2, 2) if unused else None
         self.register_buffer("tokenizer_bytes", torch.empty(0, dtype=torch.uint8))
@@ -72,6 +81,8 @@ class ToyModel(BaseModel):
         if mode == "loss":
             time.sleep(self.seconds)
             self.steps += 1
+            if self.crash_on_rank is not None and get_rank() == self.crash_on_rank and self.steps == 2:
+                raise RuntimeError("this rank alone fails")
             if self.crash_at_epoch is not None and self.steps > self.crash_at_epoch * 3 + 1:
                 raise RuntimeError("killed")
             self.dtype_seen = prediction.dtype

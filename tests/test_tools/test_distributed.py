@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 
@@ -28,6 +29,17 @@ def test_test_on_two_processes_gives_the_numbers_of_one(shell, tool, tmp_path):
     assert ended.code == 0, ended.err
     one, two = (json.loads(path.read_text())["metrics"] for path in outs)
     assert one == pytest.approx(two)
+
+
+@pytest.mark.slow
+def test_a_rank_that_fails_alone_does_not_hang_the_others(shell, tmp_path):
+    """The other rank waits for gradients that never come, and is ended."""
+    start = time.monotonic()
+    ended = shell("tools/dist_train.sh", TOY, 2, "--work-dir", tmp_path, "--cfg-options", "model.crash_on_rank=1")
+    assert ended.code != 0
+    assert "RuntimeError: this rank alone fails" in ended.err
+    assert "process 1 ended with exit code 1, and with it the others" in ended.err
+    assert time.monotonic() - start < 300
 
 
 def test_a_mistake_is_told_once(shell, tmp_path):

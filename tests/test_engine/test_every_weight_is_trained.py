@@ -1,0 +1,40 @@
+"""DDP waits for a gradient of every parameter unless told otherwise: each config gives one, or says so."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from mmengine.dataset import pseudo_collate
+
+from ctvlm.datasets.phantom import PhantomCT
+from ctvlm.datasets.transforms import PackCTInputs
+from ctvlm.engine import load_config
+from ctvlm.registry import MODELS
+from tests.test_configs import RUNNABLE, name, shrink
+
+
+@pytest.fixture(scope="module")
+def cases():
+    dataset = PhantomCT(num_cases=3, shape=(16, 96, 96), pipeline=[PackCTInputs()], num_workers=0)
+    return [dataset[i] for i in range(3)], dataset.texts()
+
+
+def untrained(cfg, cases) -> list[str]:
+    """Parameters that one step leaves without a gradient."""
+    torch.manual_seed(0)
+    model = MODELS.build(shrink(cfg.model))
+    if model.needs_tokenizer():
+        model.fit_tokenizer(cases[1])
+    data = model.train().data_preprocessor(pseudo_collate(cases[0]), training=True)
+    sum(model(**data, mode="loss").values()).backward()
+    return [key for key, p in model.named_parameters() if p.requires_grad and p.grad is None]
+
+
+@pytest.mark.parametrize("path", RUNNABLE, ids=name)
+def test_every_weight_gets_a_gradient(path, cases):
+    cfg = load_config(path)
+    encoder = cfg.model.text_encoder
+    if encoder.type == "HFTextEncoder":
+        pytest.skip("needs a checkpoint of transformers")
+    found = untrained(cfg, cases)
+    assert cfg.find_unused_parameters or not found, f"{name(path)} leaves {found} without a gradient"
