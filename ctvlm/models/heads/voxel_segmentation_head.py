@@ -58,7 +58,7 @@ class VoxelSegmentationHead(nn.Module):
                 nn.GroupNorm(1, dims), nn.Conv3d(dims, dims, kernel_size=3, padding=1), nn.GELU(),
                 nn.Conv3d(dims, dims, kernel_size=1),
             )
-            for _ in range(2)
+            for _ in range(1)
         )  # fmt: skip
         self.classify = nn.Sequential(nn.GroupNorm(1, dims), nn.Conv3d(dims, num_regions + 1, kernel_size=1))
         self.loss = LOSSES.build(loss or dict(type="SegmentationLoss"))

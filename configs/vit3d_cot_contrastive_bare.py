@@ -1,0 +1,26 @@
+# The default for users without masks: it learns to see regions itself, so that a bare CT gives region features.
+# Phantoms in any field of view, through the pipeline that real CTs go through, with other scanners' HU and noise.
+_base_ = ["vit3d_cot_contrastive.py"]
+
+resample = dict(type="ResampleCT", shape=(24, 96, 96), crop_to_body=True)
+train_pipeline = [
+    resample,
+    dict(type="RandomShiftCT", max_shift=(2, 6, 6)),
+    dict(type="RandomIntensityCT", shift=20, contrast=0.08, p=1.0),
+    dict(type="RandomNoiseCT", std=25, p=0.5),
+    dict(type="PackCTInputs"),
+]
+test_pipeline = [resample, dict(type="PackCTInputs")]
+train_dataloader = dict(dataset=dict(field="any", pipeline=train_pipeline))
+val_dataloader = dict(dataset=dict(field="any", pipeline=test_pipeline))
+test_dataloader = dict(dataset=dict(field="any", pipeline=test_pipeline))
+
+model = dict(
+    # Half of the cases are read without their map, as all are at inference.
+    region_map_drop=0.5,
+    backbone=dict(region_encoder=dict(_delete_=True, type="LearnedRegionEncoder"), out_layers=(0,)),
+    auxiliary=dict(
+        regions=dict(type="RegionLogitsHead"),
+        voxels=dict(type="VoxelSegmentationHead"),
+    ),
+)
