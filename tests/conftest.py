@@ -13,6 +13,8 @@ REPO_ROOT = Path(__file__).resolve().parents[1]
 # torch starts its pool; subprocesses started by tests inherit it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# Read by huggingface_hub when it is imported: no test reaches for the network.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 
 def pytest_addoption(parser):

@@ -17,6 +17,7 @@ from ctvlm.engine.checkpoint import read_checkpoint
 from ctvlm.engine.console import quiet_logger, stdout_console
 from ctvlm.engine.optimizers import is_sharded, refuse_accumulation
 from ctvlm.engine.weight_match import check_fits, load_what_fits
+from ctvlm.utils.pretrained_files import pretrained_files_of
 
 
 class CTVLMRunner(Runner):
@@ -53,6 +54,14 @@ class CTVLMRunner(Runner):
                 "find_unused_parameters": self.cfg.get("find_unused_parameters", False),
             }
         return super().wrap_model(model_wrapper_cfg, model)
+
+    def build_model(self, model: nn.Module | dict) -> nn.Module:
+        """As mmengine's; pretrained parts are rebuilt from the checkpoint to load: their folder may not be here."""
+        strict = self._resume or self.cfg.get("load_strict", True)
+        if self._load_from is None or not strict:  # a warm start may leave them as they were pretrained
+            return super().build_model(model)
+        with pretrained_files_of(read_checkpoint(self._load_from)["state_dict"]):
+            return super().build_model(model)
 
     def build_optim_wrapper(self, optim_wrapper: OptimWrapper | dict) -> OptimWrapper | OptimWrapperDict:
         """As mmengine's, without accumulation where it would be wrong.

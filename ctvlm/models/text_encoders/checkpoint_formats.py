@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
 from collections import Counter
 from dataclasses import dataclass, field
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
@@ -29,8 +30,8 @@ from ctvlm.utils import CTVLMError
 _PLAIN = {"cxr-bert": "bert"}
 # Weights that older versions saved, and the poolers that are not built.
 _EXPENDABLE = ("position_ids", "pooler.")
-_OPEN_CLIP_POOLING = {"mean_pooler": "mean", "cls_last_hidden_state_pooler": "cls", "": None}
-_FAILURES = (OSError, ValueError, RuntimeError, KeyError, ImportError, json.JSONDecodeError, pickle.UnpicklingError)
+_OPEN_CLIP_POOLING = {"mean_pooler": "mean", "cls_last_hidden_state_pooler": "cls"}
+_FAILURES = (OSError, EOFError, ValueError, RuntimeError, KeyError, ImportError, SafetensorError, UnpicklingError)
 
 
 @dataclass
@@ -112,7 +113,9 @@ def read_tower(source: Source, pooling: str, with_projection: bool) -> Tower:
 
 def _read_transformers(source: Source, pooling: str, with_projection: bool) -> Tower:
     raw, _ = PreTrainedConfig.get_config_dict(source.name, revision=source.revision or "main")
-    model_type = raw.get("model_type", "")
+    if "model_type" not in raw:
+        raise ValueError("its config.json is not there or states no model_type.")
+    model_type = raw["model_type"]
     plain = _PLAIN.get(model_type)
     if plain is not None and not source.trust_remote_code:
         ours = {key: value for key, value in raw.items() if key not in ("model_type", "auto_map", "architectures")}
@@ -165,7 +168,13 @@ def _read_open_clip(source: Source, settings: dict, pooling: str, with_projectio
         raise CTVLMError(f"the text tower of '{source.name}' is open_clip's own, not a transformers encoder")
     # The folder may hold the architecture's config.json; else only that file of the model named is read.
     has_config = source.find("config.json") is not None
-    config = AutoConfig.from_pretrained(source.name if has_config else architecture, trust_remote_code=False)
+    try:
+        config = AutoConfig.from_pretrained(source.name if has_config else architecture, trust_remote_code=False)
+    except OSError as error:
+        raise CTVLMError(
+            f"text encoder '{source.name}': its text tower has the architecture of '{architecture}', whose config.json "
+            f"cannot be read here ({' '.join(str(error).split())}): put that one file beside the weights"
+        ) from error
     auto, kwargs = model_class(config)
     model = auto.from_config(config, dtype=torch.float32, trust_remote_code=False, **kwargs)
     weights = source.weights("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
@@ -179,8 +188,11 @@ def _read_open_clip(source: Source, settings: dict, pooling: str, with_projectio
     shapes, projection = [], build_projection([])
     if with_projection:
         head = {key.removeprefix("text.proj."): w for key, w in weights.items() if key.startswith("text.proj.")}
-        trained_with = _OPEN_CLIP_POOLING.get(text_cfg.get("hf_pooler_type", ""), "other")
-        if not head or trained_with not in (pooling, None):
+        pooler = text_cfg.get(
+            "hf_pooler_type", "cls_pooler"
+        )  # open_clip's default for BERT: a layer behind the CLS token
+        trained_with = _OPEN_CLIP_POOLING.get(pooler, pooler)
+        if not head or trained_with != pooling:
             raise CTVLMError(_no_projection(source, trained_with if head else None, pooling))
         if "weight" in head:
             head = {"0.weight": head["weight"]}

@@ -10,8 +10,7 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +43,8 @@ class EmbeddingCache:
         """Embeddings of those texts that are there."""
         keys = {text_key(text): text for text in texts}
         found: dict[str, np.ndarray] = {}
-        with self._database() as database:
+
+        def read(database: sqlite3.Connection) -> None:
             for start in range(0, len(keys), _LOOKUP):
                 some = list(keys)[start : start + _LOOKUP]
                 marks = ",".join("?" * len(some))
@@ -52,6 +52,8 @@ class EmbeddingCache:
                 for key, value, checksum in rows:
                     if len(value) == 4 * self.embed_dims and checksum == _check(key, value):
                         found[keys[key]] = np.frombuffer(value, dtype="<f4")
+
+        self._use(read)
         return found
 
     def put(self, embeddings: Mapping[str, np.ndarray]) -> None:
@@ -61,18 +63,16 @@ class EmbeddingCache:
             if np.isfinite(embedding).all():
                 key, value = text_key(text), embedding.astype("<f4").tobytes()
                 rows.append((key, value, _check(key, value)))
-        with self._database() as database:
-            database.executemany("INSERT OR REPLACE INTO embedding VALUES (?, ?, ?)", rows)
+        self._use(lambda database: database.executemany("INSERT OR REPLACE INTO embedding VALUES (?, ?, ?)", rows))
 
-    @contextmanager
-    def _database(self) -> Iterator[sqlite3.Connection]:
+    def _use(self, work: Callable[[sqlite3.Connection], object]) -> None:
         database = None
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             database = sqlite3.connect(self.path, timeout=60)
             with database:  # one transaction
                 database.execute("CREATE TABLE IF NOT EXISTS embedding (key BLOB PRIMARY KEY, value BLOB, sum BLOB)")
-                yield database
+                work(database)
         except (sqlite3.OperationalError, OSError) as error:
             warnings.warn(f"cache of text embeddings {self.path} cannot be used now: {error}", stacklevel=3)
         except sqlite3.DatabaseError as error:
