@@ -29,7 +29,7 @@ INNER_FLOORS = {
         {"necks", "heads", "losses", "text_encoders", "data_preprocessors"},
         {"vlms"},
     ],
-    "ctvlm.evaluation": [{"labels"}, {"functional"}, {"dump", "submissions"}, {"metrics"}],
+    "ctvlm.evaluation": [{"labels"}, {"functional"}, {"dump", "submissions", "seed_table"}, {"metrics"}],
 }
 OURS = {"ctvlm", "tools", "projects", "tests"}
 
