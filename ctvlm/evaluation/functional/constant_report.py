@@ -25,8 +25,8 @@ def constant_report(references: Sequence[str]) -> str:
 def constant_clinical_scores(truth_NC: np.ndarray) -> dict[str, float]:
     """``clinical_scores`` of the best set of findings to state of every case, each mean by the set best for its F1.
 
-    The sets are the 1, 2, ... most frequent findings: none other can be better for the micro F1, and all of them
-    together are the best for the others.
+    The sets are the 1, 2, ... most frequent findings: without nulls none other is better for the micro F1, and all of
+    them together are the best for the others.
 
     Args:
         truth_NC: labels of the references: 1, 0, NaN (null).

@@ -63,6 +63,8 @@ class CoTGenerationHead(FittedTokenizerMixin, BaseGenerationHead):
             n_layer=depth,
             n_head=num_heads,
             add_cross_attention=True,
+            # mmengine's optimizer constructor refuses a parameter that two modules share.
+            tie_word_embeddings=False,
             resid_pdrop=dropout,
             embd_pdrop=dropout,
             attn_pdrop=dropout,

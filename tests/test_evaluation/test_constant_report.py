@@ -1,0 +1,65 @@
+import numpy as np
+import pytest
+
+from ctvlm.evaluation import ReportGenerationMetric
+from ctvlm.evaluation.functional import bleu, clinical_scores, constant_clinical_scores, constant_report
+
+
+def test_constant_report_beats_every_other_constant():
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        references = [" ".join(rng.choice(list("abcd"), rng.integers(4, 12))) for _ in range(8)]
+        scores = {text: bleu([text] * 8, references)["BLEU-4"] for text in references}
+        assert scores[constant_report(references)] == max(scores.values())
+    assert constant_report([]) == ""
+    assert constant_report(["x y"] * 300) == "x y"
+
+
+def test_no_set_of_findings_beats_the_constant_scores():
+    rng = np.random.default_rng(1)
+    for _ in range(50):
+        truth = (rng.random((12, 4)) < rng.random(4)).astype(float)
+        truth[rng.random(truth.shape) < 0.1] = np.nan
+        if not np.nansum(truth):
+            continue
+        best = constant_clinical_scores(truth)
+        for code in range(1, 16):
+            said = np.tile([code >> i & 1 for i in range(4)], (12, 1)).astype(float)
+            scores = clinical_scores(truth, said)
+            assert all(scores[f"f1_{mean}"] <= best[f"f1_{mean}"] + 1e-9 for mean in ("macro", "weighted"))
+            if not np.isnan(truth).any():
+                assert scores["f1_micro"] <= best["f1_micro"] + 1e-9
+
+
+def samples():
+    texts = ["Mild emphysema. No pleural effusion.", "No pleural effusion. The heart is normal.", "Normal chest CT."]
+    labels = [{"Emphysema": 1, "Lung nodule": 0}, {"Emphysema": 0, "Lung nodule": 0}, {"Emphysema": 0}]
+    return [
+        dict(case_id=str(i), findings=text, impression="", pred_report=text, labels=known)
+        for i, (text, known) in enumerate(zip(texts, labels, strict=True))
+    ]
+
+
+def evaluate(**options):
+    metric = ReportGenerationMetric(**options)
+    metric.process(None, samples())
+    return metric.evaluate(3)
+
+
+def test_metric_reads_labels_and_prints_the_constant_beside():
+    scores = evaluate(label_reports=True, baseline=True)
+    assert scores["report/f1_micro"] == scores["report/BLEU-4"] == 1
+    assert scores["report/f1_micro_chance"] == pytest.approx(0.5)  # emphysema of all three: one of three right
+    assert 0 < scores["report/BLEU-4_chance"] < 0.7
+    assert {name for name in scores if name.endswith("_chance")} == {
+        f"report/{name}_chance"
+        for name in ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-1", "ROUGE-2", "ROUGE-L")
+        + tuple(f"{kind}_{mean}" for kind in ("precision", "recall", "f1") for mean in ("micro", "macro", "weighted"))
+    }
+    assert not any("f1" in name or "chance" in name for name in evaluate())
+
+
+def test_labels_of_another_labeller_come_first():
+    metric = ReportGenerationMetric(label_reports=True)
+    metric.process(None, [one | {"pred_report_labels": {"Emphysema": 0}} for one in samples()])
+    assert metric.evaluate(3)["report/f1_micro"] == 0

