@@ -11,6 +11,7 @@ from torch import nn
 import ctvlm.models  # noqa: F401  (registers everything)
 from ctvlm.engine import CheckpointError, ConfigError, check_fits, load_config, read_checkpoint
 from ctvlm.registry import MODELS
+from ctvlm.utils.pretrained_files import pretrained_files_of
 
 
 def default_device() -> torch.device:
@@ -36,9 +37,11 @@ def init_model(
     cfg = config if isinstance(config, Config) else load_config(config)
     if not cfg.get("model"):
         raise ConfigError(f"the config {cfg.filename} has no 'model' to build")
-    model = MODELS.build(cfg.model)
-    if checkpoint is not None:
-        read = read_checkpoint(checkpoint)
+    read = None if checkpoint is None else read_checkpoint(checkpoint)
+    # Where the checkpoint carries a pretrained part's files, the folder that the config names need not be here.
+    with pretrained_files_of(read["state_dict"] if read else {}):
+        model = MODELS.build(cfg.model)
+    if read is not None:
         check_fits(model, read, checkpoint)
         weights = {key.removeprefix("module."): value for key, value in read["state_dict"].items()}
         try:

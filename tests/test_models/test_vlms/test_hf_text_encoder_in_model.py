@@ -6,6 +6,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
+from ctvlm.apis import init_model
 from ctvlm.datasets.phantom import PhantomCT
 from ctvlm.datasets.transforms import PackCTInputs
 from ctvlm.engine import CTVLMRunner
@@ -100,6 +101,7 @@ def test_a_run_can_be_gone_on_with_and_tested_where_the_encoder_is_not(tmp_path,
         CTVLMRunner.from_cfg(run_config(folder, tmp_path / "other", train="lora"))
     cfg = run_config(folder, tmp_path / "work", train="lora")
     cfg.load_from, cfg.resume, cfg.train_cfg.max_epochs = str(tmp_path / "work" / "epoch_1.pth"), True, 2
+    assert torch.equal(predict(init_model(cfg, cfg.load_from, "cpu"), batch), expected)
     resumed = CTVLMRunner.from_cfg(cfg)
     resumed.load_or_resume()
     assert torch.equal(predict(resumed.model, batch), expected)
