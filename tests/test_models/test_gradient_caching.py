@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from ctvlm.engine import CTDistributedDataParallel
+from ctvlm.registry import LOSSES as LOSS_KINDS
 from ctvlm.registry import MODELS
 from ctvlm.structures import CoTStep, CTDataSample
 from tests.ranks import on_ranks
@@ -175,6 +176,24 @@ def test_bfloat16_gives_the_loss_of_float32():
         losses, found = gradients(model, range(8), chunk_size, autocast=True)
         assert losses == pytest.approx(expected, rel=1e-2)
         assert all(torch.isfinite(gradient).all() for gradient in found.values())
+
+
+@pytest.mark.parametrize("kind", ["CrossModalContrastiveLoss", "RegionAlignmentLoss", "SigmoidContrastiveLoss"])
+def test_a_comparison_row_by_row_equals_the_whole(kind, monkeypatch):
+    """Many pairs are compared some rows at a time: the same loss and gradients."""
+
+    def run() -> list:
+        torch.manual_seed(0)
+        loss = LOSS_KINDS.build(dict(type=kind, cross_region=kind != "RegionAlignmentLoss")).double()
+        visual, text = (torch.randn(23, 4, dtype=torch.float64, requires_grad=True) for _ in range(2))
+        value = loss(visual, text, torch.arange(23) % 7, torch.arange(23) % 3)
+        value.backward()
+        return [value.detach(), visual.grad, text.grad, *(p.grad for p in loss.parameters())]
+
+    expected = run()
+    monkeypatch.setattr("ctvlm.models.losses.contrastive._ROWS", 5)
+    for found, wanted in zip(run(), expected, strict=True):
+        torch.testing.assert_close(found, wanted, rtol=0, atol=1e-12)
 
 
 def test_chunks_keep_one_chunk_of_activations():

@@ -7,9 +7,13 @@ from typing import NamedTuple
 
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from ctvlm.models.losses.functional import same_text
 from ctvlm.utils.distributed import all_gather_with_grad
+
+# Rows of the comparison that are held at a time; the backward pass computes them again where there are more.
+_ROWS = 1024
 
 
 class NormalPairs(NamedTuple):
@@ -71,11 +75,25 @@ class ContrastiveLoss(nn.Module, ABC):
         own = NormalPairs(F.normalize(visual_MP, dim=-1), F.normalize(text_MP, dim=-1), text_ids_M, region_ids_M)
         columns = NormalPairs(*(None if x is None else all_gather_with_grad(x) for x in own))
         rows = own if self.local_loss else columns
-        positive = same_text(rows.text, rows.text_ids, columns.text, columns.text_ids, self.similar)
-        allowed = None if self.cross_region else rows.region_ids[:, None] == columns.region_ids[None, :]
-        total = self.row_sum(rows, columns, positive, allowed)
+        total = self._sum(rows, columns)
         if self.local_loss:
             # The backward pass of the gather sums what all ranks pass back: each rank has the gradient of world size
             # times its share, and the average over ranks makes it right.
             total = all_gather_with_grad(total[None]).sum()
         return self.loss_weight * total / max(1, len(columns.text_ids))
+
+    def _sum(self, rows: NormalPairs, columns: NormalPairs) -> Tensor:
+        """``row_sum`` over all rows, so many at a time that memory grows with M and not with its square."""
+        count = len(rows.text_ids)
+        if count <= _ROWS:
+            return self._sum_at_once(rows, columns)
+        total = rows.visual.new_zeros(())
+        for start in range(0, count, _ROWS):
+            part = NormalPairs(*(None if x is None else x[start : start + _ROWS] for x in rows))
+            total = total + checkpoint(self._sum_at_once, part, columns, use_reentrant=False, preserve_rng_state=False)
+        return total
+
+    def _sum_at_once(self, rows: NormalPairs, columns: NormalPairs) -> Tensor:
+        positive = same_text(rows.text, rows.text_ids, columns.text, columns.text_ids, self.similar)
+        allowed = None if self.cross_region else rows.region_ids[:, None] == columns.region_ids[None, :]
+        return self.row_sum(rows, columns, positive, allowed)
