@@ -155,6 +155,8 @@ def _line(results: dict, case: dict, folder: str, arrays: dict) -> dict:
     """The case's line in the store's manifest; paths as seen from ``case.json``'s folder."""
     line = {key: case[key] for key in ("case_id", "patient_id", "split", "labels", "source", "extra")}
     line.update(report=results.get("report") or {}, cot=results.get("cot") or [])
+    if results.get("region_kept"):
+        line["extra"] = {**line["extra"], "region_kept": results["region_kept"]}
     line["volume"] = {"path": arrays["volume"]["file"]}
     line["region_map"] = None
     if "region_map" in arrays:

@@ -43,7 +43,15 @@ def encode(volume: CTVolume, level: int = 5) -> bytes:
     cparams = dict(codec=blosc2.Codec.ZSTD, clevel=level, filters=filters, filters_meta=[0], nthreads=1)
     stored = blosc2.asarray(array, chunks=chunks, blocks=blocks, cparams=cparams)
     stored.schunk.vlmeta["affine"] = [[float(x) for x in row] for row in volume.affine]
+    if array.dtype == np.uint8:
+        stored.schunk.vlmeta["label_counts"] = label_counts(array).tolist()
     return stored.to_cframe()
+
+
+def label_counts(label_map: np.ndarray) -> np.ndarray:
+    """Voxels per label of a uint8 map (256)."""
+    # By slices: bincount makes 8 bytes of every voxel.
+    return sum((np.bincount(plane.ravel(), minlength=256) for plane in label_map), np.zeros(256, np.int64))
 
 
 class StoredArray:
@@ -84,6 +92,12 @@ class StoredArray:
     @property
     def dtype(self) -> np.dtype:
         return self._array.dtype
+
+    def label_counts(self) -> np.ndarray:
+        """Voxels per label (256) of the whole uint8 map, without decoding it where the file says so."""
+        if "label_counts" in self._array.schunk.vlmeta:
+            return np.array(self._array.schunk.vlmeta["label_counts"])
+        return label_counts(self.read().array)
 
     def read(self, window: Sequence[slice] | None = None) -> CTVolume:
         """Decode a window of index slices (z, y, x) with step 1, or everything.

@@ -6,18 +6,19 @@ from collections.abc import Sequence
 
 from ctvlm.anatomy import RegionScheme
 from ctvlm.datasets.transforms.boxes import AIR, Where, box_in, checked_shape, padded
+from ctvlm.datasets.transforms.kept import with_kept
 from ctvlm.datasets.transforms.visible import visible_steps
 from ctvlm.registry import TRANSFORMS
 from ctvlm.volume import CTReadError
-from ctvlm.volume.store import SUFFIX, StoredArray
+from ctvlm.volume.store import SUFFIX, StoredArray, label_counts
 
 
 @TRANSFORMS.register_module()
 class LoadStore:
     """Read a case of a store that ``tools/preprocess.py`` wrote; takes the place of LoadCT and ResampleCT.
 
-    Adds what LoadCT adds. Only the blocks under the window are decoded. A case smaller than the window is padded with
-    air (and background) at its far sides.
+    Adds what LoadCT adds, and ``region_kept`` where a window cuts (see ``with_kept``). Only the blocks under the window
+    are decoded. A case smaller than the window is padded with air (and background) at its far sides.
 
     Args:
         window: (D, H, W) to read; None reads all.
@@ -55,6 +56,8 @@ class LoadStore:
             "affine": ct.affine,
             "spacing": ct.spacing,
             "scheme": scheme.name,
+            # What the store's own recipe cut away.
+            "region_kept": (results.get("extra") or {}).get("region_kept", {}),
         }
         masks = results.get("lesion_masks") or []
         for key, entry in (("region_map", results.get("region_map")), ("lesion_map", masks[0] if masks else None)):
@@ -65,7 +68,10 @@ class LoadStore:
                     raise CTReadError(
                         labels.path, f"shape {labels.shape}", f"{stored.shape}, the CT's", "preprocess the case again"
                     )
-                out[key] = padded(labels.read(box).array, window, 0)
+                array = labels.read(box).array
+                out[key] = padded(array, window, 0)
+                if key == "region_map" and array.shape != stored.shape:
+                    out = with_kept(out, labels.label_counts(), label_counts(array))
         if self.drop_unseen:
             out["cot"] = visible_steps(out.get("cot") or [], out["region_map"], scheme)
         return out

@@ -46,7 +46,9 @@ class PackCTInputs:
                 case_id=case,
                 patient_id=results["patient_id"],
                 spacing=tuple(results["spacing"]),
+                volume_shape=tuple(int(n) for n in results["volume"].shape),
                 scheme=scheme.name,
+                region_kept={scheme.id_of(name): share for name, share in (results.get("region_kept") or {}).items()},
                 affine=[[float(x) for x in row] for row in results["affine"]],
             )
         )

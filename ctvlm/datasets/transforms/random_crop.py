@@ -8,6 +8,7 @@ import numpy as np
 
 from ctvlm.anatomy import RegionScheme
 from ctvlm.datasets.transforms.boxes import AIR, box_in, checked_shape, padded
+from ctvlm.datasets.transforms.kept import with_kept
 from ctvlm.datasets.transforms.visible import visible_steps
 from ctvlm.registry import TRANSFORMS
 from ctvlm.volume import CTVolume, crop
@@ -18,7 +19,7 @@ class RandomCropCT:
     """Cut a box of ``shape`` (D, H, W) at a random place; where the case is smaller, air fills its far sides.
 
     Plain slices instead of torchio's crop, which would turn everything into floats first. From a store, LoadStore's
-    ``window`` does the same without decoding the rest.
+    ``window`` does the same without decoding the rest. Records ``region_kept`` (see ``with_kept``).
 
     Args:
         drop_unseen: leave out the reasoning steps that name regions of which no voxel is left.
@@ -35,6 +36,8 @@ class RandomCropCT:
         for key, fill in (("volume", AIR), ("region_map", 0), ("lesion_map", 0)):
             if results.get(key) is not None:
                 out[key] = np.ascontiguousarray(padded(results[key][box], self.shape, fill))
+        if results.get("region_map") is not None:
+            out = with_kept(out, results["region_map"], out["region_map"])
         if self.drop_unseen:
             scheme = RegionScheme.load(results.get("scheme", "thorax_abdomen_20"))
             out["cot"] = visible_steps(out.get("cot") or [], out.get("region_map"), scheme)

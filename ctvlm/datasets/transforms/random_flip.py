@@ -35,6 +35,8 @@ class RandomFlipCT:
                 out[key] = np.ascontiguousarray(results[key][..., ::-1])
         if results.get("region_map") is not None:
             out["region_map"] = partner_table(scheme)[out["region_map"]]
+        if results.get("region_kept"):
+            out["region_kept"] = _mirrored(results["region_kept"], scheme)
         if results.get("report"):
             out["report"] = {key: swap_sides(text) for key, text in results["report"].items()}
         if results.get("cot"):
@@ -50,6 +52,16 @@ def partner_table(scheme: RegionScheme) -> np.ndarray:
     for region, partner in scheme.partner_ids().items():
         table[region] = partner
     return table
+
+
+def _mirrored(kept: dict[str, float], scheme: RegionScheme) -> dict[str, float]:
+    """``region_kept`` under the mirrored names; of two regions that become one the smaller share."""
+    partners, out = scheme.partner_ids(), {}
+    for name, share in kept.items():
+        region = scheme.id_of(name)
+        partner = scheme.name_of(partners.get(region, region))
+        out[partner] = min(share, out.get(partner, 1.0))
+    return out
 
 
 def _swapped(step: dict, scheme: RegionScheme) -> dict:

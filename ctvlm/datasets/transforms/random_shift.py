@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from ctvlm.datasets.transforms.boxes import AIR
+from ctvlm.datasets.transforms.kept import with_kept
 from ctvlm.registry import TRANSFORMS
 
 
@@ -16,7 +17,7 @@ class RandomShiftCT:
     """Shift by whole voxels, up to ``max_shift`` (z, y, x) either way; air comes in, the affine follows.
 
     Without it a patch encoder learns each finding at the few places in a patch where the training cases have it.
-    Whole voxels need no interpolation, so nothing is blurred.
+    Whole voxels need no interpolation, so nothing is blurred. Records ``region_kept`` (see ``with_kept``).
     """
 
     def __init__(self, max_shift: Sequence[int] = (2, 8, 8)) -> None:
@@ -30,6 +31,8 @@ class RandomShiftCT:
         for key, fill in (("volume", AIR), ("region_map", 0), ("lesion_map", 0)):
             if results.get(key) is not None:
                 out[key] = _shifted(results[key], shift, fill)
+        if results.get("region_map") is not None:
+            out = with_kept(out, results["region_map"], out["region_map"])
         affine = np.array(results["affine"], dtype=float)
         # The voxel that stands at the origin now stood at -shift before; the affine reads x, y, z.
         affine[:3, 3] -= affine[:3, :3] @ np.array(shift[::-1], dtype=float)

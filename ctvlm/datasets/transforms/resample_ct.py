@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from ctvlm.datasets.transforms.kept import with_kept
 from ctvlm.registry import TRANSFORMS
 from ctvlm.volume import CTVolume, body_box, crop, crop_or_pad, resample_to_shape, resample_to_spacing
 
@@ -16,7 +17,8 @@ class ResampleCT:
 
     - ``shape`` alone: the whole field of view becomes (D, H, W) voxels, so the spacing varies by case.
     - ``spacing`` alone: voxels become that size in mm (z, y, x), so the shape varies by case.
-    - both: first the spacing, then a cut or an air margin around the centre to the shape.
+    - both: first the spacing, then a cut or an air margin around the centre to the shape; records ``region_kept`` (see
+      ``with_kept``).
 
     Args:
         crop_to_body: cut the air around the patient before.
@@ -51,7 +53,11 @@ class ResampleCT:
                 continue
             moved = CTVolume(results[key], results["affine"])
             for step in steps:
-                moved = step(moved, mode, fill)
+                moved = step(moved, mode)
+            if self.shape is not None and self.spacing is not None:
+                whole, moved = moved, crop_or_pad(moved, self.shape, fill)
+                if key == "region_map":
+                    out = with_kept(out, whole.array, moved.array)
             out[key] = moved.array
             if key == "volume":
                 out.update(affine=moved.affine, spacing=moved.spacing)
@@ -59,15 +65,14 @@ class ResampleCT:
         out.pop("coarse_masks", None)
         return out
 
-    def _steps(self, ct: CTVolume) -> list[Callable[[CTVolume, str, float], CTVolume]]:
-        steps: list[Callable[[CTVolume, str, float], CTVolume]] = []
+    def _steps(self, ct: CTVolume) -> list[Callable[[CTVolume, str], CTVolume]]:
+        """What comes before the cut to a shape; of (volume, mode)."""
+        steps: list[Callable[[CTVolume, str], CTVolume]] = []
         if self.crop_to_body:
             box = body_box(ct)
-            steps.append(lambda v, mode, fill: crop(v, box))
+            steps.append(lambda v, mode: crop(v, box))
         if self.spacing is not None:
-            steps.append(lambda v, mode, fill: resample_to_spacing(v, self.spacing, mode))
-            if self.shape is not None:
-                steps.append(lambda v, mode, fill: crop_or_pad(v, self.shape, fill))
+            steps.append(lambda v, mode: resample_to_spacing(v, self.spacing, mode))
         elif self.shape is not None:
-            steps.append(lambda v, mode, fill: resample_to_shape(v, self.shape, mode))
+            steps.append(lambda v, mode: resample_to_shape(v, self.shape, mode))
         return steps

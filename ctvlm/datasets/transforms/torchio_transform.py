@@ -8,6 +8,7 @@ import numpy as np
 import torch
 import torchio as tio
 
+from ctvlm.datasets.transforms.kept import with_kept
 from ctvlm.registry import TRANSFORMS
 
 MAPS = ("region_map", "lesion_map")
@@ -43,7 +44,10 @@ class TorchIOTransform:
 
 
 def apply(transform: tio.Transform, results: dict) -> dict:
-    """Run a torchio transform on the arrays of a case; geometry follows."""
+    """Run a torchio transform on the arrays of a case; geometry follows.
+
+    Records ``region_kept`` (see ``with_kept``) where voxels of the region map changed; changes of size do not count.
+    """
     affine = np.asarray(results["affine"], dtype=np.float64)
     images: dict[str, tio.Image] = {"volume": tio.ScalarImage(tensor=_tensor(results["volume"], float), affine=affine)}
     for key in MAPS:
@@ -54,6 +58,10 @@ def apply(transform: tio.Transform, results: dict) -> dict:
     for key in images:
         array = moved[key].data[0].numpy().transpose(2, 1, 0)
         out[key] = np.ascontiguousarray(array, dtype=np.float32 if key == "volume" else np.uint8)
+    scale = np.prod([step.scales for step in moved.history if isinstance(step, tio.Affine)])
+    growth = scale * abs(np.linalg.det(affine[:3, :3]) / np.linalg.det(moved["volume"].affine[:3, :3]))
+    if "region_map" in images and not np.array_equal(out["region_map"], results["region_map"]):
+        out = with_kept(out, results["region_map"], out["region_map"], growth)
     affine = np.asarray(moved["volume"].affine)
     out["affine"] = affine
     out["spacing"] = tuple(float(s) for s in np.linalg.norm(affine[:3, :3], axis=0)[::-1])

@@ -77,6 +77,9 @@ class TextBatch:
 class RegionMentions:
     """All (case, region) pairs of a batch that a step mentions and the volume shows.
 
+    A region of which a crop left less than ``min_kept`` is no pair: what the text says of it is then more likely in the
+    part that is gone than in the part to be seen.
+
     Attributes:
         cases, regions: case index and region id (from 1) of each pair (M).
         text_ids: equal where the same is said of the region: the same steps, or nothing but that it is normal (M).
@@ -91,11 +94,12 @@ class RegionMentions:
 
     @classmethod
     def from_samples(
-        cls, data_samples: Sequence[CTDataSample], texts: TextBatch, region_mask_BR: Tensor
+        cls, data_samples: Sequence[CTDataSample], texts: TextBatch, region_mask_BR: Tensor, min_kept: float = 0.5
     ) -> RegionMentions:
         visible = region_mask_BR.tolist()
         cases, regions, text_ids, pairs, steps = [], [], [], [], []
         for b, sample in enumerate(data_samples):
+            kept = sample.get("region_kept", {})
             mentions: dict[int, list[int]] = {}
             abnormal: set[int] = set()
             for step, index in zip(sample.steps, texts.steps[b], strict=True):
@@ -103,7 +107,7 @@ class RegionMentions:
                     mentions.setdefault(region, []).append(index)
                 abnormal |= set() if step.normal else set(step.regions)
             for region, mentioned_by in sorted(mentions.items()):
-                if not visible[b][region - 1]:
+                if not visible[b][region - 1] or kept.get(region, 1.0) < min_kept:
                     continue
                 pairs += [len(cases)] * len(mentioned_by)
                 steps += mentioned_by
