@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import signal
 import sys
 from pathlib import Path
 
@@ -82,6 +83,8 @@ def main() -> None:
     work_dir = Path(args.work_dir or cfg.get("work_dir") or f"work_dirs/tune_{Path(args.config).stem}")
     study = open_study(cfg, search, work_dir)
     console = stdout_console()
+    # As Ctrl-C does: the training processes are ended first.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         Workers(study, search, work_dir, lambda *trial: train_command(args, *trial), args.trials, args.workers).run()
     finally:

@@ -12,6 +12,7 @@ from ctvlm.evaluation.functional import (
     patches_to_voxels,
     peak_distance_mm,
     peak_hit,
+    slice_centre_error_mm,
     slice_error_mm,
     surface_distances_mm,
 )
@@ -66,6 +67,31 @@ def test_distances_equal_naive_loops():
             got = surface_distances_mm(a, b, SPACING)
             assert got["assd"] == pytest.approx(np.mean(near[0] + near[1]), abs=1e-6)
             assert got["hd95"] == pytest.approx(max(np.percentile(d, 95) for d in near), abs=1e-6)
+
+
+def test_slice_centres_equal_a_naive_loop():
+    rng = np.random.default_rng(3)
+    for _ in range(200):
+        grid = tuple(rng.integers(1, 5, 3))
+        attention, occupancy = rng.random(grid) + 0.01, rng.random(grid) * (rng.random(grid) < 0.3)
+        centres = []
+        for weights in (attention, occupancy):
+            voxels = [(z, weights[z, y, x]) for z in range(grid[0]) for y in range(grid[1]) for x in range(grid[2])]
+            total = sum(w for _, w in voxels)
+            centres.append(sum(z * w for z, w in voxels) / total if total else math.nan)
+        got = slice_centre_error_mm(attention.ravel(), occupancy.ravel(), grid, 12.5)
+        assert got == pytest.approx(abs(centres[0] - centres[1]) * 12.5, abs=1e-9, nan_ok=True)
+
+
+def test_slice_centres_of_nothing_and_of_nonsense():
+    grid, some = (4, 1, 1), np.array([0, 0, 0, 1.0])
+    assert slice_centre_error_mm(some, some, grid, 5) == 0
+    assert slice_centre_error_mm(some[::-1], some, grid, 5) == 15
+    assert slice_centre_error_mm(np.zeros(4), some, grid, 5) == slice_centre_error_mm(np.ones(4), some, grid, 5) == 7.5
+    assert math.isnan(slice_centre_error_mm(some, np.zeros(4), grid, 5))
+    for bad in (np.full(4, np.nan), -some, np.ones(3)):
+        with pytest.raises(ValueError, match="attention of shape"):
+            slice_centre_error_mm(bad, some, grid, 5)
 
 
 def test_known_distances():

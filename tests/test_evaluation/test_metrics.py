@@ -9,11 +9,13 @@ import torch
 import torch.distributed as dist
 from mmengine.evaluator import Evaluator
 
+from ctvlm.anatomy import RegionScheme
 from ctvlm.evaluation import (
     AlignmentMetric,
     DumpPredictions,
     EmbeddingHealthMetric,
     LocalisationMetric,
+    RegionReportMetric,
     RegionRetrievalMetric,
     RegionTextMetric,
     ReportGenerationMetric,
@@ -26,6 +28,7 @@ from ctvlm.registry import METRICS
 from ctvlm.structures import CoTStep, CTDataSample
 
 NAMES = ["Emphysema", "Lung nodule", "Cardiomegaly"]
+FIRST_REGIONS = RegionScheme.load().names[:4]
 GRID, PATCH, REGIONS, WIDTH = (2, 2, 2), 2, 4, 6
 
 
@@ -41,7 +44,9 @@ def sample(number):
     lesions = torch.zeros(4, 4, 4, dtype=torch.uint8)
     lesions[tuple(rng.integers(0, 4, 3))] = 1
     data = CTDataSample(
-        metainfo=dict(case_id=f"case_{number}", patient_id=f"p{number // 2}", spacing=(3.0, 1.0, 1.0), scheme="x"),
+        metainfo=dict(
+            case_id=f"case_{number}", patient_id=f"p{number // 2}", spacing=(3.0, 1.0, 1.0), volume_shape=(4, 4, 4)
+        ),
     )
     data.impression, data.findings = f"Impression {number if number % 7 else 0}.", f"Nodule of {number} mm in a lobe."
     data.steps = [CoTStep("A nodule.", (1, 2), ("nodule",), 1), CoTStep(f"Normal {number}.", (3,))]
@@ -54,6 +59,8 @@ def sample(number):
     data.pred_steps = steps
     data.pred_step_attention, data.pred_grid = torch.tensor(rng.random((2, 8))).softmax(-1), GRID
     data.pred_report = f"A nodule of {number} mm."
+    said = {"text": f"A nodule in case {number % 3}.", "regions": [FIRST_REGIONS[number % 4]]}
+    data.pred_cot = [said, {"text": "Normal.", "regions": FIRST_REGIONS[2:]}][: number % 3]
     data.pred_report_labels = {name: int(rng.integers(0, 2)) for name in NAMES}
     return data
 
@@ -71,6 +78,7 @@ def build():
         AlignmentMetric(bootstrap=5),
         LocalisationMetric(bootstrap=5, per_finding=True),
         ReportGenerationMetric(bootstrap=5),
+        RegionReportMetric(bootstrap=5, per_region=True),
         EmbeddingHealthMetric(),
         *(
             ZeroShotClassificationMetric(protocol, NAMES, thresholds=dict.fromkeys(NAMES, 0.5), bootstrap=5)
@@ -158,6 +166,10 @@ def test_keys_and_counts(one_rank):
         "localisation/dice",
         "localisation/hit@0.1_low",
         "localisation/nodule/dice",
+        "step_attention/slice_error_mm_chance",
+        "region_report/BLEU-4_high",
+        "region_report/mention_f1",
+        f"region_report/{FIRST_REGIONS[0]}/ROUGE-L",
         "report/BLEU-4",
         "report/crg",
         "embedding/modality_gap",
@@ -238,6 +250,7 @@ def test_what_cannot_be_measured_is_nan():
         AlignmentMetric(),
         LocalisationMetric(),
         ReportGenerationMetric(),
+        RegionReportMetric(),
         classifier,
     ):
         metrics |= scored(metric, samples)
@@ -314,7 +327,7 @@ def test_other_files_are_no_dumps(tmp_path):
 def test_no_case_that_counts_gives_the_same_names_and_no_number(metric):
     empty = metric.score([])
     cases = [{"case_id": str(n), "patient_id": str(n), **metric.record(sample(n).to_dict())} for n in range(4)]
-    metric.bootstrap, metric.per_finding = 0, False
+    metric.bootstrap, metric.per_finding, metric.per_region = 0, False, False
     data_names = {name for name in metric.score(cases) if name not in empty}
     # What comes with the data: chance levels, and clinical scores where reports have labels.
     assert all("chance" in n or n == "crg" or n.endswith(("_micro", "_macro", "_weighted")) for n in data_names)

@@ -47,6 +47,7 @@ VARIANTS = {
     "SoftOverlapRegionEncoder": [{}, dict(overlap="conv")],
     "LearnedRegionEncoder": [{}, dict(teacher=0.5)],
     "GlobalProjection": [{}, dict(hidden_dims=8)],
+    "ClassificationHead": [dict(names=("a", "b"), pooling=dict(type="GlobalPooling", mode="attention"))],
     "RegionPooling": [{}, dict(mode="attention")],
     "GlobalPooling": [{}, dict(mode="attention", num_heads=2)],
     "ThreeDTransformerBlock": [
@@ -82,6 +83,7 @@ INPUTS = {
     "RotaryPosition3D": "context",
     "RegionLogitsHead": "encoder_output",
     "VoxelSegmentationHead": "encoder_output_and_hu",
+    "ClassificationHead": "encoder_output",
 }
 USUAL_INPUT = {
     "layer": "tokens",

@@ -24,6 +24,7 @@ from ctvlm.evaluation import (
     AlignmentMetric,
     EmbeddingHealthMetric,
     LocalisationMetric,
+    RegionReportMetric,
     RegionRetrievalMetric,
     RegionTextMetric,
     ReportGenerationMetric,
@@ -41,6 +42,7 @@ NEEDS = {
     RegionRetrievalMetric: ("pred_steps", "pred_regions"),
     AlignmentMetric: ("pred_step_attention", "patch_occupancy"),
     ReportGenerationMetric: ("pred_report",),
+    RegionReportMetric: ("pred_cot", "steps"),
 }
 
 

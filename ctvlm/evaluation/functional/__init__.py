@@ -29,6 +29,7 @@ from ctvlm.evaluation.functional.localisation import (
     patches_to_voxels,
     peak_distance_mm,
     peak_hit,
+    slice_centre_error_mm,
     slice_error_mm,
     surface_distances_mm,
 )
@@ -41,6 +42,7 @@ from ctvlm.evaluation.functional.protocols import (
     mean_defined,
     protocol_scores,
 )
+from ctvlm.evaluation.functional.region_reports import mention_scores, paired_region_texts, region_texts
 from ctvlm.evaluation.functional.region_retrieval import region_retrieval_ranks, summarise_region_ranks
 from ctvlm.evaluation.functional.report_generation import bleu, clinical_scores, rouge, rouge_per_report
 from ctvlm.evaluation.functional.report_labels import report_labels
@@ -95,13 +97,17 @@ __all__ = [
     "prompt_embeddings",
     "prompt_texts",
     "protocol_scores",
+    "mention_scores",
+    "paired_region_texts",
     "region_retrieval_ranks",
+    "region_texts",
     "region_text_hits",
     "reliability_curve",
     "report_labels",
     "retrieval_ranks",
     "rouge",
     "rouge_per_report",
+    "slice_centre_error_mm",
     "slice_error_mm",
     "study_of",
     "summarise_ranks",

@@ -103,6 +103,35 @@ def slice_error_mm(heat: np.ndarray, truth: np.ndarray, spacing: Sequence[float]
     return float(np.abs(best[:, None] - shown[None, :]).min(axis=1).max() * _spacing(spacing)[0])
 
 
+def slice_centre_error_mm(
+    attention_N: np.ndarray, occupancy_N: np.ndarray, grid: Sequence[int], patch_depth_mm: float
+) -> float:
+    """Distance in mm along z between where a sentence looks and where its place lies: |mean z - mean z|.
+
+    Each mean is over the patches' centres, weighted by attention and by the share of each patch that the place fills.
+    ``slice_error_mm`` asks for a slice that shows the lesion; of an organ that spans the scan every slice does, and its
+    middle is asked for here. NaN where the place is empty; constant attention looks at the middle of its patches.
+
+    Args:
+        attention_N, occupancy_N: not negative (N = d h w, z-major).
+        grid: patches (d, h, w).
+        patch_depth_mm: thickness of a patch.
+    """
+    attention, occupancy = (np.asarray(x, dtype=np.float64) for x in (attention_N, occupancy_N))
+    for name, values in (("attention", attention), ("occupancy", occupancy)):
+        if values.shape != (np.prod(grid),) or not np.isfinite(values).all() or (values < 0).any():
+            raise ValueError(
+                f"{name} of shape {values.shape} on a grid {tuple(grid)}: expected one number >= 0 a patch."
+            )
+    if not occupancy.any():
+        return float("nan")
+    if not attention.any():
+        attention = np.ones_like(attention)
+    layer_N = np.repeat(np.arange(grid[0]), grid[1] * grid[2])
+    there, looked = (float((layer_N * x).sum() / x.sum()) for x in (occupancy, attention))
+    return abs(there - looked) * float(patch_depth_mm)
+
+
 def heat_to_mask(heat: np.ndarray, share_of_peak: float = 0.5) -> np.ndarray:
     """Voxels whose value lies above ``share_of_peak`` of the way from the map's minimum to its maximum.
 

@@ -19,23 +19,40 @@ def bleu(predictions: Sequence[str], references: Sequence[str], max_order: int =
 
     One is added to the matches and to the total of every order, one-grams included (Lin and Och, COLING 2004, whose
     rule leaves one-grams alone; Hugging Face ``evaluate``'s ``bleu(smooth=True)``, by which Reg2RG and others publish,
-    does not). sacrebleu counts the n-grams and gives the brevity penalty. Case matters.
+    does not). sacrebleu counts the n-grams. Case matters.
 
     All NaN without reports. An empty prediction counts with its whole reference against the brevity penalty; all of
     them empty gives 0, the limit of that penalty.
     """
+    return bleu_of_counts(bleu_counts(predictions, references, max_order).sum(axis=0), len(references))
+
+
+def bleu_counts(predictions: Sequence[str], references: Sequence[str], max_order: int = 4) -> np.ndarray:
+    """What corpus BLEU adds up, of each report: matches and totals of each order, both lengths (N, 2 orders + 2).
+
+    A resample of reports is then a sum of rows, and no text is read again.
+    """
     from sacrebleu.metrics import BLEU
 
     _same_number(predictions, references)
-    orders = range(1, max_order + 1)
-    if not references:
-        return {f"BLEU-{n}": float("nan") for n in orders}
     scorer = BLEU(tokenize="13a", smooth_method="none", max_ngram_order=max_order)
-    counted = scorer.corpus_score(list(predictions), [list(references)])
-    # sacrebleu says 1 or 0 for an empty system by version; nothing said is nothing right.
-    penalty = counted.bp if counted.sys_len else 0.0
-    logs = np.log([(c + 1) / (t + 1) for c, t in zip(counted.counts, counted.totals, strict=True)])
-    return {f"BLEU-{n}": float(penalty * np.exp(logs[:n].mean())) for n in orders}
+    rows = np.zeros((len(references), 2 * max_order + 2))
+    for row, said, reference in zip(rows, predictions, references, strict=True):
+        counted = scorer.corpus_score([said], [[reference]])
+        row[:] = *counted.counts, *counted.totals, counted.sys_len, counted.ref_len
+    return rows
+
+
+def bleu_of_counts(counts: np.ndarray, reports: int) -> dict[str, float]:
+    """``bleu`` from the sum of rows of ``bleu_counts`` over so many reports; all NaN without reports."""
+    orders = (len(counts) - 2) // 2
+    if not reports:
+        return {f"BLEU-{n}": float("nan") for n in range(1, orders + 1)}
+    matches, totals, (said, reference) = counts[:orders], counts[orders:-2], counts[-2:]
+    # Nothing said is nothing right: the limit of the brevity penalty.
+    penalty = min(1.0, np.exp(1 - reference / said)) if said else 0.0
+    logs = np.log((matches + 1) / (totals + 1))
+    return {f"BLEU-{n}": float(penalty * np.exp(logs[:n].mean())) for n in range(1, orders + 1)}
 
 
 def rouge(

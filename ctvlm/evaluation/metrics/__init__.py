@@ -5,6 +5,7 @@ from ctvlm.evaluation.metrics.case_metric import CaseMetric
 from ctvlm.evaluation.metrics.dump_predictions import DumpPredictions
 from ctvlm.evaluation.metrics.embedding_health_metric import EmbeddingHealthMetric
 from ctvlm.evaluation.metrics.localisation_metric import LocalisationMetric
+from ctvlm.evaluation.metrics.region_report_metric import RegionReportMetric
 from ctvlm.evaluation.metrics.region_retrieval_metric import RegionRetrievalMetric
 from ctvlm.evaluation.metrics.region_text_metric import RegionTextMetric
 from ctvlm.evaluation.metrics.report_generation_metric import ReportGenerationMetric
@@ -17,6 +18,7 @@ __all__ = [
     "DumpPredictions",
     "EmbeddingHealthMetric",
     "LocalisationMetric",
+    "RegionReportMetric",
     "RegionRetrievalMetric",
     "RegionTextMetric",
     "ReportGenerationMetric",

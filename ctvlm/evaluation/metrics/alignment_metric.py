@@ -7,20 +7,23 @@ from typing import Any
 import numpy as np
 
 from ctvlm.evaluation.functional.alignment import attention_auroc, attention_spearman, pointing_game
+from ctvlm.evaluation.functional.localisation import slice_centre_error_mm
 from ctvlm.evaluation.functional.protocols import mean_defined
 from ctvlm.evaluation.metrics.case_metric import CaseMetric, step_regions, to_array
 from ctvlm.registry import METRICS
 
-_NAMES = ("spearman", "auroc", "pointing", "pointing_chance")
+_NAMES = ("spearman", "auroc", "pointing", "pointing_chance", "slice_error_mm", "slice_error_mm_chance")
 
 
 @METRICS.register_module()
 class AlignmentMetric(CaseMetric):
-    """Spearman, AUROC and pointing game of each step's attention over patches against its regions' occupancy.
+    """Spearman, AUROC, pointing game and slice error of each step's attention against its regions' occupancy.
 
     Reads ``pred_step_attention`` (S, N), ``patch_occupancy`` (N, R + 1, from the region map; column 0 background),
-    ``steps`` and, where patches were dropped, ``pred_token_mask`` (N). A step without a region in its volume does not
-    count; each score is the mean over the steps for which it is defined, NaN where there are none.
+    ``steps`` and, where patches were dropped, ``pred_token_mask`` (N); for ``slice_error_mm`` (see
+    ``slice_centre_error_mm``; its chance level is constant attention) also ``pred_grid`` (d, h, w), ``volume_shape``
+    (D, H, W) and ``spacing`` (mm, z y x). A step without a region in its volume does not count; each score is the mean
+    over the steps for which it is defined, NaN where there are none.
 
     Args:
         min_share: a patch belongs to the mentioned regions where they fill more than this share of it.
@@ -37,6 +40,10 @@ class AlignmentMetric(CaseMetric):
             return None
         attention_SN, occupancy_NR = to_array(sample["pred_step_attention"]), to_array(sample["patch_occupancy"])
         mask_N = None if sample.get("pred_token_mask") is None else to_array(sample["pred_token_mask"])
+        everywhere_N = np.ones(attention_SN.shape[1]) if mask_N is None else mask_N.astype(float)
+        grid, shape = sample.get("pred_grid"), sample.get("volume_shape")
+        # Without them, mm are not known.
+        depth_mm = None if grid is None or shape is None else sample["spacing"][0] * shape[0] / grid[0]
         rows = []
         for attention_N, step in zip(attention_SN, sample["steps"], strict=True):
             regions = [r for r in step_regions(step) if occupancy_NR[:, r].any()]
@@ -47,6 +54,10 @@ class AlignmentMetric(CaseMetric):
                         attention_spearman(attention_N, occupancy_N, mask_N),
                         attention_auroc(attention_N, occupancy_N, mask_N, self.min_share),
                         *pointing_game(attention_N, occupancy_N, mask_N, self.min_share),
+                        *(
+                            np.nan if depth_mm is None else slice_centre_error_mm(looked, occupancy_N, grid, depth_mm)
+                            for looked in (attention_N * everywhere_N, everywhere_N)
+                        ),
                     )
                 )
         return {"rows": np.array(rows, dtype=np.float64).reshape(-1, len(_NAMES))}

@@ -8,7 +8,14 @@ import numpy as np
 
 from ctvlm.evaluation.functional.constant_report import constant_clinical_scores, constant_report
 from ctvlm.evaluation.functional.crg import crg_score
-from ctvlm.evaluation.functional.report_generation import bleu, clinical_scores, rouge, rouge_per_report
+from ctvlm.evaluation.functional.report_generation import (
+    bleu,
+    bleu_counts,
+    bleu_of_counts,
+    clinical_scores,
+    rouge,
+    rouge_per_report,
+)
 from ctvlm.evaluation.functional.report_labels import report_labels
 from ctvlm.evaluation.metrics.case_metric import CaseMetric
 from ctvlm.registry import METRICS
@@ -57,7 +64,7 @@ class ReportGenerationMetric(CaseMetric):
 
     def score(self, cases: list[dict[str, Any]]) -> dict[str, float]:
         reports, references = [case["report"] for case in cases], [case["reference"] for case in cases]
-        rouge_N = rouge_per_report(reports, references)
+        rouge_N, bleu_N = rouge_per_report(reports, references), bleu_counts(reports, references)
         names = sorted({name for case in cases for name in case["predicted"]})
         truth_NC, predicted_NC = (
             np.array([[_label(case[key].get(name)) for name in names] for case in cases]).reshape(
@@ -67,7 +74,7 @@ class ReportGenerationMetric(CaseMetric):
         )
 
         def summary(index: np.ndarray) -> dict[str, float]:
-            scores = bleu([reports[i] for i in index], [references[i] for i in index])
+            scores = bleu_of_counts(bleu_N[index].sum(axis=0), len(index))
             scores |= {name: float(values[index].mean()) if len(index) else np.nan for name, values in rouge_N.items()}
             if names:
                 scores |= clinical_scores(truth_NC[index], predicted_NC[index])

@@ -1,5 +1,6 @@
 """Features to embeddings and logits."""
 
+from ctvlm.models.heads.classification_head import ClassificationHead
 from ctvlm.models.heads.generation import CoTGenerationHead, PrefixGenerationHead
 from ctvlm.models.heads.projection import GlobalProjection, Projection, RegionProjection, StepProjection, TextProjection
 from ctvlm.models.heads.region_logits_head import RegionLogitsHead
@@ -7,6 +8,7 @@ from ctvlm.models.heads.segmentation_head import SegmentationHead
 from ctvlm.models.heads.voxel_segmentation_head import VoxelSegmentationHead
 
 __all__ = [
+    "ClassificationHead",
     "CoTGenerationHead",
     "GlobalProjection",
     "PrefixGenerationHead",

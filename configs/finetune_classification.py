@@ -1,0 +1,65 @@
+# Fine-tuning for classification: the encoder of a pretrained checkpoint, and a head for the findings.
+_base_ = ["vit3d_cot_contrastive.py"]
+
+# What this command leaves: python tools/train.py configs/vit3d_cot_contrastive.py
+load_from = "work_dirs/vit3d_cot_contrastive/epoch_8.pth"
+load_strict = False  # the head is new
+
+names = [
+    "Medical material",
+    "Arterial wall calcification",
+    "Cardiomegaly",
+    "Pericardial effusion",
+    "Coronary artery wall calcification",
+    "Hiatal hernia",
+    "Lymphadenopathy",
+    "Emphysema",
+    "Atelectasis",
+    "Lung nodule",
+    "Lung opacity",
+    "Pulmonary fibrotic sequela",
+    "Pleural effusion",
+    "Mosaic attenuation pattern",
+    "Peribronchial thickening",
+    "Consolidation",
+    "Bronchiectasis",
+    "Interlobular septal thickening",
+]
+model = dict(
+    losses=dict(_delete_=True),  # the labels alone; leave this line out to go on aligning text beside them
+    auxiliary=dict(
+        classification=dict(
+            type="ClassificationHead",
+            names=names,
+            pooling=dict(type="GlobalPooling", mode="attention", with_regions=True),
+        )
+    ),
+)
+# Text and projections take no part in the loss.
+find_unused_parameters = True
+
+# Smaller steps towards the input. To freeze the encoder and train pooling and head alone: "backbone": dict(lr_mult=0).
+optim_wrapper = dict(
+    optimizer=dict(lr=5e-4),
+    paramwise_cfg=dict(
+        custom_keys={
+            "backbone": dict(lr_mult=0.3),
+            "backbone.patch_embed": dict(lr_mult=0.05),
+            "backbone.blocks.0": dict(lr_mult=0.1),
+            "backbone.blocks.1": dict(lr_mult=0.2),
+        }
+    ),
+)
+
+# The head gives the probabilities: no prompts are embedded.
+default_hooks = dict(prompts=None, checkpoint=dict(save_best="classification/auroc", rule="greater"))
+val_evaluator = [dict(type="ZeroShotClassificationMetric", names=names, prefix="classification")]
+test_evaluator = [
+    dict(
+        type="ZeroShotClassificationMetric",
+        names=names,
+        prefix="classification",
+        thresholds="dev",
+        per_finding=True,
+    )
+]

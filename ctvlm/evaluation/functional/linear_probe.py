@@ -1,0 +1,72 @@
+"""What a linear classifier finds in frozen embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from ctvlm.evaluation.functional.classification import auroc, best_f1_threshold
+
+STRENGTHS = tuple(10.0**power for power in range(-5, 3))
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A fitted classifier of one finding.
+
+    Attributes:
+        model: standard scaling, then logistic regression.
+        strength: scikit-learn's C, the inverse of the L2 penalty.
+        threshold: probability of the best F1 on the dev split; NaN where it has one class only.
+    """
+
+    model: Pipeline
+    strength: float
+    threshold: float
+
+    def probability(self, embeddings_NP: np.ndarray) -> np.ndarray:
+        """Probability that the finding is present (N)."""
+        return self.model.predict_proba(np.asarray(embeddings_NP, dtype=np.float64))[:, 1]
+
+
+def fit_probe(
+    train_NP: np.ndarray,
+    train_truth_N: np.ndarray,
+    dev_NP: np.ndarray,
+    dev_truth_N: np.ndarray,
+    strengths: Sequence[float] = STRENGTHS,
+) -> Probe | None:
+    """Fit on the training split; choose C by AUROC and the threshold by F1 on the dev split, the test split unseen.
+
+    Of equally good C the smallest (strongest penalty) is taken; where the dev split has one class only, the middle one.
+    Cases whose label is NaN (null) are left out. None where the training split has one class only: there is nothing to
+    learn.
+
+    Raises:
+        ValueError: embeddings that are not finite.
+    """
+    train_NP, dev_NP = (np.asarray(x, dtype=np.float64) for x in (train_NP, dev_NP))
+    for embeddings in (train_NP, dev_NP):
+        if not np.isfinite(embeddings).all():
+            raise ValueError("Embeddings hold NaN or infinity: did training diverge?")
+    known, known_dev = ~np.isnan(train_truth_N), ~np.isnan(dev_truth_N)
+    truth = train_truth_N[known].astype(int)
+    if len(set(truth)) < 2:
+        return None
+    strengths = sorted(strengths)
+    models, scores = [], []
+    for strength in strengths:
+        model = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=2000))
+        models.append(model.fit(train_NP[known], truth))
+        probability = model.predict_proba(dev_NP[known_dev])[:, 1] if known_dev.any() else np.zeros(0)
+        scores.append(auroc(dev_truth_N[known_dev], probability))
+    best = len(strengths) // 2 if np.isnan(scores).all() else int(np.nanargmax(scores))
+    threshold = float("nan")
+    if known_dev.any():
+        threshold = best_f1_threshold(dev_truth_N[known_dev], models[best].predict_proba(dev_NP[known_dev])[:, 1])
+    return Probe(models[best], float(strengths[best]), threshold)

@@ -1,0 +1,86 @@
+"""Scores of generated reports, region by region."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from ctvlm.anatomy import RegionScheme
+from ctvlm.evaluation.functional.protocols import mean_defined
+from ctvlm.evaluation.functional.region_reports import mention_scores, paired_region_texts, region_texts
+from ctvlm.evaluation.functional.report_generation import ROUGE, bleu_counts, bleu_of_counts, rouge_per_report
+from ctvlm.evaluation.metrics.case_metric import CaseMetric, step_field, step_regions
+from ctvlm.registry import METRICS
+
+_BLEU = tuple(f"BLEU-{n}" for n in range(1, 5))
+
+
+@METRICS.register_module()
+class RegionReportMetric(CaseMetric):
+    """BLEU and ROUGE of what is generated of a region against what the reference says of it; means over regions.
+
+    Region by region as Reg2RG reports (Chen et al., "Large Language Model with Region-Guided Referring and Grounding
+    for CT Report Generation", 2024). Reads ``steps``, ``pred_cot`` (list of ``text`` and ``regions``, names of
+    ``scheme``) and ``scheme``. A region's text is all steps that name it. Pairs are the (case, region) that the
+    reference speaks of; a region left out by the model is scored as an empty text. BLEU is each region's corpus BLEU,
+    ROUGE its mean. ``mention_precision``, ``_recall`` and ``_f1`` say whether the right regions are spoken of.
+
+    Args:
+        abnormal_only: pairs of which some reference step is more than "normal" only.
+        per_region: also BLEU-4, ROUGE-L and the number of pairs of each region.
+    """
+
+    default_prefix = "region_report"
+
+    def __init__(self, abnormal_only: bool = False, per_region: bool = False, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.abnormal_only = abnormal_only
+        self.per_region = per_region
+
+    def record(self, sample: dict) -> dict[str, Any] | None:
+        scheme = RegionScheme.load(sample.get("scheme") or "thorax_abdomen_20")
+        steps = [(step_field(step, "text"), step_regions(step)) for step in sample["steps"]]
+        said = [(step["text"], {scheme.id_of(name) for name in step["regions"]}) for step in sample["pred_cot"]]
+        pairs = paired_region_texts(said, steps)
+        if self.abnormal_only:
+            counted = {r for step in sample["steps"] if not step_field(step, "normal") for r in step_regions(step)}
+            pairs = [pair for pair in pairs if pair[0] in counted]
+        generated, expected = set(region_texts(said)), set(region_texts(steps))
+        return {
+            "regions": [region for region, _, _ in pairs],
+            "names": {region: scheme.name_of(region) for region, _, _ in pairs},
+            "generated": [text for _, text, _ in pairs],
+            "reference": [text for _, _, text in pairs],
+            "mentions": (len(generated & expected), len(generated), len(expected)),
+        }
+
+    def score(self, cases: list[dict[str, Any]]) -> dict[str, float]:
+        texts = {key: [text for case in cases for text in case[key]] for key in ("generated", "reference")}
+        regions_M = np.array([region for case in cases for region in case["regions"]], dtype=int)
+        owner_M = np.array([number for number, case in enumerate(cases) for _ in case["regions"]], dtype=int)
+        bleu_M = bleu_counts(texts["generated"], texts["reference"])
+        rouge_M = rouge_per_report(texts["generated"], texts["reference"])
+        of_case = [np.flatnonzero(owner_M == number) for number in range(len(cases))]
+        mentions_N3 = np.array([case["mentions"] for case in cases], dtype=float).reshape(-1, 3)
+
+        def by_region(rows: np.ndarray) -> Iterator[tuple[int, int, dict[str, float]]]:
+            for region in np.unique(regions_M[rows]):
+                own = rows[regions_M[rows] == region]
+                scores = bleu_of_counts(bleu_M[own].sum(axis=0), len(own))
+                yield region, len(own), scores | {name: float(values[own].mean()) for name, values in rouge_M.items()}
+
+        def summary(index: np.ndarray) -> dict[str, float]:
+            rows = np.concatenate([np.zeros(0, dtype=int), *(of_case[i] for i in index)])
+            scores = [scores for _, _, scores in by_region(rows)]
+            means = {name: mean_defined(np.array([s[name] for s in scores])) for name in (*_BLEU, *ROUGE)}
+            return means | mention_scores(*mentions_N3[index].sum(axis=0))
+
+        metrics = self.with_intervals(summary, [case["patient_id"] for case in cases])
+        if self.per_region:
+            names = {region: name for case in cases for region, name in case["names"].items()}
+            for region, number, scores in by_region(np.arange(len(regions_M))):
+                metrics |= {f"{names[region]}/{name}": scores[name] for name in ("BLEU-4", "ROUGE-L")}
+                metrics[f"{names[region]}/num_pairs"] = number
+        return {**metrics, "num_pairs": len(regions_M)}

@@ -1,0 +1,114 @@
+"""Linear probe: what logistic regression finds in a checkpoint's frozen volume embeddings.
+
+python tools/analysis_tools/linear_probe.py CONFIG CHECKPOINT --bootstrap 1000
+
+One standard-scaled logistic regression a finding, fitted on the config's training data (as its validation data is
+prepared: not augmented), its penalty and threshold chosen on the validation data, scored on the test data.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.runner import Runner
+from rich.progress import track
+
+from ctvlm.apis import init_model
+from ctvlm.engine import ConfigError, ConfigOptions, load_config, quiet_warnings, run_tool, set_work_dir
+from ctvlm.engine.console import stdout_console
+from ctvlm.engine.metrics_table import metrics_table, write_metrics
+from ctvlm.evaluation import ZeroShotClassificationMetric
+from ctvlm.evaluation.functional.linear_probe import Probe, fit_probe
+
+SPLITS = ("train", "val", "test")
+
+
+def parse_args() -> argparse.Namespace:
+    """Command line."""
+    parser = argparse.ArgumentParser(description="Linear probe of a checkpoint's frozen volume embeddings.")
+    parser.add_argument("config", help="config file")
+    parser.add_argument("checkpoint", help="checkpoint file")
+    parser.add_argument("--bootstrap", type=int, default=0, metavar="N", help="resamples of patients for intervals")
+    parser.add_argument("--work-dir", help="folder for the results (default: work_dirs/<config name>)")
+    parser.add_argument("--device", help="default: the accelerator that there is, else the CPU")
+    parser.add_argument(
+        "--cfg-options", nargs="+", action=ConfigOptions, metavar="KEY=VALUE", help="override the config: a.b=1 c=[2,3]"
+    )
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+    return parser.parse_args()
+
+
+@torch.no_grad()
+def embed(model: torch.nn.Module, cfg: Config, split: str) -> tuple[np.ndarray, list[dict]]:
+    """Embedding (N, P) and id, patient and labels of each case of a split."""
+    loader_cfg = cfg[f"{split}_dataloader"].copy()
+    loader_cfg.update(sampler=dict(type="DefaultSampler", shuffle=False), drop_last=False)
+    loader_cfg.dataset.pipeline = cfg.val_dataloader.dataset.pipeline
+    rows, cases = [], []
+    for batch in track(Runner.build_dataloader(loader_cfg), f"embedding {split}", transient=True):
+        data = model.data_preprocessor(batch, False)
+        rows.append(model.embed_volume(model.encode(data["inputs"])).float().cpu().numpy())
+        cases += [
+            {key: sample.get(key) for key in ("case_id", "patient_id", "labels")} for sample in data["data_samples"]
+        ]
+    return np.concatenate(rows), cases
+
+
+def truth_of(cases: list[dict], name: str) -> np.ndarray:
+    """Labels of a finding (N): 1, 0, NaN."""
+    values = [case["labels"].get(name) for case in cases]
+    return np.array([np.nan if value is None else float(value) for value in values])
+
+
+def main() -> None:
+    """Embed, fit, score, print, write."""
+    args = parse_args()
+    quiet_warnings()
+    # custom_imports name modules of projects/, which are not installed.
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+    cfg = load_config(args.config, args.cfg_options)
+    for split in SPLITS:
+        if cfg.get(f"{split}_dataloader") is None:
+            raise ConfigError(f"the config {args.config} has no {split}_dataloader: a probe needs {', '.join(SPLITS)}")
+    set_work_dir(cfg, args.work_dir)
+    model = init_model(cfg, args.checkpoint, args.device)
+    embedded = {split: embed(model, cfg, split) for split in SPLITS}
+    (train_NP, train), (dev_NP, dev), (test_NP, test) = (embedded[split] for split in SPLITS)
+    probes: dict[str, Probe] = {}
+    names = sorted({name for case in train for name in case["labels"]})
+    for name in track(names, "fitting", transient=True):
+        probe = fit_probe(train_NP, truth_of(train, name), dev_NP, truth_of(dev, name))
+        if probe is not None:
+            probes[name] = probe
+    if not probes:
+        raise ValueError(f"{args.config}: no finding has both classes among the labels of its training data.")
+    columns = {name: probe.probability(test_NP) for name, probe in probes.items()}
+    metric = ZeroShotClassificationMetric(
+        "ctvlm",
+        list(probes),
+        thresholds={name: None if np.isnan(p.threshold) else p.threshold for name, p in probes.items()},
+        per_finding=True,
+        prefix="linear_probe",
+        bootstrap=args.bootstrap,
+    )
+    for number, case in enumerate(test):
+        case["pred_probabilities"] = {name: column[number] for name, column in columns.items()}
+    metric.process(None, test)
+    results = metric.evaluate(len(test))
+    stdout_console().print(metrics_table(results, f"Linear probe on {len(train)} cases, {len(probes)} findings"))
+    strengths = {name: probe.strength for name, probe in probes.items()}
+    for suffix in ("json", "csv"):
+        path = Path(cfg.work_dir) / f"linear_probe.{suffix}"
+        write_metrics(path, results, config=args.config, checkpoint=args.checkpoint, strengths=strengths)
+        print(f"written: {path}")
+    if left_out := [name for name in names if name not in probes]:
+        print(f"one class only in the training data, left out: {', '.join(left_out)}")
+
+
+if __name__ == "__main__":
+    sys.exit(run_tool(main))
