@@ -1,5 +1,18 @@
 """What to import to use a trained model."""
 
+from ctvlm.apis.attention_maps import AttentionMaps, attention_maps
+from ctvlm.apis.case_reader import CaseReader, ReadCase
+from ctvlm.apis.feature_extractor import FeatureExtractor, TextSimilarity, VolumeFeatures
 from ctvlm.apis.init_model import default_device, init_model
 
-__all__ = ["default_device", "init_model"]
+__all__ = [
+    "AttentionMaps",
+    "CaseReader",
+    "FeatureExtractor",
+    "ReadCase",
+    "TextSimilarity",
+    "VolumeFeatures",
+    "attention_maps",
+    "default_device",
+    "init_model",
+]

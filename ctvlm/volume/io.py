@@ -93,8 +93,8 @@ def read_grid(
     return array.shape[::-1], affine
 
 
-def write_nifti(volume: CTVolume, path: str | Path) -> None:
-    """Write as .nii or .nii.gz with the same geometry, atomically."""
+def write_nifti(volume: CTVolume, path: str | Path, slope: float = 1.0) -> None:
+    """Write as .nii or .nii.gz with the same geometry, atomically; readers multiply what is stored by ``slope``."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     # The suffix decides on compression, so the part file keeps it.
@@ -102,6 +102,7 @@ def write_nifti(volume: CTVolume, path: str | Path) -> None:
     image = nib.Nifti1Image(volume.array.transpose(2, 1, 0), volume.affine)
     image.set_sform(volume.affine, code=1)
     image.set_qform(volume.affine, code=1)
+    image.header.set_slope_inter(slope, 0)
     try:
         nib.save(image, part)
         os.replace(part, path)

@@ -1,0 +1,205 @@
+"""Maps over a CT: a row per map with three planes through its peak, and what it is the map of beside them."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import ListedColormap, Normalize
+from matplotlib.figure import Figure
+
+from ctvlm.anatomy import MentionLexicon, RegionScheme
+from ctvlm.visualization.montage import (
+    AXIS,
+    BACKGROUND,
+    FAINT,
+    INK,
+    PLANES,
+    draw_plane,
+    interesting_slices,
+    plane_of,
+    region_colours,
+)
+from ctvlm.volume import CTVolume, patches_to_grid, peak_mm
+
+PLANE_INCHES, TEXT_INCHES, BAR_INCHES, TITLE_INCHES = 3.3, 4.4, 0.75, 0.75
+
+
+@dataclass(frozen=True)
+class Overlay:
+    """One row of a page.
+
+    Attributes:
+        text: what is drawn, such as a reasoning step.
+        patches: the map on the patch grid; whole numbers are region ids, fractions are heat.
+        notes: shorter lines below the text.
+        floor: heat is drawn from this value upwards.
+    """
+
+    text: str
+    patches: CTVolume
+    notes: Sequence[str] = ()
+    floor: float = 0.0
+
+    @property
+    def is_labels(self) -> bool:
+        return self.patches.array.dtype.kind in "iu"
+
+
+def heat_colours() -> ListedColormap:
+    """Dark red to yellow, more and more opaque, so that the CT shows through where there is little."""
+    colours = colormaps["inferno"](np.linspace(0.35, 0.95, 256))
+    colours[:, 3] = np.linspace(0, 0.8, 256) ** 0.7
+    return ListedColormap(colours, "heat")
+
+
+def overlay_page(ct: CTVolume, overlays: Sequence[Overlay], title: str, scheme: RegionScheme, unit: str) -> Figure:
+    """Draw maps over a CT; radiological convention, every picture at one scale in mm.
+
+    A heat map is cut through its peak, which a cross marks, in the window of the regions that its text names, else of
+    what lies at the peak; a region map where it shows the most regions.
+
+    Args:
+        unit: of the heat, beside the colour bar.
+    """
+    columns, row_inches = _layout(ct)
+    size = (sum(columns) + BAR_INCHES + TEXT_INCHES + 0.7, row_inches * len(overlays) + TITLE_INCHES)
+    figure = Figure(figsize=size, facecolor=BACKGROUND)
+    FigureCanvasAgg(figure)
+    grid = figure.add_gridspec(
+        len(overlays),
+        len(columns) + 2,
+        width_ratios=[*columns, BAR_INCHES, TEXT_INCHES],
+        left=0.1 / size[0],
+        right=1 - 0.1 / size[0],
+        top=1 - TITLE_INCHES / size[1],
+        bottom=0.1 / size[1],
+        wspace=0.04,
+        hspace=0.08,
+    )
+    for row, overlay in enumerate(overlays):
+        *cells, bar, text = (grid[row, column] for column in range(len(columns) + 2))
+        if len(cells) == 2:
+            cells = [cells[0], *cells[1].subgridspec(2, 1, hspace=0.15)]
+        planes = [figure.add_subplot(cell) for cell in cells]
+        if overlay.is_labels:
+            at = _draw_labels(planes, ct, overlay, scheme)
+        else:
+            at = _draw_heat(planes, figure.add_subplot(bar), ct, overlay, scheme, unit)
+        for axes, plane in zip(planes, PLANES):
+            axis = AXIS[plane][0]
+            axes.set_title(f"{plane} {at[axis] + 1} of {ct.shape[axis]}", color=FAINT, fontsize=7.5, pad=2.5)
+        _write(figure.add_subplot(text), overlay, row_inches)
+    shape = " x ".join(map(str, ct.shape))
+    spacing = " x ".join(f"{s:.2f}" for s in ct.spacing)
+    y = 1 - 0.22 / size[1]
+    figure.text(0.1 / size[0], y, title, color=INK, fontsize=12, weight="bold", va="center")
+    line = f"{shape} voxels of {spacing} mm (z, y, x); the patient's right is on the left"
+    figure.text(0.1 / size[0], y - 0.22 / size[1], line, color=FAINT, fontsize=8, va="center")
+    return figure
+
+
+def _layout(ct: CTVolume) -> tuple[list[float], float]:
+    """Widths of the columns and height of a row in inches: three planes side by side, or two and the third below."""
+    z, y, x = (n * s for n, s in zip(ct.shape, ct.spacing))
+    flat = 2.3 * z < y  # coronal and sagittal of a slab fit above each other
+    widths, height = ([x, max(x, y)], y) if flat else ([x, x, y], max(y, z))
+    scale = min(PLANE_INCHES / height, 1.5 * PLANE_INCHES / max(widths))
+    return [max(w * scale, 1.2) for w in widths], max(height * scale, 2.2) + 0.15
+
+
+def _draw_heat(
+    planes: list[Axes], bar_axes: Axes, ct: CTVolume, overlay: Overlay, scheme: RegionScheme, unit: str
+) -> tuple[int, int, int]:
+    peak = np.linalg.inv(ct.affine) @ (*peak_mm(overlay.patches), 1)
+    at = tuple(int(np.clip(round(i), 0, n - 1)) for i, n in zip(peak[2::-1], ct.shape))
+    top = max(float(overlay.patches.array.max()), overlay.floor * 1.01 + 1e-9)
+    colours, norm = heat_colours(), Normalize(overlay.floor, top)
+    window = window_for(overlay.text, scheme) or window_at(ct, at)
+    results = dict(volume=ct.array, spacing=ct.spacing)
+    for axes, plane in zip(planes, PLANES):
+        draw_plane(axes, results, plane, at[AXIS[plane][0]], window, [], scheme, named=False)
+        heat = plane_of(_cut(overlay.patches, ct, plane, at), plane, 0)
+        box = axes.images[0].get_extent()
+        axes.imshow(heat, cmap=colours, norm=norm, extent=box, interpolation="bilinear", aspect="equal")
+        _cross(axes, ct, plane, at)
+    bar_axes.set_axis_off()
+    inset = bar_axes.inset_axes([0.12, 0.12, 0.2, 0.76])
+    bar = bar_axes.figure.colorbar(ScalarMappable(norm, colours), cax=inset)
+    inset.set_facecolor("#5a5d63")  # mid grey under the transparent end, as a CT would be
+    inset.tick_params(colors=FAINT, labelsize=6.5, length=2)
+    bar.set_label(unit, color=FAINT, fontsize=7)
+    bar.outline.set_visible(False)
+    return at
+
+
+def _draw_labels(planes: list[Axes], ct: CTVolume, overlay: Overlay, scheme: RegionScheme) -> tuple[int, int, int]:
+    regions = patches_to_grid(overlay.patches, ct.affine, ct.shape, mode="nearest").array
+    results = dict(volume=ct.array, spacing=ct.spacing, region_map=regions)
+    at = interesting_slices(results)
+    colours = region_colours(scheme.num_regions)
+    faint = ListedColormap(["none", *(f"{colour}59" for colour in colours)])
+    for axes, plane in zip(planes, PLANES):
+        draw_plane(axes, results, plane, at[AXIS[plane][0]], "soft_tissue", colours, scheme, named=True)
+        ids = plane_of(regions, plane, at[AXIS[plane][0]])
+        shown = dict(cmap=faint, vmin=0, vmax=scheme.num_regions, interpolation="nearest", aspect="equal")
+        axes.imshow(ids, extent=axes.images[0].get_extent(), **shown)
+    return at
+
+
+def window_for(text: str, scheme: RegionScheme) -> str | None:
+    """The window for the regions that a text names; None where it names none."""
+    ranges = [scheme[i].hu for i in MentionLexicon(scheme).regions_in(text) if scheme[i].hu]
+    return _window(float(np.mean(ranges[0]))) if ranges else None
+
+
+def window_at(ct: CTVolume, at: tuple[int, int, int], radius_mm: float = 12.0) -> str:
+    """The window that shows what lies around a voxel: lung, bone, or soft tissue."""
+    radius = [max(1, round(radius_mm / s)) for s in ct.spacing]
+    box = tuple(slice(max(0, i - r), i + r + 1) for i, r in zip(at, radius))
+    return _window(float(np.median(ct.array[box])))
+
+
+def _window(hu: float) -> str:
+    return "lung" if hu < -400 else "bone" if hu > 400 else "soft_tissue"
+
+
+def _cut(patches: CTVolume, ct: CTVolume, plane: str, at: tuple[int, int, int]) -> np.ndarray:
+    """The map in one plane of the CT's voxels, with a length of 1 across the plane."""
+    axis = AXIS[plane][0]
+    first, shape = [0, 0, 0], list(ct.shape)
+    first[axis], shape[axis] = at[axis], 1
+    affine = ct.affine.copy()
+    affine[:3, 3] += affine[:3, :3] @ np.array(first[::-1], dtype=float)
+    return patches_to_grid(patches, affine, tuple(shape)).array
+
+
+def _cross(axes: Axes, ct: CTVolume, plane: str, at: tuple[int, int, int]) -> None:
+    """A small open cross at a voxel."""
+    row_axis, col_axis = (axis for axis in range(3) if axis != AXIS[plane][0])
+    # Pictures are drawn from the top and from the patient's right: both indices count backwards.
+    x = (ct.shape[col_axis] - at[col_axis] - 0.5) * ct.spacing[col_axis]
+    y = (ct.shape[row_axis] - at[row_axis] - 0.5) * ct.spacing[row_axis]
+    axes.plot(x, y, marker="+", color="#7fe0ff", markersize=9, markeredgewidth=0.9)
+
+
+def _write(axes: Axes, overlay: Overlay, row_inches: float) -> None:
+    """The text beside a row, as large as fits."""
+    axes.set_axis_off()
+    for size in (10.0, 9.0, 8.0, 7.0, 6.0):
+        # A letter of DejaVu Sans is 0.56 of its size wide on average; lines lie 1.35 sizes apart.
+        columns = int(TEXT_INCHES * 72 / (0.56 * size))
+        lines = [(part, INK) for part in textwrap.wrap(overlay.text, columns)] + [("", FAINT)]
+        lines += [(part, FAINT) for note in overlay.notes for part in textwrap.wrap(note, columns)]
+        step = 1.35 * size / 72 / row_inches
+        if len(lines) * step < 0.97:
+            break
+    for number, (text, colour) in enumerate(lines):
+        y = 0.98 - number * step
+        axes.text(0, y, text.replace("$", r"\$"), color=colour, fontsize=size, va="top", transform=axes.transAxes)

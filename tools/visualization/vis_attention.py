@@ -1,0 +1,150 @@
+"""Show where a model looks in a CT: attention rollout, attention of each text, regions of the patches.
+
+    python tools/visualization/vis_attention.py CONFIG CHECKPOINT ct.nii.gz --text "Small right pleural effusion."
+    python tools/visualization/vis_attention.py CONFIG CHECKPOINT ct.nii.gz --mask seg.nii.gz \\
+        --mask-source totalsegmentator_v2
+    python tools/visualization/vis_attention.py CONFIG CHECKPOINT data/ct/manifest.jsonl --case p1_a
+
+Writes pictures (three planes through each map's peak) and the same maps as NIfTI on the input's own grid, which
+3D Slicer and ITK-SNAP lay over the input. maps.json says what each file holds and where it peaks. Without --text the
+steps of the manifest's case are drawn, else the names of the regions.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+
+from ctvlm.apis import AttentionMaps, FeatureExtractor, ReadCase, attention_maps
+from ctvlm.datasets.manifest import read_manifest
+from ctvlm.engine import ConfigOptions, load_config, quiet_warnings, run_tool, write_json
+from ctvlm.utils import CTVLMError
+from ctvlm.visualization.overlay import Overlay, overlay_page
+from ctvlm.volume import CTVolume, patches_to_grid, peak_mm, read_grid, write_nifti
+
+UNIT = "times the mean of all patches"
+ROWS = 4  # maps on a page
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("config", help="config of the model")
+    parser.add_argument("checkpoint", help="checkpoint file")
+    parser.add_argument("volume", help="a CT (file or DICOM folder), or a manifest (.jsonl)")
+    parser.add_argument("--case", help="id of the manifest's case (default: its first)")
+    parser.add_argument("--mask", help="label map, or folder with a mask per class")
+    parser.add_argument("--mask-source", help="what a label map's ids are, such as totalsegmentator_v2")
+    parser.add_argument("--text", nargs="+", metavar="TEXT", help="texts whose attention is drawn")
+    parser.add_argument("--out", type=Path, help="folder (default: work_dirs/attention/<case>)")
+    parser.add_argument("--device", help="default: the accelerator that there is, else cpu")
+    parser.add_argument("--dpi", type=int, default=110, help="of the pictures")
+    parser.add_argument(
+        "--cfg-options", nargs="+", action=ConfigOptions, metavar="KEY=VALUE", help="override the config: a.b=1 c=[2,3]"
+    )
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+    return parser.parse_args(argv)
+
+
+def read(args: argparse.Namespace, extractor: FeatureExtractor) -> tuple[ReadCase, dict]:
+    """The case, and where its volume lies (a manifest's ``volume``)."""
+    if not args.volume.endswith(".jsonl"):
+        if args.case:
+            raise CTVLMError(f"--case {args.case} names a case of a manifest, but {args.volume} is none (.jsonl)")
+        return extractor.read(args.volume, args.mask, args.mask_source), dict(path=args.volume)
+    if args.mask:
+        raise CTVLMError("--mask goes with a volume; a manifest's case names its own")
+    cases = {case["case_id"]: case for case in read_manifest(args.volume)}
+    name = args.case or next(iter(cases))
+    if name not in cases:
+        raise CTVLMError(f"no case {name!r} in {args.volume}; it has {', '.join(list(cases)[:10])}")
+    return extractor.read.read_case(cases[name], with_text=not args.text), cases[name]["volume"]
+
+
+def texts_of(args: argparse.Namespace, case: ReadCase, extractor: FeatureExtractor) -> list[str]:
+    """What to look for: --text, the case's own steps, or the names of its regions."""
+    if args.text:
+        return args.text
+    steps = [step.text for step in case.packed["data_samples"].steps]
+    regions = extractor.read.scheme.regions
+    if case.region_map is not None:
+        regions = [region for region in regions if (case.region_map == region.id).any()]
+    return steps or [f"{region.spoken.capitalize()}." for region in regions]
+
+
+def overlays_of(maps: AttentionMaps, texts: list[str], scheme) -> Iterator[tuple[str, Overlay]]:
+    """File name and row of each map."""
+    names = {region.id: region.spoken for region in scheme.regions}
+
+    def peak(heat: CTVolume) -> list[str]:
+        at = int(heat.array.argmax())
+        place = names.get(int(maps.regions.array.flat[at]))
+        # As 3D Slicer writes a position.
+        where = ", ".join(f"{sides[mm < 0]} {abs(mm):.0f}" for mm, sides in zip(peak_mm(heat), ("RL", "AP", "SI")))
+        return [
+            f"peak: {heat.array.max():.1f} times the mean" + (f", in the {place}" if place else ""),
+            f"at {where} mm",
+        ]
+
+    if maps.rollout is not None:
+        text = "Attention rollout: what the embedding of the whole volume is fed by"
+        yield "rollout", Overlay(text, maps.rollout, peak(maps.rollout), floor=1)
+    found = [names[i] for i in sorted(set(maps.regions.array.flat) - {0})]
+    text = "Regions: each patch in the colour of its largest region"
+    yield "regions", Overlay(text, maps.regions, [", ".join(found) or "no region map, and none predicted"])
+    for number, (text, heat) in enumerate(zip(texts, maps.texts, strict=True), start=1):
+        yield f"text_{number:02d}", Overlay(f"{number}. {text}", heat, peak(heat), floor=1)
+
+
+def write_maps(rows: list[tuple[str, Overlay]], source: dict, out: Path, extractor: FeatureExtractor) -> None:
+    """NIfTI on the grid of the input file, and maps.json."""
+    geometry = {key: value for key, value in source.items() if key in ("spacing", "axes", "key", "affine")}
+    shape, affine = read_grid(source["path"], **geometry)
+    index = []
+    for stem, overlay in rows:
+        entry = dict(file=f"{stem}.nii.gz", text=overlay.text)
+        if overlay.is_labels:
+            write_nifti(patches_to_grid(overlay.patches, affine, shape, "nearest"), out / entry["file"])
+            entry["regions"] = {str(region.id): region.name for region in extractor.read.scheme.regions}
+        else:
+            # Patches are coarser than 255 steps, and a tenth of the file is enough.
+            heat, step = patches_to_grid(overlay.patches, affine, shape), float(overlay.patches.array.max()) / 255
+            write_nifti(heat.with_array(np.rint(heat.array / step).astype(np.uint8)), out / entry["file"], slope=step)
+            entry |= dict(unit=UNIT, peak=255 * step, peak_mm_ras=peak_mm(overlay.patches))
+        index.append(entry)
+    write_json(out / "maps.json", dict(volume=str(source["path"]), config=extractor.model.cfg.filename, maps=index))
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Draw and write; returns the exit code."""
+    args = parse_args(argv)
+    quiet_warnings()
+    # custom_imports name modules of projects/, which are not installed.
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+    extractor = FeatureExtractor(load_config(args.config, args.cfg_options), args.checkpoint, args.device)
+    case, source = read(args, extractor)
+    texts = texts_of(args, case, extractor)
+    maps = attention_maps(extractor, case, texts)
+    name = re.sub(r"[^\w.,+-]+", "_", case.case_id).strip(".") or "case"
+    out = args.out or Path("work_dirs/attention") / name
+    rows = list(overlays_of(maps, texts, extractor.read.scheme))
+
+    write_maps(rows, source, out, extractor)
+    pages = {"overview": [row for stem, row in rows if not stem.startswith("text")]}
+    drawn = [row for stem, row in rows if stem.startswith("text")]
+    pages |= {f"texts_{start // ROWS + 1:02d}": drawn[start : start + ROWS] for start in range(0, len(drawn), ROWS)}
+    for stem, page in pages.items():
+        figure = overlay_page(case.ct, page, case.case_id, extractor.read.scheme, UNIT)
+        figure.savefig(out / f"{stem}.png", dpi=args.dpi, facecolor=figure.get_facecolor())
+    Console().print(f"{len(pages)} pictures and {len(rows)} maps in {out}", soft_wrap=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_tool(main))
