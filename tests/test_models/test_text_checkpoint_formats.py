@@ -159,3 +159,18 @@ def test_open_clip_folder_without_the_architecture_names_what_is_missing(tmp_pat
     (folder / "config.json").unlink()
     with pytest.raises(CTVLMError, match="architecture of 'nobody/pubmedbert'.*put that one file beside"):
         build(folder, pooling="cls")
+
+
+@pytest.mark.parametrize("name", saved.PUBLISHED)
+def test_hub_id_is_found_among_downloads_without_network(tmp_path, monkeypatch, name):
+    """As ``hf download`` leaves it: files by commit, and nothing about the files that a repository lacks."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    repository = tmp_path / f"models--{name.replace('/', '--')}"
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    saved.PUBLISHED[name](repository / "snapshots" / commit)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(commit)
+    assert torch.isfinite(build(name, pooling="cls")(TEXTS)).all()
+    assert torch.equal(build(name, pooling="cls", revision=commit)(TEXTS), build(name, pooling="cls")(TEXTS))
+    with pytest.raises(CTVLMError, match="cannot be loaded"):
+        build(name, pooling="cls", revision="v9")

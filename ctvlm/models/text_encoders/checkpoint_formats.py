@@ -49,9 +49,14 @@ class Source:
         return {"revision": self.revision or "main", "trust_remote_code": self.trust_remote_code}
 
     def find(self, filename: str) -> str | None:
-        """Local path of one of its files, None where it has no such file."""
+        """Local path of one of its files, None where it has no such file, or none that can be reached."""
         return cached_file(
-            self.name, filename, revision=self.revision or "main", _raise_exceptions_for_missing_entries=False
+            self.name,
+            filename,
+            revision=self.revision or "main",
+            _raise_exceptions_for_missing_entries=False,
+            # Offline, a file that was not downloaded may be one that does not exist.
+            _raise_exceptions_for_connection_errors=False,
         )
 
     def json(self, filename: str) -> dict | None:
