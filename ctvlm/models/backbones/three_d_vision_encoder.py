@@ -10,6 +10,7 @@ from torch.utils.checkpoint import checkpoint
 from ctvlm.models.backbones.base import VisionEncoder
 from ctvlm.models.backbones.body_selection import body_patches, kept_index
 from ctvlm.models.layers import ThreeDTransformerBlock, TokenContext, check_choice
+from ctvlm.models.layers.transformer_block import NORM_EPS
 from ctvlm.models.region_encoders import RegionEncoding
 from ctvlm.registry import BACKBONES, LAYERS
 from ctvlm.structures import EncoderOutput
@@ -106,7 +107,7 @@ class ThreeDVisionEncoder(VisionEncoder):
             )
             for i in range(depth)
         )
-        self.norm = nn.LayerNorm(embed_dims)
+        self.norm = nn.LayerNorm(embed_dims, eps=NORM_EPS)
 
     def _build_position(self, position: str | dict, img_size: tuple, embed_dims: int, num_heads: int) -> nn.Module:
         if isinstance(position, str):

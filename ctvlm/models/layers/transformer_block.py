@@ -13,6 +13,9 @@ from ctvlm.models.layers.mlp import MLP
 from ctvlm.models.layers.token_context import TokenContext
 from ctvlm.registry import ATTENTION, LAYERS
 
+# As in ViTs, so that their weights mean the same here.
+NORM_EPS = 1e-6
+
 
 @LAYERS.register_module()
 class ThreeDTransformerBlock(nn.Module):
@@ -37,13 +40,13 @@ class ThreeDTransformerBlock(nn.Module):
     ) -> None:
         super().__init__()
         sizes = dict(embed_dims=embed_dims, num_heads=num_heads)
-        self.norm_attention = nn.LayerNorm(embed_dims)
+        self.norm_attention = nn.LayerNorm(embed_dims, eps=NORM_EPS)
         self.attention = ATTENTION.build(attention, default_args=sizes)
         self.region_attention = None
         if region_attention is not None:
-            self.norm_region = nn.LayerNorm(embed_dims)
+            self.norm_region = nn.LayerNorm(embed_dims, eps=NORM_EPS)
             self.region_attention = ATTENTION.build(region_attention, default_args=sizes)
-        self.norm_mlp = nn.LayerNorm(embed_dims)
+        self.norm_mlp = nn.LayerNorm(embed_dims, eps=NORM_EPS)
         self.mlp = MLP(embed_dims, int(embed_dims * mlp_ratio), drop)
         self.drop_path = DropPath(drop_path) if drop_path > 0 else nn.Identity()
         self.mlp.apply(init_vit)
