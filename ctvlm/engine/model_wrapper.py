@@ -12,9 +12,11 @@ from ctvlm.registry import MODEL_WRAPPERS
 
 @MODEL_WRAPPERS.register_module()
 class CTDistributedDataParallel(MMDistributedDataParallel):
-    """mmengine's DDP wrapper that ignores ``device_ids`` for a model on the CPU, where DDP refuses them."""
+    """mmengine's DDP wrapper that leaves inputs where they are, and so works on the CPU too.
+
+    The data preprocessor moves them. Given ``device_ids``, DDP would move a whole batch to the GPU that the model
+    wants there in chunks only; and a model on the CPU may have none.
+    """
 
     def __init__(self, module: nn.Module, device_ids: list[int] | None = None, **kwargs: Any):
-        if next(module.parameters()).device.type == "cpu":
-            device_ids = None
-        super().__init__(module=module, device_ids=device_ids, **kwargs)
+        super().__init__(module=module, device_ids=None, **kwargs)

@@ -82,8 +82,9 @@ def batch(cases) -> dict:
 def gradients(model, cases, chunk_size: int | None, wrapped=None, autocast: bool = False):
     """The losses, and the gradient of each parameter that has one."""
     model.chunk_size = chunk_size
+    model.data_preprocessor.by_case = chunk_size is not None
     model.zero_grad()
-    data = model.data_preprocessor(batch(cases))
+    data = model.data_preprocessor(batch(cases), training=True)
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
         losses = (wrapped or model)(**data, mode="loss")
     sum(losses.values()).backward()
@@ -119,6 +120,34 @@ def test_chunks_equal_the_whole_batch(losses, frozen):
     assert any(gradient.abs().max() > 1e-6 for gradient in expected[1].values())
     for chunk_size in (1, 3, 8):
         assert_same(gradients(model, range(8), chunk_size), expected)
+
+
+def test_cases_stay_apart_until_their_chunk_is_encoded():
+    model = build(chunk_size=3)
+    data = batch(range(8))
+    assert model.data_preprocessor(data, training=True) is data
+    assert model.data_preprocessor(data)["inputs"]["volume"].shape == (8, 1, 8, 32, 32)
+    # Stacked as a whole, as a data preprocessor of one's own may do, is as good.
+    expected = gradients(model, range(8), 3)[0]
+    stacked = model(**model.data_preprocessor(data), mode="loss")
+    assert {name: float(loss.detach()) for name, loss in stacked.items()} == pytest.approx(expected)
+
+
+def test_a_chunk_of_cases_without_region_maps_is_as_unknown_as_in_the_whole_batch():
+    model = double(build())
+    found = []
+    for model.chunk_size in (None, 1):
+        model.data_preprocessor.by_case = model.chunk_size is not None
+        data = batch(range(4))
+        data["inputs"]["region_map"][1:3] = [None, None]
+        model.zero_grad()
+        losses = model(**model.data_preprocessor(data, training=True), mode="loss")
+        sum(losses.values()).backward()
+        found.append((losses, {name: p.grad for name, p in model.named_parameters()}))
+    for name, loss in found[0][0].items():
+        torch.testing.assert_close(found[1][0][name], loss, rtol=0, atol=1e-9)
+    for name, gradient in found[0][1].items():
+        torch.testing.assert_close(found[1][1][name], gradient, rtol=0, atol=1e-9)
 
 
 def rank_gradients(rank: int, world_size: int) -> dict:

@@ -15,7 +15,8 @@ class CTDataPreprocessor(BaseDataPreprocessor):
     """Move a batch to the device and stack it; ``window`` turns HU into C channels in [0, 1].
 
     Volumes travel in HU, one int16 channel instead of C float channels; the model windows as many of them at a time
-    as it encodes, so that a large batch stays small.
+    as it encodes, so that a large batch stays small. A model that encodes a batch in chunks sets ``by_case``: a
+    training batch is then passed on as it came, and the model has each chunk stacked and moved when it needs it.
 
     Args:
         windows: names or (centre, width) in HU, one channel each.
@@ -28,9 +29,12 @@ class CTDataPreprocessor(BaseDataPreprocessor):
     ):
         super().__init__(non_blocking=non_blocking)
         self.windows = [resolve_window(window) for window in windows]
+        self.by_case = False
 
     def forward(self, data: dict, training: bool = False) -> dict:
-        """Return ``inputs`` with ``volume`` (B 1 D H W, HU), ``region_map`` (B D H W or None) and ``spacing`` (B 3, mm)."""
+        """Return ``inputs``: ``volume`` (B 1 D H W, HU), ``region_map`` (B D H W or None), ``spacing`` (B 3, mm)."""
+        if training and self.by_case:
+            return data
         data = self.cast_data(data)
         data_samples = data["data_samples"]
         case_ids = [sample.case_id for sample in data_samples]

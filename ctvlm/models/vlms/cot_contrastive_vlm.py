@@ -82,6 +82,8 @@ class CoTContrastiveVLM(BaseModel):
         self.step_scale = step_scale
         self.region_map_drop = region_map_drop
         self.chunk_size = chunk_size
+        # A large batch need not be on the device as a whole.
+        self.data_preprocessor.by_case = chunk_size is not None
         self.backbone = BACKBONES.build(backbone)
         self.text_encoder = TEXT_ENCODERS.build(text_encoder)
         vision = dict(in_dims=self.backbone.embed_dims)
@@ -182,14 +184,20 @@ class CoTContrastiveVLM(BaseModel):
         """One loss per configured level and auxiliary head."""
         size = self.chunk_size or len(data_samples)
         if size >= len(data_samples):
-            return self.losses_of(self.features(inputs, data_samples))
+            return self.losses_of(self._features_of(inputs, data_samples))
         chunks = []
         for start in range(0, len(data_samples), size):
             part = slice(start, start + size)
             cases = {name: None if value is None else value[part] for name, value in inputs.items()}
             # Nothing but the features of a chunk is kept; the backward pass computes the rest again.
-            chunks.append(checkpoint(self.features, cases, data_samples[part], use_reentrant=False))
+            chunks.append(checkpoint(self._features_of, cases, data_samples[part], use_reentrant=False))
         return self.losses_of({name: _joined([chunk[name] for chunk in chunks]) for name in chunks[0]})
+
+    def _features_of(self, inputs: dict, data_samples: list[CTDataSample]) -> dict[str, Pairs | Tensor]:
+        """``features`` of cases that the data preprocessor may have left apart, on the host (``by_case``)."""
+        if isinstance(inputs["volume"], list):
+            return self.features(**self.data_preprocessor(dict(inputs=inputs, data_samples=data_samples)))
+        return self.features(inputs, data_samples)
 
     def features(self, inputs: dict[str, Tensor | None], data_samples: list[CTDataSample]) -> dict[str, Pairs | Tensor]:
         """What the losses compare, per level and auxiliary head: pairs, or the sum and count (2) of a mean.
