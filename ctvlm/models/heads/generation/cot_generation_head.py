@@ -68,7 +68,6 @@ class CoTGenerationHead(FittedTokenizerMixin, BaseGenerationHead):
             resid_pdrop=dropout,
             embd_pdrop=dropout,
             attn_pdrop=dropout,
-            pad_token_id=PAD,
             bos_token_id=START,
             eos_token_id=END,
         )
@@ -131,6 +130,7 @@ class CoTGenerationHead(FittedTokenizerMixin, BaseGenerationHead):
             attention_mask=mask_TL,
             encoder_hidden_states=memory_TME,
             encoder_attention_mask=mask_TM.long(),
-            **settings,
+            # Named here and not in the config: there, transformers warns of the padding behind finished rows.
+            **dict(pad_token_id=PAD) | settings,
         )
         return written[:, ids_TL.shape[1] :].tolist()
