@@ -157,6 +157,26 @@ def test_a_threshold_that_is_no_cosine_is_refused(similar):
 
 
 @pytest.mark.parametrize("kind", CONTRASTIVE)
+def test_local_loss_holds_its_own_rows_only(kind, monkeypatch):
+    """As if on 8 ranks with equal pairs: what autograd keeps is about an eighth of the whole comparison."""
+    monkeypatch.setattr("ctvlm.models.losses.contrastive.all_gather_with_grad", lambda x: torch.cat([x] * 8))
+    held = {}
+    for local_loss in (False, True):
+        sizes = {}
+
+        def keep(tensor, sizes=sizes):
+            sizes[tensor.data_ptr()] = tensor.numel()
+            return tensor
+
+        visual, text = unit(64, 4).requires_grad_(), unit(64, 4, seed=1).requires_grad_()
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            kept_alive = kind(local_loss=local_loss).double()(visual, text, torch.arange(64))
+        held[local_loss] = sum(sizes.values())
+        del kept_alive
+    assert held[True] < held[False] / 6
+
+
+@pytest.mark.parametrize("kind", CONTRASTIVE)
 @pytest.mark.parametrize("options", [{}, dict(cross_region=False, local_loss=True, similar=0.5)], ids=str)
 def test_a_batch_without_pairs_gives_zero_and_a_gradient(kind, options):
     """No rank may wait for the gradient of another."""

@@ -1,17 +1,14 @@
 """Loss and every gradient on k ranks equal those of one process that holds the whole batch."""
 
-import os
-import socket
-
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 import torch.nn.functional as F
 
 from ctvlm.models.losses.functional import step_attention
 from ctvlm.models.losses.reduce import global_mean
 from ctvlm.registry import LOSSES
+from tests.ranks import on_ranks
 
 P, N = 6, 7
 # Uneven on purpose: ranks hold different numbers of cases, regions and steps, one of them no region.
@@ -106,39 +103,21 @@ def run(level, cfg, cases):
     return loss.detach(), {name: p.grad for name, p in parameters.items()}
 
 
-def worker(rank, ports, folder):
-    torch.set_num_threads(1)
-    for world_size, port in ports.items():
-        if rank >= world_size:
-            continue
-        os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-        dist.init_process_group("gloo", rank=rank, world_size=world_size)
-        results = []
-        for level, cfg in LOSSES_TESTED:
-            loss, gradients = run(level, cfg, RANKS[world_size][rank])
-            for gradient in gradients.values():  # what DDP does
-                if gradient is not None:
-                    dist.all_reduce(gradient)
-                    gradient /= world_size
-            results.append((loss, gradients))
-        torch.save(results, f"{folder}/{world_size}_{rank}.pt")
-        dist.destroy_process_group()
-
-
-def free_port():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
+def on_rank(rank, world_size):
+    results = []
+    for level, cfg in LOSSES_TESTED:
+        loss, gradients = run(level, cfg, RANKS[world_size][rank])
+        for gradient in gradients.values():  # what DDP does
+            if gradient is not None:
+                dist.all_reduce(gradient)
+                gradient /= world_size
+        results.append((loss, gradients))
+    return results
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory):
-    """Of one set of processes for all sizes of the world, which a server that imports once forks."""
-    folder = tmp_path_factory.mktemp("ranks")
-    mp.get_context("forkserver").set_forkserver_preload(["ctvlm.models"])
-    ports = {world_size: free_port() for world_size in RANKS}
-    mp.start_processes(worker, (ports, str(folder)), nprocs=max(RANKS), start_method="forkserver")
-    return {(world, rank): torch.load(folder / f"{world}_{rank}.pt") for world in RANKS for rank in range(world)}
+def results():
+    return {world_size: on_ranks(on_rank, world_size) for world_size in RANKS}
 
 
 @pytest.mark.parametrize("world_size", RANKS)
@@ -148,7 +127,7 @@ def test_ranks_equal_one_process(results, world_size, index):
     expected_loss, expected_gradients = run(level, cfg, list(range(CASES)))
     assert any(gradient.abs().max() > 1e-4 for gradient in expected_gradients.values() if gradient is not None)
     for rank in range(world_size):
-        loss, gradients = results[world_size, rank][index]
+        loss, gradients = results[world_size][rank][index]
         torch.testing.assert_close(loss, expected_loss, rtol=0, atol=1e-9)
         for name, expected in expected_gradients.items():
             torch.testing.assert_close(gradients[name], expected, rtol=0, atol=1e-9, msg=lambda m, n=name: f"{n}: {m}")

@@ -36,7 +36,7 @@ class ContrastiveLoss(nn.Module, ABC):
         cross_region: whether pairs of other regions are negatives too, or only the same region's of other cases;
             needs ``region_ids`` where False.
         local_loss: each rank compares its own rows only, m x M instead of M x M, and the sums are gathered: the same
-            loss and gradients. It needs less memory from two ranks on; on one it changes nothing.
+            loss and gradients for less work and memory from two ranks on; on one it changes nothing.
         loss_weight: factor of the term in the sum.
     """
 
