@@ -85,7 +85,8 @@ def overlay_page(ct: CTVolume, overlays: Sequence[Overlay], title: str, scheme: 
     )
     for row, overlay in enumerate(overlays):
         *cells, bar, text = (grid[row, column] for column in range(len(columns) + 2))
-        if len(cells) == 2:
+        stacked = len(cells) == 2
+        if stacked:
             cells = [cells[0], *cells[1].subgridspec(2, 1, hspace=0.15)]
         planes = [figure.add_subplot(cell) for cell in cells]
         if overlay.is_labels:
@@ -94,6 +95,8 @@ def overlay_page(ct: CTVolume, overlays: Sequence[Overlay], title: str, scheme: 
             at = _draw_heat(planes, figure.add_subplot(bar), ct, overlay, scheme, unit)
         for axes, plane in zip(planes, PLANES):
             axis = AXIS[plane][0]
+            if stacked and plane != "axial":
+                _widen(axes, max(n * s for n, s in zip(ct.shape[1:], ct.spacing[1:])))
             axes.set_title(f"{plane} {at[axis] + 1} of {ct.shape[axis]}", color=FAINT, fontsize=7.5, pad=2.5)
         _write(figure.add_subplot(text), overlay, row_inches)
     shape = " x ".join(map(str, ct.shape))
@@ -187,6 +190,12 @@ def _cross(axes: Axes, ct: CTVolume, plane: str, at: tuple[int, int, int]) -> No
     x = (ct.shape[col_axis] - at[col_axis] - 0.5) * ct.spacing[col_axis]
     y = (ct.shape[row_axis] - at[row_axis] - 0.5) * ct.spacing[row_axis]
     axes.plot(x, y, marker="+", color="#7fe0ff", markersize=9, markeredgewidth=0.9)
+
+
+def _widen(axes: Axes, width_mm: float) -> None:
+    """Leave room at both sides, so that pictures above each other have one scale."""
+    left, right = axes.get_xlim()
+    axes.set_xlim((left + right - width_mm) / 2, (left + right + width_mm) / 2)
 
 
 def _write(axes: Axes, overlay: Overlay, row_inches: float) -> None:

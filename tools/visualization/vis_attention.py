@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
+from ctvlm.anatomy import RegionScheme
 from ctvlm.apis import AttentionMaps, FeatureExtractor, ReadCase, attention_maps
 from ctvlm.datasets.manifest import read_manifest
 from ctvlm.engine import ConfigOptions, load_config, quiet_warnings, run_tool, write_json
@@ -78,7 +79,7 @@ def texts_of(args: argparse.Namespace, case: ReadCase, extractor: FeatureExtract
     return steps or [f"{region.spoken.capitalize()}." for region in regions]
 
 
-def overlays_of(maps: AttentionMaps, texts: list[str], scheme) -> Iterator[tuple[str, Overlay]]:
+def overlays_of(maps: AttentionMaps, texts: list[str], scheme: RegionScheme) -> Iterator[tuple[str, Overlay]]:
     """File name and row of each map."""
     names = {region.id: region.spoken for region in scheme.regions}
 
@@ -95,9 +96,10 @@ def overlays_of(maps: AttentionMaps, texts: list[str], scheme) -> Iterator[tuple
     if maps.rollout is not None:
         text = "Attention rollout: what the embedding of the whole volume is fed by"
         yield "rollout", Overlay(text, maps.rollout, peak(maps.rollout), floor=1)
-    found = [names[i] for i in sorted(set(maps.regions.array.flat) - {0})]
-    text = "Regions: each patch in the colour of its largest region"
-    yield "regions", Overlay(text, maps.regions, [", ".join(found) or "no region map, and none predicted"])
+    if maps.regions.array.any():
+        found = [names[i] for i in sorted(set(maps.regions.array.flat) - {0})]
+        text = "Regions: each patch in the colour of its largest region"
+        yield "regions", Overlay(text, maps.regions, [", ".join(found)])
     for number, (text, heat) in enumerate(zip(texts, maps.texts, strict=True), start=1):
         yield f"text_{number:02d}", Overlay(f"{number}. {text}", heat, peak(heat), floor=1)
 
@@ -136,13 +138,17 @@ def main(argv: list[str] | None = None) -> int:
     rows = list(overlays_of(maps, texts, extractor.read.scheme))
 
     write_maps(rows, source, out, extractor)
-    pages = {"overview": [row for stem, row in rows if not stem.startswith("text")]}
+    overview = [row for stem, row in rows if not stem.startswith("text")]
     drawn = [row for stem, row in rows if stem.startswith("text")]
+    pages = {"overview": overview} if overview else {}
     pages |= {f"texts_{start // ROWS + 1:02d}": drawn[start : start + ROWS] for start in range(0, len(drawn), ROWS)}
     for stem, page in pages.items():
         figure = overlay_page(case.ct, page, case.case_id, extractor.read.scheme, UNIT)
         figure.savefig(out / f"{stem}.png", dpi=args.dpi, facecolor=figure.get_facecolor())
-    Console().print(f"{len(pages)} pictures and {len(rows)} maps in {out}", soft_wrap=True)
+    console = Console()
+    if not maps.regions.array.any():
+        console.print("no region map: the input has no mask, and this model predicts no regions", soft_wrap=True)
+    console.print(f"{len(pages)} pictures and {len(rows)} maps in {out}", soft_wrap=True)
     return 0
 
 
