@@ -16,17 +16,7 @@ from ctvlm.volume import (
     resample_to_shape,
     write_nifti,
 )
-from tests.test_volume.phantoms import make_ct, save_as
-
-
-def turned(volume: CTVolume, degrees: float) -> CTVolume:
-    """The same voxels, the patient lying at an angle about two axes."""
-    a = np.deg2rad(degrees)
-    about_z = np.array([[np.cos(a), -np.sin(a), 0], [np.sin(a), np.cos(a), 0], [0, 0, 1]])
-    about_x = np.array([[1, 0, 0], [0, np.cos(a / 2), -np.sin(a / 2)], [0, np.sin(a / 2), np.cos(a / 2)]])
-    affine = volume.affine.copy()
-    affine[:3] = about_z @ about_x @ affine[:3]
-    return CTVolume(volume.array, affine)
+from tests.test_volume.phantoms import make_ct, save_as, turned
 
 
 def test_centres_are_the_mean_of_their_voxels():

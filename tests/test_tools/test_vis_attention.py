@@ -1,0 +1,119 @@
+"""Pictures and maps come out of one command, and the maps lie where the input lies."""
+
+from __future__ import annotations
+
+import json
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+
+from ctvlm.datasets import write_manifest
+from ctvlm.datasets.phantom import PhantomCT
+from ctvlm.engine import load_config
+from ctvlm.registry import MODELS
+from ctvlm.volume import CTVolume, write_nifti
+from tests.test_volume.phantoms import save_as, turned
+
+CONFIG = """
+_base_ = [{base!r}]
+custom_imports = dict(imports=["tests.test_apis.brightness"])
+model = dict(
+    type="SeesBrightness", embed_dims=16,
+    backbone=dict(
+        embed_dims=24, depth=2, num_heads=2, patch_size=(4, 8, 8),
+        patch_embed=dict(_delete_=True, type="ThreeDPatchEmbedding"),
+    ),
+    global_pooling=dict(num_heads=2),
+    text_encoder=dict(vocab_size=400, embed_dims=16, depth=1, num_heads=2),
+)
+test_dataloader = dict(dataset=dict(num_cases=1, num_workers=0))
+"""
+TOOL = "visualization/vis_attention.py"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory, repo_root):
+    """Config and checkpoint of a model whose texts look at the brightest patch."""
+    folder = tmp_path_factory.mktemp("model")
+    (folder / "bright.py").write_text(CONFIG.format(base=str(repo_root / "configs/vit3d_cot_contrastive.py")))
+    built = MODELS.build(load_config(folder / "bright.py").model)
+    built.fit_tokenizer(["The liver is normal."])
+    torch.save(dict(state_dict=built.state_dict()), folder / "bright.pth")
+    return folder / "bright.py", folder / "bright.pth"
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    """A phantom with a lesion that is brighter than anything, and its place in mm."""
+    case = PhantomCT(num_cases=1, split="vis", shape=(30, 80, 90), num_workers=0, cache=False).results(0)
+    hu = case["volume"].copy()
+    hu[20:25, 30:42, 52:62] = 3000
+    return CTVolume(hu, case["affine"]), case
+
+
+@pytest.mark.parametrize(("orientation", "degrees"), [("RAS", 0), ("LPS", 0), ("LPS", 15)])
+def test_a_bright_lesion_peaks_in_place_in_the_inputs_space(tool, model, drawn, tmp_path, orientation, degrees):
+    ct = turned(drawn[0], degrees)
+    lesion = (ct.affine @ (56.5, 35.5, 22, 1))[:3]
+    save_as(ct, tmp_path / "ct.nii.gz", orientation)
+    done = tool(TOOL, *model, tmp_path / "ct.nii.gz", "--text", "A lesion.", "--out", tmp_path / "out", "--dpi", 30)
+    assert done.code == 0, done.err
+    given = nib.load(tmp_path / "ct.nii.gz")
+    for name in ("text_01", "rollout"):
+        written = nib.load(tmp_path / "out" / f"{name}.nii.gz")
+        assert written.shape == given.shape
+        np.testing.assert_allclose(written.affine, given.affine, atol=1e-4)
+        assert written.get_fdata().max() > 1
+    heat = nib.load(tmp_path / "out" / "text_01.nii.gz")
+    peak = nib.affines.apply_affine(heat.affine, np.unravel_index(heat.get_fdata().argmax(), heat.shape))
+    # At most a patch is a sixth of the volume deep and a twelfth wide, whatever was cropped.
+    patch = np.array(ct.spacing) * ct.shape / (6, 12, 12)
+    off = np.linalg.inv(ct.affine[:3, :3] / np.linalg.norm(ct.affine[:3, :3], axis=0)) @ (peak - lesion)
+    assert (np.abs(off) < patch[::-1]).all(), (peak, lesion)
+    (found,) = [
+        m for m in json.loads((tmp_path / "out" / "maps.json").read_text())["maps"] if m["file"] == "text_01.nii.gz"
+    ]
+    assert found["text"] == "1. A lesion." and np.linalg.norm(np.array(found["peak_mm_ras"]) - peak) < patch.max()
+    assert sorted(p.name for p in (tmp_path / "out").glob("*.png")) == ["overview.png", "texts_01.png"]
+    assert "no region map" in done.out
+
+
+def test_a_manifest_draws_its_case_with_its_steps_and_regions(tool, model, drawn, tmp_path):
+    ct, case = drawn
+    write_nifti(ct, tmp_path / "ct.nii.gz")
+    write_nifti(ct.with_array(case["region_map"]), tmp_path / "map.nii.gz")
+    cot = [dict(text=f"Step {i} on the liver.", regions=["liver"]) for i in range(5)]
+    one = dict(case_id="p/1", patient_id="p", split="test", volume="ct.nii.gz", region_map="map.nii.gz", cot=cot)
+    write_manifest([{**one, "case_id": "p/0", "cot": []}, one], tmp_path / "cases.jsonl")
+    out = ("--out", tmp_path / "out", "--dpi", 30)
+    done = tool(TOOL, *model, tmp_path / "cases.jsonl", "--case", "p/1", *out)
+    assert done.code == 0, done.err
+    assert "3 pictures and 7 maps" in done.out
+    regions = nib.load(tmp_path / "out" / "regions.nii.gz")
+    labels, true = np.asarray(regions.dataobj), np.asarray(nib.load(tmp_path / "map.nii.gz").dataobj)
+    assert labels.dtype == np.uint8 and labels.shape == true.shape
+    assert (true[labels == 12] == 12).mean() > 0.5, "most of what is called liver is liver"
+    maps = json.loads((tmp_path / "out" / "maps.json").read_text())["maps"]
+    assert maps[1]["regions"]["12"] == "liver" and maps[2]["text"] == "1. Step 0 on the liver."
+    # Without steps and with a map, the regions that are there are looked for; the case is the manifest's first.
+    done = tool(TOOL, *model, tmp_path / "cases.jsonl", "--out", tmp_path / "names", "--dpi", 30)
+    texts = [m["text"] for m in json.loads((tmp_path / "names" / "maps.json").read_text())["maps"]]
+    assert len(texts) == 2 + len(np.unique(true)) - 1 and any("Liver." in text for text in texts)
+
+
+def test_a_mistake_is_named(tool, model, drawn, tmp_path):
+    write_nifti(drawn[0], tmp_path / "ct.nii.gz")
+    case = dict(case_id="a", patient_id="a", split="test", volume="ct.nii.gz")
+    write_manifest([case], tmp_path / "cases.jsonl")
+    for args, message in (
+        ([tmp_path / "none.nii.gz"], "none.nii.gz"),
+        ([tmp_path / "ct.nii.gz", "--mask", tmp_path / "ct.nii.gz"], "give mask_source"),
+        ([tmp_path / "ct.nii.gz", "--case", "a"], "is none (.jsonl)"),
+        ([tmp_path / "cases.jsonl", "--case", "b"], "no case 'b'"),
+        ([tmp_path / "cases.jsonl", "--mask", "x"], "--mask goes with a volume"),
+    ):
+        done = tool(TOOL, *model, *args, "--out", tmp_path / "out")
+        assert done.code == 2 and message in done.err, (args, done.err)
+    assert not (tmp_path / "out").exists()

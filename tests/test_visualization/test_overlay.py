@@ -1,0 +1,102 @@
+"""The page of maps: each cut through its peak, in the right window, nothing cut off."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ctvlm.anatomy import RegionScheme
+from ctvlm.visualization.overlay import Overlay, heat_colours, overlay_page, window_at, window_for
+from ctvlm.volume import CTVolume, patch_grid_affine
+
+SCHEME = RegionScheme.load()
+
+
+def volume(shape=(16, 32, 40)) -> CTVolume:
+    hu = np.full(shape, -1000, np.int16)
+    hu[:, 4:28, 4:36] = 40
+    hu[4:12, 10:20, 6:16] = -850
+    hu[2:6, 20:26, 26:34] = 900
+    affine = np.diag([2.0, 2.0, 5.0, 1.0])
+    affine[:3, 3] = (-30, -20, 100)
+    return CTVolume(hu, affine)
+
+
+def heat(ct: CTVolume, at=(1, 2, 3)) -> CTVolume:
+    values = np.full((4, 4, 5), 0.2)
+    values[at] = 9
+    return CTVolume(values, patch_grid_affine(ct.affine, ct.shape, values.shape))
+
+
+def words(figure) -> str:
+    drawn = [t for axes in figure.axes for t in (*axes.texts, axes.title)] + figure.texts
+    return "\n".join(t.get_text() for t in drawn)
+
+
+@pytest.mark.parametrize("shape", [(16, 32, 40), (4, 32, 40)], ids=["volume", "slab"])
+def test_a_map_is_cut_through_its_peak_and_described(shape):
+    ct = volume(shape)
+    figure = overlay_page(
+        ct, [Overlay("A stone costs $5.", heat(ct), ["peak: 9"], floor=1)], "case 1", SCHEME, "x mean"
+    )
+    page = words(figure)
+    for word in (
+        r"A stone costs \$5.",
+        "peak: 9",
+        "case 1",
+        "50 mm",
+        "soft tissue",
+        "the patient's right is on the left",
+    ):
+        assert word in page, word
+    # Patch 1, 2, 3 of 4, 4, 5: its centre in voxels, counted from 1.
+    centre = [int(round((i + 0.5) * n / m - 0.5)) + 1 for i, n, m in zip((1, 2, 3), shape, (4, 4, 5))]
+    for plane, index, size in zip(("axial", "coronal", "sagittal"), centre, shape):
+        assert any(f"{plane} {i} of {size}" in page for i in (index, index + 1, index - 1)), (plane, page)
+    axial = figure.axes[0]
+    hot = np.asarray(axial.images[1].get_array())
+    row, col = np.unravel_index(hot.argmax(), hot.shape)
+    # The left of the page is the patient's right (large x), the top is the front (large y).
+    assert abs(col / hot.shape[1] - (1 - 3.5 / 5)) < 0.12 and abs(row / hot.shape[0] - (1 - 2.5 / 4)) < 0.12
+    cross = axial.lines[-1].get_xydata()[0]
+    assert cross == pytest.approx((col * 2, row * 2), abs=16)
+
+
+def test_pictures_above_each_other_have_one_scale():
+    ct = volume((4, 32, 40))
+    figure = overlay_page(ct, [Overlay("x", heat(ct))], "a", SCHEME, "unit")
+    figure.canvas.draw()
+    coronal, sagittal = figure.axes[1], figure.axes[2]
+    assert np.ptp(coronal.get_xlim()) == np.ptp(sagittal.get_xlim()) == 80
+
+
+def test_regions_are_named_and_long_texts_fit():
+    ct = volume()
+    labels = np.zeros((4, 4, 5), np.uint8)
+    labels[1:3, 1:3, 1:3] = 12
+    rows = [Overlay("Regions", heat(ct).with_array(labels), ["liver"]), Overlay("word " * 150, heat(ct))]
+    figure = overlay_page(ct, rows, "a", SCHEME, "unit")
+    assert "liver" in words(figure)
+    figure.canvas.draw()
+    edge = figure.bbox
+    for axes in figure.axes:
+        for text in axes.texts:
+            box = text.get_window_extent()
+            assert box.x0 >= -1 and box.x1 <= edge.x1 + 1 and box.y0 >= -1, text.get_text()
+
+
+def test_windows_follow_the_text_then_the_place():
+    assert window_for("Consolidation in the left lower lobe.", SCHEME) == "lung"
+    assert window_for("Fracture of the spine.", SCHEME) == "bone"
+    assert window_for("The liver is normal.", SCHEME) == "soft_tissue"
+    assert window_for("Nothing to see.", SCHEME) is None
+    ct = volume()
+    assert [window_at(ct, at, 4) for at in ((8, 15, 10), (4, 23, 30), (14, 24, 20))] == ["lung", "bone", "soft_tissue"]
+
+
+def test_little_heat_lets_the_ct_through():
+    colours = heat_colours()
+    assert colours(0.0)[3] == 0 and colours(0.2)[3] < colours(0.6)[3] < colours(1.0)[3] < 1
+    ct = volume()
+    flat = heat(ct).with_array(np.ones((4, 4, 5)))
+    overlay_page(ct, [Overlay("even", flat, floor=1)], "a", SCHEME, "unit").canvas.draw()
