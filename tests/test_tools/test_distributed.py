@@ -61,3 +61,17 @@ def test_a_lone_number_takes_the_default_config(shell):
     runner, processes, script, config, *rest = ended.out.split()
     assert (runner, processes, script) == ("tools/dist_run.py", "3", "tools/train.py")
     assert config.endswith("configs/vit3d_cot_contrastive.py") and rest == ["--seed", "1"]
+
+
+@pytest.mark.slow
+def test_the_default_config_in_chunks_on_two_processes(shell, tmp_path):
+    """Trains with cached gradients in bfloat16 and validates 7 cases on 2 processes, each counted once."""
+    options = ["train_cfg.max_epochs=1", "train_cfg.val_interval=1", "model.chunk_size=3"]
+    options += ["train_dataloader.batch_size=4", "train_dataloader.dataset.num_cases=16"]
+    options += ["val_dataloader.dataset.num_cases=7", "val_dataloader.batch_size=2", "param_scheduler.1.end=1"]
+    ended = shell("tools/dist_train.sh", 2, "--amp", "--work-dir", tmp_path, "--cfg-options", *options)
+    assert ended.code == 0, ended.err
+    assert "2 steps on 2 processes" in ended.out
+    metrics = json.loads((tmp_path / "results.json").read_text())["metrics"]
+    counts = {value for key, value in metrics.items() if key.startswith("retrieval/num_")}
+    assert 7 in counts, metrics

@@ -13,7 +13,7 @@ from ctvlm.models.losses.functional import same_text
 from ctvlm.utils.distributed import all_gather_with_grad
 
 # Rows of the comparison that are held at a time; the backward pass computes them again where there are more.
-_ROWS = 1024
+_ROWS = 256
 
 
 class NormalPairs(NamedTuple):

@@ -1,0 +1,116 @@
+"""Memory of a training step against the batch, in chunks: python tools/analysis_tools/gradient_cache_memory.py [CONFIG]
+
+Gradient caching computes the features of ``chunk_size`` cases at a time, so that memory should hardly grow with the
+contrastive batch. Each batch size is measured in a process of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+from mmengine.dataset import pseudo_collate
+from mmengine.registry import init_default_scope
+from rich.console import Console
+from rich.table import Table
+
+import ctvlm.datasets
+import ctvlm.models  # noqa: F401  (registers the parts)
+from ctvlm.engine import load_config, run_tool, write_json
+from ctvlm.registry import DATASETS, MODELS
+
+MIB = 2**20
+TARGET = 1.3
+DEFAULT = Path(__file__).resolve().parents[2] / "configs" / "vit3d_cot_contrastive.py"
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Command line."""
+    parser = argparse.ArgumentParser(description="Peak memory of a training step for growing contrastive batches.")
+    parser.add_argument("config", nargs="?", default=str(DEFAULT), help="default: %(default)s")
+    parser.add_argument("--batches", type=int, nargs="+", default=[16, 64, 256], help="default: %(default)s")
+    parser.add_argument("--chunk", type=int, default=8, help="cases at a time; 0: all at once (default: %(default)s)")
+    parser.add_argument("--cases", type=int, default=32, help="distinct cases; larger batches repeat them")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--amp", action="store_true", help="bfloat16")
+    parser.add_argument("--json", help="write the figures to this file")
+    parser.add_argument("--point", type=int, help=argparse.SUPPRESS)  # one batch size, in this process
+    return parser.parse_args(argv)
+
+
+def peak_bytes(device: torch.device) -> int:
+    """Highest memory so far: of torch on a GPU, of the whole process on the CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def measure(args: argparse.Namespace, batch: int) -> dict[str, float]:
+    """One training step with ``batch`` cases: peak memory with and without them in bytes, and seconds."""
+    cfg = load_config(args.config)
+    init_default_scope("ctvlm")
+    device = torch.device(args.device)
+    torch.manual_seed(0)
+    if "num_cases" in cfg.train_dataloader.dataset:
+        cfg.train_dataloader.dataset.num_cases = args.cases
+    dataset = DATASETS.build(cfg.train_dataloader.dataset)
+    model = MODELS.build({**cfg.model, "chunk_size": args.chunk or None})
+    model.fit_tokenizer(dataset.texts())
+    model.to(device).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
+    start = peak_bytes(device)
+    collated = pseudo_collate([copy.deepcopy(dataset[i % min(args.cases, len(dataset))]) for i in range(batch)])
+    began = time.perf_counter()
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=args.amp):
+        losses = model(**model.data_preprocessor(collated, training=True), mode="loss")
+    sum(losses.values()).backward()
+    optimizer.step()
+    seconds = time.perf_counter() - began
+    return dict(batch=batch, peak_bytes=peak_bytes(device), start_bytes=start, seconds=seconds)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Measure each batch size in a fresh process, print, write."""
+    args = parse_args(argv)
+    if args.point is not None:
+        print(json.dumps(measure(args, args.point)))
+        return
+    console = Console(highlight=False)
+    command = [sys.executable, __file__, args.config, "--chunk", str(args.chunk), "--device", args.device]
+    command += ["--cases", str(args.cases), *(["--amp"] if args.amp else [])]
+    points = []
+    for batch in sorted(args.batches):
+        console.print(f"batch {batch} in chunks of {args.chunk or batch} ...")
+        done = subprocess.run([*command, "--point", str(batch)], capture_output=True, text=True)
+        if done.returncode:
+            raise ValueError(f"batch {batch} failed:\n{done.stderr.strip()}")
+        points.append(json.loads(done.stdout.strip().splitlines()[-1]))
+    table = Table("batch", "peak", "of it without any case", f"times batch {points[0]['batch']}", "seconds a step")
+    for point in points:
+        ratio = point["peak_bytes"] / points[0]["peak_bytes"]
+        table.add_row(
+            str(point["batch"]),
+            f"{point['peak_bytes'] / MIB:,.0f} MiB",
+            f"{point['start_bytes'] / MIB:,.0f} MiB",
+            f"{ratio:.2f}",
+            f"{point['seconds']:.1f}",
+        )
+    table.title = (
+        f"training step in chunks of {args.chunk or 'the whole batch'}, {args.device} (target: at most {TARGET})"
+    )
+    console.print(table)
+    if args.json:
+        write_json(args.json, dict(chunk=args.chunk, device=args.device, points=points))
+        console.print(f"figures written to {args.json}")
+
+
+if __name__ == "__main__":
+    sys.exit(run_tool(main))
