@@ -51,12 +51,11 @@ optim_wrapper = dict(
     ),
 )
 
-# The head gives the probabilities: no prompts are embedded.
-default_hooks = dict(prompts=None, checkpoint=dict(save_best="classification/auroc", rule="greater"))
-val_evaluator = [dict(type="ZeroShotClassificationMetric", names=names, prefix="classification")]
+default_hooks = dict(checkpoint=dict(save_best="classification/auroc", rule="greater"))
+val_evaluator = [dict(type="ClassificationMetric", names=names, prefix="classification")]
 test_evaluator = [
     dict(
-        type="ZeroShotClassificationMetric",
+        type="ClassificationMetric",
         names=names,
         prefix="classification",
         thresholds="dev",

@@ -74,6 +74,8 @@ def set_metrics(cfg: Config, args: argparse.Namespace) -> bool:
         )
     if fitted:
         cfg.val_evaluator = fitted
+        # No checkpoint is written here, whatever the dev split scores.
+        (cfg.default_hooks.get("checkpoint") or {}).pop("save_best", None)
     cfg.test_evaluator = metrics + [dump_config(metrics, out) for out in args.out if out.endswith(".pt")]
     return bool(fitted)
 

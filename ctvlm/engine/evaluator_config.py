@@ -8,7 +8,7 @@ from typing import Any
 
 from mmengine.config import Config, ConfigDict
 
-from ctvlm.evaluation import CT_RATE_LABELS, CaseMetric, ZeroShotClassificationMetric
+from ctvlm.evaluation import CT_RATE_LABELS, CaseMetric, ClassificationMetric, ZeroShotClassificationMetric
 from ctvlm.registry import METRICS
 
 
@@ -54,8 +54,8 @@ def link_dev_thresholds(
     """
     fitted, reading = [], []
     for metric in tested:
-        if issubclass(_class(metric), ZeroShotClassificationMetric) and metric.get("thresholds") == "dev":
-            name = metric.get("prefix") or metric.get("protocol", "ctvlm")
+        if issubclass(_class(metric), ClassificationMetric) and metric.get("thresholds") == "dev":
+            name = metric.get("prefix") or f"{_class(metric).default_prefix}_{metric.get('protocol', 'ctvlm')}"
             path = str(Path(folder) / f"thresholds_{name}.json")
             fitted.append(ConfigDict(metric, thresholds=None, save_thresholds=path, bootstrap=0))
             metric = ConfigDict(metric, thresholds=path)

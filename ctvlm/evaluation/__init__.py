@@ -5,6 +5,7 @@ from ctvlm.evaluation.labels import CT_RATE_LABELS
 from ctvlm.evaluation.metrics import (
     AlignmentMetric,
     CaseMetric,
+    ClassificationMetric,
     DumpPredictions,
     EmbeddingHealthMetric,
     LocalisationMetric,
@@ -20,6 +21,7 @@ __all__ = [
     "CT_RATE_LABELS",
     "AlignmentMetric",
     "CaseMetric",
+    "ClassificationMetric",
     "DumpPredictions",
     "EmbeddingHealthMetric",
     "LocalisationMetric",

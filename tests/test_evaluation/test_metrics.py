@@ -12,6 +12,7 @@ from mmengine.evaluator import Evaluator
 from ctvlm.anatomy import RegionScheme
 from ctvlm.evaluation import (
     AlignmentMetric,
+    ClassificationMetric,
     DumpPredictions,
     EmbeddingHealthMetric,
     LocalisationMetric,
@@ -280,16 +281,21 @@ def test_thresholds_travel_from_dev_to_test(tmp_path):
     dev, test = [sample(n).to_dict() for n in range(20)], [sample(n).to_dict() for n in range(20, 40)]
     for data in (*dev, *test):
         data["pred_probabilities"] = dict(zip(NAMES, torch.rand(3, generator=torch.manual_seed(1)), strict=True))
-    scored(ZeroShotClassificationMetric("ctvlm", NAMES, save_thresholds=path), dev)
+    scored(ClassificationMetric("ctvlm", NAMES, save_thresholds=path), dev)
     with open(path, encoding="utf-8") as file:
         assert set(json.load(file)) == set(NAMES)
-    without = scored(ZeroShotClassificationMetric("ctvlm", NAMES), test)
-    assert math.isnan(without["zero_shot_ctvlm/f1"])
-    got = scored(ZeroShotClassificationMetric("ctvlm", NAMES, thresholds=path, per_finding=True), test)
-    assert not math.isnan(got["zero_shot_ctvlm/f1"])
-    assert not math.isnan(got["zero_shot_ctvlm/Emphysema/auroc"])
+    without = scored(ClassificationMetric("ctvlm", NAMES), test)
+    assert math.isnan(without["classification_ctvlm/f1"])
+    got = scored(ClassificationMetric("ctvlm", NAMES, thresholds=path, per_finding=True), test)
+    assert not math.isnan(got["classification_ctvlm/f1"])
+    assert not math.isnan(got["classification_ctvlm/Emphysema/auroc"])
     with pytest.raises(ValueError, match="no prompt embeddings"):
         ZeroShotClassificationMetric("ctvlm", NAMES).process(None, [sample(0).to_dict()])
+    with pytest.raises(ValueError, match="case_0 has no pred_probabilities"):
+        ClassificationMetric("ctvlm", NAMES).process(None, [sample(0).to_dict()])
+    with pytest.raises(ValueError, match=r"no probability of '.*', which it has a label of"):
+        data = {**sample(0).to_dict(), "labels": dict.fromkeys(NAMES, 1), "pred_probabilities": {NAMES[0]: 0.5}}
+        ClassificationMetric("ctvlm", NAMES).process(None, [data])
 
 
 def test_a_dump_scores_as_the_model_did(tmp_path, one_rank):

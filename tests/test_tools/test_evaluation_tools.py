@@ -45,8 +45,8 @@ def test_eval_predictions_scores_what_the_dump_holds(run, tmp_path):
     assert " to " in out  # intervals
     metrics = json.loads((tmp_path / "scores.json").read_text())["metrics"]
     assert metrics["retrieval/num_cases"] == 12
-    assert metrics["zero_shot_vlm3d/auroc"] == pytest.approx(21 / 36)
-    assert metrics["zero_shot_ctvlm/f1"] is None  # no thresholds from a dev split
+    assert metrics["classification_vlm3d/auroc"] == pytest.approx(21 / 36)
+    assert metrics["classification_ctvlm/f1"] is None  # no thresholds from a dev split
     assert "region_text/accuracy" not in metrics
 
 

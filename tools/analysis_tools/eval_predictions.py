@@ -22,6 +22,7 @@ from ctvlm.engine.evaluator_config import metric_configs, with_bootstrap, withou
 from ctvlm.engine.metrics_table import metrics_table, write_metrics
 from ctvlm.evaluation import (
     AlignmentMetric,
+    ClassificationMetric,
     EmbeddingHealthMetric,
     LocalisationMetric,
     RegionReportMetric,
@@ -80,9 +81,12 @@ def possible_metrics(dump: dict[str, Any], bootstrap: int, thresholds: str | Non
         metrics.append(LocalisationMetric(bootstrap=bootstrap))
     names = sorted({name for case in dump["cases"] for name in case.get("labels") or {}})
     for protocol in PROTOCOLS if names else ():
-        metric = ZeroShotClassificationMetric(protocol, names, thresholds=thresholds, bootstrap=bootstrap)
-        if "pred_probabilities" in keys or dump["prompts"].keys() >= set(metric.prompts()):
-            metrics.append(metric)
+        settings = dict(names=names, thresholds=thresholds, bootstrap=bootstrap)
+        if "pred_probabilities" in keys:
+            metrics.append(ClassificationMetric(protocol, **settings))
+        zero_shot = ZeroShotClassificationMetric(protocol, **settings)
+        if "pred_image" in keys and dump["prompts"].keys() >= set(zero_shot.prompts()):
+            metrics.append(zero_shot)
     return metrics
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from mmengine.config import Config
+from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from rich.progress import track
 
@@ -22,7 +23,7 @@ from ctvlm.apis import init_model
 from ctvlm.engine import ConfigError, ConfigOptions, load_config, quiet_warnings, run_tool, set_work_dir
 from ctvlm.engine.console import stdout_console
 from ctvlm.engine.metrics_table import metrics_table, write_metrics
-from ctvlm.evaluation import ZeroShotClassificationMetric
+from ctvlm.evaluation import ClassificationMetric
 from ctvlm.evaluation.functional.linear_probe import Probe, fit_probe
 
 SPLITS = ("train", "val", "test")
@@ -76,6 +77,7 @@ def main() -> None:
         if cfg.get(f"{split}_dataloader") is None:
             raise ConfigError(f"the config {args.config} has no {split}_dataloader: a probe needs {', '.join(SPLITS)}")
     set_work_dir(cfg, args.work_dir)
+    init_default_scope(cfg.get("default_scope", "ctvlm"))
     model = init_model(cfg, args.checkpoint, args.device)
     embedded = {split: embed(model, cfg, split) for split in SPLITS}
     (train_NP, train), (dev_NP, dev), (test_NP, test) = (embedded[split] for split in SPLITS)
@@ -88,7 +90,7 @@ def main() -> None:
     if not probes:
         raise ValueError(f"{args.config}: no finding has both classes among the labels of its training data.")
     columns = {name: probe.probability(test_NP) for name, probe in probes.items()}
-    metric = ZeroShotClassificationMetric(
+    metric = ClassificationMetric(
         "ctvlm",
         list(probes),
         thresholds={name: None if np.isnan(p.threshold) else p.threshold for name, p in probes.items()},

@@ -2,6 +2,7 @@
 
 from ctvlm.evaluation.metrics.alignment_metric import AlignmentMetric
 from ctvlm.evaluation.metrics.case_metric import CaseMetric
+from ctvlm.evaluation.metrics.classification_metric import ClassificationMetric
 from ctvlm.evaluation.metrics.dump_predictions import DumpPredictions
 from ctvlm.evaluation.metrics.embedding_health_metric import EmbeddingHealthMetric
 from ctvlm.evaluation.metrics.localisation_metric import LocalisationMetric
@@ -15,6 +16,7 @@ from ctvlm.evaluation.metrics.zero_shot_classification_metric import ZeroShotCla
 __all__ = [
     "AlignmentMetric",
     "CaseMetric",
+    "ClassificationMetric",
     "DumpPredictions",
     "EmbeddingHealthMetric",
     "LocalisationMetric",
