@@ -19,15 +19,35 @@ class VisionEncoder(nn.Module):
     """``forward(volume_BCDHW, region_map_BDHW=None, spacing_B3=None) -> EncoderOutput``.
 
     Spacing is in mm (z, y, x) per voxel; without it 1 mm is taken.
+
+    Args:
+        mean, std: of each channel over voxels, to standardise the input with; None: as it comes, in [0, 1].
     """
 
-    def __init__(self, embed_dims: int, num_regions: int, region_encoder: dict) -> None:
+    def __init__(
+        self,
+        embed_dims: int,
+        num_regions: int,
+        region_encoder: dict,
+        in_channels: int,
+        mean: tuple[float, ...] | None = None,
+        std: tuple[float, ...] | None = None,
+    ) -> None:
         super().__init__()
+        for name, values, neutral in (("mean", mean, 0.0), ("std", std, 1.0)):
+            values = [neutral] * in_channels if values is None else list(values)
+            if len(values) != in_channels:
+                raise ValueError(f"{name} = {values}; expected one value for each of in_channels = {in_channels}")
+            self.register_buffer(name, torch.tensor(values).view(1, -1, 1, 1, 1), persistent=False)
         self.embed_dims = embed_dims
         self.num_regions = num_regions
         self.region_encoder = REGION_ENCODERS.build(
             region_encoder, default_args=dict(embed_dims=embed_dims, num_regions=num_regions)
         )
+
+    def standardize(self, volume_BCDHW: Tensor) -> Tensor:
+        """The input as the first layer reads it."""
+        return (volume_BCDHW - self.mean) / self.std
 
     def check_region_map(self, volume_BCDHW: Tensor, region_map_BDHW: Tensor | None) -> None:
         """Refuse a map that does not lie on the volume."""

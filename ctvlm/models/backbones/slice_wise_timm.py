@@ -33,9 +33,12 @@ class SliceWiseTimm(VisionEncoder):
         slices_per_token: int = 4,
         num_regions: int = 20,
         region_encoder: dict | None = None,
+        mean: tuple[float, ...] | None = None,
+        std: tuple[float, ...] | None = None,
         model_kwargs: dict | None = None,
     ) -> None:
-        super().__init__(embed_dims, num_regions, region_encoder or dict(type="SoftOverlapRegionEncoder"))
+        region_encoder = region_encoder or dict(type="SoftOverlapRegionEncoder")
+        super().__init__(embed_dims, num_regions, region_encoder, in_channels, mean, std)
         self.in_channels = in_channels
         self.net = timm.create_model(
             model_name,
@@ -58,7 +61,7 @@ class SliceWiseTimm(VisionEncoder):
         self.check_region_map(volume_BCDHW, region_map_BDHW)
         grid = grid_of(tuple(volume_BCDHW.shape[2:]), self.patch_size)
         batch = len(volume_BCDHW)
-        slices_MCHW = volume_BCDHW.transpose(1, 2).flatten(0, 1)
+        slices_MCHW = self.standardize(volume_BCDHW).transpose(1, 2).flatten(0, 1)
         features_Mchw = self.net(slices_MCHW)[-1]
         features_BdpcN = features_Mchw.flatten(2).view(batch, grid[0], self.patch_size[0], -1, grid[1] * grid[2])
         pooled_BNc = features_BdpcN.mean(dim=2).transpose(2, 3).flatten(1, 2)

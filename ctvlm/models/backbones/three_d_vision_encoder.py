@@ -27,6 +27,7 @@ class ThreeDVisionEncoder(VisionEncoder):
     the grid that learned positions are made for.
 
     Args:
+        mean, std: as VisionEncoder.
         position: ``'sincos'``, ``'learned'``, ``'rotary'`` (mm), or the config of a LAYERS component.
         attention: config of the blocks' self-attention; a list gives each block its own.
         global_attention: config of the self-attention of the blocks named in ``global_blocks``.
@@ -55,6 +56,8 @@ class ThreeDVisionEncoder(VisionEncoder):
         mlp_ratio: float = 4.0,
         drop: float = 0.0,
         drop_path: float = 0.0,
+        mean: tuple[float, ...] | None = None,
+        std: tuple[float, ...] | None = None,
         patch_embed: dict | None = None,
         position: str | dict = "sincos",
         attention: dict | list[dict] | None = None,
@@ -68,7 +71,8 @@ class ThreeDVisionEncoder(VisionEncoder):
         out_layers: tuple[int, ...] = (),
         use_checkpoint: bool = False,
     ) -> None:
-        super().__init__(embed_dims, num_regions, region_encoder or dict(type="SoftOverlapRegionEncoder"))
+        region_encoder = region_encoder or dict(type="SoftOverlapRegionEncoder")
+        super().__init__(embed_dims, num_regions, region_encoder, in_channels, mean, std)
         check_choice("ThreeDVisionEncoder", "token_selection", token_selection, SELECTIONS)
         self.token_selection = token_selection
         self.body_channel = body_channel
@@ -124,7 +128,7 @@ class ThreeDVisionEncoder(VisionEncoder):
         self, volume_BCDHW: Tensor, region_map_BDHW: Tensor | None = None, spacing_B3: Tensor | None = None
     ) -> EncoderOutput:
         self.check_region_map(volume_BCDHW, region_map_BDHW)
-        tokens_BNE = self.patch_embed(volume_BCDHW)
+        tokens_BNE = self.patch_embed(self.standardize(volume_BCDHW))
         ctx = self._context(volume_BCDHW, spacing_B3)
         if self.position.additive:
             tokens_BNE = tokens_BNE + self.position(ctx.grid, tokens_BNE)

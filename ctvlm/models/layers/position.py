@@ -19,16 +19,21 @@ class SinCosPosition3D(nn.Module):
     """Fixed sines and cosines of (z, y, x) grid coordinates, computed for any grid: (N, E).
 
     A third of the width goes to each axis; what is left of a width that six does not divide stays zero.
+
+    Args:
+        scale: factor of the code. At 1 its length is that of the patch embedding, most of which is what all cases
+            share at a place: what tells cases apart is then a small part of a token, and is learned later.
     """
 
     additive = True
 
-    def __init__(self, embed_dims: int, temperature: float = 10000.0) -> None:
+    def __init__(self, embed_dims: int, temperature: float = 10000.0, scale: float = 1.0) -> None:
         super().__init__()
         if embed_dims < 6:
             raise ValueError(f"embed_dims = {embed_dims}; three axes of sines and cosines need at least 6")
         self.embed_dims = embed_dims
         self.temperature = temperature
+        self.scale = scale
         # Grids of one training are few; recomputing one every step would cost more than keeping it.
         self._cache: dict[tuple, Tensor] = {}
 
@@ -45,7 +50,7 @@ class SinCosPosition3D(nn.Module):
         axes = torch.meshgrid(*[torch.arange(n, dtype=torch.float64) for n in grid], indexing="ij")
         parts = [fn(axis.reshape(-1, 1) * omega) for axis in axes for fn in (torch.sin, torch.cos)]
         code_NE = torch.cat(parts, dim=1)
-        return F.pad(code_NE, (0, self.embed_dims - code_NE.shape[1])).float()
+        return self.scale * F.pad(code_NE, (0, self.embed_dims - code_NE.shape[1])).float()
 
 
 @LAYERS.register_module()

@@ -14,12 +14,13 @@ from torch.utils.checkpoint import checkpoint
 from ctvlm.models.losses.functional import step_attention
 from ctvlm.models.losses.reduce import global_mean
 from ctvlm.models.region_encoders.overlap import UNKNOWN, patch_overlap
+from ctvlm.models.vlms.case_features import Features, device_of, in_full_precision, join_features
 from ctvlm.models.vlms.step_targets import step_occupancy
 from ctvlm.models.vlms.text_batch import RegionMentions, TextBatch
 from ctvlm.registry import BACKBONES, HEADS, LOSSES, MODELS, NECKS, TEXT_ENCODERS
 from ctvlm.structures import Anatomy, CTDataSample, EncoderOutput, Pairs
 
-LEVELS = ("volume", "region", "step", "focus")
+LEVELS = ("volume", "region", "step", "focus", "order")
 # What a level's loss is logged as, where that is not its own name.
 LOGGED = {"volume": "global"}
 
@@ -33,7 +34,7 @@ class CoTContrastiveVLM(BaseModel):
         text_encoder: config of a text encoder.
         losses: level to the config of its loss; a level left out is not trained. ``volume``: volume against
             impression; ``region``: regions against mentions; ``step``: patches against steps; ``focus``: attention
-            of steps against the place they speak of.
+            of steps against the place they speak of; ``order``: which of two steps comes first.
         auxiliary: name to the config of a head with ``terms(encoded, anatomy, inputs, data_samples)``, the sum and
             count (2) of a loss that is a mean over parts of cases; a head with ``predict`` adds to predictions.
         multi_task: config of what weighs the losses against one another; None: their own ``loss_weight``.
@@ -103,10 +104,13 @@ class CoTContrastiveVLM(BaseModel):
             )
         self.text_projection = HEADS.build(text_projection or dict(type="TextProjection"), default_args=text | shared)
         self.region_score = nn.Linear(self.backbone.embed_dims, 1) if regions_in_volume else None
-        self.losses = nn.ModuleDict({level: LOSSES.build(cfg) for level, cfg in losses.items() if cfg})
+        width = dict(order=dict(embed_dims=embed_dims))
+        built = {level: LOSSES.build(cfg, default_args=width.get(level)) for level, cfg in losses.items() if cfg}
+        self.losses = nn.ModuleDict(built)
         heads = {name: cfg for name, cfg in (auxiliary or {}).items() if cfg}
         self.auxiliary = nn.ModuleDict({name: HEADS.build(cfg, default_args=vision) for name, cfg in heads.items()})
-        self.multi_task = LOSSES.build(multi_task) if multi_task else None
+        names = [_logged(name) for name in (*self.losses, *self.auxiliary)]
+        self.multi_task = LOSSES.build(multi_task, default_args=dict(names=names)) if multi_task else None
 
     # What FitTokenizerHook asks of a model.
     def needs_tokenizer(self) -> bool:
@@ -191,22 +195,22 @@ class CoTContrastiveVLM(BaseModel):
             cases = {name: None if value is None else value[part] for name, value in inputs.items()}
             # Nothing but the features of a chunk is kept; the backward pass computes the rest again.
             chunks.append(checkpoint(self._features_of, cases, data_samples[part], use_reentrant=False))
-        return self.losses_of({name: _joined([chunk[name] for chunk in chunks]) for name in chunks[0]})
+        return self.losses_of(join_features(chunks))
 
-    def _features_of(self, inputs: dict, data_samples: list[CTDataSample]) -> dict[str, Pairs | Tensor]:
+    def _features_of(self, inputs: dict, data_samples: list[CTDataSample]) -> Features:
         """``features`` of cases that the data preprocessor may have left apart, on the host (``by_case``)."""
         if isinstance(inputs["volume"], list):
             return self.features(**self.data_preprocessor(dict(inputs=inputs, data_samples=data_samples)))
         return self.features(inputs, data_samples)
 
-    def features(self, inputs: dict[str, Tensor | None], data_samples: list[CTDataSample]) -> dict[str, Pairs | Tensor]:
+    def features(self, inputs: dict[str, Tensor | None], data_samples: list[CTDataSample]) -> Features:
         """What the losses compare, per level and auxiliary head: pairs, or the sum and count (2) of a mean.
 
         Nothing in it depends on the other cases of a batch, so parts of a batch can be computed apart.
         """
         encoded = self.encode(inputs)
         anatomy = self.anatomy(inputs, encoded)
-        features: dict[str, Pairs | Tensor] = {}
+        features: Features = {}
         if self.losses:
             texts = TextBatch.from_samples(data_samples)
             text_UP = self.embed_texts(texts.texts)
@@ -215,24 +219,24 @@ class CoTContrastiveVLM(BaseModel):
                 features["volume"] = Pairs(self.embed_volume(encoded), text_UP[texts.impressions], ids_B)
             if "region" in self.losses:
                 features["region"] = self._region_pairs(encoded, data_samples, texts, text_UP)
-            if "step" in self.losses or "focus" in self.losses:
+            if {"step", "focus", "order"} & set(self.losses):
                 features |= self._step_features(encoded, anatomy, data_samples, texts, text_UP)
         for name, head in self.auxiliary.items():
             features[name] = head.terms(encoded, anatomy, inputs, data_samples)
         return features
 
-    def losses_of(self, features: dict[str, Pairs | Tensor]) -> dict[str, Tensor]:
+    def losses_of(self, features: Features) -> dict[str, Tensor]:
         """Losses over the features of all cases of all ranks, in full precision."""
         losses = {}
-        with torch.autocast(_device(features).type, enabled=False):
-            for name, found in features.items():
+        with torch.autocast(device_of(features).type, enabled=False):
+            for name, found in in_full_precision(features).items():
                 module = self.losses[name] if name in self.losses else self.auxiliary[name]
                 if isinstance(found, Pairs):
                     regions = () if found.region_ids_M is None else (found.region_ids_M,)
-                    loss = module(_full(found.visual_MP), _full(found.text_MP), found.text_ids_M, *regions)
+                    loss = module(found.visual_MP, found.text_MP, found.text_ids_M, *regions)
                 else:
-                    loss = module.loss_weight * global_mean(_full(found))
-                losses[f"loss_{LOGGED.get(name, name)}"] = loss
+                    loss = module.loss_weight * global_mean(found)
+                losses[_logged(name)] = loss
             return losses if self.multi_task is None else self.multi_task(losses)
 
     def _region_pairs(
@@ -251,17 +255,19 @@ class CoTContrastiveVLM(BaseModel):
         data_samples: list[CTDataSample],
         texts: TextBatch,
         text_UP: Tensor,
-    ) -> dict[str, Pairs | Tensor]:
+    ) -> Features:
         index_BS, mask_BS, ids_BS = texts.padded_steps(text_UP.device)
         steps_BSP, patches_BNP = text_UP[index_BS], self.step_projection(encoded.tokens)
         attention_BSN = step_attention(steps_BSP, patches_BNP, self.step_scale, encoded.token_mask)
-        features: dict[str, Pairs | Tensor] = {}
+        pooled_BSP = attention_BSN @ F.normalize(patches_BNP, dim=-1)
+        features: Features = {}
         if "step" in self.losses:
-            pooled_BSP = attention_BSN @ F.normalize(patches_BNP, dim=-1)
             features["step"] = Pairs(pooled_BSP[mask_BS], steps_BSP[mask_BS], ids_BS[mask_BS])
         if "focus" in self.losses:
-            target_BSN = step_occupancy(encoded, anatomy, data_samples, index_BS.shape[1])
-            features["focus"] = self.losses["focus"].terms(attention_BSN, target_BSN)
+            place_BSN = step_occupancy(encoded, anatomy, data_samples, index_BS.shape[1])
+            features["focus"] = self.losses["focus"].terms(attention_BSN, place_BSN)
+        if "order" in self.losses:
+            features["order"] = self.losses["order"].terms(pooled_BSP, mask_BS)
         return features
 
     @torch.no_grad()
@@ -302,16 +308,6 @@ class CoTContrastiveVLM(BaseModel):
         return data_samples
 
 
-def _joined(parts: list[Pairs] | list[Tensor]) -> Pairs | Tensor:
-    """The features of a batch from those of its chunks."""
-    return Pairs.cat(parts) if isinstance(parts[0], Pairs) else torch.stack(parts).sum(dim=0)
-
-
-def _device(features: dict[str, Pairs | Tensor]) -> torch.device:
-    first = next(iter(features.values()))
-    return first.visual_MP.device if isinstance(first, Pairs) else first.device
-
-
-def _full(x: Tensor) -> Tensor:
-    """At least float32."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
+def _logged(name: str) -> str:
+    """What the loss of a level or head is called in logs."""
+    return f"loss_{LOGGED.get(name, name)}"

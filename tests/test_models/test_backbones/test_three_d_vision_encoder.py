@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from ctvlm.models.backbones import FactorizedCTViT, SliceWiseTimm, ThreeDVisionEncoder
+from ctvlm.registry import BACKBONES
 
 SMALL = dict(img_size=(4, 12, 8), patch_size=(2, 4, 4), embed_dims=24, depth=2, num_heads=2, num_regions=5)
 
@@ -156,3 +157,18 @@ def test_slice_wise_averages_the_slices_of_a_token():
     swapped = volume[:, :, [1, 0, 2, 3]]
     torch.testing.assert_close(model(volume).tokens, model(swapped).tokens)
     assert not torch.allclose(model(volume).tokens, model(volume[:, :, [2, 1, 0, 3]]).tokens)
+
+
+@pytest.mark.parametrize("kind", ["ThreeDVisionEncoder", "SliceWiseTimm"])
+def test_the_input_is_standardized_once(kind):
+    sizes = dict(embed_dims=24, num_heads=2, depth=1) if kind == "ThreeDVisionEncoder" else dict(embed_dims=24)
+    mean, std = [0.5, 0.2, 0.1], [0.3, 0.25, 0.15]
+    torch.manual_seed(0)
+    plain = BACKBONES.build(dict(type=kind, **sizes)).eval()
+    torch.manual_seed(0)
+    standard = BACKBONES.build(dict(type=kind, mean=mean, std=std, **sizes)).eval()
+    volume = torch.rand(1, 3, 8, 64, 64)
+    by_hand = (volume - torch.tensor(mean).view(1, 3, 1, 1, 1)) / torch.tensor(std).view(1, 3, 1, 1, 1)
+    torch.testing.assert_close(standard(volume).tokens, plain(by_hand).tokens)
+    with pytest.raises(ValueError, match="one value for each of in_channels = 3"):
+        BACKBONES.build(dict(type=kind, mean=[0.5], **sizes))
