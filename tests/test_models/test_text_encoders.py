@@ -54,10 +54,7 @@ def test_tokenizer_does_not_depend_on_the_order_of_texts(encoder):
 
 def test_tokenizer_is_the_same_in_another_process(encoder):
     """Hash order differs between processes; the pieces must not."""
-    program = (
-        "from ctvlm.models.layers import train_tokenizer\n"
-        f"print(train_tokenizer({TEXTS!r}, 320).to_str())"
-    )
+    program = f"from ctvlm.models.layers import train_tokenizer\nprint(train_tokenizer({TEXTS!r}, 320).to_str())"
     other = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     assert other.strip() == encoder.tokenizer_state()
 
