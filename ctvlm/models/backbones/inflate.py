@@ -45,7 +45,7 @@ def inflate_vit(
     check_convertible(vit)
     check_sizes(vit, encoder)
     state = vit.state_dict()
-    weights = _patch_weights(state, encoder.patch_embed, torch.tensor(mean), torch.tensor(std))
+    weights = _patch_weights(state, encoder, torch.tensor(mean), torch.tensor(std))
     used = {"patch_embed.proj.weight", "patch_embed.proj.bias"}
     if vit.pos_embed is not None and isinstance(encoder.position, LearnedPosition3D):
         weights["position.table"] = _positions(vit, encoder.position.base_grid)
@@ -113,8 +113,9 @@ def check_sizes(vit: VisionTransformer, encoder: nn.Module) -> None:
 
 
 def _patch_weights(
-    state: dict[str, Tensor], embed: ThreeDPatchEmbedding, mean_C: Tensor, std_C: Tensor
+    state: dict[str, Tensor], encoder: ThreeDVisionEncoder, mean_C: Tensor, std_C: Tensor
 ) -> dict[str, Tensor]:
+    embed = encoder.patch_embed
     weight_ECHW = state["patch_embed.proj.weight"].float()
     channels = weight_ECHW.shape[1]
     mean_C, std_C = (x.float().expand(channels) if len(x) == 1 else x.float()[:channels] for x in (mean_C, std_C))
@@ -125,8 +126,11 @@ def _patch_weights(
     bias_E = state.get("patch_embed.proj.bias", torch.zeros(len(weight_ECHW)))
     bias_E = bias_E - (weight_ECHW * mean_C[:, None, None]).sum(dim=(1, 2, 3))
     if embed.in_channels != channels:
-        weight_ECHW = weight_ECHW.sum(dim=1, keepdim=True) / embed.in_channels
-    weight_ECDHW = weight_ECHW[:, :, None].expand(-1, embed.in_channels, depth, -1, -1) / depth
+        weight_ECHW = weight_ECHW.sum(dim=1, keepdim=True).expand(-1, embed.in_channels, -1, -1) / embed.in_channels
+    # The encoder standardises its windows in its own way: undone here.
+    bias_E = bias_E + (weight_ECHW * encoder.mean.view(-1, 1, 1)).sum(dim=(1, 2, 3))
+    weight_ECHW = weight_ECHW * encoder.std.view(-1, 1, 1)
+    weight_ECDHW = weight_ECHW[:, :, None].expand(-1, -1, depth, -1, -1) / depth
     return {"patch_embed.proj.weight": weight_ECDHW.contiguous(), "patch_embed.proj.bias": bias_E}
 
 

@@ -53,9 +53,13 @@ def normalised(slice_BCHW):
     return (slice_BCHW - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]
 
 
-@pytest.mark.parametrize("options", [{}, dict(init_values=0.3), dict(qkv_bias=False), dict(reg_tokens=0)])
-def test_a_repeated_slice_gives_the_tokens_of_the_slice(options):
-    vit, encoder = make_vit(**PLAIN, **options), make_encoder()
+STANDARD = dict(mean=[0.5, 0.2, 0.1], std=[0.3, 0.2, 0.1])
+
+
+@pytest.mark.parametrize("standard", [{}, STANDARD], ids=["windows", "standardised"])
+@pytest.mark.parametrize("options", [{}, dict(init_values=0.3), dict(qkv_bias=False)], ids=str)
+def test_a_repeated_slice_gives_the_tokens_of_the_slice(options, standard):
+    vit, encoder = make_vit(**PLAIN, **options), make_encoder(**standard)
     missing, left_over = inflate(vit, encoder)
     assert missing == left_over == set()
     slice_BCHW = torch.rand(2, 3, 32, 32)
@@ -67,7 +71,8 @@ def test_a_repeated_slice_gives_the_tokens_of_the_slice(options):
 
 @pytest.mark.parametrize("channels", [1, 2, 4])
 def test_other_numbers_of_windows_read_a_grey_image(channels):
-    vit, encoder = make_vit(**PLAIN), make_encoder(in_channels=channels)
+    standard = dict(mean=[0.1 * i for i in range(channels)], std=[0.2 + 0.1 * i for i in range(channels)])
+    vit, encoder = make_vit(**PLAIN), make_encoder(in_channels=channels, **standard)
     inflate(vit, encoder)
     grey_B1HW = torch.rand(2, 1, 32, 32)
     with torch.no_grad():
