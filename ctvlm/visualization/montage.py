@@ -137,7 +137,9 @@ def draw_plane(axes, results: dict, plane: str, index: int, window: str, colours
     for letter, place in ((left, (0.015, 0.5)), (right, (0.985, 0.5)), (bottom, (0.5, 0.015)), (top, (0.5, 0.985))):
         across = {0.015: "left", 0.985: "right"}.get(place[0], "center")
         up = {0.015: "bottom", 0.985: "top"}.get(place[1], "center")
-        axes.text(*place, letter, transform=axes.transAxes, color=INK, fontsize=7.5, ha=across, va=up, **_HALO)
+        axes.text(
+            *place, letter, transform=axes.transAxes, color=INK, fontsize=8, weight="bold", ha=across, va=up, **_HALO
+        )
     if plane == "axial":
         label = f"{window.replace('_', ' ')}  {centre:g} / {width:g} HU"
         axes.text(0.02, 0.03, label, transform=axes.transAxes, color=INK, fontsize=7.5, va="bottom", **_HALO)
