@@ -1,7 +1,8 @@
 """Memory of a training step against the batch, in chunks: python tools/analysis_tools/gradient_cache_memory.py [CONFIG]
 
 Gradient caching computes the features of ``chunk_size`` cases at a time, so that memory should hardly grow with the
-contrastive batch. Each batch size is measured in a process of its own.
+contrastive batch. Each batch size is measured in a process of its own. On the CPU the cases as the loader gives them
+lie in the same memory and are counted too; on a GPU they are not.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -25,6 +27,7 @@ import ctvlm.datasets
 import ctvlm.models  # noqa: F401  (registers the parts)
 from ctvlm.engine import load_config, run_tool, write_json
 from ctvlm.registry import DATASETS, MODELS
+from ctvlm.structures import CTDataSample
 
 MIB = 2**20
 TARGET = 1.3
@@ -53,6 +56,17 @@ def peak_bytes(device: torch.device) -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
+def bytes_in(value: object) -> int:
+    """Bytes of the tensors in a collated batch."""
+    if isinstance(value, torch.Tensor):
+        return value.nbytes
+    if isinstance(value, CTDataSample):
+        return sum(bytes_in(item) for _, item in value.all_items())
+    if isinstance(value, dict):
+        return sum(map(bytes_in, value.values()))
+    return sum(map(bytes_in, value)) if isinstance(value, (list, tuple)) else 0
+
+
 def measure(args: argparse.Namespace, batch: int) -> dict[str, float]:
     """One training step with ``batch`` cases: peak memory with and without them in bytes, and seconds."""
     cfg = load_config(args.config)
@@ -74,7 +88,13 @@ def measure(args: argparse.Namespace, batch: int) -> dict[str, float]:
     sum(losses.values()).backward()
     optimizer.step()
     seconds = time.perf_counter() - began
-    return dict(batch=batch, peak_bytes=peak_bytes(device), start_bytes=start, seconds=seconds)
+    return dict(
+        batch=batch,
+        peak_bytes=peak_bytes(device),
+        start_bytes=start,
+        cases_bytes=bytes_in(collated) if device.type == "cpu" else 0,
+        seconds=seconds,
+    )
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -89,17 +109,22 @@ def main(argv: list[str] | None = None) -> None:
     points = []
     for batch in sorted(args.batches):
         console.print(f"batch {batch} in chunks of {args.chunk or batch} ...")
-        done = subprocess.run([*command, "--point", str(batch)], capture_output=True, text=True)
+        # glibc would keep freed blocks of a few MiB; given back, they do not pass for memory that is needed.
+        environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "262144"}
+        done = subprocess.run([*command, "--point", str(batch)], capture_output=True, text=True, env=environment)
         if done.returncode:
             raise ValueError(f"batch {batch} failed:\n{done.stderr.strip()}")
         points.append(json.loads(done.stdout.strip().splitlines()[-1]))
-    table = Table("batch", "peak", "of it without any case", f"times batch {points[0]['batch']}", "seconds a step")
+    table = Table(
+        "batch", "peak", "before any case", "the cases as loaded", f"times batch {points[0]['batch']}", "seconds a step"
+    )
     for point in points:
         ratio = point["peak_bytes"] / points[0]["peak_bytes"]
         table.add_row(
             str(point["batch"]),
             f"{point['peak_bytes'] / MIB:,.0f} MiB",
             f"{point['start_bytes'] / MIB:,.0f} MiB",
+            f"{point['cases_bytes'] / MIB:,.0f} MiB",
             f"{ratio:.2f}",
             f"{point['seconds']:.1f}",
         )
