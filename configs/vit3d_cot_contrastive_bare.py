@@ -21,6 +21,6 @@ model = dict(
     backbone=dict(region_encoder=dict(_delete_=True, type="LearnedRegionEncoder"), out_layers=(0,)),
     auxiliary=dict(
         regions=dict(type="RegionLogitsHead"),
-        voxels=dict(type="VoxelSegmentationHead"),
+        voxels=dict(type="VoxelSegmentationHead", dims=24),
     ),
 )

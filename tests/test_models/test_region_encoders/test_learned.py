@@ -37,9 +37,9 @@ def test_by_a_map_the_same_regions_are_present_as_with_exact_overlap():
 
 
 def test_an_untrained_prediction_does_not_make_a_region_present_by_spreading_it_thin():
-    """Every region sums to more than a twentieth of a patch over the volume, but owns a tenth of none."""
+    """Every region sums to more than a twentieth of a patch over the volume, but owns a twentieth of none."""
     encoder = learned()
-    encoder.classify.bias.data[0] = 3.0
+    encoder.classify.bias.data[0] = 4.0
     encoding = encoder.assign(tokens(), None, context())
     assert (encoding.assignment[..., 1:].sum(dim=1) > 0.05).all()
     assert not encoding.presence.any()
@@ -47,7 +47,7 @@ def test_an_untrained_prediction_does_not_make_a_region_present_by_spreading_it_
 
 def test_one_sure_patch_makes_a_region_present():
     encoder = learned()
-    encoder.classify.bias.data[0] = 3.0
+    encoder.classify.bias.data[0] = 4.0
     x = tokens()
     with torch.no_grad():
         encoder.classify.weight[2] = 10 * encoder.norm(x)[1, 5]
