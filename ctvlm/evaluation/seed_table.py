@@ -32,7 +32,7 @@ COLUMNS = (
 )
 CAPTION = (
     "Mean over seeds ± half of its 95% interval (Student's t); Δ: difference to {reference}, paired by seed, with its "
-    "own interval; * where that leaves out 0. Volume loss: at the end of training."
+    "own interval; * where that leaves out 0. Volume loss: at the end of training, as the config defines and weighs it."
 )
 
 
