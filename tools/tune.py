@@ -84,12 +84,13 @@ def main() -> None:
     study = open_study(cfg, search, work_dir)
     console = stdout_console()
     # As Ctrl-C does: the training processes are ended first.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         Workers(study, search, work_dir, lambda *trial: train_command(args, *trial), args.trials, args.workers).run()
     finally:
+        signal.signal(signal.SIGTERM, before)
         console.print(trials_table(study, search))
-        for path in draw(study, work_dir):
+        for path in draw(study, search, work_dir):
             console.print(f"plot: {path}", soft_wrap=True)
     if best := best_trials(study):
         command = train_command(args, best[0].user_attrs["options"], None)

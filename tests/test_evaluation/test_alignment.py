@@ -35,6 +35,25 @@ def test_a_text_that_mentions_nothing_does_not_count():
     assert len(hits) == len(chances) == 0
 
 
+def test_hits_equal_a_naive_loop():
+    rng = np.random.default_rng(2)
+    for _ in range(200):
+        texts, regions = rng.integers(-2, 3, (4, 3)).astype(float), rng.integers(-2, 3, (5, 3)).astype(float)
+        visible = rng.random(5) < 0.7
+        mentions = [set(rng.choice(5, rng.integers(0, 4), replace=False) + 1) for _ in range(4)]
+        expected, chances = [], []
+        for text, mentioned in zip(texts, mentions, strict=True):
+            there = [r for r in range(1, 6) if visible[r - 1]]
+            right = [r for r in there if r in mentioned]
+            if right:
+                score = {r: float(regions[r - 1] @ text) for r in there}
+                expected.append(all(max(score[r] for r in right) > score[o] for o in there if o not in right))
+                chances.append(len(right) / len(there))
+        hits, got = region_text_hits(texts, regions, visible, mentions)
+        assert hits.tolist() == expected
+        assert got == pytest.approx(chances)
+
+
 def maps(number=200, seed=0):
     rng = np.random.default_rng(seed)
     for _ in range(number):
@@ -86,6 +105,11 @@ def test_a_region_everywhere_or_nowhere_is_undefined(occupancy):
 
 
 def test_refuses_nan_and_other_grids():
+    for bad in (np.array([[np.nan] * 4]), np.array([[np.inf] * 4])):
+        with pytest.raises(ValueError, match="texts or regions hold NaN"):
+            region_text_hits(bad, REGIONS, np.ones(4, bool), [{1}])
+        with pytest.raises(ValueError, match="texts or regions hold NaN"):
+            region_text_hits(REGIONS[:1], np.repeat(bad, 4, axis=0), np.ones(4, bool), [{1}])
     with pytest.raises(ValueError, match="NaN"):
         attention_auroc(np.array([np.nan, 1]), np.array([0, 1]))
     with pytest.raises(ValueError, match="one patch grid"):

@@ -146,10 +146,28 @@ def test_patches_cover_their_voxels():
         patches_to_voxels(values, (2, 1, 3), (4, 2, 7))
 
 
+def test_smooth_patches_are_linear_between_their_centres():
+    rng = np.random.default_rng(4)
+    for _ in range(20):
+        grid, factors = rng.integers(1, 5, 3), rng.integers(1, 5, 3)
+        values = rng.random(tuple(grid))
+        shape = tuple(grid * factors)
+        centres = [(np.arange(-1, n + 1) + 0.5) * f for n, f in zip(grid, factors, strict=True)]
+        expected = np.pad(values, 1, constant_values=values.min())
+        for axis, (middle, size) in enumerate(zip(centres, shape, strict=True)):
+            expected = np.apply_along_axis(
+                lambda v, m=middle, s=size: np.interp(np.arange(s) + 0.5, m, v), axis, expected
+            )
+        np.testing.assert_allclose(patches_to_voxels(values.ravel(), grid, shape, smooth=True), expected, atol=1e-9)
+    assert np.ptp(patches_to_voxels(np.full(8, 0.1), (2, 2, 2), (6, 10, 14), smooth=True)) == 0
+
+
 def test_refuses_other_grids_and_nan():
     with pytest.raises(ValueError, match="physical space"):
         mask_iou(np.ones((2, 2, 2)), np.ones((2, 2, 3)))
     with pytest.raises(ValueError, match="NaN"):
         peak_hit(np.full((2, 2, 2), np.nan), np.ones((2, 2, 2)))
+    with pytest.raises(ValueError, match="neither in nor out"):
+        mask_dice(np.full((2, 2, 2), np.nan), np.ones((2, 2, 2)))
     with pytest.raises(ValueError, match="Spacing"):
         centroid_distance_mm(np.ones((2, 2, 2)), np.ones((2, 2, 2)), (1, 0, 1))

@@ -264,7 +264,7 @@ def test_perfect_masks_and_attention():
     for data in samples:
         data["pred_lesion_map"] = data["lesion_map"]
     metrics = scored(LocalisationMetric(), samples)
-    assert metrics["localisation/dice"] == metrics["localisation/hit@0.5"] == 1
+    assert metrics["localisation/dice"] == metrics["localisation/hit@0.5"] == metrics["localisation/instance_f1"] == 1
     assert metrics["localisation/centroid_distance_mm"] == 0
     for data in samples:
         del data["pred_lesion_map"]
@@ -273,7 +273,8 @@ def test_perfect_masks_and_attention():
         data["pred_step_attention"][0, (z * 2 + y) * 2 + x] = 1
     metrics = scored(LocalisationMetric(), samples)
     assert metrics["localisation/slice_error_mm"] <= 3  # the patch is two slices thick
-    assert metrics["localisation/iou"] == pytest.approx(1 / 8)
+    assert metrics["localisation/peak_distance_mm"] <= 3 + 1 + 1  # the lesion is a voxel of the brightest patch
+    assert metrics["localisation/instance_f1"] == pytest.approx(metrics["localisation/hit@0.1"])
 
 
 def test_thresholds_travel_from_dev_to_test(tmp_path):
@@ -336,6 +337,8 @@ def test_no_case_that_counts_gives_the_same_names_and_no_number(metric):
     metric.bootstrap, metric.per_finding, metric.per_region = 0, False, False
     data_names = {name for name in metric.score(cases) if name not in empty}
     # What comes with the data: chance levels, and clinical scores where reports have labels.
+    named = {name.rpartition("/")[2] for name in metric.metric_names()}
+    assert named >= {name for name in data_names if "chance" not in name}
     assert all("chance" in n or n == "crg" or n.endswith(("_micro", "_macro", "_weighted")) for n in data_names)
     assert set(empty) <= set(metric.score(cases))
     assert all(math.isnan(v) or (v == 0 and n.startswith(("num_", "findings_"))) for n, v in empty.items())

@@ -27,8 +27,18 @@ def labelled(seed=0, cases=60, findings=4):
     return truth, np.clip(0.3 * truth + 0.7 * rng.random((cases, findings)), 0, 1)
 
 
-def test_ct_clip_is_its_published_steps():
-    truth, probability = labelled()
+@pytest.fixture(params=range(0, 200, 50), ids="draws {0}-".format)
+def draws(request):
+    """200 draws in four parts; every finding has both classes."""
+    return [labelled(seed) for seed in range(request.param, request.param + 50)]
+
+
+def test_ct_clip_is_its_published_steps(draws):
+    for truth, probability in draws:
+        check_ct_clip(truth, probability)
+
+
+def check_ct_clip(truth, probability):
     scores = protocol_scores(get_protocol("ct_clip"), truth, probability)
     f1, accuracy = [], []
     for t, p in zip(truth.T, probability.T, strict=True):
@@ -42,8 +52,12 @@ def test_ct_clip_is_its_published_steps():
     assert set(scores) == {"auroc", "f1_weighted", "accuracy", "precision"}
 
 
-def test_radfinder_is_its_published_steps():
-    truth, probability = labelled(1)
+def test_radfinder_is_its_published_steps(draws):
+    for truth, probability in draws:
+        check_radfinder(truth, probability)
+
+
+def check_radfinder(truth, probability):
     scores = protocol_scores(get_protocol("radfinder"), truth, probability)
     balanced, sensitivity = [], []
     for t, p in zip(truth.T, probability.T, strict=True):
@@ -55,8 +69,12 @@ def test_radfinder_is_its_published_steps():
     assert scores["recall"] == pytest.approx(np.mean(sensitivity))
 
 
-def test_vlm3d_is_its_published_steps():
-    truth, probability = labelled(2)
+def test_vlm3d_is_its_published_steps(draws):
+    for truth, probability in draws:
+        check_vlm3d(truth.copy(), probability)
+
+
+def check_vlm3d(truth, probability):
     truth[:, 3] = 0  # one class: F1 counts as 0, AUROC is left out
     scores = protocol_scores(get_protocol("vlm3d"), truth, probability)
     said = probability >= 0.5

@@ -22,15 +22,15 @@ def naive_rank(scores, positives):
     return 1 + sum(score >= best for score, positive in zip(scores, positives, strict=True) if not positive)
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_ranks_equal_naive_loop(seed):
-    rng = np.random.default_rng(seed)
-    scores = rng.integers(0, 4, (6, 9)).astype(float)
-    positives = rng.random((6, 9)) < 0.3
-    positives[np.arange(6), rng.integers(0, 9, 6)] = True
-    assert pessimistic_ranks(scores, positives).tolist() == [
-        naive_rank(s, p) for s, p in zip(scores, positives, strict=True)
-    ]
+def test_ranks_equal_naive_loop():
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        scores = rng.integers(0, 4, (6, 9)).astype(float)
+        positives = rng.random((6, 9)) < 0.3
+        positives[np.arange(6), rng.integers(0, 9, 6)] = True
+        assert pessimistic_ranks(scores, positives).tolist() == [
+            naive_rank(s, p) for s, p in zip(scores, positives, strict=True)
+        ]
 
 
 def test_constant_embeddings_rank_last():
@@ -144,7 +144,7 @@ def test_one_reconstruction_a_study():
 
 def test_region_retrieval_equals_retrieval_in_each_region():
     rng = np.random.default_rng(5)
-    for _ in range(50):
+    for _ in range(200):
         size = 12
         text, region = rng.normal(size=(2, size, 4))
         regions, words = rng.integers(1, 4, size), [str(w) for w in rng.integers(0, 8, size)]

@@ -39,24 +39,28 @@ def trials_table(study: optuna.Study, search: Search, shown: int = 10) -> Table:
     return table
 
 
-def draw(study: optuna.Study, folder: Path) -> Iterator[Path]:
-    """Write the study's plots; those that need more trials than there are, or two that differ, are left out."""
+def draw(study: optuna.Study, search: Search, folder: Path) -> Iterator[Path]:
+    """Write the study's plots (PNG): what every trial scored, over each varied key, over all of them together, and how
+    much of the differences each key explains. Without a finished trial none, and the last two need two that differ.
+    """
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
     from optuna.visualization import matplotlib as plots
 
     done = best_trials(study)
-    differ = len({trial.value for trial in done}) > 1
-    wanted = {"history": plots.plot_optimization_history, "slice": plots.plot_slice}
-    if differ:
-        wanted["parallel_coordinate"] = plots.plot_parallel_coordinate
-        wanted["importances"] = plots.plot_param_importances
-    for name, plot in wanted.items() if done else ():
+    wanted = {"history": plots.plot_optimization_history, "slice": plots.plot_slice} if done else {}
+    if len({trial.value for trial in done}) > 1:
+        wanted |= {"parallel_coordinate": plots.plot_parallel_coordinate, "importances": plots.plot_param_importances}
+    for name, plot in wanted.items():
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            plot(study)
+            plot(study, target_name=search.metric)
         figure = plt.gcf()
-        figure.set_size_inches(max(8, 2.6 * len(done[0].params)), 5)
+        figure.set_size_inches(max(8, 4 * len(search.space)) if name == "slice" else 9, 5)
+        if name == "slice":
+            for axes in figure.axes:
+                axes.tick_params(axis="x", which="both", labelsize=8, rotation=30)
+                axes.set_xlabel(".".join(axes.get_xlabel().split(".")[-2:]))
         path = folder / f"{name}.png"
         figure.savefig(path, dpi=120, bbox_inches="tight")
         plt.close(figure)

@@ -186,7 +186,7 @@ class Workers:
 
     def _environment(self, worker: int) -> dict[str, str]:
         """The workers share out GPUs and cores."""
-        environment = {"CTVLM_DEBUG": "0", **os.environ}
+        environment = {"CTVLM_DEBUG": "0", "PYTHONUNBUFFERED": "1", **os.environ}  # a log that can be watched
         environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // self.workers)))
         if (devices := torch.cuda.device_count()) > 1:
             names = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(devices)))

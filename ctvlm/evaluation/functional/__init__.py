@@ -20,6 +20,7 @@ from ctvlm.evaluation.functional.classification import (
 from ctvlm.evaluation.functional.constant_report import constant_clinical_scores, constant_report
 from ctvlm.evaluation.functional.crg import crg_score
 from ctvlm.evaluation.functional.embedding_health import alignment, effective_rank, modality_gap, uniformity
+from ctvlm.evaluation.functional.instances import connected_instances, instance_counts, instance_scores
 from ctvlm.evaluation.functional.localisation import (
     centroid_distance_mm,
     heat_to_mask,
@@ -73,6 +74,7 @@ __all__ = [
     "chance_recall",
     "clinical_scores",
     "constant_clinical_scores",
+    "connected_instances",
     "constant_report",
     "crg_score",
     "decision_scores",
@@ -83,6 +85,8 @@ __all__ = [
     "get_protocol",
     "heat_to_mask",
     "hit_rate",
+    "instance_counts",
+    "instance_scores",
     "mask_dice",
     "mask_iou",
     "mean_defined",

@@ -24,6 +24,8 @@ def region_text_hits(
         A tie between a mentioned and another region is a miss.
     """
     visible = np.flatnonzero(region_mask_R)
+    if not (np.isfinite(text_SP).all() and np.isfinite(region_RP[visible]).all()):
+        raise ValueError("Embeddings of texts or regions hold NaN or infinity: did training diverge?")
     hits, chances = [], []
     for text_P, mentioned in zip(text_SP, mentions, strict=True):
         right = np.isin(visible + 1, list(mentioned))

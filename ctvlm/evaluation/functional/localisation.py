@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.ndimage import binary_erosion, distance_transform_edt
+from scipy.ndimage import binary_erosion, distance_transform_edt, zoom
 
 
 def mask_iou(predicted: np.ndarray, truth: np.ndarray) -> float:
@@ -143,8 +143,14 @@ def heat_to_mask(heat: np.ndarray, share_of_peak: float = 0.5) -> np.ndarray:
     return heat > heat.min() + share_of_peak * np.ptp(heat)
 
 
-def patches_to_voxels(values_N: np.ndarray, grid: Sequence[int], shape: Sequence[int]) -> np.ndarray:
+def patches_to_voxels(
+    values_N: np.ndarray, grid: Sequence[int], shape: Sequence[int], smooth: bool = False
+) -> np.ndarray:
     """Values of patches (N = d h w, z-major) on the voxels they cover (D, H, W).
+
+    Args:
+        smooth: linear between the centres of patches, and down to the least value beyond the volume, instead of
+            constant in each patch: the peak is then the middle of the best patch, not all of it.
 
     Raises:
         ValueError: for a number of values that is not the grid's, or a shape that the grid does not divide.
@@ -155,6 +161,11 @@ def patches_to_voxels(values_N: np.ndarray, grid: Sequence[int], shape: Sequence
             "hold them all and divide the shape."
         )
     voxels = np.asarray(values_N).reshape(tuple(grid))
+    # A constant stays a constant to the last bit: every voxel is its peak.
+    if smooth and np.ptp(voxels) > 0:
+        factors = [size / parts for size, parts in zip(shape, grid, strict=True)]
+        voxels = voxels.astype(np.float64)
+        return zoom(voxels, factors, order=1, mode="grid-constant", cval=voxels.min(), grid_mode=True)
     for axis, (size, parts) in enumerate(zip(shape, grid, strict=True)):
         voxels = np.repeat(voxels, size // parts, axis=axis)
     return voxels
@@ -174,6 +185,9 @@ def _pair(predicted: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndar
             f"Masks of shapes {predicted.shape} and {truth.shape} do not lie on one grid: resample one in physical "
             "space first (ctvlm.volume.match_mask)."
         )
+    for mask in (predicted, truth):
+        if mask.dtype.kind == "f" and np.isnan(mask).any():
+            raise ValueError("A mask holds NaN, which is neither in nor out: check the prediction.")
     return predicted.astype(bool), truth.astype(bool)
 
 

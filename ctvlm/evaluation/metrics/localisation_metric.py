@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ctvlm.evaluation.functional.instances import connected_instances, instance_counts, instance_scores
 from ctvlm.evaluation.functional.localisation import (
     centroid_distance_mm,
     heat_to_mask,
@@ -22,7 +23,10 @@ from ctvlm.evaluation.functional.protocols import mean_defined
 from ctvlm.evaluation.metrics.case_metric import CaseMetric, step_field, to_array
 from ctvlm.registry import METRICS
 
+_COUNTS = ("found", "false", "missed")
 _MEANS = ("iou", "dice", "peak_hit", "peak_distance_mm", "slice_error_mm", "centroid_distance_mm")
+
+_WIDTH = len(_MEANS) + len(_COUNTS)
 
 
 @METRICS.register_module()
@@ -31,9 +35,10 @@ class LocalisationMetric(CaseMetric):
 
     Reads ``lesion_map`` (D, H, W; lesion ids), ``steps`` with their ``lesion``, ``spacing`` (mm, z y x), and either
     ``pred_lesion_map`` (D, H, W; the same ids: IoU, Dice, centroid) or ``pred_step_attention`` (S, N) with
-    ``pred_grid`` (d, h, w). Attention becomes a mask above ``share_of_peak`` of its peak. Lesions that lie outside a
-    cropped volume do not count. Scores are means over findings, distances medians as well as means; NaN where no
-    finding counts, or where the prediction has no such score.
+    ``pred_grid`` (d, h, w). Attention is spread linearly between the patches' centres, and becomes a mask above
+    ``share_of_peak`` of its peak. Lesions that lie outside a cropped volume do not count. Scores are means over
+    findings, distances medians as well as means; ``instance_...`` counts the connected parts of both masks over all
+    findings (see ``instance_counts``). NaN where no finding counts, or where the prediction has no such score.
 
     Args:
         thresholds: Dice from which a finding counts as hit (``hit@t``); 0.1 is ReXGroundingCT's.
@@ -70,7 +75,7 @@ class LocalisationMetric(CaseMetric):
                 mask = to_array(predicted) == lesion
             else:
                 heat = to_array(sample["pred_step_attention"])[number]
-                heat = patches_to_voxels(heat, [int(n) for n in sample["pred_grid"]], truth.shape)
+                heat = patches_to_voxels(heat, [int(n) for n in sample["pred_grid"]], truth.shape, smooth=True)
                 mask = heat_to_mask(heat, self.share_of_peak)
             row = {
                 "iou": mask_iou(mask, truth),
@@ -81,13 +86,14 @@ class LocalisationMetric(CaseMetric):
                 row["peak_hit"] = peak_hit(heat, truth)
                 row["peak_distance_mm"] = peak_distance_mm(heat, truth, spacing)
                 row["slice_error_mm"] = slice_error_mm(heat, truth, spacing)
-            rows.append([row.get(name, float("nan")) for name in _MEANS])
+            counts = instance_counts(connected_instances(mask), connected_instances(truth))
+            rows.append([*(row.get(name, float("nan")) for name in _MEANS), *counts])
             entities.append(tuple(step_field(step, "entities") or ()))
-        return {"rows": np.array(rows, dtype=np.float64).reshape(-1, len(_MEANS)), "entities": entities}
+        return {"rows": np.array(rows, dtype=np.float64).reshape(-1, _WIDTH), "entities": entities}
 
     def score(self, cases: list[dict[str, Any]]) -> dict[str, float]:
         def summary(index: np.ndarray) -> dict[str, float]:
-            return self._summary(np.concatenate([np.zeros((0, len(_MEANS))), *(cases[i]["rows"] for i in index)]))
+            return self._summary(np.concatenate([np.zeros((0, _WIDTH)), *(cases[i]["rows"] for i in index)]))
 
         metrics = self.with_intervals(summary, [case["patient_id"] for case in cases])
         if self.per_finding and cases:
@@ -106,5 +112,6 @@ class LocalisationMetric(CaseMetric):
             values = rows[:, _MEANS.index(name)]
             values = values[~np.isnan(values)]
             summary[f"{name}_median"] = float(np.median(values)) if len(values) else float("nan")
+        summary |= instance_scores(*rows[:, len(_MEANS) :].sum(axis=0))
         hits = hit_rate(rows[:, _MEANS.index("dice")], self.thresholds)
         return {**summary, **{f"hit@{t:g}": value for t, value in hits.items()}}

@@ -47,6 +47,12 @@ class ReportGenerationMetric(CaseMetric):
         self.label_reports = label_reports
         self.baseline = baseline
 
+    def metric_names(self) -> list[str]:
+        nothing = np.zeros((1, 1))
+        prefix = self.prefix or self.default_prefix
+        # Reported as soon as some generated report has labels.
+        return super().metric_names() + [f"{prefix}/{name}" for name in (*clinical_scores(nothing, nothing), "crg")]
+
     def record(self, sample: dict) -> dict[str, Any] | None:
         fields = ("findings", "impression") if self.reference == "both" else (self.reference,)
         reference = " ".join(sample[field] for field in fields).strip()

@@ -84,7 +84,7 @@ def test_a_study_is_searched_gone_on_with_and_reported(workers, tmp_path):
 def test_a_study_is_drawn(tmp_path):
     study = optuna.create_study()
     study.optimize(lambda trial: trial.suggest_float("x", -2, 2) ** 2 + trial.suggest_int("n", 1, 3), n_trials=6)
-    pictures = list(draw(study, tmp_path))
+    pictures = list(draw(study, SEARCH, tmp_path))
     assert {path.name for path in pictures} == {
         "history.png",
         "slice.png",
@@ -106,7 +106,7 @@ def test_trials_that_all_fail_end_the_search(workers, extra, message):
     with pytest.raises(TrialError, match=f"3 trials in a row failed, the last with: {message}"):
         failing.run()
     assert states(failing.study) == ["FAIL"] * 3
-    assert list(draw(failing.study, failing.work_dir)) == []
+    assert list(draw(failing.study, SEARCH, failing.work_dir)) == []
     assert trials_table(failing.study, SEARCH).row_count == 0
 
 
