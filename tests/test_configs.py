@@ -115,7 +115,8 @@ def test_readme_swaps_a_part(tmp_path):
     key, value = "model.backbone.attention.type", "AxialAttention"
     assert f"{key}={value}" in readme
     by_option = load_config(ROOT / "configs/vit3d_cot_contrastive.py", {key: value})
-    example = next(block.split("```")[0] for block in readme.split("```python\n")[1:] if "_base_" in block)
+    blocks = [block.split("```")[0] for block in readme.split("```python\n")[1:]]
+    example = next(block for block in blocks if block.startswith("_base_"))
     own = tmp_path / "own.py"
     own.write_text(example.replace("configs/", f"{ROOT.as_posix()}/configs/"), encoding="utf-8")
     by_file = load_config(own)
