@@ -160,6 +160,8 @@ def test_a_threshold_that_is_no_cosine_is_refused(similar):
 def test_local_loss_holds_its_own_rows_only(kind, monkeypatch):
     """As if on 8 ranks with equal pairs: what autograd keeps is about an eighth of the whole comparison."""
     monkeypatch.setattr("ctvlm.models.losses.contrastive.all_gather_with_grad", lambda x: torch.cat([x] * 8))
+    # All rows at once: row by row, what one comparison needs would be computed again instead of kept.
+    monkeypatch.setattr("ctvlm.models.losses.contrastive._ROWS", 1000)
     held = {}
     for local_loss in (False, True):
         sizes = {}

@@ -105,7 +105,7 @@ def test_a_second_call_trains_only_what_is_missing_or_changed(ablate, configs, t
     (tmp_path / "work/results/full_seed0.json").write_text("{")
     assert ablate(*paths, "--seeds", 0, 1)[1] == [("full", "0"), ("less", "1")]
     assert ablate(*paths, "--seeds", 0, 1)[1] == []
-    paths[0].write_text(paths[0].read_text().replace("4", "5"))
+    paths[0].write_text(paths[0].read_text().replace("width=4", "width=5"))
     assert ablate(*paths, "--seeds", 0, 1, "--table-only")[1] == []
     assert ablate(*paths, "--seeds", 0, 1)[1] == [("full", "0"), ("full", "1")]
     assert ablate(*paths, "--seeds", 0, "--epochs", 2)[1] == [("full", "0"), ("less", "0")]

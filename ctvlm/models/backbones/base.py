@@ -6,7 +6,7 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from ctvlm.models.layers import TokenContext
+from ctvlm.models.layers import TokenContext, check_channels
 from ctvlm.models.region_encoders import RegionEncoding
 from ctvlm.registry import REGION_ENCODERS
 from ctvlm.structures import EncoderOutput
@@ -47,6 +47,7 @@ class VisionEncoder(nn.Module):
 
     def standardize(self, volume_BCDHW: Tensor) -> Tensor:
         """The input as the first layer reads it."""
+        check_channels(volume_BCDHW, self.mean.shape[1])
         return (volume_BCDHW - self.mean) / self.std
 
     def check_region_map(self, volume_BCDHW: Tensor, region_map_BDHW: Tensor | None) -> None:

@@ -7,7 +7,7 @@ import torch.nn as nn
 from torch import Tensor
 
 from ctvlm.models.backbones.base import VisionEncoder
-from ctvlm.models.layers import TokenContext, check_channels, grid_of, init_vit
+from ctvlm.models.layers import TokenContext, grid_of, init_vit
 from ctvlm.registry import BACKBONES
 from ctvlm.structures import EncoderOutput
 
@@ -39,7 +39,6 @@ class SliceWiseTimm(VisionEncoder):
     ) -> None:
         region_encoder = region_encoder or dict(type="SoftOverlapRegionEncoder")
         super().__init__(embed_dims, num_regions, region_encoder, in_channels, mean, std)
-        self.in_channels = in_channels
         self.net = timm.create_model(
             model_name,
             pretrained=pretrained,
@@ -57,7 +56,6 @@ class SliceWiseTimm(VisionEncoder):
     def forward(
         self, volume_BCDHW: Tensor, region_map_BDHW: Tensor | None = None, spacing_B3: Tensor | None = None
     ) -> EncoderOutput:
-        check_channels(volume_BCDHW, self.in_channels)
         self.check_region_map(volume_BCDHW, region_map_BDHW)
         grid = grid_of(tuple(volume_BCDHW.shape[2:]), self.patch_size)
         batch = len(volume_BCDHW)

@@ -99,6 +99,7 @@ def test_a_run_can_be_gone_on_with_and_tested_where_the_encoder_is_not(tmp_path,
     fresh_mmengine()
     with pytest.raises(CTVLMError, match="bert' cannot be loaded"):
         CTVLMRunner.from_cfg(run_config(folder, tmp_path / "other", train="lora"))
+    fresh_mmengine()
     cfg = run_config(folder, tmp_path / "work", train="lora")
     cfg.load_from, cfg.resume, cfg.train_cfg.max_epochs = str(tmp_path / "work" / "epoch_1.pth"), True, 2
     assert torch.equal(predict(init_model(cfg, cfg.load_from, "cpu"), batch), expected)
