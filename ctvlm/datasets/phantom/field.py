@@ -18,8 +18,8 @@ def set_field(patient: Patient, field: str, rng: np.random.Generator) -> Patient
 
     ``'chest_abdomen'`` keeps the scan from the neck to below the diaphragm that ``sample_patient`` drew. ``'any'`` is
     what real collections hold: two in three are slabs of 75 to 330 mm at any height (an abdomen, the lung bases), one
-    in four shows one side of the body only, as a reconstruction zoomed on a lung does, and the breath is held anywhere
-    from full inspiration (lungs near -930 HU) to expiration: a model that knows -845 HU only takes the former for air.
+    in four shows one side of the body only, as a reconstruction zoomed on a lung does, and lungs are anywhere from
+    hyperinflated (-960 HU) to expired (-720 HU), each as often: with few of the former, a model took them for air.
 
     Raises:
         ValueError: an unknown field.
@@ -29,7 +29,7 @@ def set_field(patient: Patient, field: str, rng: np.random.Generator) -> Patient
     if field == "chest_abdomen":
         return patient
     scale = patient.scale
-    patient = replace(patient, lung_hu=float(np.clip(rng.normal(-857, 40), -935, -740)))
+    patient = replace(patient, lung_hu=float(rng.uniform(-960, -720)))
     if rng.random() < 0.67:
         length = rng.uniform(75, 330)
         bottom = rng.uniform(LOWEST, HIGHEST - length)

@@ -22,8 +22,8 @@ class VoxelSegmentationHead(nn.Module):
     """Pyramid features and the image to region logits on cells finer than patches.
 
     The maps of a FeaturePyramid3D, summed at the finest (as in Panoptic FPN, Kirillov et al., 2019), say what is
-    roughly where; mean, smallest and largest intensity of each cell, through two residual 3x3x3 convolutions, say
-    where it ends. Loss and targets live on the cells (exact shares of regions, not votes); a prediction interpolates
+    roughly where; mean, smallest and largest intensity of each cell, through a residual 3x3x3 convolution, say where
+    it ends. Loss and targets live on the cells (exact shares of regions, not votes); a prediction interpolates
     the logits to voxels. Cells as fine as voxels are legal: (4, 16, 16) as scale of patches of that size.
 
     Args:
@@ -53,12 +53,9 @@ class VoxelSegmentationHead(nn.Module):
             default_args=dict(in_dims=in_dims, out_dims=dims),
         )
         self.stem = nn.Conv3d(3 * len(self.windows), dims, kernel_size=1)
-        self.refine = nn.ModuleList(
-            nn.Sequential(
-                nn.GroupNorm(1, dims), nn.Conv3d(dims, dims, kernel_size=3, padding=1), nn.GELU(),
-                nn.Conv3d(dims, dims, kernel_size=1),
-            )
-            for _ in range(1)
+        self.refine = nn.Sequential(
+            nn.GroupNorm(1, dims), nn.Conv3d(dims, dims, kernel_size=3, padding=1), nn.GELU(),
+            nn.Conv3d(dims, dims, kernel_size=1),
         )  # fmt: skip
         self.classify = nn.Sequential(nn.GroupNorm(1, dims), nn.Conv3d(dims, num_regions + 1, kernel_size=1))
         self.loss = LOSSES.build(loss or dict(type="SegmentationLoss"))
@@ -71,9 +68,7 @@ class VoxelSegmentationHead(nn.Module):
             size = x_BEdhw.shape[2:]
             x_BEdhw = x_BEdhw + F.interpolate(map_BEdhw, size, mode="trilinear", align_corners=False)
         x_BEdhw = x_BEdhw + self.stem(self._intensities(hu_B1DHW, x_BEdhw.shape[2:]).to(x_BEdhw))
-        for block in self.refine:
-            x_BEdhw = x_BEdhw + block(x_BEdhw)
-        return self.classify(x_BEdhw)
+        return self.classify(x_BEdhw + self.refine(x_BEdhw))
 
     def _intensities(self, hu_B1DHW: Tensor, size: Sequence[int]) -> Tensor:
         """Mean, largest and smallest value of each cell in each window (B, 3 C, d', h', w')."""
