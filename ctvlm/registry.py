@@ -12,6 +12,7 @@ from mmengine.registry import LOG_PROCESSORS as MMENGINE_LOG_PROCESSORS
 from mmengine.registry import METRICS as MMENGINE_METRICS
 from mmengine.registry import MODEL_WRAPPERS as MMENGINE_MODEL_WRAPPERS
 from mmengine.registry import MODELS as MMENGINE_MODELS
+from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS
 from mmengine.registry import OPTIM_WRAPPERS as MMENGINE_OPTIM_WRAPPERS
 from mmengine.registry import OPTIMIZERS as MMENGINE_OPTIMIZERS
 from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
@@ -42,7 +43,11 @@ METRICS = _child("metric", MMENGINE_METRICS, "ctvlm.evaluation")
 HOOKS = _child("hook", MMENGINE_HOOKS, "ctvlm.engine")
 # Optimizer wrappers: mixed precision on any device.
 OPTIM_WRAPPERS = _child("optim_wrapper", MMENGINE_OPTIM_WRAPPERS, "ctvlm.engine")
-# Optimizers: one whose state is shared out among the ranks.
+# What sorts a model's parameters for an optimizer: weight matrices for Muon.
+OPTIM_WRAPPER_CONSTRUCTORS = _child(
+    "optimizer wrapper constructor", MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS, "ctvlm.engine"
+)
+# Optimizers: Muon; one whose state is shared out among the ranks.
 OPTIMIZERS = _child("optimizer", MMENGINE_OPTIMIZERS, "ctvlm.engine")
 # Log processors of the Runner.
 LOG_PROCESSORS = _child("log_processor", MMENGINE_LOG_PROCESSORS, "ctvlm.engine")

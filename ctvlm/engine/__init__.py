@@ -23,6 +23,7 @@ from ctvlm.engine.hooks import (
 )
 from ctvlm.engine.launch import init_distributed
 from ctvlm.engine.model_wrapper import CTDistributedDataParallel
+from ctvlm.engine.muon import MuonAdamW, MuonConstructor
 from ctvlm.engine.optim_wrapper import BFloat16OptimWrapper
 from ctvlm.engine.optimizers import ShardedOptimizer
 from ctvlm.engine.runner import CTVLMRunner
@@ -37,6 +38,8 @@ __all__ = [
     "ConfigOptions",
     "EpochSeedHook",
     "FitTokenizerHook",
+    "MuonAdamW",
+    "MuonConstructor",
     "PlainCheckpointHook",
     "PromptHook",
     "ResultsTableHook",

@@ -5,7 +5,8 @@ test_cfg = dict(type="TestLoop")
 
 optim_wrapper = dict(
     type="OptimWrapper",
-    optimizer=dict(type="AdamW", lr=1.5e-3, betas=(0.9, 0.98), weight_decay=0.05),
+    constructor="MuonConstructor",
+    optimizer=dict(type="MuonAdamW", lr=1.5e-3, betas=(0.9, 0.98), weight_decay=0.05, matrix_lr=10.0),
     clip_grad=dict(max_norm=1.0),
     paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0, custom_keys={"logit_scale": dict(decay_mult=0.0)}),
 )

@@ -1,0 +1,7 @@
+# AdamW for weight matrices too, at the learning rate that the tiny preset had with it.
+_base_ = ["../vit3d_cot_contrastive.py"]
+
+optim_wrapper = dict(
+    constructor="DefaultOptimWrapperConstructor",
+    optimizer=dict(_delete_=True, type="AdamW", lr=1.5e-3, betas=(0.9, 0.98), weight_decay=0.05),
+)
