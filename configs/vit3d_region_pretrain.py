@@ -1,5 +1,5 @@
 # Regions only, no text: teaches an encoder to see anatomy on bare CTs. Its weights start vit3d_cot_contrastive_bare.py
-# (--cfg-options load_from=work_dirs/vit3d_region_pretrain/epoch_8.pth);
+# (--cfg-options load_from=work_dirs/vit3d_region_pretrain/epoch_7.pth);
 # tools/analysis_tools/region_dice.py measures it.
 _base_ = ["vit3d_cot_contrastive_bare.py"]
 

@@ -1,7 +1,7 @@
 """Test a checkpoint.
 
-python tools/test.py configs/vit3d_cot_contrastive.py work_dirs/.../epoch_8.pth
-python tools/test.py configs/evaluation/phantom_full.py work_dirs/.../epoch_8.pth --bootstrap 1000 --out predictions.pt
+python tools/test.py configs/vit3d_cot_contrastive.py work_dirs/.../epoch_7.pth
+python tools/test.py configs/evaluation/phantom_full.py work_dirs/.../epoch_7.pth --bootstrap 1000 --out predictions.pt
 
 Prints one table and writes test_results.json and test_results.csv in the work folder. A dump of predictions is scored
 again, without the model, by tools/analysis_tools/eval_predictions.py.

@@ -1,7 +1,7 @@
 """Hold the regions that a model predicts on bare CTs against their masks.
 
     python tools/dataset_converters/folder_to_manifest.py FOLDER cts.jsonl
-    python tools/analysis_tools/region_dice.py configs/vit3d_cot_contrastive_bare.py epoch_8.pth cts.jsonl
+    python tools/analysis_tools/region_dice.py configs/vit3d_cot_contrastive_bare.py epoch_7.pth cts.jsonl
 
 The CTs go through the test pipeline of the config, and the model never sees a mask. Its region map is brought back to
 each CT's own grid (nearest neighbour) and compared with the mask as it lies on disk. A mask coarser than the scheme

@@ -19,7 +19,8 @@ def set_field(patient: Patient, field: str, rng: np.random.Generator) -> Patient
     ``'chest_abdomen'`` keeps the scan from the neck to below the diaphragm that ``sample_patient`` drew. ``'any'`` is
     what real collections hold: two in three are slabs of 75 to 330 mm at any height (an abdomen, the lung bases), one
     in four shows one side of the body only, as a reconstruction zoomed on a lung does, and lungs are anywhere from
-    hyperinflated (-960 HU) to expired (-720 HU), each as often: with few of the former, a model took them for air.
+    nearly air (-985 HU) to expired (-720 HU), each as often: where they lie has to tell them from air. With a density
+    near -850 HU only, a model took a real lung at -944 HU for air.
 
     Raises:
         ValueError: an unknown field.
@@ -29,7 +30,7 @@ def set_field(patient: Patient, field: str, rng: np.random.Generator) -> Patient
     if field == "chest_abdomen":
         return patient
     scale = patient.scale
-    patient = replace(patient, lung_hu=float(rng.uniform(-960, -720)))
+    patient = replace(patient, lung_hu=float(rng.uniform(-985, -720)))
     if rng.random() < 0.67:
         length = rng.uniform(75, 330)
         bottom = rng.uniform(LOWEST, HIGHEST - length)
