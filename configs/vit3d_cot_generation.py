@@ -1,5 +1,9 @@
-# The default on phantom CTs, with a head that writes the reasoning: steps that name their regions, then the impression.
+# Goes on from the default with a head that writes the reasoning: steps that name their regions, then the impression.
 _base_ = ["vit3d_cot_contrastive.py"]
+
+# What this command leaves: python tools/train.py configs/vit3d_cot_contrastive.py
+load_from = "work_dirs/vit3d_cot_contrastive/epoch_7.pth"
+load_strict = False  # the head is new
 
 model = dict(
     auxiliary=dict(
