@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import ctvlm.datasets  # noqa: F401  registers
 from ctvlm.anatomy import RegionScheme
@@ -49,6 +50,25 @@ def test_packs_into_model_inputs():
     assert item["inputs"]["volume"].shape == (1, *SHAPE)
     assert item["data_samples"].impression and len(item["data_samples"].steps) >= 6
     assert build(pipeline=[dict(type="PackCTInputs")], with_region_map=False)[0]["inputs"]["region_map"] is None
+
+
+def test_reworded_cases_say_the_same_of_the_same_picture_in_other_words():
+    plain, reworded = build(), build(reword=True)
+    torch.manual_seed(0)
+    told = [reworded.results(2) for _ in range(4)]
+    torch.manual_seed(0)
+    assert [r["report"] for r in told] == [reworded.results(2)["report"] for _ in range(4)]
+    assert len({r["report"]["findings"] for r in told}) == 4
+    expected = plain.results(2)
+
+    def found(results: dict) -> list:
+        return [(s["entities"], s["regions"], s["lesion"]) for s in results["cot"] if s["lesion"] is not None]
+
+    assert found(expected)
+    for results in told:
+        assert np.array_equal(results["volume"], expected["volume"]) and results["labels"] == expected["labels"]
+        assert found(results) == found(expected)
+        assert results["report"]["findings"] == " ".join(step["text"] for step in results["cot"])
 
 
 def test_splits_share_no_patient():

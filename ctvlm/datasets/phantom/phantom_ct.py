@@ -7,10 +7,12 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from mmengine.dataset import BaseDataset
 from mmengine.dist import is_main_process
 from mmengine.logging import print_log
@@ -53,6 +55,8 @@ class PhantomCT(BaseDataset):
         shape: voxels (D, H, W). The same case in another shape is the same patient.
         field: ``'chest_abdomen'``, or ``'any'``: slabs at any height and views of one side as well (see ``set_field``).
         with_region_map: give the region map; without it, ``results['region_map']`` is None.
+        reword: tell a case in other words each time it is read, with another choice of what is said to be normal:
+            a head that writes learns what is seen and not one wording by heart. Drawn from torch's random state.
         cache: keep the drawn cases in memory (about 2.3 bytes a voxel).
         cache_dir: folder to keep drawn cases in (about 2.3 bytes a voxel); None writes nothing.
         num_workers: processes that draw; 0 draws in this one.
@@ -72,6 +76,7 @@ class PhantomCT(BaseDataset):
         field: str = "chest_abdomen",
         pipeline: Sequence[dict | Callable] = (),
         with_region_map: bool = True,
+        reword: bool = False,
         cache: bool = True,
         cache_dir: str | Path | None = None,
         num_workers: int = 2,
@@ -88,7 +93,8 @@ class PhantomCT(BaseDataset):
             raise ValueError(f"field is {field!r}; expected one of {', '.join(FIELDS)}")
         self.num_cases, self.seed, self.split, self.field = num_cases, seed, split, field
         self.shape = tuple(int(n) for n in shape)
-        self.with_region_map, self.cache, self.num_workers = with_region_map, cache, num_workers
+        self.with_region_map, self.reword = with_region_map, reword
+        self.cache, self.num_workers = cache, num_workers
         self.scheme = RegionScheme.load(scheme)
         self._disk = None if cache_dir is None else DiskCache(cache_dir)
         self._store: dict[int, PackedCase] = {}
@@ -119,6 +125,11 @@ class PhantomCT(BaseDataset):
         packed.case.volume.setflags(write=False)  # a transform that works in place must not change the cache
         region, lesion = packed.maps()
         case = packed.case
+        report, cot = case.report, case.cot
+        if self.reword:
+            plan = replace(sample_plan(case.seed, self.field), text_seed=int(torch.randint(2**31, ())))
+            told = write_report(plan)
+            report, cot = dict(findings=told.findings, impression=told.impression), told.steps
         return dict(
             case_id=info["case_id"],
             patient_id=info["patient_id"],
@@ -130,8 +141,8 @@ class PhantomCT(BaseDataset):
             lesion_map=lesion,
             spacing=case.spacing,
             affine=case.affine,
-            report=dict(case.report),
-            cot=[dict(step) for step in case.cot],
+            report=dict(report),
+            cot=[dict(step) for step in cot],
             labels=dict(case.labels),
         )
 
