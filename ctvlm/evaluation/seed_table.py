@@ -24,15 +24,14 @@ class Column(NamedTuple):
 COLUMNS = (
     Column("region-text acc. ↑", "region_text/accuracy"),
     Column("pointing game ↑", "step_attention/pointing"),
-    Column("t→i R@1 ↑", "retrieval/t2i_R@1"),
-    Column("t→i R@5 ↑", "retrieval/t2i_R@5"),
     Column("t→i R@10 ↑", "retrieval/t2i_R@10"),
-    Column("median rank ↓", "retrieval/t2i_MedR", ".1f"),
-    Column("volume loss ↓", "train/loss_global"),
+    Column("i→t R@10 ↑", "retrieval/i2t_R@10"),
+    Column("t→i median rank ↓", "retrieval/t2i_MedR", ".1f"),
+    Column("i→t median rank ↓", "retrieval/i2t_MedR", ".1f"),
 )
 CAPTION = (
     "Mean over seeds ± half of its 95% interval (Student's t); Δ: difference to {reference}, paired by seed, with its "
-    "own interval; * where that leaves out 0. Volume loss: at the end of training, as the config defines and weighs it."
+    "own interval; * where that leaves out 0. All metrics are in the CSV and JSON files."
 )
 
 
@@ -104,12 +103,14 @@ def notes(summary: Mapping[str, Any]) -> list[str]:
 def rich_table(summary: Mapping[str, Any]) -> Table:
     """For the terminal."""
     table = Table(caption=CAPTION.format(reference=summary["reference"]), caption_justify="left", show_lines=True)
-    table.add_column("config")
-    for title in (*(column.title for column in COLUMNS), "runs", "min/run"):
-        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("config", no_wrap=True)
+    for column in COLUMNS:
+        table.add_column(column.title, justify="right")
     for name, row in summary["rows"].items():
         values = ["\n".join(cells(row, column)) for column in COLUMNS]
-        table.add_row(name, *values, _runs(row), _minutes(row))
+        runs = f"{row['runs']} run{'s' * (row['runs'] != 1)}"
+        minutes = f", {_minutes(row)} min each" if row["runs"] else ""
+        table.add_row(f"{name}\n{runs}{minutes}{', failed' if row['failed'] else ''}", *values)
     return table
 
 
