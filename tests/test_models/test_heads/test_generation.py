@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from sacrebleu.metrics import BLEU
 
 from ctvlm.datasets.transforms import PackCTInputs
 from ctvlm.models.heads.generation.base import IGNORED
+from ctvlm.models.heads.generation.consensus import most_agreed
 from ctvlm.models.heads.generation.turns import turns_of
 from tests.test_models.test_heads.generation_cases import (
     IMPRESSIONS,
@@ -148,6 +150,29 @@ def test_sampling_varies_with_the_seed_alone(head):
         return head.generate(encoded, asked, do_sample=True, top_p=0.9, max_new_tokens=20)
 
     assert write(0) == write(0) != write(1)
+
+
+def test_of_several_answers_the_most_agreed_is_kept(head):
+    """Each of its own case: the draws of a case are those that a batch of its copies gives."""
+    asked, drawn = [[""], [""]], 5
+    settings = dict(do_sample=True, max_new_tokens=20)
+    torch.manual_seed(0)
+    found = head.generate(features(2), asked, num_return_sequences=drawn, **settings)
+    torch.manual_seed(0)
+    copies = head.generate(pick(features(2), [0] * drawn + [1] * drawn), [[""]] * 2 * drawn, **settings)
+    for case, (answer,) in enumerate(found):
+        turns = [turn for (turn,) in copies[case * drawn : (case + 1) * drawn]]
+        assert len({turn.text for turn in turns}) > 1
+        assert answer == turns[most_agreed([turn.text for turn in turns])]
+
+
+def test_most_agreed_equals_a_loop_over_pairs():
+    score = BLEU(effective_order=True).sentence_score
+    texts = ["The liver is normal.", "A small nodule is seen in the left lung.", "A small nodule is seen in the lung."]
+    texts += ["The lung is clear.", texts[1], ""]
+    means = [sum(score(a, [b]).score for j, b in enumerate(texts) if j != i) for i, a in enumerate(texts)]
+    assert most_agreed(texts) == int(np.argmax(means)) == 1
+    assert most_agreed(["", ""]) == 0
 
 
 def test_what_is_written_is_read_back(head):

@@ -12,6 +12,7 @@ from mmengine.logging import print_log
 from torch import Tensor
 
 from ctvlm.anatomy import RegionScheme
+from ctvlm.models.heads.generation.consensus import most_agreed
 from ctvlm.models.heads.generation.turns import Turn, joined, turns_of
 from ctvlm.structures import Anatomy, CTDataSample, EncoderOutput
 
@@ -28,7 +29,8 @@ class BaseGenerationHead(nn.Module):
         max_length: tokens of prompt and answer together. A longer answer is learned up to there, and says so once.
         loss_weight: weight of the loss.
         generation: arguments of transformers' ``generate``, say ``dict(num_beams=4)`` or ``dict(do_sample=True,
-            top_p=0.9)``; greedy by default.
+            top_p=0.9)``; greedy by default. With ``num_return_sequences`` as many answers are written and the one
+            that the others agree with most is kept (see ``most_agreed``).
     """
 
     pad_id: int
@@ -128,10 +130,12 @@ class BaseGenerationHead(nn.Module):
         mask_TL = torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids in prompts], device=device)
         settings = dict(max_new_tokens=self.max_length - width) | self.generation | settings
         rows = self.continue_from(ids_TL, mask_TL, memory_BME[cases], mask_BM[cases], **settings)
+        written = [self.parse(row[: row.index(self.eos_id)] if self.eos_id in row else row) for row in rows]
+        drawn = settings.get("num_return_sequences", 1)
         answers: list[list[Turn]] = [[] for _ in questions]
-        for case, row in zip(cases, rows, strict=True):
-            ids = row[: row.index(self.eos_id)] if self.eos_id in row else row
-            answers[case].append(self.parse(ids))
+        for place, case in enumerate(cases):
+            choice = written[place * drawn : (place + 1) * drawn]
+            answers[case].append(choice[most_agreed([turn.text for turn in choice]) if drawn > 1 else 0])
         return answers
 
     @torch.no_grad()
@@ -152,4 +156,4 @@ class BaseGenerationHead(nn.Module):
                 dict(text=step.text, regions=[scheme.name_of(region) for region in step.regions]) for step in said.steps
             ]
             sample.pred_conclusion = said.impression
-            sample.pred_report = " ".join(t for t in [*(step.text for step in said.steps), said.impression] if t)
+            sample.pred_report = said.text

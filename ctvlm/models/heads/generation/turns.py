@@ -28,6 +28,11 @@ class Turn:
     def is_empty(self) -> bool:
         return not self.steps and not self.impression
 
+    @property
+    def text(self) -> str:
+        """The steps, then the impression."""
+        return " ".join(part for part in [*(step.text for step in self.steps), self.impression] if part)
+
 
 def turns_of(sample: CTDataSample) -> list[Turn]:
     """The turns of a case: the steps of each question together, in order of first mention; at least one.
