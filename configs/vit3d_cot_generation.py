@@ -6,7 +6,8 @@ load_from = "work_dirs/vit3d_cot_contrastive/epoch_7.pth"
 load_strict = False  # the head is new
 
 model = dict(
-    losses=dict(_delete_=True),  # leave this line out to go on aligning text beside it, at half the speed
+    frozen=["backbone"],  # the head learns better from features that hold still
+    losses=dict(_delete_=True),
     auxiliary=dict(
         generation=dict(
             type="CoTGenerationHead",
@@ -26,13 +27,12 @@ model = dict(
 # The text tower and projections take no part in the loss.
 find_unused_parameters = True
 
-train_dataloader = dict(dataset=dict(num_cases=2560, reword=True))
-train_cfg = dict(max_epochs=8, val_interval=8)
+train_dataloader = dict(dataset=dict(num_cases=2560, reword=True, pipeline=[dict(type="PackCTInputs")]))
+train_cfg = dict(max_epochs=10, val_interval=10)
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.03, begin=0, end=30, by_epoch=False),
-    dict(type="CosineAnnealingLR", eta_min=1e-5, begin=0, end=8, by_epoch=True, convert_to_iter_based=True),
+    dict(type="CosineAnnealingLR", eta_min=1e-5, begin=0, end=10, by_epoch=True, convert_to_iter_based=True),
 ]
-optim_wrapper = dict(paramwise_cfg=dict(custom_keys={"backbone": dict(lr_mult=0.3)}))
 
 val_evaluator = [dict(type="ReportGenerationMetric", reference="both", label_reports=True, baseline=True)]
 test_evaluator = val_evaluator

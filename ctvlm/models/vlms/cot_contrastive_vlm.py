@@ -48,9 +48,13 @@ class CoTContrastiveVLM(BaseModel):
         global_pooling, region_pooling: configs of the necks that pool patches.
         global_projection, region_projection, step_projection, text_projection: configs of the heads into
             the shared space; their widths are filled in.
+        frozen: names of parts that learn nothing and stay in evaluation mode, say ``["backbone"]``.
         shared_projection: regions and patches go through the volume's projection, so that a model trained on volumes
             alone can be asked about parts of them.
         data_preprocessor: config of the data preprocessor.
+
+    Raises:
+        ValueError: an unknown level in ``losses``, or an unknown part in ``frozen``.
     """
 
     def __init__(
@@ -72,6 +76,7 @@ class CoTContrastiveVLM(BaseModel):
         step_projection: dict | None = None,
         text_projection: dict | None = None,
         shared_projection: bool = False,
+        frozen: Sequence[str] = (),
         data_preprocessor: dict | None = None,
         init_cfg: dict | None = None,
     ):
@@ -111,6 +116,16 @@ class CoTContrastiveVLM(BaseModel):
         self.auxiliary = nn.ModuleDict({name: HEADS.build(cfg, default_args=vision) for name, cfg in heads.items()})
         names = [_logged(name) for name in (*self.losses, *self.auxiliary)]
         self.multi_task = LOSSES.build(multi_task, default_args=dict(names=names)) if multi_task else None
+        parts = dict(self.named_children())
+        if unknown := set(frozen) - set(parts):
+            raise ValueError(f"Unknown parts {sorted(unknown)} in the model's frozen: expected some of {list(parts)}.")
+        self._frozen = [parts[name].requires_grad_(False) for name in frozen]
+
+    def train(self, mode: bool = True) -> CoTContrastiveVLM:
+        super().train(mode)
+        for part in self._frozen:
+            part.eval()
+        return self
 
     # What FitTokenizerHook asks of a model.
     def needs_tokenizer(self) -> bool:

@@ -158,6 +158,16 @@ def test_one_projection_can_serve_volume_regions_and_patches(dataset):
     assert model.region_projection is model.step_projection is model.global_projection
 
 
+def test_a_frozen_part_learns_nothing_and_stays_in_evaluation_mode(dataset):
+    model = build(dataset, frozen=["backbone"]).train()
+    assert model.text_encoder.training and not any(part.training for part in model.backbone.modules())
+    sum(model(**model.data_preprocessor(batch(dataset, range(3))), mode="loss").values()).backward()
+    learned = {name for name, p in model.named_parameters() if p.grad is not None}
+    assert learned == {name for name, _ in model.named_parameters() if not name.startswith("backbone.")}
+    with pytest.raises(ValueError, match=r"'encoder'.*'backbone'"):
+        build(dataset, frozen=["encoder"])
+
+
 class Brightness(torch.nn.Module):
     """An auxiliary head: the mean HU of the patches' features, to be 0."""
 
