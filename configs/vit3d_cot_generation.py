@@ -19,8 +19,8 @@ model = dict(
             # Every reading tells a phantom anew (reword): there is nothing to learn by heart.
             dropout=0.0,
             max_length=384,
-            # The most probable report is short and says little: of 16 drawn, keep the one that the others agree with.
-            generation=dict(do_sample=True, top_k=0, temperature=0.7, num_return_sequences=16),
+            # The most probable report is short and says little: of 32 drawn, keep the one that the others agree with.
+            generation=dict(do_sample=True, top_k=0, temperature=0.7, num_return_sequences=32),
         )
     ),
 )
