@@ -144,7 +144,8 @@ class CTVLMRunner(Runner):
             return
         for handler in getattr(getattr(self, "logger", None), "handlers", []):
             handler.close()
-        if getattr(self, "_log_dir", None):
+        # Folders are named by the second: a run that began in the same one has this folder too.
+        if getattr(self, "_log_dir", None) and Path(self._log_dir).absolute() not in self._files_before:
             shutil.rmtree(self._log_dir, ignore_errors=True)
         work_dir = Path(self._work_dir)
         config = work_dir / Path(self.cfg.filename or f"{getattr(self, '_timestamp', '')}.py").name

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -117,6 +118,15 @@ def test_failed_start_in_a_used_folder_leaves_it_as_it_was(toy_config):
     with pytest.raises(ValueError, match="broken"):
         CTVLMRunner.from_cfg(toy_config(train_dataloader__dataset__fail_with="broken")).train()
     assert sorted(Path(toy_config().work_dir).rglob("*")) == before
+
+
+def test_failed_start_in_the_same_second_leaves_the_other_run_its_log(toy_config, monkeypatch):
+    monkeypatch.setattr(time, "strftime", lambda *_: "20260102_030405")
+    train(toy_config())
+    log = Path(toy_config().work_dir) / "20260102_030405" / "20260102_030405.log"
+    with pytest.raises(ValueError, match="broken"):
+        CTVLMRunner.from_cfg(toy_config(train_dataloader__dataset__fail_with="broken")).train()
+    assert log.is_file()
 
 
 def test_failed_start_takes_back_the_folders_it_made(toy_config, tmp_path):
