@@ -7,6 +7,7 @@ test_evaluator = [
     dict(type="RetrievalMetric", topk=(1, 5, 10, 50), bootstrap=bootstrap),
     dict(type="RegionTextMetric", bootstrap=bootstrap),
     dict(type="RegionRetrievalMetric", bootstrap=bootstrap),
+    dict(type="StepTextMetric", bootstrap=bootstrap),
     dict(type="AlignmentMetric", bootstrap=bootstrap),
     dict(type="LocalisationMetric", bootstrap=bootstrap),
     dict(type="EmbeddingHealthMetric"),

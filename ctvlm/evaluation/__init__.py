@@ -14,6 +14,7 @@ from ctvlm.evaluation.metrics import (
     RegionTextMetric,
     ReportGenerationMetric,
     RetrievalMetric,
+    StepTextMetric,
     ZeroShotClassificationMetric,
 )
 
@@ -30,6 +31,7 @@ __all__ = [
     "RegionTextMetric",
     "ReportGenerationMetric",
     "RetrievalMetric",
+    "StepTextMetric",
     "ZeroShotClassificationMetric",
     "load_dump",
     "save_dump",

@@ -23,6 +23,7 @@ class Column(NamedTuple):
 
 COLUMNS = (
     Column("region-text acc. ↑", "region_text/accuracy"),
+    Column("step-text AUC ↑", "step_text/auc"),
     Column("pointing game ↑", "step_attention/pointing"),
     Column("slice error mm ↓", "step_attention/slice_error_mm", ".1f"),
     # Of few cases, recall at a rank is too coarse to tell models apart: this reads every rank.

@@ -89,6 +89,12 @@ def test_a_statistic_that_does_not_vary_has_no_width(method):
     assert math.isnan(got.low[1])
 
 
+@pytest.mark.parametrize("method", ["percentile", "BCa"])
+def test_a_statistic_that_is_never_defined_has_no_interval(method):
+    got = bootstrap_intervals(lambda i: np.array([np.nan, np.nan]), range(10), 50, method=method)
+    assert np.isnan([*got.low, *got.high]).all()
+
+
 def test_one_patient_has_no_interval():
     got = bootstrap_intervals(lambda i: np.array([1.0]), ["a", "a", "a"], 50)
     assert math.isnan(got.low[0])

@@ -2,7 +2,13 @@ import numpy as np
 import pytest
 
 from ctvlm.evaluation import ReportGenerationMetric
-from ctvlm.evaluation.functional import bleu, clinical_scores, constant_clinical_scores, constant_report
+from ctvlm.evaluation.functional import (
+    bleu,
+    clinical_scores,
+    constant_clinical_scores,
+    constant_report,
+    constant_reports,
+)
 
 
 def test_constant_report_beats_every_other_constant():
@@ -13,6 +19,19 @@ def test_constant_report_beats_every_other_constant():
         assert scores[constant_report(references)] == max(scores.values())
     assert constant_report([]) == ""
     assert constant_report(["x y"] * 300) == "x y"
+
+
+def test_constant_reports_have_not_seen_the_case_that_they_are_given():
+    rng = np.random.default_rng(2)
+    references = [" ".join(rng.choice(list("abcd"), rng.integers(4, 12))) + f" {case}" for case in range(9)]
+    given = constant_reports(references)
+    assert len(given) == 9 and not any(said == known for said, known in zip(given, references, strict=True))
+    for case in range(9):
+        changed = [*references[:case], "something else", *references[case + 1 :]]
+        assert constant_reports(changed)[case] == given[case]
+    assert constant_reports(["x y"] * 4) == ["x y"] * 4
+    assert constant_reports([]) == []
+    assert constant_reports(["alone"]) == [""]  # nothing to choose from
 
 
 def test_no_set_of_findings_beats_the_constant_scores():

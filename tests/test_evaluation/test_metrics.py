@@ -21,6 +21,7 @@ from ctvlm.evaluation import (
     RegionTextMetric,
     ReportGenerationMetric,
     RetrievalMetric,
+    StepTextMetric,
     ZeroShotClassificationMetric,
     load_dump,
     save_dump,
@@ -50,7 +51,10 @@ def sample(number):
         ),
     )
     data.impression, data.findings = f"Impression {number if number % 7 else 0}.", f"Nodule of {number} mm in a lobe."
-    data.steps = [CoTStep("A nodule.", (1, 2), ("nodule",), 1), CoTStep(f"Normal {number}.", (3,))]
+    data.steps = [
+        CoTStep("A nodule.", (1, 2), ("nodule",), 1),
+        CoTStep(f"Step {number}.", (3,), ("cyst",) if number % 3 else ()),
+    ]
     data.labels = {name: [1, 0, None][int(rng.integers(0, 3))] for name in NAMES}
     data.lesion_map = lesions
     data.patch_occupancy = torch.tensor(rng.dirichlet(np.ones(REGIONS + 1), 8) * (rng.random((8, REGIONS + 1)) < 0.5))
@@ -59,6 +63,7 @@ def sample(number):
     data.pred_regions, data.pred_region_mask = unit(rng, REGIONS, WIDTH), torch.tensor([True, True, True, False])
     data.pred_steps = steps
     data.pred_step_attention, data.pred_grid = torch.tensor(rng.random((2, 8))).softmax(-1), GRID
+    data.pred_patches, data.pred_step_scale = unit(rng, 8, WIDTH), 10.0
     data.pred_report = f"A nodule of {number} mm."
     said = {"text": f"A nodule in case {number % 3}.", "regions": [FIRST_REGIONS[number % 4]]}
     data.pred_cot = [said, {"text": "Normal.", "regions": FIRST_REGIONS[2:]}][: number % 3]
@@ -76,6 +81,7 @@ def build():
         RetrievalMetric(bootstrap=5),
         RegionTextMetric(bootstrap=5),
         RegionRetrievalMetric(bootstrap=5),
+        StepTextMetric(bootstrap=5),
         AlignmentMetric(bootstrap=5),
         LocalisationMetric(bootstrap=5, per_finding=True),
         ReportGenerationMetric(bootstrap=5),
@@ -227,12 +233,20 @@ def test_reconstructions_and_placeholders_do_not_count():
 def test_collapsed_embeddings_never_beat_chance():
     samples = [sample(n).to_dict() for n in range(8)]
     for data in samples:
-        for key in ("pred_image", "pred_impression", "pred_regions", "pred_steps", "pred_step_attention"):
+        for key in (
+            "pred_image",
+            "pred_impression",
+            "pred_regions",
+            "pred_steps",
+            "pred_patches",
+            "pred_step_attention",
+        ):
             data[key] = torch.ones_like(data[key])
     metrics = scored(RetrievalMetric(), samples)
     assert metrics["retrieval/t2i_R@1"] <= metrics["retrieval/t2i_R@1_chance"]
     assert scored(RegionTextMetric(), samples)["region_text/accuracy"] == 0
     assert scored(RegionRetrievalMetric(), samples)["region_retrieval/R@1"] == 0
+    assert scored(StepTextMetric(), samples)["step_text/auc"] == 0.5
     assert scored(LocalisationMetric(), samples)["localisation/peak_hit"] == 0
     assert scored(EmbeddingHealthMetric(), samples)["embedding/image_effective_rank"] == 0
 
@@ -248,6 +262,7 @@ def test_what_cannot_be_measured_is_nan():
     for metric in (
         RegionTextMetric(),
         RegionRetrievalMetric(),
+        StepTextMetric(),
         AlignmentMetric(),
         LocalisationMetric(),
         ReportGenerationMetric(),

@@ -30,6 +30,7 @@ from ctvlm.evaluation import (
     RegionTextMetric,
     ReportGenerationMetric,
     RetrievalMetric,
+    StepTextMetric,
     ZeroShotClassificationMetric,
     load_dump,
 )
@@ -41,6 +42,7 @@ NEEDS = {
     RetrievalMetric: ("pred_image", "pred_impression"),
     RegionTextMetric: ("pred_steps", "pred_regions"),
     RegionRetrievalMetric: ("pred_steps", "pred_regions"),
+    StepTextMetric: ("pred_steps", "pred_patches"),
     AlignmentMetric: ("pred_step_attention", "patch_occupancy"),
     ReportGenerationMetric: ("pred_report",),
     RegionReportMetric: ("pred_cot", "steps"),

@@ -32,5 +32,10 @@ test_dataloader = dict(
     collate_fn=dict(type="pseudo_collate"),
     dataset=dict(type=dataset_type, num_cases=100, seed=0, split="test", shape=phantom_shape, pipeline=test_pipeline),
 )
-val_evaluator = [dict(type="RetrievalMetric"), dict(type="RegionTextMetric"), dict(type="AlignmentMetric")]
+val_evaluator = [
+    dict(type="RetrievalMetric"),
+    dict(type="RegionTextMetric"),
+    dict(type="StepTextMetric"),
+    dict(type="AlignmentMetric"),
+]
 test_evaluator = val_evaluator

@@ -17,7 +17,7 @@ from ctvlm.evaluation.functional.classification import (
     nearest_corner_threshold,
     youden_threshold,
 )
-from ctvlm.evaluation.functional.constant_report import constant_clinical_scores, constant_report
+from ctvlm.evaluation.functional.constant_report import constant_clinical_scores, constant_report, constant_reports
 from ctvlm.evaluation.functional.crg import crg_score
 from ctvlm.evaluation.functional.embedding_health import alignment, effective_rank, modality_gap, uniformity
 from ctvlm.evaluation.functional.instances import connected_instances, instance_counts, instance_scores
@@ -53,6 +53,7 @@ from ctvlm.evaluation.functional.retrieval import (
     retrieval_ranks,
     summarise_ranks,
 )
+from ctvlm.evaluation.functional.step_text import rival_cases, step_text_auc, step_text_scores
 from ctvlm.evaluation.functional.studies import one_per_study, study_of
 from ctvlm.evaluation.functional.zero_shot import prompt_embeddings, prompt_texts, zero_shot_probabilities
 
@@ -73,9 +74,10 @@ __all__ = [
     "centroid_distance_mm",
     "chance_recall",
     "clinical_scores",
-    "constant_clinical_scores",
     "connected_instances",
+    "constant_clinical_scores",
     "constant_report",
+    "constant_reports",
     "crg_score",
     "decision_scores",
     "effective_rank",
@@ -90,9 +92,11 @@ __all__ = [
     "mask_dice",
     "mask_iou",
     "mean_defined",
+    "mention_scores",
     "modality_gap",
     "nearest_corner_threshold",
     "one_per_study",
+    "paired_region_texts",
     "patches_to_voxels",
     "peak_distance_mm",
     "peak_hit",
@@ -101,18 +105,19 @@ __all__ = [
     "prompt_embeddings",
     "prompt_texts",
     "protocol_scores",
-    "mention_scores",
-    "paired_region_texts",
     "region_retrieval_ranks",
-    "region_texts",
     "region_text_hits",
+    "region_texts",
     "reliability_curve",
     "report_labels",
     "retrieval_ranks",
+    "rival_cases",
     "rouge",
     "rouge_per_report",
     "slice_centre_error_mm",
     "slice_error_mm",
+    "step_text_auc",
+    "step_text_scores",
     "study_of",
     "summarise_ranks",
     "summarise_region_ranks",

@@ -94,7 +94,8 @@ def bootstrap_intervals(
     else:
         low, high = np.full((2, len(value)), np.nan)
         some = undefined < 1
-        low[some], high[some] = np.nanquantile(draws[some], [(1 - level) / 2, (1 + level) / 2], axis=-1)
+        if some.any():
+            low[some], high[some] = np.nanquantile(draws[some], [(1 - level) / 2, (1 + level) / 2], axis=-1)
     bad = (undefined > max_undefined) | np.isnan(value)
     low, high = (np.where(bad, np.nan, bound) for bound in (low, high))
     return Intervals(low, high, undefined, len(members))

@@ -14,12 +14,22 @@ CANDIDATES, JUDGED = 50, 200
 def constant_report(references: Sequence[str]) -> str:
     """The reference that scores the highest BLEU-4 where it is given as the report of every case.
 
-    Chosen from the very references that it is scored on, so no weaker than one chosen on training reports. Looks at up
-    to 50 evenly spaced references, judged on up to 200; '' without references.
+    Looks at up to 50 evenly spaced references, judged on up to 200; '' without references.
     """
     ordered = sorted(set(references))
     judged = _spread(sorted(references), JUDGED)
     return max(_spread(ordered, CANDIDATES), key=lambda text: bleu([text] * len(judged), judged)["BLEU-4"], default="")
+
+
+def constant_reports(references: Sequence[str]) -> list[str]:
+    """A constant report for every case that has not seen its reference: each half gets the best one of the other half.
+
+    Halves are every second case. Chosen on the references that it is scored on, it would be one of them to the letter,
+    and the luckiest of many: with 100 cases that alone is worth 0.01 to 0.03 of BLEU-4.
+    """
+    halves = references[0::2], references[1::2]
+    best = constant_report(halves[1]), constant_report(halves[0])
+    return [best[case % 2] for case in range(len(references))]
 
 
 def constant_clinical_scores(truth_NC: np.ndarray) -> dict[str, float]:

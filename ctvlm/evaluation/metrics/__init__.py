@@ -11,6 +11,7 @@ from ctvlm.evaluation.metrics.region_retrieval_metric import RegionRetrievalMetr
 from ctvlm.evaluation.metrics.region_text_metric import RegionTextMetric
 from ctvlm.evaluation.metrics.report_generation_metric import ReportGenerationMetric
 from ctvlm.evaluation.metrics.retrieval_metric import RetrievalMetric
+from ctvlm.evaluation.metrics.step_text_metric import StepTextMetric
 from ctvlm.evaluation.metrics.zero_shot_classification_metric import ZeroShotClassificationMetric
 
 __all__ = [
@@ -25,5 +26,6 @@ __all__ = [
     "RegionTextMetric",
     "ReportGenerationMetric",
     "RetrievalMetric",
+    "StepTextMetric",
     "ZeroShotClassificationMetric",
 ]

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ctvlm.evaluation.functional.constant_report import constant_clinical_scores, constant_report
+from ctvlm.evaluation.functional.constant_report import constant_clinical_scores, constant_reports
 from ctvlm.evaluation.functional.crg import crg_score
 from ctvlm.evaluation.functional.report_generation import (
     bleu,
@@ -33,8 +33,8 @@ class ReportGenerationMetric(CaseMetric):
         reference: ``findings``, ``impression``, or ``both`` (findings, then impression).
         label_reports: read the findings from a generated report by rules (``report_labels``) where a case has no
             ``pred_report_labels``.
-        baseline: give beside each score what the best constant report, or the best constant set of findings, scores
-            (``<name>_chance``; see ``constant_report``).
+        baseline: give beside each score what a constant report, or the best constant set of findings, scores
+            (``<name>_chance``; see ``constant_reports``).
     """
 
     default_prefix = "report"
@@ -90,8 +90,8 @@ class ReportGenerationMetric(CaseMetric):
 
         metrics = self.with_intervals(summary, [case["patient_id"] for case in cases])
         if self.baseline:
-            constant = constant_report(references)
-            chance = bleu([constant] * len(cases), references) | rouge([constant] * len(cases), references)
+            constant = constant_reports(references)
+            chance = bleu(constant, references) | rouge(constant, references)
             chance |= constant_clinical_scores(truth_NC) if names else {}
             metrics |= {f"{name}_chance": value for name, value in chance.items()}
         return {**metrics, "num_cases": len(cases)}

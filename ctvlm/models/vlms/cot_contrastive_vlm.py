@@ -40,6 +40,9 @@ class CoTContrastiveVLM(BaseModel):
         multi_task: config of what weighs the losses against one another; None: their own ``loss_weight``.
         embed_dims: width P of the shared space.
         step_scale: inverse temperature of the attention of a step over patches.
+        step_place: hold a step's text against the patches of its lesion or regions where a map shows them, and against
+            those that it attends to elsewhere. False: always the latter, by which a text can pick patches that resemble
+            it, and little is learned of what the right ones show.
         regions_in_volume: add to the volume's embedding those of its regions, weighted by a learned score: what the
             regions have learned of the text serves the impression at once.
         region_map_drop: probability, in training, that the encoder does not see a case's region map.
@@ -66,6 +69,7 @@ class CoTContrastiveVLM(BaseModel):
         multi_task: dict | None = None,
         embed_dims: int = 256,
         step_scale: float = 10.0,
+        step_place: bool = True,
         regions_in_volume: bool = False,
         region_map_drop: float = 0.0,
         chunk_size: int | None = None,
@@ -86,6 +90,7 @@ class CoTContrastiveVLM(BaseModel):
         if unknown:
             raise ValueError(f"Unknown loss levels {sorted(unknown)} in the model config: expected some of {LEVELS}.")
         self.step_scale = step_scale
+        self.step_place = step_place
         self.region_map_drop = region_map_drop
         self.chunk_size = chunk_size
         # A large batch need not be on the device as a whole.
@@ -274,25 +279,32 @@ class CoTContrastiveVLM(BaseModel):
         index_BS, mask_BS, ids_BS = texts.padded_steps(text_UP.device)
         steps_BSP, patches_BNP = text_UP[index_BS], self.step_projection(encoded.tokens)
         attention_BSN = step_attention(steps_BSP, patches_BNP, self.step_scale, encoded.token_mask)
-        pooled_BSP = attention_BSN @ F.normalize(patches_BNP, dim=-1)
+        place_BSN = step_occupancy(encoded, anatomy, data_samples, index_BS.shape[1])
+        pooled_BSP = self._where_to_pool(attention_BSN, place_BSN) @ F.normalize(patches_BNP, dim=-1)
         features: Features = {}
         if "step" in self.losses:
             features["step"] = Pairs(pooled_BSP[mask_BS], steps_BSP[mask_BS], ids_BS[mask_BS])
         if "focus" in self.losses:
-            place_BSN = step_occupancy(encoded, anatomy, data_samples, index_BS.shape[1])
             features["focus"] = self.losses["focus"].terms(attention_BSN, place_BSN)
         if "order" in self.losses:
             features["order"] = self.losses["order"].terms(pooled_BSP, mask_BS)
         return features
+
+    def _where_to_pool(self, attention_BSN: Tensor, place_BSN: Tensor) -> Tensor:
+        """Weights of the patches that a step is held against: its place where that is known, else its attention."""
+        if not self.step_place:
+            return attention_BSN
+        return torch.where(place_BSN.sum(dim=-1, keepdim=True) > 0, place_BSN.to(attention_BSN), attention_BSN)
 
     @torch.no_grad()
     def predict(self, inputs: dict[str, Tensor | None], data_samples: list[CTDataSample]) -> list[CTDataSample]:
         """Add what metrics read to each sample.
 
         Normalised embeddings: ``pred_image`` (P), ``pred_regions`` (R, P) with ``pred_region_mask`` (R),
-        ``pred_impression`` (P), ``pred_steps`` (S, P). Attention of the steps over patches: ``pred_step_attention``
-        (S, N) on ``pred_grid`` (d, h, w), with ``pred_token_mask`` (N). The anatomy it is held against, where the
-        case has a region map: ``patch_occupancy`` (N, R + 1). Auxiliary heads add their own.
+        ``pred_impression`` (P), ``pred_steps`` (S, P), ``pred_patches`` (N, P; half precision) as steps
+        see them. Attention of the steps over patches: ``pred_step_attention`` (S, N; inverse temperature
+        ``pred_step_scale``) on ``pred_grid`` (d, h, w), with ``pred_token_mask`` (N). The anatomy it is held against,
+        where the case has a region map: ``patch_occupancy`` (N, R + 1). Auxiliary heads add their own.
         """
         encoded = self.encode(inputs)
         anatomy = self.anatomy(inputs, encoded)
@@ -306,8 +318,10 @@ class CoTContrastiveVLM(BaseModel):
         attention_BSN = step_attention(
             text_UP.to(patches_BNP)[index_BS], patches_BNP, self.step_scale, encoded.token_mask
         ).float()
+        patches_BNP = F.normalize(patches_BNP, dim=-1).half().cpu()
         for b, sample in enumerate(data_samples):
             sample.pred_step_attention = attention_BSN[b, : len(sample.steps)].cpu()
+            sample.pred_patches, sample.pred_step_scale = patches_BNP[b], self.step_scale
             sample.pred_grid = encoded.grid
             sample.pred_token_mask = encoded.token_mask[b].cpu()
             if anatomy is not None and bool(anatomy.known_BN[b].any()):

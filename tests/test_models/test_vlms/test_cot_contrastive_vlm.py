@@ -133,6 +133,25 @@ def test_a_step_looks_at_its_lesion_else_at_its_regions(dataset):
     assert min(seen.values()) > 0, "the cases of this test show each kind"
 
 
+@pytest.mark.parametrize("step_place", [True, False])
+def test_steps_are_held_against_their_place_where_it_is_known(dataset, step_place):
+    model = build(dataset, step_place=step_place).eval()
+    data = model.data_preprocessor(batch(dataset, range(6)))
+    found = model.features(**data)["step"].visual_MP
+    samples, encoded = model(**data, mode="predict"), model(data["inputs"], mode="tensor")
+    anatomy = model.anatomy(data["inputs"], encoded)
+    place = step_occupancy(encoded, anatomy, samples, max(len(sample.steps) for sample in samples))
+    expected, placed = [], 0
+    for b, sample in enumerate(samples):
+        for s in range(len(sample.steps)):
+            known = step_place and bool(place[b, s].any())
+            expected.append((place[b, s] if known else sample.pred_step_attention[s]) @ sample.pred_patches.float())
+            placed += known
+    torch.testing.assert_close(found, torch.stack(expected), rtol=1e-2, atol=1e-3)
+    assert placed < len(expected), "some steps name no place"
+    assert bool(placed) == step_place
+
+
 def test_chunks_give_the_same_loss(dataset):
     model = build(dataset)
     data = model.data_preprocessor(batch(dataset, range(5)))

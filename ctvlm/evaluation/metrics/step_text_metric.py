@@ -1,0 +1,62 @@
+"""Agreement of reasoning steps with the patches of their case."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ctvlm.evaluation.functional.protocols import mean_defined
+from ctvlm.evaluation.functional.step_text import rival_cases, step_text_auc, step_text_scores
+from ctvlm.evaluation.metrics.case_metric import CaseMetric, step_field, step_regions, to_array
+from ctvlm.registry import METRICS
+
+
+@METRICS.register_module()
+class StepTextMetric(CaseMetric):
+    """Probability that a step fits its own case's patches better than those of a case of which other things are said.
+
+    Other things: a step on the same regions without any of its findings (``rival_cases``). Each case is scored by
+    pooling its patches with the attention of the same step, so that only what they show tells cases apart. ``auc`` is
+    the mean over steps that mention regions and have a rival, ``auc_abnormal`` over those with findings; 0.5 is chance.
+
+    Reads ``pred_steps`` (S, P), ``pred_patches`` (N, P), ``pred_step_scale``, ``steps`` and, where patches were
+    dropped, ``pred_token_mask`` (N). Keeps the patches of all cases, in half precision.
+    """
+
+    default_prefix = "step_text"
+
+    def record(self, sample: dict) -> dict[str, Any]:
+        patches_NP = to_array(sample["pred_patches"])
+        if sample.get("pred_token_mask") is not None:
+            patches_NP = patches_NP[to_array(sample["pred_token_mask"]).astype(bool)]
+        steps = [(i, step) for i, step in enumerate(sample["steps"]) if step_regions(step)]
+        return {
+            "patches": patches_NP.astype(np.float16),
+            "texts": to_array(sample["pred_steps"])[[i for i, _ in steps]],
+            "scale": float(sample["pred_step_scale"]),
+            "regions": [tuple(sorted(step_regions(step))) for _, step in steps],
+            "findings": [tuple(step_field(step, "entities") or ()) for _, step in steps],
+        }
+
+    def score(self, cases: list[dict[str, Any]]) -> dict[str, float]:
+        owners = np.array([number for number, case in enumerate(cases) for _ in case["regions"]], dtype=int)
+        findings = [found for case in cases for found in case["findings"]]
+        auc_S = np.zeros(0)
+        if len(owners):
+            text_SP = np.concatenate([case["texts"] for case in cases]).astype(np.float32)
+            fit = [step_text_scores(text_SP, case["patches"].astype(np.float32), case["scale"]) for case in cases]
+            regions = [place for case in cases for place in case["regions"]]
+            auc_S = step_text_auc(np.stack(fit, axis=1), owners, rival_cases(owners, regions, findings, len(cases)))
+        abnormal_S = np.array([bool(found) for found in findings], dtype=bool)
+        of_case = [np.flatnonzero(owners == number) for number in range(len(cases))]
+
+        def summary(index: np.ndarray) -> dict[str, float]:
+            rows = np.concatenate([np.zeros(0, dtype=int), *(of_case[i] for i in index)])
+            return {"auc": mean_defined(auc_S[rows]), "auc_abnormal": mean_defined(auc_S[rows][abnormal_S[rows]])}
+
+        metrics = self.with_intervals(summary, [case["patient_id"] for case in cases])
+        chance = {
+            f"{name}_chance": float("nan") if np.isnan(metrics[name]) else 0.5 for name in ("auc", "auc_abnormal")
+        }
+        return {**metrics, **chance, "num_steps": int(np.isfinite(auc_S).sum())}
