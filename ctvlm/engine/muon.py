@@ -28,7 +28,7 @@ def orthogonalize(matrix_IO: Tensor, steps: int = 5) -> Tensor:
     x_IO = x_IO / x_IO.norm().clamp(min=1e-7)
     for _ in range(steps):
         gram_II = x_IO @ x_IO.T
-        x_IO = a * x_IO + (b * gram_II + c * gram_II @ gram_II) @ x_IO
+        x_IO = torch.addmm(x_IO, torch.addmm(gram_II, gram_II, gram_II, beta=b, alpha=c), x_IO, beta=a)
     return x_IO if wide else x_IO.T
 
 

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from mmengine.device import get_device
 from mmengine.logging import MMLogger
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper, OptimWrapperDict
@@ -17,6 +18,7 @@ from ctvlm.engine.checkpoint import read_checkpoint
 from ctvlm.engine.console import quiet_logger, stdout_console
 from ctvlm.engine.optimizers import is_sharded, refuse_accumulation
 from ctvlm.engine.weight_match import check_fits, load_what_fits
+from ctvlm.utils import keep_freed_memory
 from ctvlm.utils.pretrained_files import pretrained_files_of
 
 
@@ -30,6 +32,8 @@ class CTVLMRunner(Runner):
 
     def __init__(self, model: nn.Module | dict, work_dir: str, *args: Any, **kwargs: Any):
         self._advanced = False
+        if get_device() == "cpu":
+            keep_freed_memory()
         folder = Path(work_dir).absolute()
         self._new_folders = [path for path in (folder, *folder.parents) if not path.exists()]
         self._files_before = set(folder.iterdir()) if folder.is_dir() else set()

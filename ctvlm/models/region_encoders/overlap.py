@@ -27,11 +27,12 @@ def patch_overlap(region_map_BDHW: Tensor, grid: tuple[int, int, int], num_regio
     d, h, w = grid
     cells, bins = d * h * w, num_regions + 2
     pd, ph, pw = (s // g for s, g in zip(size, grid))
-    # Shifted by one, so that unknown voxels fall into bin 0.
-    offset = torch.arange(cells, device=region_map_BDHW.device).view(d, 1, h, 1, w, 1) * bins + 1
+    # Shifted by one, so that unknown voxels fall into bin 0. 32 bits hold any bin and are half of what is moved.
+    first_bin = torch.arange(cells, device=region_map_BDHW.device, dtype=torch.int32) * bins + 1
+    offset = first_bin.view(d, 1, h, 1, w, 1)
     counts = [
         torch.bincount((case.view(d, pd, h, ph, w, pw) + offset).flatten(), minlength=cells * bins)
-        for case in region_map_BDHW.long()
+        for case in region_map_BDHW.int()
     ]
     counts_BNx = torch.stack(counts).view(batch, cells, bins).float()
     known_BN = 1 - counts_BNx[..., 0] / (pd * ph * pw)

@@ -1,0 +1,23 @@
+"""Memory of the host between training steps."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+
+# Of mallopt(3).
+TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
+MOST = 2**31 - 1
+
+
+def keep_freed_memory() -> bool:
+    """Have glibc keep large freed blocks for the next step, which asks for the same ones again.
+
+    Given back to the system at once, each page of a CPU's activations is zeroed and mapped anew in every step. Nothing
+    is changed, and False returned, where the C library has no such setting or the user's MALLOC_ variables decide.
+    """
+    if not sys.platform.startswith("linux") or any(name.startswith("MALLOC_") for name in os.environ):
+        return False
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    return mallopt is not None and all(mallopt(what, MOST) for what in (MMAP_THRESHOLD, TRIM_THRESHOLD))
