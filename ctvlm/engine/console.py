@@ -10,7 +10,7 @@ import warnings
 
 from rich.console import Console
 
-# True of every run with mmengine 0.10.7, and nothing the user could act on.
+# What mmengine 0.10.7 says of any run, or of what the config asks for: nothing the user could act on.
 _HARMLESS = re.compile(
     "|".join(
         (
@@ -21,6 +21,8 @@ _HARMLESS = re.compile(
             r"Dataset .* has no metainfo",
             r"The prefix is not set in metric class",
             r"The dataset metainfo from the resumed checkpoint is different",
+            # Each weight of a part that the config freezes.
+            r"is skipped since its requires_grad=False",
         )
     )
 )

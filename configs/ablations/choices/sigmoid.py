@@ -1,5 +1,5 @@
 # SigLIP's loss of pairs at every level, in place of InfoNCE.
-_base_ = ["../vit3d_cot_contrastive.py"]
+_base_ = ["../../vit3d_cot_contrastive.py"]
 model = dict(
     losses=dict(
         volume=dict(_delete_=True, type="SigmoidContrastiveLoss"),

@@ -1,5 +1,5 @@
 # Losses weighed by learned uncertainties.
-_base_ = ["../vit3d_cot_contrastive.py"]
+_base_ = ["../../vit3d_cot_contrastive.py"]
 model = dict(
     multi_task=dict(type="MultiTaskLoss", names=["loss_global", "loss_region", "loss_step", "loss_focus"], learned=True)
 )

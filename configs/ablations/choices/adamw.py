@@ -1,5 +1,5 @@
 # AdamW for weight matrices too, at the learning rate that the tiny preset had with it.
-_base_ = ["../vit3d_cot_contrastive.py"]
+_base_ = ["../../vit3d_cot_contrastive.py"]
 
 optim_wrapper = dict(
     constructor="DefaultOptimWrapperConstructor",
