@@ -4,7 +4,7 @@ python tools/analysis_tools/ablate.py --jobs 2
 python tools/analysis_tools/ablate.py configs/ablations/full.py configs/ablations/no_*.py --seeds 0 1 2 3 4 --epochs 8
 
 Without names, configs/ablations/*.py and configs/baselines/*.py are run: one part left out or done otherwise at a time,
-and encoders of other kinds. configs/ablations/choices/ has other losses and another optimizer, to be run by name.
+and encoders of other kinds. configs/ablations/choices/ has other choices of the same parts, to be run by name.
 
 Each run's result lies in a file of its own under the work folder: a second call trains what is missing, and what has
 changed in its config. (Code is not compared: take another work folder after changing it.) A run that fails is shown in
