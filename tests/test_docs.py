@@ -13,8 +13,6 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted(ROOT.glob("configs/**/*.md")), *sorted(ROOT.glob("projects/**/*.md"))]
-# Written where they are used: by a converter, a run, or the reader.
-TO_BE_MADE = ("data/", "work_dirs/")
 
 
 def name(path: Path) -> str:

@@ -29,9 +29,6 @@ class SliceAwareAttention(SelfAttention):
         max_distance: length of the bias table; larger distances share its last entry.
         distance_unit: ``'slices'`` counts slices of the patch grid. ``'mm'`` reads the table at the distance
             in mm, interpolated linearly, one entry per ``mm_per_entry``: each sample by its own spacing.
-        near: what an entry of distance costs the first head at the start of training; the last head starts without
-            preference, those between in equal steps (as ALiBi's slopes, Press et al., 2022, but learned). 0: no head
-            prefers near slices.
         backend: ``'sdpa'``; ``'dense'`` builds the (B, K, N, N) scores as the formula is written (reference,
             small N only); ``'flex'`` runs FlexAttention.
     """
@@ -43,7 +40,6 @@ class SliceAwareAttention(SelfAttention):
         max_distance: int = 64,
         distance_unit: str = "slices",
         mm_per_entry: float = 5.0,
-        near: float = 0.0,
         backend: str = "sdpa",
         qkv_bias: bool = True,
     ) -> None:
@@ -60,9 +56,6 @@ class SliceAwareAttention(SelfAttention):
         self.mm_per_entry = mm_per_entry
         self.slice_bias = nn.Parameter(torch.zeros(num_heads, max_distance))
         trunc_normal_(self.slice_bias, std=0.02)
-        with torch.no_grad():
-            slope_K1 = torch.linspace(near, 0, num_heads)[:, None]
-            self.slice_bias -= slope_K1 * torch.arange(max_distance)
 
     def bias_matrix(self, ctx: TokenContext) -> Tensor:
         """Bias between slices, (1, K, d, d) for slices or (B, K, d, d) for mm."""

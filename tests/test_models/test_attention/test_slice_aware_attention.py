@@ -145,13 +145,3 @@ def test_refuses_settings_that_cannot_be(wrong):
 def test_refuses_heads_that_do_not_divide_the_width():
     with pytest.raises(ValueError, match="embed_dims = 24 is not a multiple of num_heads = 5"):
         SliceAwareAttention(24, 5)
-
-
-def test_near_slices_are_preferred_less_from_head_to_head():
-    """Head k of K starts at -near (1 - k / (K - 1)) per entry, beside the noise that every table starts from."""
-    torch.manual_seed(0)
-    plain = SliceAwareAttention(24, 3, max_distance=8)
-    torch.manual_seed(0)
-    near = SliceAwareAttention(24, 3, max_distance=8, near=0.5)
-    expected = [[-slope * entry for entry in range(8)] for slope in (0.5, 0.25, 0.0)]
-    torch.testing.assert_close(near.slice_bias - plain.slice_bias, torch.tensor(expected))
