@@ -72,5 +72,9 @@ def test_accumulation_is_refused_for_a_contrastive_model(toy_config):
 
 
 def test_accumulation_is_right_for_a_loss_that_is_a_mean_over_cases(toy_config):
-    CTVLMRunner.from_cfg(toy_config(optim_wrapper__accumulative_counts=2, train_cfg__max_epochs=1)).train()
+    runner = CTVLMRunner.from_cfg(toy_config(optim_wrapper__accumulative_counts=2, train_cfg__max_epochs=1))
+    before = [parameter.clone() for parameter in runner.model.parameters()]
+    runner.train()
+    assert runner.iter == len(runner.train_dataloader)
+    assert not all(torch.equal(a, b) for a, b in zip(before, runner.model.parameters()))
     refuse_accumulation(torch.nn.Identity(), {}, None)
