@@ -26,7 +26,7 @@ names = [
     "Interlobular septal thickening",
 ]
 model = dict(
-    losses=dict(_delete_=True),  # the labels alone; leave this line out to go on aligning text beside them
+    losses=dict(_delete_=True),  # only the labels; remove this line to train text alignment as well
     auxiliary=dict(
         classification=dict(
             type="ClassificationHead",
@@ -38,7 +38,7 @@ model = dict(
 # Text and projections take no part in the loss.
 find_unused_parameters = True
 
-# Smaller steps towards the input. To freeze the encoder and train pooling and head alone: "backbone": dict(lr_mult=0).
+# The learning rate decreases towards the input. To train only pooling and head: --cfg-options model.frozen=[backbone]
 optim_wrapper = dict(
     optimizer=dict(lr=5e-4),
     paramwise_cfg=dict(

@@ -29,6 +29,14 @@ from ctvlm.engine import (
 from ctvlm.engine.evaluator_config import dump_config, link_dev_thresholds, metric_configs, with_bootstrap
 from ctvlm.engine.metrics_table import write_metrics
 
+# Keys of the config that this tool sets from its own arguments.
+ARGUMENTS = {
+    "launcher": "--launcher",
+    "load_from": "CHECKPOINT",
+    "resume": "CHECKPOINT",
+    "load_strict": "CHECKPOINT (its weights must fit)",
+}
+
 
 def parse_args() -> argparse.Namespace:
     """Command line."""
@@ -86,7 +94,7 @@ def main() -> None:
     quiet_warnings()
     # custom_imports name modules of projects/, which are not installed.
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-    cfg = load_config(args.config, args.cfg_options)
+    cfg = load_config(args.config, args.cfg_options, ARGUMENTS)
     if cfg.get("test_dataloader") is None:
         raise ConfigError(f"the config {args.config} has no test_dataloader: there is nothing to test on")
     read_checkpoint(args.checkpoint)  # a wrong path should not cost the building of a data set

@@ -44,12 +44,12 @@ def parse_args() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Read the config, lay the command line over it, train."""
+    """Read the config, apply the command line, train."""
     args = parse_args()
     quiet_warnings()
     # custom_imports name modules of projects/, which are not installed.
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-    cfg = load_config(args.config, args.cfg_options)
+    cfg = load_config(args.config, args.cfg_options, {"launcher": "--launcher"})
     set_work_dir(cfg, args.work_dir)
     cfg.launcher = args.launcher
     if args.seed is not None:

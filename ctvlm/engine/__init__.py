@@ -3,7 +3,6 @@
 from ctvlm.engine.checkpoint import CheckpointError, read_checkpoint, write_json
 from ctvlm.engine.config import (
     ConfigError,
-    ConfigOptions,
     drop_validation,
     enable_amp,
     enable_lr_scaling,
@@ -11,6 +10,7 @@ from ctvlm.engine.config import (
     set_resume,
     set_work_dir,
 )
+from ctvlm.engine.config_options import ConfigOptions
 from ctvlm.engine.console import quiet_warnings
 from ctvlm.engine.errors import run_tool, user_message
 from ctvlm.engine.hooks import (

@@ -1,77 +1,143 @@
-"""Reading a config and laying the command line over it."""
+"""Load a config and apply the command line to it."""
 
 from __future__ import annotations
 
-import argparse
 import inspect
 import keyword
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.runner import Runner
+from mmengine.utils import import_modules_from_strings
 
+from ctvlm.engine.config_variables import (
+    ConfigFile,
+    load_with_variables,
+    parse_config,
+    variables,
+    variables_set_for_bases,
+)
 from ctvlm.utils import CTVLMError
+
+# Top-level keys that the Runner takes, CTVLMRunner's own included. Any other is a variable or belongs to a plugin.
+RUNNER_SETTINGS = set(inspect.signature(Runner.__init__).parameters) | {"find_unused_parameters", "load_strict"}
 
 
 class ConfigError(CTVLMError):
     """A config that cannot be read, or an option that it has no place for."""
 
 
-class ConfigOptions(DictAction):
-    """argparse action of ``--cfg-options key=value ...``, where a value may hold spaces, as paths do."""
-
-    def __call__(
-        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option_string: Any = None
-    ) -> None:
-        """Collect the pairs; say so when the equals sign is missing."""
-        options = dict(getattr(namespace, self.dest, None) or {})
-        for pair in values:
-            key, equals, value = pair.partition("=")
-            if not equals:
-                parser.error(f"--cfg-options takes key=value, found '{pair}'")
-            # mmengine's reading of lists drops every space, so it is for lists only.
-            is_list = any(mark in value for mark in ",[(")
-            options[key] = self._parse_iterable(value) if is_list else self._parse_int_float_bool(value)
-        setattr(namespace, self.dest, options)
-
-
-def load_config(path: str | Path, options: dict | None = None) -> Config:
+def load_config(
+    path: str | Path, options: dict | None = None, arguments: Mapping[str, str] = MappingProxyType({})
+) -> Config:
     """Read a config file and override it with ``options`` (dotted keys).
 
+    A variable of a config, such as ``ann_file`` of ``configs/_base_/datasets/manifest.py``, takes effect wherever the
+    config uses it: from ``options``, and from a child config that assigns it.
+
+    Args:
+        path: the config file.
+        options: dotted keys and values.
+        arguments: keys that the calling tool takes as arguments of its own, and the arguments' names.
+
     Raises:
-        ConfigError: no such file, it does not parse, or an option names no key of it.
+        ConfigError: no such file, it cannot be parsed, an option is not a key of it, or an option has no effect.
     """
     path = Path(path)
     if not path.is_file():
         raise ConfigError(f"config not found: {path}{_similar(path)}")
+    cfg = _evaluated(path, lambda: Config.fromfile(str(path)))
+    file = parse_config(path)
+    if values := variables_set_for_bases(file, cfg.to_dict(), but=RUNNER_SETTINGS):
+        cfg = _evaluated(path, lambda: load_with_variables(file, values))
+    if bad := [key for key in _keys(cfg.to_dict()) if keyword.iskeyword(str(key))]:
+        raise ConfigError(f"config {path}: the keys {bad} are reserved words of Python; rename them")
+    return _with_options(cfg, file, values, options, arguments) if options else cfg
+
+
+def _evaluated(path: Path, evaluate: Callable[[], Config]) -> Config:
     try:
-        cfg = Config.fromfile(str(path))
-    except Exception as error:  # a config is Python: anything can go wrong in it, and all of it is the config's
+        return evaluate()
+    except Exception as error:  # a config is Python code and can raise anything
         reason = error
         while isinstance(reason, ImportError) and (reason.__cause__ or reason.__context__):
-            reason = reason.__cause__ or reason.__context__  # mmengine's says only which module it was
+            reason = reason.__cause__ or reason.__context__  # mmengine's own message names only the module
         raise ConfigError(f"config {path} cannot be read: {type(reason).__name__}: {reason}") from error
-    if bad := [key for key in _keys(cfg.to_dict()) if keyword.iskeyword(str(key))]:
-        raise ConfigError(f"config {path}: {bad} are words of Python's own, which no copy of a config can hold as keys")
-    if options:
-        known = (
-            set(cfg) | set(inspect.signature(Runner.__init__).parameters) | {"find_unused_parameters", "load_strict"}
-        )
-        for key in options:
-            top = key.split(".")[0]
-            if top not in known:
-                near = get_close_matches(top, known, n=1)
-                hint = f": did you mean '{near[0]}'?" if near else f". Its keys: {', '.join(sorted(cfg))}"
-                raise ConfigError(f"--cfg-options {key}: the config {path} has no '{top}'{hint}")
-        try:
-            cfg.merge_from_dict(options)
-        except (KeyError, TypeError, IndexError, ValueError) as error:
-            raise ConfigError(f"--cfg-options {options} do not fit the config {path}: {error}") from error
+
+
+def _with_options(cfg: Config, file: ConfigFile, values: dict, options: dict, arguments: Mapping[str, str]) -> Config:
+    """``cfg`` with the options in it; ``values`` are the variables that its files have set for their bases."""
+    known = set(cfg) | RUNNER_SETTINGS
+    for key in options:
+        top = key.split(".")[0]
+        if top in arguments:
+            raise ConfigError(f"--cfg-options {key}: use the argument {arguments[top]} instead")
+        if top not in known:
+            near = get_close_matches(top, known, n=1)
+            hint = f": did you mean '{near[0]}'?" if near else f". Its keys: {', '.join(sorted(cfg))}"
+            raise ConfigError(f"--cfg-options {key}: the config {file.path} has no '{top}'{hint}")
+    used = variables(file) - RUNNER_SETTINGS
+    for_variables = {key: value for key, value in options.items() if key.split(".")[0] in used}
+    if for_variables:
+        before = cfg
+        merged = _merged(Config(before.to_dict(), filename=cfg.filename), for_variables).to_dict()
+        values = {**values, **{key.split(".")[0]: merged[key.split(".")[0]] for key in for_variables}}
+        cfg = _evaluated(file.path, lambda: load_with_variables(file, values))
+        for name in {key.split(".")[0] for key in for_variables}:
+            if before.to_dict()[name] != values[name] and _without(before, name) == _without(cfg, name):
+                raise ConfigError(_no_effect(name, before, file.path))
+    for name in {key.split(".")[0] for key in options} - used - RUNNER_SETTINGS:
+        # A variable whose uses are not to be seen, as in the copy of a config in a work folder.
+        if _keys_from(cfg, name):
+            raise ConfigError(_no_effect(name, cfg, file.path))
+    cfg = _merged(cfg, {key: value for key, value in options.items() if key not in for_variables})
+    if any(key.split(".")[0] == "custom_imports" for key in options):
+        _evaluated(file.path, lambda: import_modules_from_strings(**cfg.custom_imports))
     return cfg
+
+
+def _merged(cfg: Config, options: dict) -> Config:
+    try:
+        cfg.merge_from_dict(options)
+    except (KeyError, TypeError, IndexError, ValueError) as error:
+        raise ConfigError(f"--cfg-options {options} do not fit the config {cfg.filename}: {error}") from error
+    return cfg
+
+
+def _without(cfg: Config, name: str) -> dict:
+    return {key: value for key, value in cfg.to_dict().items() if key != name}
+
+
+def _no_effect(name: str, cfg: Config, path: Path) -> str:
+    keys = _keys_from(cfg, name)
+    instead = f"set {', '.join(keys)}" if keys else "remove it"
+    return f"--cfg-options {name}: nothing in the config {path} reads '{name}', so it has no effect; {instead}"
+
+
+def _keys_from(cfg: Config, name: str) -> list[str]:
+    """Dotted keys below the top level that are called ``name`` or hold the same value, unless it is a plain number."""
+    value = cfg[name]
+    comparable = isinstance(value, (str, dict, list, tuple)) and len(value) > 0
+    others = _without(cfg, name)
+    found = [
+        key
+        for key, other in _items(others)
+        if "." in key and (key.rpartition(".")[2] == name or (comparable and other == cfg.to_dict()[name]))
+    ]
+    return [key for key in found if not any(key.startswith(f"{longer}.") for longer in found)]
+
+
+def _items(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted keys and values of nested dicts and lists."""
+    pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, (list, tuple)) else ()
+    for key, item in pairs:
+        yield f"{prefix}{key}", item
+        yield from _items(item, f"{prefix}{key}.")
 
 
 def set_work_dir(cfg: Config, work_dir: str | None) -> None:

@@ -28,7 +28,8 @@ from mmengine.evaluator import BaseMetric
 from mmengine.registry import Registry
 
 import ctvlm.registry
-from ctvlm.engine.config import ConfigError, ConfigOptions
+from ctvlm.engine.config import ConfigError
+from ctvlm.engine.config_options import ConfigOptions
 from ctvlm.engine.evaluator_config import metric_configs, without_dumps
 from ctvlm.evaluation import CaseMetric
 from ctvlm.registry import METRICS
