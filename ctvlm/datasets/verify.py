@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ctvlm.anatomy import RegionScheme, UnknownLabelError, mention_lexicon
-from ctvlm.datasets.transforms.load_ct import LoadCT
+from ctvlm.datasets.transforms.load_ct import LoadCT, MaskWarning, RegionWarning
 from ctvlm.volume import CTReadError, MaskMismatchError, files
 from ctvlm.volume.store import SUFFIX
 
@@ -70,11 +70,12 @@ def _opened(case: dict, scheme_name: str, say) -> dict | None:
         except (OSError, ImportError, ValueError) as error:
             say("cannot be opened", ERROR, error)
     for warning in caught:
-        text = str(warning.message)
-        if "mean of" in text or "mirrored" in text:
-            say("implausible region", WARNING, text)
-        elif "absent" in text or "lies inside the CT" in text:
-            say("mask empty or cut off", WARNING, text)
+        if issubclass(warning.category, RegionWarning):
+            say("implausible region", WARNING, warning.message)
+        elif issubclass(warning.category, MaskWarning):
+            say("mask empty or cut off", WARNING, warning.message)
+        elif issubclass(warning.category, UserWarning):
+            say("doubtful file", WARNING, warning.message)
     if results is None:
         return None
     depth = min(results["volume"].shape)

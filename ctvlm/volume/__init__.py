@@ -2,7 +2,7 @@
 
 from ctvlm.volume.ct_volume import CTReadError, CTVolume
 from ctvlm.volume.io import read_ct, read_grid, read_label_map, write_nifti
-from ctvlm.volume.match import MaskMismatchError, match_mask
+from ctvlm.volume.match import MOSTLY, MaskMismatchError, match_mask, sample_mask
 from ctvlm.volume.patch_grid import patch_grid_affine, patches_to_grid, peak_mm
 from ctvlm.volume.resample import (
     body_box,
@@ -16,6 +16,7 @@ from ctvlm.volume.resample import (
 __all__ = [
     "CTReadError",
     "CTVolume",
+    "MOSTLY",
     "MaskMismatchError",
     "body_box",
     "crop",
@@ -30,5 +31,6 @@ __all__ = [
     "resample_to_grid",
     "resample_to_shape",
     "resample_to_spacing",
+    "sample_mask",
     "write_nifti",
 ]

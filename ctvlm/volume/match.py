@@ -9,24 +9,45 @@ import numpy as np
 from ctvlm.volume.ct_volume import CTVolume
 from ctvlm.volume.resample import resample_to_grid
 
+# A mask with less than this share of its volume inside the CT is reported.
+MOSTLY = 0.5
+
 
 class MaskMismatchError(ValueError):
     """A mask that does not lie on its CT in physical space."""
 
 
 def match_mask(mask: CTVolume, ct: CTVolume, name: str = "mask") -> CTVolume | None:
+    """``sample_mask`` for one mask, with a warning where it marks nothing or is mostly cut off.
+
+    Returns:
+        The mask on the CT's grid, or None where it marks nothing.
+
+    Raises:
+        MaskMismatchError: what it marks lies outside the CT.
+    """
+    out, kept = sample_mask(mask, ct, name)
+    if out is None:
+        found = "nothing of it remains on the CT's grid" if kept == 0 else "no voxel is marked"
+        warnings.warn(f"{name}: {found}; taken as absent", stacklevel=2)
+    elif kept < MOSTLY:
+        warnings.warn(f"{name}: only {kept:.0%} of its volume lies inside the CT", stacklevel=2)
+    return out
+
+
+def sample_mask(mask: CTVolume, ct: CTVolume, name: str = "mask") -> tuple[CTVolume | None, float]:
     """Sample a mask's labels at the CT's voxel centres (nearest neighbour); never by index, never by resizing.
 
     Returns:
-        The mask on the CT's grid, or None where it marks nothing (with a warning): the structure is absent.
+        The mask on the CT's grid, or None where no voxel of it is marked there; and the share of the marked volume
+        that lies inside the CT (1.0 for a mask that marks nothing anywhere).
 
     Raises:
         MaskMismatchError: what it marks lies outside the CT.
     """
     marked = np.argwhere(mask.array)
     if not len(marked):
-        warnings.warn(f"{name}: no voxel is marked; taken as absent", stacklevel=2)
-        return None
+        return None, 1.0
     low, high = marked.min(axis=0)[::-1], marked.max(axis=0)[::-1]
     corners = np.array(np.meshgrid(*zip(low, high, strict=True), indexing="ij")).reshape(3, -1)
     in_ct = np.linalg.inv(ct.affine) @ mask.affine @ np.vstack([corners, np.ones(8)])
@@ -42,12 +63,7 @@ def match_mask(mask: CTVolume, ct: CTVolume, name: str = "mask") -> CTVolume | N
         )
     out = resample_to_grid(mask, ct.affine, ct.shape, mode="nearest", fill=0)
     kept = np.count_nonzero(out.array) * ct.voxel_ml / (len(marked) * mask.voxel_ml)
-    if not out.array.any():
-        warnings.warn(f"{name}: nothing of it remains on the CT's grid; taken as absent", stacklevel=2)
-        return None
-    if kept < 0.5:
-        warnings.warn(f"{name}: only {kept:.0%} of its volume lies inside the CT", stacklevel=2)
-    return out
+    return (out if kept else None), kept
 
 
 def _extent(points: np.ndarray) -> str:

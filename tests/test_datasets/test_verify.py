@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +13,10 @@ import pytest
 
 from ctvlm.datasets import read_manifest
 from ctvlm.datasets.preprocess import Recipe, manifest_line, preprocess_case, read_record
+from ctvlm.datasets.transforms import LoadCT
 from ctvlm.datasets.verify import verify_case
 from ctvlm.volume import CTVolume, read_ct, read_label_map, write_nifti
+from tests.test_datasets import converter_tools
 
 
 @pytest.fixture(scope="module")
@@ -126,3 +130,73 @@ def test_a_manifest_that_cannot_be_used(tool, case_folder, capsys):
     (case_folder / "cases.jsonl").write_text("{}")
     assert tool.main([str(case_folder / "cases.jsonl")]) == 1
     assert "case_id" in capsys.readouterr().out
+
+
+def test_a_file_for_every_class_is_one_line_and_no_problem(shared_data, tmp_path, capsys):
+    """TotalSegmentator writes all classes of its list; most mark nothing in a given scan."""
+    real = shared_data / "ct" / "ts_small_117"
+    labels = read_label_map(real / "example_seg.nii.gz")
+    classes = json.loads((shared_data / "labels" / "totalsegmentator_total.json").read_text())
+    folder = tmp_path / "data" / "p1"
+    folder.mkdir(parents=True)
+    shutil.copy(real / "example_ct_sm.nii.gz", folder / "ct.nii.gz")
+    for number, name in classes.items():
+        mask = labels.with_array((labels.array == int(number)).astype(np.uint8))
+        write_nifti(mask, folder / "segmentations" / f"{name}.nii.gz")
+    assert len(classes) == 117
+    out = tmp_path / "data" / "m.jsonl"
+    assert converter_tools.tool("folder_to_manifest")(tmp_path / "data", out, "--split", "train") == 0
+    printed = capsys.readouterr().out
+    assert printed.count("no voxel") == 1 and printed.count("of 117") == 1
+    (case,) = read_manifest(out)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        loaded = LoadCT()(case)
+    assert len(np.unique(loaded["region_map"])) == 15 and len(loaded["empty_masks"]) > 20
+    assert [p.kind for p in verify_case(case)] == ["no text"]
+
+
+def test_each_kind_of_doubt_is_one_warning(case_folder):
+    """All masks empty, all masks mostly outside, and other ids than declared: one line each, not one per mask."""
+    labels = read_label_map(case_folder / "p1" / "seg.nii.gz")
+    names = {"liver": 5, "kidney_right": 2, "kidney_left": 3, "spleen": 1, "stomach": 6}
+    files = {name: f"p1/classes/{name}.nii.gz" for name in names}
+
+    def write(mask) -> dict[str, str]:
+        for name, path in files.items():
+            write_nifti(mask(names[name]), case_folder / path)
+        edit(case_folder, 1, region_map=dict(files=files), lesion_masks=[], cot=[])
+        problems = verify_case(read_manifest(case_folder / "cases.jsonl")[1])
+        notes = {problem.kind: problem.note for problem in problems}
+        assert len(notes) == len(problems), problems
+        return notes
+
+    empty = write(lambda number: labels.with_array(np.zeros_like(labels.array)))
+    assert "5 masks" in empty["mask empty or cut off"]
+    shifted = labels.affine.copy()
+    shifted[2, 3] -= 36
+    wrong = np.zeros_like(labels.array)
+    wrong[:] = 1
+    cut = write(lambda number: CTVolume(wrong, shifted))
+    assert "5 masks" in cut["mask empty or cut off"] and "25%" in cut["mask empty or cut off"]
+    hot = write(lambda number: labels.with_array((labels.array == 5).astype(np.uint8) * (number == 5)))
+    assert hot == {}
+    path = case_folder / "p1" / "ct.nii.gz"
+    ct = read_ct(path)
+    body = {5: slice(1, 6), 1: slice(6, 11)}
+    half = {number: np.zeros_like(labels.array) for number in names.values()}
+    for number, levels in body.items():
+        half[number][levels, 2:18, 2:22] = 1
+    write_nifti(ct.with_array(np.where(half[5] + half[1] > 0, 900, ct.array)), path)
+    hot = write(lambda number: labels.with_array(half[number]))
+    assert "'liver'" in hot["implausible region"] and "'spleen'" in hot["implausible region"]
+
+
+def test_other_warnings_about_a_case_are_listed(case_folder, monkeypatch):
+    def doubtful(self, results):
+        warnings.warn("sform and qform disagree", stacklevel=1)
+        return loads(self, results)
+
+    loads = LoadCT.__call__
+    monkeypatch.setattr(LoadCT, "__call__", doubtful)
+    assert "sform" in found(case_folder, 1)["doubtful file"]

@@ -117,19 +117,23 @@ def without_sources(case: dict) -> dict:
 
 def open_case(case: dict, scheme: str, check: str, prepare: Prepare | None) -> dict:
     """Open one case as training will: ``reason`` to drop it (or ""), ``notes``, and the ``case`` if it changed."""
+    notes = []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
             changed = prepare(case) if prepare else case
             if check == "full":
-                LoadCT()({**changed, "scheme": scheme})
+                loaded = LoadCT()({**changed, "scheme": scheme})
+                if empty := loaded["empty_masks"]:
+                    notes.append(f"{len(empty)} of {len(changed['region_map']['files'])} class masks mark no voxel")
             else:
                 for path in files_of(changed):
                     if not os.path.exists(path):
                         raise FileNotFoundError(f"{path}: no such file")
         except PROBLEMS as error:
             return dict(reason=str(error), notes=[], case=None)
-    return dict(reason="", notes=[str(w.message) for w in caught], case=changed if changed != case else None)
+    notes += [str(w.message) for w in caught]
+    return dict(reason="", notes=notes, case=changed if changed != case else None)
 
 
 def open_cases(

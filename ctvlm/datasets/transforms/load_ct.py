@@ -8,7 +8,17 @@ import numpy as np
 
 from ctvlm.anatomy import RegionScheme, UnknownLabelError, implausible_regions
 from ctvlm.registry import TRANSFORMS
-from ctvlm.volume import CTVolume, match_mask, read_ct, read_label_map
+from ctvlm.volume import MOSTLY, CTVolume, read_ct, read_label_map, sample_mask
+
+NAMED = 4  # names in one warning
+
+
+class MaskWarning(UserWarning):
+    """A mask that marks nothing, or lies mostly outside its CT."""
+
+
+class RegionWarning(UserWarning):
+    """A region whose HU or side of the body contradicts its name."""
 
 
 @TRANSFORMS.register_module()
@@ -16,8 +26,11 @@ class LoadCT:
     """Read the CT, and bring its region map and lesion masks onto its grid in physical space.
 
     Adds ``volume`` (D, H, W) in HU, ``affine``, ``spacing`` (mm, z y x), ``region_map`` (uint8 region ids, or
-    None), ``lesion_map`` (uint8 lesion ids, or None) and ``coarse_masks``: class name to mask, for classes that
-    cover several regions ("lung") and so do not fold into the map.
+    None), ``lesion_map`` (uint8 lesion ids, or None), ``coarse_masks``: class name to mask, for classes that
+    cover several regions ("lung") and so do not fold into the map, and ``empty_masks``: the classes whose file marks
+    no voxel. TotalSegmentator writes a file for every class, so an empty one is no fault and causes no warning.
+
+    Each kind of doubt about a case is one warning, a MaskWarning or a RegionWarning, however many masks it concerns.
 
     Args:
         region_source: what the ids of region maps are, where the case does not say (see ``RegionScheme.fold``);
@@ -39,10 +52,19 @@ class LoadCT:
         scheme = RegionScheme.load(results.get("scheme", "thorax_abdomen_20"))
         spec = dict(results["volume"]) if isinstance(results["volume"], dict) else {"path": results["volume"]}
         ct = read_ct(spec.pop("path"), **spec)
-        region_map, coarse = self._regions(results.get("region_map"), ct, scheme)
+        reader = _MaskReader(ct)
+        region_map, coarse = self._regions(results.get("region_map"), reader, scheme)
+        spec = results.get("region_map") or {}
+        absent = [name for name, path in spec.get("files", {}).items() if path in reader.empty]
+        if region_map is not None or coarse:
+            # Other masks mark something: an empty class file then only says that the organ is not in the scan.
+            reader.empty = []
+        lesion_map = self._lesions(results.get("lesion_masks") or [], reader)
+        reader.warn(results["case_id"])
         if region_map is not None and self.check_regions:
-            for problem in implausible_regions(scheme, region_map, ct.array, ct.affine):
-                warnings.warn(f"case {results['case_id']}: {problem}", stacklevel=2)
+            problems = implausible_regions(scheme, region_map, ct.array, ct.affine)
+            if problems:
+                warnings.warn(f"case {results['case_id']}: {_some(problems, '; ')}", RegionWarning, stacklevel=2)
         return {
             **results,
             "volume": ct.array,
@@ -51,47 +73,80 @@ class LoadCT:
             "scheme": scheme.name,
             "region_map": region_map,
             "coarse_masks": coarse,
-            "lesion_map": self._lesions(results.get("lesion_masks") or [], ct),
+            "empty_masks": absent,
+            "lesion_map": lesion_map,
         }
 
-    def _regions(self, spec: dict | None, ct: CTVolume, scheme: RegionScheme) -> tuple[np.ndarray | None, dict]:
+    def _regions(self, spec: dict | None, reader: _MaskReader, scheme: RegionScheme) -> tuple[np.ndarray | None, dict]:
         if spec is None:
             return None, {}
         spec = dict(spec)
         source = spec.pop("source", None) or self.region_source or scheme.name
         if "path" in spec:
             path = spec.pop("path")
-            mask = match_mask(read_label_map(path, **spec), ct, name=path)
+            mask = reader(path, spec)
             if mask is None:
                 return None, {}
             try:
-                return scheme.fold(mask.array, source), {}
+                return scheme.fold(mask, source), {}
             except UnknownLabelError as error:
                 raise UnknownLabelError(f"{path}: {error}") from None
         files = spec.pop("files")
-        region_map, coarse = np.zeros(ct.shape, np.uint8), {}
+        region_map, coarse = np.zeros(reader.ct.shape, np.uint8), {}
         for class_name, path in files.items():
             covered = scheme.ids_of_class(class_name)
-            mask = match_mask(read_label_map(path, **spec), ct, name=path) if covered else None
+            mask = reader(path, spec) if covered else None
             if mask is None:
                 continue
             if len(covered) == 1:
                 # Where two classes overlap the first named keeps the voxel.
-                region_map[(mask.array > 0) & (region_map == 0)] = covered[0]
+                region_map[(mask > 0) & (region_map == 0)] = covered[0]
             else:
-                coarse[class_name] = mask.array > 0
+                coarse[class_name] = mask > 0
         return (region_map if region_map.any() else None), coarse
 
     @staticmethod
-    def _lesions(specs: list[dict], ct: CTVolume) -> np.ndarray | None:
-        lesion_map = np.zeros(ct.shape, np.uint8)
+    def _lesions(specs: list[dict], reader: _MaskReader) -> np.ndarray | None:
+        lesion_map = np.zeros(reader.ct.shape, np.uint8)
         for spec in specs:
-            options = {k: v for k, v in spec.items() if k not in ("path", "id", "name")}
-            mask = match_mask(read_label_map(spec["path"], **options), ct, name=spec["path"])
+            mask = reader(spec["path"], {k: v for k, v in spec.items() if k not in ("path", "id", "name")})
             if mask is None:
                 continue
-            if mask.array.dtype != np.uint8:
-                raise UnknownLabelError(f"{spec['path']}: lesion ids go to {mask.array.max()}; expected 1..255")
-            marked = mask.array > 0
-            lesion_map[marked] = mask.array[marked] if spec.get("id") is None else spec["id"]
+            if mask.dtype != np.uint8:
+                raise UnknownLabelError(f"{spec['path']}: lesion ids go to {mask.max()}; expected 1..255")
+            marked = mask > 0
+            lesion_map[marked] = mask[marked] if spec.get("id") is None else spec["id"]
         return lesion_map if lesion_map.any() else None
+
+
+class _MaskReader:
+    """Reads masks onto a CT's grid, and keeps the paths of those that are empty there or mostly cut off."""
+
+    def __init__(self, ct: CTVolume) -> None:
+        self.ct = ct
+        self.empty: list[str] = []
+        self.cut: list[str] = []
+
+    def __call__(self, path: str, options: dict) -> np.ndarray | None:
+        mask, kept = sample_mask(read_label_map(path, **options), self.ct, name=path)
+        if mask is None:
+            self.empty.append(path)
+            return None
+        if kept < MOSTLY:
+            self.cut.append(f"{path} ({kept:.0%} inside)")
+        return mask.array
+
+    def warn(self, case_id: str) -> None:
+        """One warning per kind of doubt."""
+        for paths, what in (
+            (self.empty, "marks no voxel on the CT's grid; taken as absent"),
+            (self.cut, "lies mostly outside the CT; what lies inside is used"),
+        ):
+            if paths:
+                count = "a mask" if len(paths) == 1 else f"each of {len(paths)} masks"
+                warnings.warn(f"case {case_id}: {count} {what}: {_some(paths, ', ')}", MaskWarning, stacklevel=3)
+
+
+def _some(parts: list[str], separator: str) -> str:
+    more = f"{separator}and {len(parts) - NAMED} more" if len(parts) > NAMED else ""
+    return separator.join(parts[:NAMED]) + more
