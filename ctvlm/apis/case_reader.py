@@ -100,7 +100,7 @@ class CaseReader:
                 results = step(results)
         return ReadCase(
             case_id=case["case_id"],
-            ct=CTVolume(loaded["volume"], loaded["affine"]),
+            ct=CTVolume(loaded["volume"], loaded["affine"], loaded["straightened"]),
             region_map=loaded["region_map"],
             packed=PackCTInputs()(results),
             affine=np.asarray(results["affine"], dtype=np.float64),
@@ -119,7 +119,13 @@ class CaseReader:
         if mask is not None:
             matched = match_mask(_ras(_labels(mask), labels=True), ct)
             region_map = None if matched is None else self.scheme.fold(matched.array, mask["source"])
-        arrays = dict(volume=ct.array, affine=ct.affine, spacing=ct.spacing, region_map=region_map)
+        arrays = dict(
+            volume=ct.array,
+            affine=ct.affine,
+            spacing=ct.spacing,
+            straightened=ct.straightened,
+            region_map=region_map,
+        )
         return {**case, **arrays, "coarse_masks": {}, "lesion_map": None}
 
     def _mask(self, mask: Mask, source: str | None) -> dict:

@@ -15,16 +15,18 @@ from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
 
 from ctvlm.anatomy import MentionLexicon, RegionScheme
-from ctvlm.visualization.montage import (
+from ctvlm.visualization.content import content_windows, fitting_window
+from ctvlm.visualization.montage import BACKGROUND, interesting_slices, widen
+from ctvlm.visualization.planes import (
     AXIS,
-    BACKGROUND,
     FAINT,
     INK,
     PLANES,
     draw_plane,
-    interesting_slices,
+    is_flat,
     plane_of,
     region_colours,
+    straightened_note,
 )
 from ctvlm.volume import CTVolume, patches_to_grid, peak_mm
 
@@ -69,14 +71,15 @@ def overlay_page(ct: CTVolume, overlays: Sequence[Overlay], title: str, scheme: 
         unit: of the heat, beside the colour bar.
     """
     columns, row_inches = _layout(ct)
-    size = (sum(columns) + BAR_INCHES + TEXT_INCHES + 0.7, row_inches * len(overlays) + TITLE_INCHES)
+    shown = content_windows(ct.array, ct.spacing)
+    size = (sum(columns) + BAR_INCHES + TEXT_INCHES + 0.9, row_inches * len(overlays) + TITLE_INCHES)
     figure = Figure(figsize=size, facecolor=BACKGROUND)
     FigureCanvasAgg(figure)
     grid = figure.add_gridspec(
         len(overlays),
         len(columns) + 2,
         width_ratios=[*columns, BAR_INCHES, TEXT_INCHES],
-        left=0.1 / size[0],
+        left=0.3 / size[0],
         right=1 - 0.1 / size[0],
         top=1 - TITLE_INCHES / size[1],
         bottom=0.1 / size[1],
@@ -90,44 +93,47 @@ def overlay_page(ct: CTVolume, overlays: Sequence[Overlay], title: str, scheme: 
             cells = [cells[0], *cells[1].subgridspec(2, 1, hspace=0.15)]
         planes = [figure.add_subplot(cell) for cell in cells]
         if overlay.is_labels:
-            at = _draw_labels(planes, ct, overlay, scheme)
+            _draw_labels(planes, ct, overlay, scheme, shown)
         else:
-            at = _draw_heat(planes, figure.add_subplot(bar), ct, overlay, scheme, unit)
-        for axes, plane in zip(planes, PLANES):
-            axis = AXIS[plane][0]
-            if stacked and plane != "axial":
-                _widen(axes, max(n * s for n, s in zip(ct.shape[1:], ct.spacing[1:])))
-            axes.set_title(f"{plane} {at[axis] + 1} of {ct.shape[axis]}", color=FAINT, fontsize=7.5, pad=2.5)
+            _draw_heat(planes, figure.add_subplot(bar), ct, overlay, scheme, unit, shown)
+        for axes in planes[1:] if stacked else ():
+            widen(axes, max(n * s for n, s in zip(ct.shape[1:], ct.spacing[1:])))
         _write(figure.add_subplot(text), overlay, row_inches)
     shape = " x ".join(map(str, ct.shape))
     spacing = " x ".join(f"{s:.2f}" for s in ct.spacing)
     y = 1 - 0.22 / size[1]
-    figure.text(0.1 / size[0], y, title, color=INK, fontsize=12, weight="bold", va="center")
+    figure.text(0.3 / size[0], y, title, color=INK, fontsize=12, weight="bold", va="center")
     line = f"{shape} voxels of {spacing} mm (z, y, x); the patient's right is on the left"
-    figure.text(0.1 / size[0], y - 0.22 / size[1], line, color=FAINT, fontsize=8, va="center")
+    line = "; ".join(filter(None, (line, straightened_note(ct.straightened))))
+    figure.text(0.3 / size[0], y - 0.22 / size[1], line, color=FAINT, fontsize=8, va="center")
     return figure
 
 
 def _layout(ct: CTVolume) -> tuple[list[float], float]:
     """Widths of the columns and height of a row in inches: three planes side by side, or two and the third below."""
     z, y, x = (n * s for n, s in zip(ct.shape, ct.spacing))
-    flat = 2.3 * z < y  # coronal and sagittal of a slab fit above each other
-    widths, height = ([x, max(x, y)], y) if flat else ([x, x, y], max(y, z))
+    widths, height = ([x, max(x, y)], y) if is_flat(ct.shape, ct.spacing) else ([x, x, y], max(y, z))
     scale = min(PLANE_INCHES / height, 1.5 * PLANE_INCHES / max(widths))
     return [max(w * scale, 1.2) for w in widths], max(height * scale, 2.2) + 0.15
 
 
 def _draw_heat(
-    planes: list[Axes], bar_axes: Axes, ct: CTVolume, overlay: Overlay, scheme: RegionScheme, unit: str
-) -> tuple[int, int, int]:
+    planes: list[Axes],
+    bar_axes: Axes,
+    ct: CTVolume,
+    overlay: Overlay,
+    scheme: RegionScheme,
+    unit: str,
+    shown: tuple[str, ...],
+) -> None:
     peak = np.linalg.inv(ct.affine) @ (*peak_mm(overlay.patches), 1)
     at = tuple(int(np.clip(round(i), 0, n - 1)) for i, n in zip(peak[2::-1], ct.shape))
     top = max(float(overlay.patches.array.max()), overlay.floor * 1.01 + 1e-9)
     colours, norm = heat_colours(), Normalize(overlay.floor, top)
-    window = window_for(overlay.text, scheme) or window_at(ct, at)
+    window = fitting_window(window_for(overlay.text, scheme) or window_at(ct, at), shown)
     results = dict(volume=ct.array, spacing=ct.spacing)
     for axes, plane in zip(planes, PLANES):
-        draw_plane(axes, results, plane, at[AXIS[plane][0]], window, [], scheme, named=False)
+        draw_plane(axes, results, plane, at[AXIS[plane][0]], window, scheme)
         heat = plane_of(_cut(overlay.patches, ct, plane, at), plane, 0)
         box = axes.images[0].get_extent()
         axes.imshow(heat, cmap=colours, norm=norm, extent=box, interpolation="bilinear", aspect="equal")
@@ -139,21 +145,22 @@ def _draw_heat(
     inset.tick_params(colors=FAINT, labelsize=6.5, length=2)
     bar.set_label(unit, color=FAINT, fontsize=7)
     bar.outline.set_visible(False)
-    return at
 
 
-def _draw_labels(planes: list[Axes], ct: CTVolume, overlay: Overlay, scheme: RegionScheme) -> tuple[int, int, int]:
+def _draw_labels(
+    planes: list[Axes], ct: CTVolume, overlay: Overlay, scheme: RegionScheme, shown: tuple[str, ...]
+) -> None:
     regions = patches_to_grid(overlay.patches, ct.affine, ct.shape, mode="nearest").array
     results = dict(volume=ct.array, spacing=ct.spacing, region_map=regions)
     at = interesting_slices(results)
     colours = region_colours(scheme.num_regions)
     faint = ListedColormap(["none", *(f"{colour}59" for colour in colours)])
+    window = fitting_window("soft_tissue", shown)
     for axes, plane in zip(planes, PLANES):
-        draw_plane(axes, results, plane, at[AXIS[plane][0]], "soft_tissue", colours, scheme, named=True)
+        draw_plane(axes, results, plane, at[AXIS[plane][0]], window, scheme, named=True)
         ids = plane_of(regions, plane, at[AXIS[plane][0]])
-        shown = dict(cmap=faint, vmin=0, vmax=scheme.num_regions, interpolation="nearest", aspect="equal")
-        axes.imshow(ids, extent=axes.images[0].get_extent(), **shown)
-    return at
+        style = dict(cmap=faint, vmin=0, vmax=scheme.num_regions, interpolation="nearest", aspect="equal")
+        axes.imshow(ids, extent=axes.images[0].get_extent(), **style)
 
 
 def window_for(text: str, scheme: RegionScheme) -> str | None:
@@ -190,12 +197,6 @@ def _cross(axes: Axes, ct: CTVolume, plane: str, at: tuple[int, int, int]) -> No
     x = (ct.shape[col_axis] - at[col_axis] - 0.5) * ct.spacing[col_axis]
     y = (ct.shape[row_axis] - at[row_axis] - 0.5) * ct.spacing[row_axis]
     axes.plot(x, y, marker="+", color="#7fe0ff", markersize=9, markeredgewidth=0.9)
-
-
-def _widen(axes: Axes, width_mm: float) -> None:
-    """Leave room at both sides, so that pictures above each other have one scale."""
-    left, right = axes.get_xlim()
-    axes.set_xlim((left + right - width_mm) / 2, (left + right + width_mm) / 2)
 
 
 def _write(axes: Axes, overlay: Overlay, row_inches: float) -> None:

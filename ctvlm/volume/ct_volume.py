@@ -28,10 +28,13 @@ class CTVolume:
     Attributes:
         array: (D, H, W), index order z, y, x; int16 or float32 HU, or unsigned labels.
         affine: 4x4, voxel index (x, y, z, 1) to RAS+ mm.
+        straightened: degrees of shear (gantry tilt) of the file's grid, which reading resampled to an orthogonal one;
+            0 where nothing was resampled.
     """
 
     array: np.ndarray
     affine: np.ndarray
+    straightened: float = 0.0
 
     def __post_init__(self) -> None:
         if self.array.ndim != 3 or np.shape(self.affine) != (4, 4):
@@ -63,4 +66,4 @@ class CTVolume:
         """Other values on the same grid."""
         if array.shape != self.array.shape:
             raise ValueError(f"array of shape {array.shape} does not lie on a grid of shape {self.array.shape}")
-        return CTVolume(array, self.affine)
+        return CTVolume(array, self.affine, self.straightened)

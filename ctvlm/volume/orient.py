@@ -43,9 +43,11 @@ def to_ras(array: np.ndarray, affine: np.ndarray, labels: bool = False, fill: fl
     orientation = nib.io_orientation(affine)
     affine = affine @ nib.orientations.inv_ornt_aff(orientation, array.shape)
     array = nib.apply_orientation(array, orientation)
-    if shear_of(affine) > SHEAR_TOLERANCE:
+    straightened = 0.0
+    if (shear := shear_of(affine)) > SHEAR_TOLERANCE:
         array, affine = _unshear(array, affine, labels, fill)
-    return CTVolume(np.ascontiguousarray(array.transpose(2, 1, 0)), affine)
+        straightened = float(np.degrees(np.arcsin(shear)))
+    return CTVolume(np.ascontiguousarray(array.transpose(2, 1, 0)), affine, straightened)
 
 
 def _unshear(array: np.ndarray, affine: np.ndarray, labels: bool, fill: float) -> tuple[np.ndarray, np.ndarray]:

@@ -8,6 +8,7 @@ from torch import Tensor
 # Centre and width in HU, as radiologists set them.
 WINDOWS: dict[str, tuple[float, float]] = {
     "lung": (-600.0, 1500.0),
+    "brain": (40.0, 80.0),
     "soft_tissue": (40.0, 400.0),
     "bone": (400.0, 1800.0),
 }

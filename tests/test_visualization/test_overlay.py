@@ -29,7 +29,7 @@ def heat(ct: CTVolume, at=(1, 2, 3)) -> CTVolume:
 
 
 def words(figure) -> str:
-    drawn = [t for axes in figure.axes for t in (*axes.texts, axes.title)] + figure.texts
+    drawn = [t for axes in figure.axes for t in (*axes.texts, axes.title, axes.yaxis.label)] + figure.texts
     return "\n".join(t.get_text() for t in drawn)
 
 
@@ -100,3 +100,27 @@ def test_little_heat_lets_the_ct_through():
     ct = volume()
     flat = heat(ct).with_array(np.ones((4, 4, 5)))
     overlay_page(ct, [Overlay("even", flat, floor=1)], "a", SCHEME, "unit").canvas.draw()
+
+
+def test_a_text_about_lungs_is_not_shown_in_a_lung_window_where_there_is_no_lung():
+    hu = np.full((16, 32, 40), -1000, np.int16)
+    hu[:, 4:28, 4:36] = 40
+    ct = volume().with_array(hu)
+    page = words(overlay_page(ct, [Overlay("Effusion in the left lower lobe.", heat(ct))], "a", SCHEME, "unit"))
+    assert "soft tissue" in page and "lung  -600" not in page
+
+
+@pytest.mark.parametrize("depth", [4, 8, 16])
+def test_letters_do_not_overlap_and_a_straightened_input_is_marked(depth):
+    ct = volume((depth, 32, 40))
+    ct = CTVolume(ct.array, np.diag([2.0, 2.0, 2.5, 1.0]), straightened=15.0)
+    figure = overlay_page(ct, [Overlay("x", heat(ct))], "a", SCHEME, "unit")
+    assert "sheared by 15.0" in words(figure)
+    figure.canvas.draw()
+    for axes in figure.axes[:3]:
+        drawn = [
+            t.get_window_extent() for t in (*axes.texts, axes.title) if t.get_text() in "RLAPSI" or "of" in t.get_text()
+        ]
+        assert len(drawn) == 5
+        for i, one in enumerate(drawn):
+            assert not any(one.overlaps(other) for other in drawn[i + 1 :])

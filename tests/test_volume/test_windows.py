@@ -20,7 +20,7 @@ def test_soft_tissue_window_is_blind_in_the_lung():
 
 
 def test_refuses_unknown_names_and_empty_widths():
-    with pytest.raises(ValueError, match=r"'brain'.*bone.*lung.*soft_tissue"):
-        resolve_window("brain")
+    with pytest.raises(ValueError, match=r"'marrow'.*bone.*lung.*soft_tissue"):
+        resolve_window("marrow")
     with pytest.raises(ValueError, match="width 0"):
         resolve_window((40, 0))

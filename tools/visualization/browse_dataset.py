@@ -4,7 +4,8 @@
     python tools/visualization/browse_dataset.py configs/vit3d_cot_contrastive.py --split val
 
 From a manifest the cases are drawn as they lie on disk; from a config, as its pipeline gives them to the model
-(augmentations included), up to the packing.
+(augmentations included), up to the packing. Slices are counted from 1, towards the head, the front and the right of
+the patient.
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--split", help="of a manifest: any; of a config: train, val or test (default train)")
     parser.add_argument("-n", "--num", type=int, default=12, help="cases to draw (0: all)")
     parser.add_argument("--cases", nargs="*", help="ids of the cases to draw")
-    parser.add_argument("--windows", nargs="+", default=["lung", "soft_tissue", "bone"], choices=sorted(WINDOWS))
+    parser.add_argument(
+        "--windows", nargs="+", default=[], choices=sorted(WINDOWS), help="HU windows; default: what suits the content"
+    )
     parser.add_argument("--scheme", default="thorax_abdomen_20", help="region scheme of a manifest")
     parser.add_argument("--seed", type=int, default=0, help="of the augmentations in a config's pipeline")
     parser.add_argument("--dpi", type=int, default=110)

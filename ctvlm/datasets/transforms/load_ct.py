@@ -25,10 +25,11 @@ class RegionWarning(UserWarning):
 class LoadCT:
     """Read the CT, and bring its region map and lesion masks onto its grid in physical space.
 
-    Adds ``volume`` (D, H, W) in HU, ``affine``, ``spacing`` (mm, z y x), ``region_map`` (uint8 region ids, or
-    None), ``lesion_map`` (uint8 lesion ids, or None), ``coarse_masks``: class name to mask, for classes that
-    cover several regions ("lung") and so do not fold into the map, and ``empty_masks``: the classes whose file marks
-    no voxel. TotalSegmentator writes a file for every class, so an empty one is no fault and causes no warning.
+    Adds ``volume`` (D, H, W) in HU, ``affine``, ``spacing`` (mm, z y x), ``straightened`` (degrees of shear taken out,
+    see CTVolume), ``region_map`` (uint8 region ids, or None), ``lesion_map`` (uint8 lesion ids, or None),
+    ``coarse_masks``: class name to mask, for classes that cover several regions ("lung") and so do not fold into the
+    map, and ``empty_masks``: the classes whose file marks no voxel. TotalSegmentator writes a file for every class, so
+    an empty one is no fault and causes no warning.
 
     Each kind of doubt about a case is one warning, a MaskWarning or a RegionWarning, however many masks it concerns.
 
@@ -70,6 +71,7 @@ class LoadCT:
             "volume": ct.array,
             "affine": ct.affine,
             "spacing": ct.spacing,
+            "straightened": ct.straightened,
             "scheme": scheme.name,
             "region_map": region_map,
             "coarse_masks": coarse,
