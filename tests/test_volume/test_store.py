@@ -17,7 +17,7 @@ AFFINE = np.array([[0.0, 1.5, 0, 7], [-0.7, 0, 0.1, 3], [0, 0.2, 3, -9], [0, 0, 
 
 def volume(dtype: type, shape=(40, 130, 150)) -> CTVolume:
     rng = np.random.default_rng(0)
-    low, high = (-1024, 3000) if dtype == np.int16 else (0, 21)
+    low, high = (-1024, 1500) if dtype == np.int16 else (0, 21)
     coarse = rng.integers(low, high, (5, 13, 15))
     full = np.kron(coarse, np.ones((8, 10, 10), int))[: shape[0], : shape[1], : shape[2]]
     return CTVolume(full.astype(dtype), AFFINE)
