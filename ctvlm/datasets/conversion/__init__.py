@@ -14,9 +14,10 @@ from ctvlm.datasets.conversion.omniabnorm import omniabnorm_cot_cases
 from ctvlm.datasets.conversion.omniabnorm_14k import omniabnorm_14k_cases, prepare_omniabnorm_14k
 from ctvlm.datasets.conversion.rad_chestct import rad_chestct_cases
 from ctvlm.datasets.conversion.radgenome import radgenome_cases
+from ctvlm.datasets.conversion.reports import ReportColumns, add_reports
 from ctvlm.datasets.conversion.rexgrounding import prepare_rexgrounding, rexgrounding_cases
 from ctvlm.datasets.conversion.runner import add_common_arguments, run_converter
-from ctvlm.datasets.conversion.splits import share_of_patient
+from ctvlm.datasets.conversion.splits import fill_splits, share_of_patient, split_patients
 from ctvlm.datasets.conversion.text import split_sentences, text_steps
 
 __all__ = [
@@ -25,10 +26,13 @@ __all__ = [
     "Dropped",
     "FolderRules",
     "Found",
+    "ReportColumns",
     "add_common_arguments",
     "add_ct_rate_arguments",
+    "add_reports",
     "ct_rate_cases",
     "ct_rate_cot_cases",
+    "fill_splits",
     "folder_cases",
     "omniabnorm_14k_cases",
     "omniabnorm_cot_cases",
@@ -41,6 +45,7 @@ __all__ = [
     "rexgrounding_cases",
     "run_converter",
     "share_of_patient",
+    "split_patients",
     "split_sentences",
     "text_steps",
 ]

@@ -1,19 +1,20 @@
-"""A plain folder of CTs with TotalSegmentator outputs."""
+"""A plain folder of CTs, with or without TotalSegmentator outputs."""
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ctvlm.anatomy import RegionScheme, UnknownLabelError
 from ctvlm.datasets.conversion.found import Found
-from ctvlm.datasets.conversion.splits import share_of_patient
 
 SUFFIXES = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".npz")
 SEGMENTATION = re.compile(r"(^|[^a-z])(total)?seg(mentations?)?([^a-z]|$)|label", re.IGNORECASE)
 MASK = re.compile(r"[^a-z](mask|seg)$", re.IGNORECASE)
+IMAGE = re.compile(r"[^a-z0-9](ct|image|img|volume|0000)$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -26,20 +27,27 @@ class FolderRules:
     allow_no_mask: bool = False
     patient_regex: str | None = None
     split: str = "train"
-    val_fraction: float = 0.0
 
 
 def folder_cases(root: Path, scheme: RegionScheme, rules: FolderRules) -> Found:
-    """Cases (not opened yet), and (folder, reason) of what was left out."""
+    """Cases (not opened yet), (folder or file, reason) of what was left out, and a note on masks of unknown classes."""
     root, found = Path(root).absolute(), Found()
+    unknown: Counter[str] = Counter()
     folders = sorted({p.parent for p in root.rglob("*") if p.name.lower().endswith(SUFFIXES)})
     for folder in folders:
         if folder.name == "segmentations":
             continue
-        cases, reason = _cases_in(folder, root, rules, scheme)
-        found.cases += cases
-        if reason:
-            found.dropped.append((str(folder.relative_to(root)), reason))
+        files = _Files(folder, root, rules, scheme)
+        files.find(found)
+        unknown.update(path.name for path in files.unknown)
+    if unknown:
+        names = ", ".join(f"{name} ({count}x)" if count > 1 else name for name, count in unknown.most_common(5))
+        more = f" and {len(unknown) - 5} other names" if len(unknown) > 5 else ""
+        first = Path(unknown.most_common(1)[0][0])
+        found.notes.append(
+            f"left out, as their names are no known class: {names}{more}; if they mark lesions, add "
+            f"--lesions '*{_last_word(stem_of(first))}*'"
+        )
     return found
 
 
@@ -58,36 +66,80 @@ def class_of(path: Path, scheme: RegionScheme) -> str | None:
     return name
 
 
-def _cases_in(folder: Path, root: Path, rules: FolderRules, scheme: RegionScheme) -> tuple[list[dict], str]:
-    files = sorted(p for p in folder.iterdir() if p.name.lower().endswith(SUFFIXES))
-    by_stem = {stem_of(p): p for p in files}
-    pairs = [
-        (by_stem[MASK.sub("", stem_of(p))], p) for p in files if MASK.sub("", stem_of(p)) in set(by_stem) - {stem_of(p)}
-    ]
-    if len(pairs) > 1:
-        name = str(folder.relative_to(root))
-        return [
-            _case(f"{name}/{stem_of(ct)}".removeprefix("./"), ct, {"path": str(seg)}, [], rules) for ct, seg in pairs
-        ], ""
-    lesions = [p for p in files if any(p.match(glob) for glob in rules.lesions)]
-    rest = [p for p in files if p not in lesions]
-    inside = folder / "segmentations"
-    masks = [*rest, *sorted(inside.iterdir())] if inside.is_dir() else rest
-    classes = {name: str(p) for p in masks if p.name.lower().endswith(SUFFIXES) and (name := class_of(p, scheme))}
-    multi = [p for p in rest if str(p) not in classes.values() and SEGMENTATION.search(stem_of(p))]
-    others = [p for p in rest if str(p) not in classes.values() and p not in multi and not MASK.search(stem_of(p))]
-    chosen = [p for p in others if any(p.match(glob) for glob in rules.ct)]
-    chosen = chosen or [p for p in others if stem_of(p).lower() == "ct"] or others
-    if len(chosen) != 1:
-        names = ", ".join(p.name for p in chosen) or "none"
-        return [], f"expected one CT, found {len(chosen)} ({names}); name it with --ct GLOB"
-    if len(multi) > 1 or (multi and classes):
-        return [], f"several region maps: {', '.join(p.name for p in multi)} and {len(classes)} class files"
-    region_map = {"path": str(multi[0])} if multi else {"files": classes} if classes else None
-    if region_map is None and not lesions and not rules.allow_no_mask:
-        return [], "no mask beside the CT; --allow-no-mask keeps it"
-    name = str(folder.relative_to(root)) if folder != root else stem_of(chosen[0])
-    return [_case(name, chosen[0], region_map, lesions, rules)], ""
+def _last_word(stem: str) -> str:
+    """The part of a mask's name that is the same in all cases: "tumor" of "p1_tumor" and of "tumor_mask"."""
+    return re.split(r"[_\-. ]", MASK.sub("", stem))[-1]
+
+
+class _Files:
+    """The image files of one folder by role."""
+
+    def __init__(self, folder: Path, root: Path, rules: FolderRules, scheme: RegionScheme) -> None:
+        self.rules = rules
+        self.name = "" if folder == root else str(folder.relative_to(root))
+        files = sorted(p for p in folder.iterdir() if p.name.lower().endswith(SUFFIXES))
+        self.lesions = [p for p in files if any(p.match(glob) for glob in rules.lesions)]
+        rest = [p for p in files if p not in self.lesions]
+        inside = folder / "segmentations"
+        masks = sorted(p for p in inside.iterdir() if p.name.lower().endswith(SUFFIXES)) if inside.is_dir() else []
+        self.lesions += [p for p in masks if any(p.match(glob) for glob in rules.lesions)]
+        masks = [p for p in masks if p not in self.lesions]
+        self.classes = {name: str(p) for p in (*rest, *masks) if (name := class_of(p, scheme))}
+        rest = [p for p in rest if str(p) not in self.classes.values()]
+        self.multi = [p for p in rest if SEGMENTATION.search(stem_of(p))]
+        rest = [p for p in rest if p not in self.multi]
+        others = [p for p in rest if not MASK.search(stem_of(p))]
+        chosen = [p for p in others if any(p.match(glob) for glob in rules.ct)]
+        self.cts = chosen or [p for p in others if stem_of(p).lower() == "ct"] or others
+        # A flat folder holds p1, p1_seg, p1_tumor, p2 ...: what extends a CT's name belongs to that CT.
+        extended = [p for p in self.cts if (owner := self._owner(p)) and not self._number_behind(owner, p)]
+        self.cts = [p for p in self.cts if p not in extended]
+        used = {*self.cts, *self.classes.values()}
+        self.unknown = [p for p in rest if p not in self.cts]
+        self.unknown += [p for p in masks if str(p) not in used]
+
+    def find(self, found: Found) -> None:
+        """Add this folder's cases, or why there is none."""
+        pairs = {ct: [p for p in self.multi if self._owner(p) == ct] for ct in self.cts}
+        paired = any(pairs.values())
+        if len(self.cts) > 1 and (paired or (self.rules.allow_no_mask and not self.classes and not self.multi)):
+            for ct in self.cts:
+                name = f"{self.name}/{stem_of(ct)}".removeprefix("/")
+                lesions = [p for p in self.lesions if self._owner(p) == ct]
+                self._add(found, name, ct, pairs[ct], {}, lesions)
+        elif len(self.cts) == 1:
+            self._add(found, self.name or stem_of(self.cts[0]), self.cts[0], self.multi, self.classes, self.lesions)
+        else:
+            names = ", ".join(p.name for p in self.cts[:6]) or "none"
+            do = "name it with --ct GLOB, and lesion masks with --lesions GLOB"
+            if self.cts and not self.multi and not self.classes:
+                do += "; if each is a case without masks, --allow-no-mask or --reports CSV"
+            found.dropped.append((self.name or ".", f"expected one CT, found {len(self.cts)} ({names}); {do}"))
+
+    def _add(self, found: Found, name: str, ct: Path, multi: list, classes: dict, lesions: list[Path]) -> None:
+        if len(multi) > 1 or (multi and classes):
+            reason = f"several region maps: {', '.join(p.name for p in multi)} and {len(classes)} class files"
+            found.dropped.append((name, reason))
+            return
+        region_map = {"path": str(multi[0])} if multi else {"files": classes} if classes else None
+        if region_map is None and not lesions and not self.rules.allow_no_mask:
+            left = f" ({self.unknown[0].name} is no known class: --lesions?)" if self.unknown else ""
+            reason = f"no mask beside the CT{left}; --allow-no-mask keeps it, --reports CSV gives it a text"
+            found.dropped.append((name, reason))
+            return
+        found.cases.append(_case(name, ct, region_map, lesions, self.rules))
+
+    def _owner(self, path: Path) -> Path | None:
+        """The CT whose name, the longest there is, this file's name extends: p1 or p1_ct for p1_seg and p1-tumor."""
+        stem = stem_of(path)
+        bases = {p: re.escape(IMAGE.sub("", stem_of(p))) for p in self.cts if p != path}
+        owners = [p for p, base in bases.items() if re.match(rf"{base}[^a-zA-Z0-9]", stem) and not IMAGE.search(stem)]
+        return max(owners, key=lambda p: len(stem_of(p)), default=None)
+
+    @staticmethod
+    def _number_behind(owner: Path, path: Path) -> bool:
+        """scan_2 beside scan is another CT, not a mask of it."""
+        return stem_of(path)[len(stem_of(owner)) + 1 :].isdigit()
 
 
 def _case(name: str, ct: Path, region_map: dict | None, lesions: list[Path], rules: FolderRules) -> dict:
@@ -98,7 +150,7 @@ def _case(name: str, ct: Path, region_map: dict | None, lesions: list[Path], rul
     return dict(
         case_id=name,
         patient_id=patient,
-        split="val" if share_of_patient(patient) < rules.val_fraction else rules.split,
+        split=rules.split,
         volume=str(ct),
         region_map=region_map,
         lesion_masks=[dict(path=str(p), id=i, name=stem_of(p)) for i, p in enumerate(lesions, start=1)],

@@ -54,7 +54,11 @@ def cores() -> int:
 
 
 def run_converter(
-    find: Callable[[], Found], args: argparse.Namespace, prepare: Prepare | None = None, console: Console | None = None
+    find: Callable[[], Found],
+    args: argparse.Namespace,
+    prepare: Prepare | None = None,
+    console: Console | None = None,
+    assign: Callable[[list[dict]], tuple[list[dict], str]] | None = None,
 ) -> int:
     """Find, open, report, write. A run that was killed goes on where it was when started again.
 
@@ -62,6 +66,7 @@ def run_converter(
         find: lists the cases; what it drops is dropped unopened.
         args: ``out``, ``scheme``, ``workers``, ``check``.
         prepare: called on every case in a worker; a module's function, or a partial of one.
+        assign: gives the cases that were kept their splits; returns them and a remark, or "".
 
     Returns:
         Exit code: 0, 1 (nothing to write, or a data set that cannot be converted), 130 (stopped by the user).
@@ -87,7 +92,11 @@ def run_converter(
     kept = [r["case"] or case for case, r in zip(found.cases, results) if not r["reason"]]
     dropped = [*found.dropped, *((c["case_id"], r["reason"]) for c, r in zip(found.cases, results) if r["reason"])]
     noted = [(c["case_id"], r["notes"]) for c, r in zip(found.cases, results) if not r["reason"]]
-    for note in found.notes:
+    notes = list(found.notes)
+    if assign:
+        kept, remark = assign(kept)
+        notes += [remark] if remark else []
+    for note in notes:
         console.print(note, style="yellow", markup=False)
     console.print(summary(kept, dropped, noted))
     listing = args.out.with_name(f"{args.out.name}.dropped.tsv")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 
 from ctvlm.datasets.conversion.found import Found
 
@@ -25,6 +26,53 @@ def three_way(patient_id: str, val: float, test: float) -> str:
     """A split for a data set that publishes none."""
     share = share_of_patient(patient_id)
     return "val" if share < val else "test" if share < val + test else "train"
+
+
+def fill_splits(cases: list[dict], val: float, test: float) -> tuple[list[dict], str]:
+    """Cases with their split by patient: train, val and test each get at least one patient where asked for.
+
+    The order of the patients depends on their ids only, so that a case that is added moves few of the others.
+
+    Args:
+        val: share of the patients for validation; 0 for no such split.
+        test: the same for the test.
+
+    Returns:
+        The cases, and a remark where there are too few patients, else "".
+    """
+    split_of = split_patients({case["patient_id"] for case in cases}, val, test)
+    filled = [{**case, "split": split_of[case["patient_id"]]} for case in cases]
+    missing = [name for name, share in (("val", val), ("test", test)) if share and name not in split_of.values()]
+    note = ""
+    if missing and cases:
+        note = (
+            f"{len(split_of)} patient{'s' * (len(split_of) > 1)} cannot fill train, {' and '.join(missing)}, and a "
+            f"patient belongs to one split: no case is in {' or '.join(missing)}. Add patients"
+        )
+        if "val" in missing:
+            note += "; training needs val, or --cfg-options val_dataloader=None val_cfg=None val_evaluator=None"
+    return filled, note
+
+
+def split_patients(patients: Iterable[str], val: float, test: float) -> dict[str, str]:
+    """Split of each patient. With two patients there is no test, with one there is only train.
+
+    Raises:
+        ValueError: shares below 0, or that leave nothing for training.
+    """
+    if min(val, test) < 0 or val + test >= 1:
+        raise ValueError(f"shares {val:g} (val) and {test:g} (test); expected 0 or more each, and less than 1 together")
+    ordered = sorted(patients, key=lambda patient: (share_of_patient(patient), patient))
+    room = len(ordered) - 1  # for the evaluation splits: training keeps one
+    counts = {}
+    for name, share in (("val", val), ("test", test)):
+        counts[name] = min(max(round(share * len(ordered)), 1), room) if share else 0
+        room -= counts[name]
+    if test and counts["val"] > 1 and not counts["test"]:
+        counts["val"], counts["test"] = counts["val"] - 1, 1
+    names = ["val"] * counts["val"] + ["test"] * counts["test"]
+    names += ["train"] * (len(ordered) - len(names))
+    return dict(zip(ordered, names))
 
 
 def drop_leaks(found: Found) -> Found:
