@@ -95,9 +95,9 @@ def _check_text(case: dict, results: dict | None, scheme: RegionScheme, say) -> 
             say("unknown region name", ERROR, f"step {number} names {unknown[0]!r}, not in {scheme.name}")
         if not step["text"].strip():
             say("empty text", ERROR, f"step {number} has no text")
-    if not case["cot"] and not case["report"].get("impression"):
-        level_note = "neither reasoning steps nor an impression (MeasuredReasoning can write them)"
-        say("no text", WARNING, level_note)
+    # Masks can be measured, so that a case without text is no fault (see MeasuredReasoning).
+    if not case["cot"] and not any(case["report"].values()) and not case["region_map"] and not case["lesion_masks"]:
+        say("no text", WARNING, "no report, no reasoning steps, and no mask that MeasuredReasoning could measure")
     region_map = None if results is None else results["region_map"]
     if region_map is None or set(scheme.names) != set(RegionScheme.load().names):
         return
