@@ -37,7 +37,7 @@ from ctvlm.volume import files
 
 REQUIRED = ("case_id", "patient_id", "split", "volume")
 OPTIONAL = ("region_map", "lesion_masks", "report", "cot", "labels", "source", "extra")
-VOLUME_OPTIONS = {"rescale", "spacing", "axes", "key", "affine", "check_range"}
+VOLUME_OPTIONS = {"rescale", "spacing", "axes", "key", "affine", "check_range", "modality"}
 MASK_OPTIONS = {"spacing", "axes", "key"}
 
 Case = dict[str, Any]

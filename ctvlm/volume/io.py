@@ -28,14 +28,15 @@ def read_ct(
     key: str | None = None,
     affine: Sequence[Sequence[float]] | None = None,
     check_range: bool = True,
+    modality: str | None = None,
 ) -> CTVolume:
     """Read a CT to HU, RAS+, (z, y, x), on an orthogonal grid.
 
     The options declare what a file does not say or says wrongly; by default all comes from the header.
 
     Args:
-        path: .nii, .nii.gz, .mha, .mhd, .nrrd, .npz, .b2nd, or a folder with one DICOM series; a file's path may be
-            an fsspec URL.
+        path: .nii, .nii.gz, .hdr or .img, .mha, .mhd, .nrrd, .nhdr, .npz, .b2nd, a folder with one DICOM series, or
+            an enhanced DICOM file; suffixes in any case. A file's path may be an fsspec URL.
         rescale: (slope, intercept) of stored values.
         spacing: voxel size in mm of the file's axes, in (z, y, x) order for every type.
         axes: where the file's axes grow to, such as "LPS", in the file's own axis order.
@@ -43,13 +44,14 @@ def read_ct(
         affine: 4x4 from the file's axes, in the file's own axis order, to RAS+ mm: for a blank header whose geometry
             is known from elsewhere. Takes the place of ``spacing`` and ``axes``.
         check_range: False accepts values that do not look like HU.
+        modality: "CT" for DICOM files without a Modality tag.
 
     Raises:
         CTReadError: the file cannot become a right volume.
         FileNotFoundError: there is no such file.
     """
     with as_local_file(path) as file:
-        array, affine = _placed(file, key, spacing, axes, affine)
+        array, affine = _placed(file, key, spacing, axes, affine, modality)
         array = to_hu(array, file, rescale, check_range)
     return to_ras(array, affine)
 
@@ -116,9 +118,10 @@ def _placed(
     spacing: tuple[float, float, float] | None,
     axes: str | None,
     declared: Sequence[Sequence[float]] | None = None,
+    modality: str | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Array (3 axes, file order) and its affine, after what the caller declared."""
-    array, affine = read_raw(path, key)
+    array, affine = read_raw(path, key, modality)
     if array.dtype.kind not in "iufb":
         raise CTReadError(path, f"dtype {array.dtype}", "one number per voxel", "this is a picture, not a CT")
     array, affine = _three_axes(array, affine, path)
@@ -164,7 +167,7 @@ def _declare(
     path: Path,
 ) -> np.ndarray | None:
     # An .npz array lies in (z, y, x), every other type in (x, y, z).
-    in_file = None if spacing is None else tuple(spacing) if path.suffix == ".npz" else tuple(spacing)[::-1]
+    in_file = None if spacing is None else tuple(spacing) if path.suffix.lower() == ".npz" else tuple(spacing)[::-1]
     if affine is None:
         if in_file is None or axes is None:
             return None

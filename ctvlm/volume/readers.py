@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 
 from ctvlm.volume.ct_volume import CTReadError
+from ctvlm.volume.dicom import read_dicom
+from ctvlm.volume.dicom_headers import is_dicom
 from ctvlm.volume.orient import affine_from_axes
 from ctvlm.volume.store import SUFFIX, StoredArray
 
@@ -21,7 +24,7 @@ NPZ_KEYS = ("volume", "ct", "arr_0", "arr", "array", "image", "mask")
 
 
 def read_nifti(path: Path, key: str | None = None) -> RawImage:
-    """NIfTI through nibabel: sform before qform; no affine where both codes are 0."""
+    """NIfTI through nibabel: sform before qform; no affine where both codes are 0, or in an Analyze 7.5 pair."""
     image = nib.load(path)
     if image.get_data_dtype().kind not in "iuf":
         raise CTReadError(
@@ -29,6 +32,8 @@ def read_nifti(path: Path, key: str | None = None) -> RawImage:
         )
     array = np.asanyarray(image.dataobj)
     header = image.header
+    if "sform_code" not in header:
+        return array, None
     placed = int(header["sform_code"]) > 0 or int(header["qform_code"]) > 0
     return array, image.affine if placed else None
 
@@ -36,51 +41,10 @@ def read_nifti(path: Path, key: str | None = None) -> RawImage:
 def read_sitk(path: Path, key: str | None = None) -> RawImage:
     """MetaImage and NRRD through SimpleITK."""
     sitk = _simpleitk(path)
-    image = sitk.ReadImage(str(path))
+    # Named, because SimpleITK finds the parser of .mha and .mhd by lower-case suffixes only.
+    parser = "NrrdImageIO" if path.suffix.lower() in (".nrrd", ".nhdr") else "MetaImageIO"
+    image = sitk.ReadImage(str(path), imageIO=parser)
     return _from_sitk(image, path)
-
-
-def read_dicom(path: Path, key: str | None = None) -> RawImage:
-    """One CT series from a folder; ``key`` is the series UID where there are several."""
-    sitk = _simpleitk(path)
-    reader = sitk.ImageSeriesReader()
-    series = list(reader.GetGDCMSeriesIDs(str(path)))
-    if key is None and len(series) != 1:
-        do = f"give key=, one of {', '.join(series)}" if series else "name the folder that holds the slices"
-        raise CTReadError(path, f"{len(series)} DICOM series", "one series in the folder", do)
-    files = reader.GetGDCMSeriesFileNames(str(path), key or series[0])
-    first = sitk.ReadImage(files[0])
-    modality = first.GetMetaData("0008|0060").strip() if first.HasMetaDataKey("0008|0060") else "none"
-    if modality != "CT":
-        raise CTReadError(path, f"modality {modality}", "modality CT", "drop the series")
-    reader.SetFileNames(files)
-    image = reader.Execute()
-    array, affine = _from_sitk(image, path)
-    if len(files) > 1:
-        affine[:3, 2] = _slice_step(sitk, files, path)
-    return array, affine
-
-
-def _slice_step(sitk, files: list[str], path: Path) -> np.ndarray:
-    """Step between slice origins in RAS mm; the series reader itself averages gaps and drops a gantry tilt."""
-    origins = []
-    for name in files:
-        one = sitk.ImageFileReader()
-        one.SetFileName(name)
-        one.ReadImageInformation()
-        origins.append(one.GetOrigin())
-    steps = np.diff(np.asarray(origins), axis=0) * np.array([-1.0, -1.0, 1.0])
-    mean = steps.mean(axis=0)
-    worst = float(np.linalg.norm(steps - mean, axis=1).max())
-    if worst > max(0.02, 0.02 * float(np.linalg.norm(mean))):
-        gaps = np.linalg.norm(steps, axis=1)
-        raise CTReadError(
-            path,
-            f"slices {gaps.min():.2f} to {gaps.max():.2f} mm apart",
-            "even gaps",
-            "a slice is missing or two series are mixed: complete the series, or resample it before",
-        )
-    return mean
 
 
 def read_npz(path: Path, key: str | None = None) -> RawImage:
@@ -133,27 +97,40 @@ def _simpleitk(path: Path):
 READERS: dict[str, Callable[[Path, str | None], RawImage]] = {
     ".nii": read_nifti,
     ".nii.gz": read_nifti,
+    ".hdr": read_nifti,
+    ".img": read_nifti,
     ".mha": read_sitk,
     ".mhd": read_sitk,
     ".nrrd": read_sitk,
+    ".nhdr": read_sitk,
     ".npz": read_npz,
     SUFFIX: read_store,
 }
 
 
-def read_raw(path: Path, key: str | None = None) -> RawImage:
+def read_raw(path: Path, key: str | None = None, modality: str | None = None) -> RawImage:
     """Read any known file type; whatever a parser throws becomes a CTReadError that names the file.
 
+    Suffixes are read in any case. ``modality`` is for DICOM files without a Modality tag.
+
     Raises:
-        FileNotFoundError, CTReadError; ImportError where an optional reader is missing.
+        CTReadError, FileNotFoundError.
+        ImportError: an optional reader is not installed.
+        ValueError: ``modality`` is given for another file type.
     """
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file; check the path (manifest paths are relative to the manifest)")
-    reader = read_dicom if path.is_dir() else next((r for end, r in READERS.items() if path.name.endswith(end)), None)
+    name = path.name.lower()
+    reader = next((r for end, r in READERS.items() if name.endswith(end)), None) if path.is_file() else None
+    if path.is_dir() or (reader is None and is_dicom(path)):
+        reader = partial(read_dicom, modality=modality)
+    elif modality is not None:
+        raise ValueError(f"{path}: modality={modality!r} is for DICOM; remove it")
     if reader is None:
-        raise CTReadError(
-            path, f"suffix {path.suffix!r}", f"{', '.join(READERS)} or a DICOM folder", "convert the file"
-        )
+        known = f"{', '.join(READERS)}, a DICOM folder or an enhanced DICOM file"
+        raise CTReadError(path, f"suffix {path.suffix!r}", known, "convert the file")
+    if (missing := _missing_half(path)) is not None:
+        raise CTReadError(path, f"no {missing.name} beside it", "both files of the pair", "fetch the other file too")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -165,3 +142,12 @@ def read_raw(path: Path, key: str | None = None) -> RawImage:
         reason = str(error).strip().splitlines()[-1:] or [type(error).__name__]
         found = f"a file that cannot be read ({type(error).__name__}: {reason[0][:200]})"
         raise CTReadError(path, found, "a whole image file", "it is truncated or broken: fetch it again") from error
+
+
+def _missing_half(path: Path) -> Path | None:
+    """The other file of an .img/.hdr pair, where it is not there."""
+    if path.suffix.lower() not in (".img", ".hdr"):
+        return None
+    other = path.with_suffix(".hdr" if path.suffix.lower() == ".img" else ".img")
+    there = {file.name.lower() for file in path.parent.iterdir()}
+    return None if other.name.lower() in there else other

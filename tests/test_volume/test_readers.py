@@ -47,17 +47,23 @@ def write_dicom(ct: CTVolume, folder, z_of=lambda k: 3.0 * k, modality="CT", til
         writer.Execute(one)
 
 
-@pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".mha", ".mhd", ".nrrd", ".npz"])
-def test_all_file_types_read_alike(suffix, tmp_path):
+@pytest.mark.parametrize("case", [str.lower, str.upper])
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".hdr", ".img", ".mha", ".mhd", ".nrrd", ".nhdr", ".npz"])
+def test_all_file_types_read_alike(suffix, case, tmp_path):
     ct = make_ct()
     path = tmp_path / f"ct{suffix}"
-    if suffix.startswith(".nii"):
+    if suffix in (".hdr", ".img"):
+        nib.save(nib.Nifti1Pair(ct.array.transpose(2, 1, 0), ct.affine), path)
+    elif suffix.startswith(".nii"):
         write_nifti(ct, path)
     elif suffix == ".npz":
         np.savez(path, volume=ct.array, affine=ct.affine)
     else:
         sitk.WriteImage(to_sitk(ct), str(path))
-    got = read_ct(path)
+    for file in tmp_path.iterdir():
+        if file.suffix not in (".raw", ".zraw") and not file.name.endswith(".raw.gz"):
+            file.rename(file.with_name(f"ct{case(file.name[2:])}"))
+    got = read_ct(tmp_path / f"ct{case(suffix)}")
     np.testing.assert_array_equal(got.array, ct.array)
     assert got.array.dtype == np.int16
     np.testing.assert_allclose(got.affine, ct.affine, atol=1e-4)
@@ -81,7 +87,10 @@ def test_dicom_gantry_tilt_is_seen(tmp_path):
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [(dict(z_of=lambda k: 3.0 * k + 3.0 * (k > 2)), "mm apart"), (dict(modality="MR"), "modality MR")],
+    [
+        (dict(z_of=lambda k: 3.0 * k + 3.0 * (k > 2)), "slices are missing after 004.dcm"),
+        (dict(modality="MR"), "modality MR"),
+    ],
 )
 def test_dicom_with_a_gap_or_of_mr_is_refused(options, message, tmp_path):
     write_dicom(make_ct(), tmp_path / "series", **options)
@@ -164,6 +173,36 @@ def test_label_map_of_floats_becomes_ids(tmp_path):
     got = read_label_map(tmp_path / "m.nii")
     assert got.array.dtype == np.uint8
     assert set(np.unique(got.array)) == {0, 117}
+
+
+@pytest.mark.parametrize("name", ["CT.NII", "CT.NII.GZ"])
+def test_written_names_keep_their_case(name, tmp_path):
+    ct = make_ct()
+    write_nifti(ct, tmp_path / name)
+    assert [p.name for p in tmp_path.iterdir()] == [name]
+    np.testing.assert_array_equal(read_ct(tmp_path / name).array, ct.array)
+
+
+def test_an_analyze_pair_needs_its_geometry_declared(tmp_path):
+    """Analyze 7.5 headers have no orientation."""
+    ct = make_ct()
+    nib.save(nib.AnalyzeImage(ct.array.transpose(2, 1, 0), ct.affine), tmp_path / "ct.img")
+    with pytest.raises(CTReadError, match="no position or orientation.*declare spacing="):
+        read_ct(tmp_path / "ct.hdr")
+    got = read_ct(tmp_path / "ct.img", spacing=ct.spacing, axes="RAS")
+    np.testing.assert_array_equal(got.array, ct.array)
+
+
+@pytest.mark.parametrize(("name", "missing"), [("ct.hdr", "ct.img"), ("ct.img", "ct.hdr"), ("ct.nhdr", "ct.raw")])
+def test_half_of_a_pair_names_the_other_half(name, missing, tmp_path):
+    ct = make_ct()
+    if name.endswith(".nhdr"):
+        sitk.WriteImage(to_sitk(ct), str(tmp_path / name))
+    else:
+        nib.save(nib.Nifti1Pair(ct.array.transpose(2, 1, 0), ct.affine), tmp_path / name)
+    (tmp_path / missing).unlink()
+    with pytest.raises(CTReadError, match=missing):
+        read_ct(tmp_path / name)
 
 
 def test_write_leaves_no_part_file_behind(tmp_path):
