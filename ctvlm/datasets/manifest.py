@@ -60,7 +60,8 @@ def read_manifest(path: str | Path, split: str | None = None) -> list[Case]:
     """
     cases: list[Case] = []
     try:
-        lines = files.read_bytes(path).decode("utf-8").splitlines()
+        # Not splitlines(): that also splits at U+2028, U+2029 and U+0085, which JSON texts may hold.
+        lines = files.read_bytes(path).decode("utf-8").split("\n")
     except (FileNotFoundError, IsADirectoryError):
         raise FileNotFoundError(
             f"no manifest at {path}; write one with a converter in tools/dataset_converters"

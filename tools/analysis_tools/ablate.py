@@ -217,7 +217,7 @@ def last_losses(folder: Path, last: int = 5) -> dict[str, float]:
     """Each loss in training, mean of the last logged values, as ``train/<name>``."""
     values: dict[str, list[float]] = {}
     for path in sorted(folder.glob("*/vis_data/scalars.json")):
-        for line in path.read_text(encoding="utf-8").splitlines():
+        for line in filter(None, path.read_text(encoding="utf-8").split("\n")):
             for name, value in json.loads(line).items():
                 if name.startswith("loss"):
                     values.setdefault(f"train/{name}", []).append(value)

@@ -43,7 +43,7 @@ class Journal:
         self.path = manifest.with_name(f"{manifest.name}.progress")
         self.results: dict[str, dict[str, Any]] = {}
         if self.path.is_file():
-            for line in self.path.read_text(encoding="utf-8", errors="replace").splitlines():
+            for line in self.path.read_text(encoding="utf-8", errors="replace").split("\n"):
                 try:
                     entry = json.loads(line)
                     self.results[entry.pop("key")] = entry

@@ -44,7 +44,7 @@ def read_records(path: Path) -> list[dict[str, Any]]:
         raw = json.loads(text)
     except json.JSONDecodeError:
         try:
-            raw = [json.loads(line) for line in text.splitlines() if line.strip()]
+            raw = [json.loads(line) for line in text.split("\n") if line.strip()]
         except json.JSONDecodeError as error:
             raise ConversionError(f"{path} is neither JSON nor JSON Lines ({error})") from None
     if isinstance(raw, dict) and raw and all(isinstance(value, list) for value in raw.values()):

@@ -204,7 +204,7 @@ def validations(folder: Path, metric: str) -> list[tuple[int, float]]:
     """(epoch, value) of each validation so far, from the scalars that a run writes as it goes."""
     found = []
     for path in sorted(folder.glob("*/vis_data/scalars.json")):
-        for line in path.read_text(encoding="utf-8").splitlines():
+        for line in path.read_text(encoding="utf-8").split("\n"):
             try:
                 scalars = json.loads(line)
             except json.JSONDecodeError:  # the line that is being written

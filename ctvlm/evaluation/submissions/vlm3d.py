@@ -128,7 +128,7 @@ def read_cases(path: str | Path) -> list[str]:
                 raise ValueError(f"{path}: columns {reader.fieldnames}; expected 'AccessionNo' or 'VolumeName'.")
             names = [row[column] for row in reader]
     else:
-        names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        names = [line.strip() for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
     if not names:
         raise ValueError(f"{path} names no case.")
     return names

@@ -130,7 +130,7 @@ class PrefixGenerationHead(BaseGenerationHead):
 
     def parse(self, ids: Sequence[int]) -> Turn:
         turn = Turn()
-        for line in self.tokenizer.decode(list(ids)).splitlines():
+        for line in self.tokenizer.decode(list(ids)).split("\n"):
             line = line.strip()
             if line.startswith(_IMPRESSION):
                 turn.impression = " ".join([turn.impression, line[len(_IMPRESSION) :].strip()]).strip()

@@ -1,0 +1,98 @@
+"""Lines of data end at a line feed only: ``str.splitlines`` also splits at U+2028, U+2029 and U+0085."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ctvlm.datasets.conversion.journal import Journal
+from ctvlm.datasets.conversion.tables import read_records
+from ctvlm.datasets.manifest import read_manifest, write_manifest
+from ctvlm.engine.tuning.trials import validations
+
+SEPARATORS = "\u2028\u2029\u0085\x0b\x0c\x1c\x1d\x1e\r\n"
+# Any text, with the characters that split lines drawn often.
+TEXTS = st.text(st.one_of(st.sampled_from(SEPARATORS), st.characters(exclude_categories=["Cs"])), min_size=1)
+# These split messages and logs for display; no data is read from them.
+FOR_DISPLAY = {
+    "ctvlm/engine/checkpoint.py",
+    "ctvlm/engine/errors.py",
+    "ctvlm/engine/tuning/trials.py",
+    "ctvlm/volume/readers.py",
+    "tools/analysis_tools/ablate.py",
+    "tools/analysis_tools/benchmark_attention.py",
+    "tools/analysis_tools/gradient_cache_memory.py",
+    "tools/dataset_converters/write_phantom.py",
+}
+
+
+def case_of(text: str, number: int = 0) -> dict:
+    return dict(
+        case_id=f"{text}{number}",
+        patient_id=f"{text}{number}",
+        split="train",
+        volume=dict(path="/data/ct.nii.gz"),
+        region_map=None,
+        lesion_masks=[dict(path="/data/m.nii.gz", id=1, name=text)],
+        report=dict(findings=text, impression=text),
+        cot=[dict(step=1, text=text, entities=[text], regions=[], lesion=1, question=text)],
+        labels={text: 1},
+        source=text,
+        extra={text: text},
+    )
+
+
+@given(st.lists(TEXTS, min_size=1, max_size=3, unique=True))
+@settings(max_examples=60, deadline=None)
+def test_any_text_survives_the_manifest(texts):
+    cases = [case_of(text, number) for number, text in enumerate(texts)]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "m.jsonl")
+        write_manifest(cases, path)
+        assert read_manifest(path) == cases
+
+
+@given(st.lists(TEXTS, min_size=1, max_size=3))
+@settings(max_examples=60, deadline=None)
+def test_any_text_survives_the_converters_journal(texts):
+    entries = {f"key{i}": dict(reason=text, notes=[text], case=None) for i, text in enumerate(texts)}
+    with tempfile.TemporaryDirectory() as folder:
+        journal = Journal(Path(folder, "m.jsonl"))
+        for key, entry in entries.items():
+            journal.add(key, entry)
+        journal.close(done=False)
+        assert Journal(Path(folder, "m.jsonl")).results == entries
+
+
+@given(st.lists(TEXTS, min_size=2, max_size=3))
+@settings(max_examples=40, deadline=None)
+def test_any_text_survives_json_lines_of_a_data_set(texts):
+    records = [{"answer": text} for text in texts]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "cot.jsonl")
+        path.write_text("\n".join(json.dumps(r, ensure_ascii=False) for r in records), encoding="utf-8")
+        assert read_records(path) == records
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_windows_line_ends_are_read(end, tmp_path):
+    (tmp_path / "m.jsonl").write_bytes(end.join(json.dumps(case_of("a", i)) for i in range(2)).encode() + end.encode())
+    assert [case["case_id"] for case in read_manifest(tmp_path / "m.jsonl")] == ["a0", "a1"]
+
+
+def test_scalars_with_a_separator_in_a_text_are_read(tmp_path):
+    path = tmp_path / "run" / "vis_data" / "scalars.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({"note": "a\u2028b", "r": 0.5, "step": 2}, ensure_ascii=False) + "\n", encoding="utf-8")
+    assert validations(tmp_path, "r") == [(2, 0.5)]
+
+
+def test_no_data_is_split_by_splitlines(repo_root):
+    sources = [path for folder in ("ctvlm", "tools") for path in (repo_root / folder).rglob("*.py")]
+    found = {p.relative_to(repo_root).as_posix() for p in sources if ".splitlines(" in p.read_text(encoding="utf-8")}
+    assert found <= FOR_DISPLAY
