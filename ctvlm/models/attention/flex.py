@@ -37,6 +37,9 @@ def flex_slice_attention(
     z_BN = ctx.z_BN
     bias_BKdd = bias_BKdd.expand(len(z_BN), -1, -1, -1).contiguous()
     mask_BN = ctx.token_mask_BN
+    if mask_BN is not None:
+        # A case whose keys are all masked has weights on them: without values its output is 0.
+        v_BKNc = v_BKNc.masked_fill(~mask_BN[:, None, :, None], 0.0)
 
     def score(value: Tensor, b: Tensor, k: Tensor, i: Tensor, j: Tensor) -> Tensor:
         value = value + bias_BKdd[b, k, z_BN[b, i], z_BN[b, j]]

@@ -7,10 +7,10 @@ import torch.nn as nn
 from timm.layers import trunc_normal_
 from torch import Tensor
 
-from ctvlm.models.attention.augmented_sdpa import MASKED_SCORE, augmented_sdpa
+from ctvlm.models.attention.augmented_sdpa import augmented_sdpa
 from ctvlm.models.attention.base import SelfAttention
 from ctvlm.models.attention.flex import flex_slice_attention
-from ctvlm.models.layers import TokenContext, check_choice
+from ctvlm.models.layers import TokenContext, check_choice, masked_softmax
 from ctvlm.registry import ATTENTION
 
 BACKENDS = ("sdpa", "dense", "flex")
@@ -100,6 +100,8 @@ class SliceAwareAttention(SelfAttention):
         scores_BKNN = (q_BKNc @ k_BKNc.transpose(-1, -2)) * q_BKNc.shape[-1] ** -0.5
         scores_BKNN = scores_BKNN.float() if scores_BKNN.dtype != torch.float64 else scores_BKNN
         scores_BKNN = scores_BKNN + bias_BKNN
-        if ctx.token_mask_BN is not None:
-            scores_BKNN = scores_BKNN.masked_fill(~ctx.token_mask_BN[:, None, None], MASKED_SCORE)
-        return scores_BKNN.softmax(dim=-1).to(v_BKNc.dtype) @ v_BKNc
+        if ctx.token_mask_BN is None:
+            share_BKNN = scores_BKNN.softmax(dim=-1)
+        else:
+            share_BKNN = masked_softmax(scores_BKNN, ctx.token_mask_BN[:, None, None])
+        return share_BKNN.to(v_BKNc.dtype) @ v_BKNc

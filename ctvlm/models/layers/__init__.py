@@ -3,6 +3,7 @@
 from ctvlm.models.layers.checks import check_choice
 from ctvlm.models.layers.hierarchical_patch_embedding import HierarchicalPatchEmbedding
 from ctvlm.models.layers.init import init_vit, scale_residual_
+from ctvlm.models.layers.masked_softmax import masked_softmax
 from ctvlm.models.layers.mlp import MLP
 from ctvlm.models.layers.patch_embedding import ThreeDPatchEmbedding, check_channels, grid_of
 from ctvlm.models.layers.position import LearnedPosition3D, RotaryPosition3D, SinCosPosition3D, apply_rotary
@@ -26,6 +27,7 @@ __all__ = [
     "from_bytes",
     "grid_of",
     "init_vit",
+    "masked_softmax",
     "scale_residual_",
     "to_bytes",
     "train_tokenizer",

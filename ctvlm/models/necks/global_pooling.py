@@ -7,7 +7,7 @@ import torch.nn as nn
 from timm.layers import trunc_normal_
 from torch import Tensor
 
-from ctvlm.models.layers import check_choice, init_vit
+from ctvlm.models.layers import check_choice, init_vit, masked_softmax
 from ctvlm.registry import NECKS
 from ctvlm.structures import EncoderOutput
 
@@ -53,13 +53,13 @@ class GlobalPooling(nn.Module):
         return self.proj((share_BMK.to(v_BMKc.dtype)[..., None] * v_BMKc).sum(dim=1).flatten(1))
 
     def patch_shares(self, out: EncoderOutput) -> Tensor:
-        """How much each patch weighs in the pooled feature (B, N), rows sum to 1.
+        """How much each patch weighs in the pooled feature (B, N); rows sum to 1, or to 0 where none took part.
 
         What the query pays to a region's token goes to the region's patches.
         """
         if self.mode == "mean":
             weight_BN = out.token_mask.to(out.tokens.dtype)
-            return weight_BN / weight_BN.sum(dim=1, keepdim=True)
+            return weight_BN / weight_BN.sum(dim=1, keepdim=True).clamp(min=1)
         num_patches = out.tokens.shape[1]
         share_BM = self._attend(out)[0].mean(dim=-1)
         share_BN = share_BM[:, :num_patches]
@@ -78,4 +78,4 @@ class GlobalPooling(nn.Module):
         k_BMKc, v_BMKc = self.kv(tokens_BME).unflatten(-1, (2, self.num_heads, -1)).unbind(2)
         score_BMK = (k_BMKc * self.query.to(k_BMKc.dtype)).sum(dim=-1) * k_BMKc.shape[-1] ** -0.5
         score_BMK = score_BMK.to(torch.promote_types(score_BMK.dtype, torch.float32))
-        return score_BMK.masked_fill(~mask_BM[..., None], float("-inf")).softmax(dim=1), v_BMKc
+        return masked_softmax(score_BMK, mask_BM[..., None], dim=1), v_BMKc

@@ -6,7 +6,7 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from ctvlm.models.layers import check_choice
+from ctvlm.models.layers import check_choice, masked_softmax
 from ctvlm.registry import NECKS
 from ctvlm.structures import EncoderOutput
 
@@ -32,12 +32,15 @@ class RegionPooling(nn.Module):
 
     def forward(self, out: EncoderOutput) -> tuple[Tensor, Tensor]:
         weight_BNR = out.patch_to_region[..., 1:] * out.token_mask[..., None]
-        if self.score is not None:
+        if self.score is None:
+            weight_BNR = weight_BNR / weight_BNR.sum(dim=1, keepdim=True).clamp(min=1e-12)
+        else:
             score_BN1 = self.score(out.tokens)
             score_BN1 = score_BN1.to(torch.promote_types(score_BN1.dtype, torch.float32))
-            # Any shift cancels in the ratio below; the maximum keeps the exponential finite.
-            weight_BNR = weight_BNR * (score_BN1 - score_BN1.detach().amax(dim=1, keepdim=True)).exp()
-        weight_BNR = weight_BNR / weight_BNR.sum(dim=1, keepdim=True).clamp(min=1e-12)
+            # share * exp(score), normalised over the region's own patches: a high score elsewhere has no influence.
+            inside_BNR = weight_BNR > 0
+            log_share_BNR = weight_BNR.where(inside_BNR, 1.0).log()
+            weight_BNR = masked_softmax(score_BN1 + log_share_BNR, inside_BNR, dim=1)
         pooled_BRE = weight_BNR.transpose(1, 2).to(out.tokens.dtype) @ out.tokens
         if self.score is not None:
             pooled_BRE = pooled_BRE + out.region_tokens

@@ -280,7 +280,9 @@ class CoTContrastiveVLM(BaseModel):
         steps_BSP, patches_BNP = text_UP[index_BS], self.step_projection(encoded.tokens)
         attention_BSN = step_attention(steps_BSP, patches_BNP, self.step_scale, encoded.token_mask)
         place_BSN = step_occupancy(encoded, anatomy, data_samples, index_BS.shape[1])
-        pooled_BSP = self._where_to_pool(attention_BSN, place_BSN) @ F.normalize(patches_BNP, dim=-1)
+        weight_BSN = self._where_to_pool(attention_BSN, place_BSN)
+        normal_BNP = F.normalize(patches_BNP, dim=-1)
+        pooled_BSP = weight_BSN.to(normal_BNP.dtype) @ normal_BNP
         features: Features = {}
         if "step" in self.losses:
             features["step"] = Pairs(pooled_BSP[mask_BS], steps_BSP[mask_BS], ids_BS[mask_BS])

@@ -13,5 +13,8 @@ def attention_focus(attention_BSN: Tensor, target_BSN: Tensor) -> Tensor:
     ranks with uneven numbers of steps.
     """
     has_target_BS = target_BSN.sum(dim=-1) > 0
-    entropy_BS = -(target_BSN * attention_BSN.clamp(min=1e-8).log()).sum(dim=-1)
+    # The lowest normal number only keeps log finite at 0. A higher floor would stop the gradient of exactly those
+    # steps that look furthest from their place.
+    floor = torch.finfo(attention_BSN.dtype).tiny
+    entropy_BS = -(target_BSN * attention_BSN.clamp(min=floor).log()).sum(dim=-1)
     return torch.stack([entropy_BS[has_target_BS].sum(), has_target_BS.sum().to(entropy_BS.dtype)])
