@@ -1,4 +1,4 @@
-"""Optimizers for large models, and what may not be asked of one with a contrastive model."""
+"""Optimizers for large models, and what a contrastive model requires of any optimizer."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from mmengine.optim import ZeroRedundancyOptimizer
+from mmengine.optim import OptimWrapper, OptimWrapperDict, ZeroRedundancyOptimizer
 from torch import nn
 
 from ctvlm.engine.config import ConfigError
@@ -34,6 +34,23 @@ def ShardedOptimizer(params: Iterable, optimizer_type: str, **kwargs: Any) -> to
 def is_sharded(optimizer: torch.optim.Optimizer) -> bool:
     """Whether all ranks must take part in gathering the optimizer's state."""
     return isinstance(optimizer, ZeroRedundancyOptimizer)
+
+
+def call_after_step(model: nn.Module, optim_wrapper: OptimWrapper | OptimWrapperDict) -> None:
+    """Call ``after_optimizer_step()`` of all modules that have it after each step of each optimizer.
+
+    The optimizer itself calls it, so it does not matter what wraps the optimizer, and a step that a loss scaler skips
+    is not followed by a call. A sharded optimizer calls it on each rank, after the ranks have exchanged parameters.
+    """
+    modules = [module for module in model.modules() if hasattr(module, "after_optimizer_step")]
+
+    def after_step(*_: Any) -> None:
+        for module in modules:
+            module.after_optimizer_step()
+
+    wrappers = optim_wrapper.values() if isinstance(optim_wrapper, OptimWrapperDict) else [optim_wrapper]
+    for wrapper in wrappers:
+        wrapper.optimizer.register_step_post_hook(after_step)
 
 
 def refuse_accumulation(model: nn.Module, optim_wrapper: dict, batch_size: int | None) -> None:

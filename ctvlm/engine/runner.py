@@ -16,7 +16,7 @@ from torch import nn
 
 from ctvlm.engine.checkpoint import read_checkpoint
 from ctvlm.engine.console import quiet_logger, stdout_console
-from ctvlm.engine.optimizers import is_sharded, refuse_accumulation
+from ctvlm.engine.optimizers import call_after_step, is_sharded, refuse_accumulation
 from ctvlm.engine.weight_match import check_fits, load_what_fits
 from ctvlm.utils import keep_freed_memory
 from ctvlm.utils.pretrained_files import pretrained_files_of
@@ -68,15 +68,17 @@ class CTVLMRunner(Runner):
             return super().build_model(model)
 
     def build_optim_wrapper(self, optim_wrapper: OptimWrapper | dict) -> OptimWrapper | OptimWrapperDict:
-        """As mmengine's, without accumulation where it would be wrong.
+        """As mmengine's, without accumulation where it would be wrong; modules can act after each step.
 
         Raises:
             ConfigError: gradients of a contrastive model would be accumulated.
         """
+        model = self.model.module if is_model_wrapper(self.model) else self.model
         if isinstance(optim_wrapper, dict):
-            model = self.model.module if is_model_wrapper(self.model) else self.model
             refuse_accumulation(model, optim_wrapper, self.cfg.get("train_dataloader", {}).get("batch_size"))
-        return super().build_optim_wrapper(optim_wrapper)
+        built = super().build_optim_wrapper(optim_wrapper)
+        call_after_step(model, built)
+        return built
 
     def save_checkpoint(self, *args: Any, save_optimizer: bool = True, **kwargs: Any) -> None:
         """As mmengine's, which leaves all to rank 0; but the state of a sharded optimizer is gathered by all."""

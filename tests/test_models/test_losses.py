@@ -196,4 +196,5 @@ def test_logit_scale_is_capped():
     assert scale().item() == pytest.approx(SCALE)
     with torch.no_grad():
         scale.log_scale.fill_(10.0)
+    scale.after_optimizer_step()
     assert scale().item() == pytest.approx(100.0)
