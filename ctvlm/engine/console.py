@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import os
 import re
 import sys
 import warnings
+import zlib
+from pathlib import Path
 
 from rich.console import Console
 
@@ -68,11 +71,34 @@ def quiet_logger(logger: logging.Logger) -> None:
 
 
 def quiet_warnings() -> None:
-    """Silence Python warnings from inside mmengine and torch that say nothing about the user's work."""
+    """Silence Python warnings from inside mmengine and torch that say nothing about the user's work.
+
+    Warnings of ctvlm, such as those about a case's masks, become one line each, once in a run.
+    """
     if debugging():
         return
+    _show_ours_once()
     for module in (r"mmengine\.", r"torch\.optim\.lr_scheduler", r"torch\.distributed", r"torch\.nn\.parallel"):
         warnings.filterwarnings("ignore", category=UserWarning, module=module)
         warnings.filterwarnings("ignore", category=FutureWarning, module=module)
         warnings.filterwarnings("ignore", category=DeprecationWarning, module=module)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # else each forked data worker warns
+
+
+def _show_ours_once() -> None:
+    others = warnings.showwarning
+    package = str(Path(__file__).resolve().parents[1]) + os.sep
+    # Shared with the data workers that are forked from here, and start anew in each epoch: with a set of their own they
+    # would repeat every warning. One byte per checksum of a message.
+    seen = multiprocessing.RawArray("B", 1 << 16)
+
+    def show(message, category, filename, lineno, file=None, line=None) -> None:
+        if not str(filename).startswith(package):
+            others(message, category, filename, lineno, file, line)
+            return
+        slot = zlib.crc32(str(message).encode()) % len(seen)
+        if not seen[slot]:
+            seen[slot] = 1
+            print(f"warning: {message}", file=sys.stderr)
+
+    warnings.showwarning = show

@@ -1,12 +1,16 @@
 """The terminal: what a user can act on, once."""
 
 import logging
+import multiprocessing
+import warnings
+from pathlib import Path
 
 from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 
+import ctvlm
 from ctvlm.engine.config import load_config
-from ctvlm.engine.console import quiet_logger
+from ctvlm.engine.console import quiet_logger, quiet_warnings
 from ctvlm.registry import MODELS, OPTIM_WRAPPER_CONSTRUCTORS
 
 
@@ -28,3 +32,27 @@ def test_a_frozen_part_is_no_reason_to_warn(repo_root, tmp_path, capsys):
     said = capsys.readouterr().err.splitlines()
     assert said == ["WARNING: something to act on"]
     assert "requires_grad=False" in (tmp_path / "run.log").read_text()
+
+
+def _warn(text: str) -> None:
+    # The line of ctvlm that warns; an own registry, as each read of a file resets Python's.
+    where = str(Path(ctvlm.__file__).parent / "datasets" / "manifest_ct.py")
+    warnings.warn_explicit(text, UserWarning, where, 1, registry={})
+
+
+def test_a_warning_about_a_case_is_one_line_and_said_once_also_from_workers(capfd):
+    others = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.showwarning = lambda *args: others.append(args[2])
+        quiet_warnings()
+        for _ in range(2):
+            worker = multiprocessing.get_context("fork").Process(target=_warn, args=("case p1: a mask is empty",))
+            worker.start()
+            worker.join()
+        _warn("case p1: a mask is empty")
+        _warn("case p2: a mask is empty")
+        warnings.warn_explicit("from elsewhere", UserWarning, "/other/library.py", 7)
+    said = capfd.readouterr().err.splitlines()
+    assert said == ["warning: case p1: a mask is empty", "warning: case p2: a mask is empty"]
+    assert others == ["/other/library.py"]

@@ -21,7 +21,7 @@ from rich.progress import track
 
 from ctvlm.datasets.manifest import read_manifest
 from ctvlm.datasets.transforms import LoadCT, LoadStore, PackCTInputs
-from ctvlm.engine import load_config, run_tool
+from ctvlm.engine import load_config, quiet_warnings, run_tool
 from ctvlm.registry import DATASETS
 from ctvlm.utils import CTVLMError, seed_everything
 from ctvlm.visualization.montage import montage
@@ -82,6 +82,7 @@ def from_config(args: argparse.Namespace) -> Iterator[dict]:
 def main(argv: list[str] | None = None) -> int:
     """Draw; returns the exit code."""
     args = parse_args(argv)
+    quiet_warnings()
     console = Console()
     cases = from_config(args) if args.source.endswith(".py") else from_manifest(args)
     args.out.mkdir(parents=True, exist_ok=True)
