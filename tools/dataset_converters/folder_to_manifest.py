@@ -2,7 +2,8 @@
 
 Every sub-folder that holds a CT is a case. Beside the CT (or in ``segmentations/``) lie one multi-label file (a name
 with "seg" or "label" in it) or one file per class (``liver.nii.gz``, ``lung_mask.nii.gz``). In a flat folder, pairs
-such as ``p1.nii.gz`` and ``p1_seg.nii.gz`` are cases. Every case is opened and checked before it is kept; a run that
+such as ``p1.nii.gz`` and ``p1_seg.nii.gz`` are cases. A DICOM folder is a CT. Its masks lie inside it, in a folder
+above it, or beside it (``p1/`` and ``p1_seg.nii.gz``). Every case is opened and checked before it is kept; a run that
 was killed goes on where it was.
 
     python tools/dataset_converters/folder_to_manifest.py DATA DATA/manifest.jsonl --source totalsegmentator_v2

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ctvlm.anatomy import RegionScheme, UnknownLabelError
+from ctvlm.datasets.conversion.dicom_folders import ct_series, dicom_folders
 from ctvlm.datasets.conversion.found import Found
 
-SUFFIXES = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".npz")
+SUFFIXES = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".nhdr", ".hdr", ".npz")
 SEGMENTATION = re.compile(r"(^|[^a-z])(total)?seg(mentations?)?([^a-z]|$)|label", re.IGNORECASE)
 MASK = re.compile(r"[^a-z](mask|seg)$", re.IGNORECASE)
 IMAGE = re.compile(r"[^a-z0-9](ct|image|img|volume|0000)$", re.IGNORECASE)
@@ -30,16 +31,28 @@ class FolderRules:
 
 
 def folder_cases(root: Path, scheme: RegionScheme, rules: FolderRules) -> Found:
-    """Cases (not opened yet), (folder or file, reason) of what was left out, and a note on masks of unknown classes."""
+    """Cases (not opened yet), (folder or file, reason) of what was left out, and a note on masks of unknown classes.
+
+    A DICOM folder is a CT. Its masks lie inside it, or in the nearest folder above it that holds masks and no other CT.
+    """
     root, found = Path(root).absolute(), Found()
     unknown: Counter[str] = Counter()
-    folders = sorted({p.parent for p in root.rglob("*") if p.name.lower().endswith(SUFFIXES)})
-    for folder in folders:
-        if folder.name == "segmentations":
-            continue
-        files = _Files(folder, root, rules, scheme)
+    paths = list(root.rglob("*"))
+    images = {p.parent for p in paths if p.name.lower().endswith(SUFFIXES)}
+    folders = {f.parent if f.name == "segmentations" else f for f in images}
+    dicom = dicom_folders(p for p in paths if not p.name.lower().endswith(SUFFIXES))
+    inside: dict[Path, list[Path]] = {}
+    for folder in sorted(dicom):
+        home = next((f for f in (folder, *folder.parents) if f in folders and f.is_relative_to(root)), folder)
+        inside.setdefault(home, []).append(folder)
+    alone = []
+    for folder in sorted(folders | inside.keys()):
+        files = _Files(folder, root, rules, scheme, inside.get(folder, []))
         files.find(found)
         unknown.update(path.name for path in files.unknown)
+        alone += files.alone
+    for folder in alone:
+        _Files(folder, root, rules, scheme, [folder]).find(found)
     if unknown:
         names = ", ".join(f"{name} ({count}x)" if count > 1 else name for name, count in unknown.most_common(5))
         more = f" and {len(unknown) - 5} other names" if len(unknown) > 5 else ""
@@ -52,8 +65,8 @@ def folder_cases(root: Path, scheme: RegionScheme, rules: FolderRules) -> Found:
 
 
 def stem_of(path: Path) -> str:
-    """File name without its (double) suffix."""
-    return next((path.name[: -len(s)] for s in SUFFIXES if path.name.lower().endswith(s)), path.stem)
+    """File name without its (double) suffix; a folder's whole name."""
+    return next((path.name[: -len(s)] for s in SUFFIXES if path.name.lower().endswith(s)), path.name)
 
 
 def class_of(path: Path, scheme: RegionScheme) -> str | None:
@@ -71,10 +84,22 @@ def _last_word(stem: str) -> str:
     return re.split(r"[_\-. ]", MASK.sub("", stem))[-1]
 
 
-class _Files:
-    """The image files of one folder by role."""
+def _named_after(ct: Path, masks: Sequence[Path]) -> bool:
+    """Whether a mask's name extends that of a CT: p1_seg.nii.gz for p1."""
+    base = re.escape(IMAGE.sub("", stem_of(ct)))
+    return any(re.match(rf"{base}[^a-zA-Z0-9]", stem_of(mask)) for mask in masks)
 
-    def __init__(self, folder: Path, root: Path, rules: FolderRules, scheme: RegionScheme) -> None:
+
+class _Files:
+    """The image files of one folder by role, with the DICOM folders (itself, or below it) that may be its CT.
+
+    Attributes:
+        alone: DICOM folders that belong to no file here.
+    """
+
+    def __init__(
+        self, folder: Path, root: Path, rules: FolderRules, scheme: RegionScheme, dicom: Sequence[Path]
+    ) -> None:
         self.rules = rules
         self.name = "" if folder == root else str(folder.relative_to(root))
         files = sorted(p for p in folder.iterdir() if p.name.lower().endswith(SUFFIXES))
@@ -89,10 +114,15 @@ class _Files:
         self.multi = [p for p in rest if SEGMENTATION.search(stem_of(p))]
         rest = [p for p in rest if p not in self.multi]
         others = [p for p in rest if not MASK.search(stem_of(p))]
-        chosen = [p for p in others if any(p.match(glob) for glob in rules.ct)]
-        self.cts = chosen or [p for p in others if stem_of(p).lower() == "ct"] or others
+        chosen = [p for p in (*others, *dicom) if any(p.match(glob) for glob in rules.ct)]
+        chosen = chosen or [p for p in others if stem_of(p).lower() == "ct"]
+        # Beside DICOM files in one folder, an image file of unknown name is more likely a mask than a second CT.
+        images = chosen or ([] if folder in dicom else others)
+        near = [] if chosen else [p for p in dicom if p == folder or not images or _named_after(p, self.multi)]
+        self.alone = [p for p in dicom if p not in (folder, *near, *chosen)]
+        self.cts = [*images, *near]
         # A flat folder holds p1, p1_seg, p1_tumor, p2 ...: what extends a CT's name belongs to that CT.
-        extended = [p for p in self.cts if (owner := self._owner(p)) and not self._number_behind(owner, p)]
+        extended = [p for p in images if (owner := self._owner(p)) and not self._number_behind(owner, p)]
         self.cts = [p for p in self.cts if p not in extended]
         used = {*self.cts, *self.classes.values()}
         self.unknown = [p for p in rest if p not in self.cts]
@@ -121,13 +151,27 @@ class _Files:
             reason = f"several region maps: {', '.join(p.name for p in multi)} and {len(classes)} class files"
             found.dropped.append((name, reason))
             return
+        volumes, reason = {"": str(ct)}, ""
+        if ct.is_dir():
+            series = ct_series(ct)
+            volumes, reason = series.volumes, series.reason
+        if len(volumes) > 1 and (multi or classes or lesions):
+            reason = f"{len(volumes)} CT series in the DICOM folder {ct.name} beside one set of masks: keep one of them"
+        if reason:
+            found.dropped.append((name, reason))
+            return
         region_map = {"path": str(multi[0])} if multi else {"files": classes} if classes else None
         if region_map is None and not lesions and not self.rules.allow_no_mask:
             left = f" ({self.unknown[0].name} is no known class: --lesions?)" if self.unknown else ""
             reason = f"no mask beside the CT{left}; --allow-no-mask keeps it, --reports CSV gives it a text"
             found.dropped.append((name, reason))
             return
-        found.cases.append(_case(name, ct, region_map, lesions, self.rules))
+        for uid, volume in volumes.items():
+            case_id = f"{name}/{uid}" if len(volumes) > 1 else name
+            case = _case(case_id, volume, region_map, lesions, self.rules)
+            if case["patient_id"] == case_id:
+                case["patient_id"] = name  # series of one folder are of one patient
+            found.cases.append(case)
 
     def _owner(self, path: Path) -> Path | None:
         """The CT whose name, the longest there is, this file's name extends: p1 or p1_ct for p1_seg and p1-tumor."""
@@ -142,7 +186,7 @@ class _Files:
         return stem_of(path)[len(stem_of(owner)) + 1 :].isdigit()
 
 
-def _case(name: str, ct: Path, region_map: dict | None, lesions: list[Path], rules: FolderRules) -> dict:
+def _case(name: str, volume: str | dict, region_map: dict | None, lesions: list[Path], rules: FolderRules) -> dict:
     match = re.search(rules.patient_regex, name) if rules.patient_regex else None
     patient = match.group(1 if match.re.groups else 0) if match else name
     if region_map and "path" in region_map:
@@ -151,7 +195,7 @@ def _case(name: str, ct: Path, region_map: dict | None, lesions: list[Path], rul
         case_id=name,
         patient_id=patient,
         split=rules.split,
-        volume=str(ct),
+        volume=volume,
         region_map=region_map,
         lesion_masks=[dict(path=str(p), id=i, name=stem_of(p)) for i, p in enumerate(lesions, start=1)],
         source="folder",
