@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import nibabel as nib
 import numpy as np
-from scipy import ndimage
 
 from ctvlm.volume.ct_volume import CTVolume
+from ctvlm.volume.grids import BORDER_TOLERANCE, corners, sample_grid
 
 # Cosine between two grid axes above which a grid counts as sheared: 1 mm over a 500 mm wide scan.
 SHEAR_TOLERANCE = 2e-3
@@ -33,25 +33,56 @@ def shear_of(affine: np.ndarray) -> float:
     return float(np.abs(unit.T @ unit - np.eye(3)).max())
 
 
+def is_sheared(affine: np.ndarray) -> bool:
+    """Whether two axes of the grid are not at a right angle, as in a scan with a tilted gantry."""
+    return shear_of(affine) > SHEAR_TOLERANCE
+
+
 def to_ras(array: np.ndarray, affine: np.ndarray, labels: bool = False, fill: float = -1024.0) -> CTVolume:
     """Turn an array in file order (axes as the affine's columns) into a CTVolume.
 
     Axes are permuted and flipped to the closest RAS+; voxels are not interpolated, an oblique affine stays
-    oblique. A sheared grid (gantry tilt) is resampled to an orthogonal one, linearly, or with nearest
-    neighbour for ``labels``; what no voxel covers is ``fill``.
+    oblique. A sheared grid is straightened, see ``straighten``.
     """
     orientation = nib.io_orientation(affine)
     affine = affine @ nib.orientations.inv_ornt_aff(orientation, array.shape)
-    array = nib.apply_orientation(array, orientation)
-    straightened = 0.0
-    if (shear := shear_of(affine)) > SHEAR_TOLERANCE:
-        array, affine = _unshear(array, affine, labels, fill)
-        straightened = float(np.degrees(np.arcsin(shear)))
+    straightened = float(np.degrees(np.arcsin(shear_of(affine)))) if is_sheared(affine) else 0.0
+    array, affine = straighten(nib.apply_orientation(array, orientation), affine, labels, fill)
     return CTVolume(np.ascontiguousarray(array.transpose(2, 1, 0)), affine, straightened)
 
 
-def _unshear(array: np.ndarray, affine: np.ndarray, labels: bool, fill: float) -> tuple[np.ndarray, np.ndarray]:
-    """Resample to a grid that keeps the two axes closest to a right angle (the slice plane) and squares the third."""
+def straighten(
+    array: np.ndarray, affine: np.ndarray, labels: bool = False, fill: float = -1024.0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Resample an array on a sheared grid (gantry tilt) to an orthogonal one; others are returned as they are.
+
+    Args:
+        array: (x, y, z), axes as the affine's columns.
+        labels: nearest neighbour instead of linear interpolation, and 0 instead of ``fill``.
+        fill: value of voxels that the array does not cover.
+
+    Returns:
+        Array of the same dtype and its affine, see ``straight_grid``.
+    """
+    if not is_sheared(affine):
+        return array, affine
+    shape, straight = straight_grid(array.shape, affine)
+    to_array = np.linalg.inv(affine) @ straight
+    if labels:
+        return sample_grid(array, to_array, shape, "nearest", fill=0), straight
+    out = sample_grid(array, to_array, shape, "linear", fill)
+    if array.dtype.kind in "iu":
+        limits = np.iinfo(array.dtype)
+        out = np.clip(np.rint(out, out=out), limits.min, limits.max, out=out).astype(array.dtype)
+    return out, straight
+
+
+def straight_grid(shape: tuple[int, int, int], affine: np.ndarray) -> tuple[tuple[int, int, int], np.ndarray]:
+    """The orthogonal grid that covers a sheared one; shape and affine, (x, y, z).
+
+    It keeps the two axes closest to a right angle (the slice plane) and squares the third. The volume of a voxel
+    stays the same, and each voxel of the old grid covers the centre of exactly one voxel of the new one.
+    """
     columns = affine[:3, :3]
     unit = columns / np.linalg.norm(columns, axis=0)
     cosines = np.abs(unit.T @ unit)
@@ -64,20 +95,11 @@ def _unshear(array: np.ndarray, affine: np.ndarray, labels: bool, fill: float) -
     axes[:, third] = normal * np.sign(normal @ unit[:, third])
     # Distance between voxels along the new axes; for a tilted gantry this is the true gap between slices.
     sizes = np.abs(np.einsum("ij,ij->j", axes, columns))
-    corners = np.array(np.meshgrid(*[(0, n - 1) for n in array.shape], indexing="ij")).reshape(3, -1)
-    along = axes.T @ (columns @ corners + affine[:3, 3:])
+    along = axes.T @ (affine @ corners(shape))[:3]
     low, high = along.min(axis=1), along.max(axis=1)
-    shape = tuple(int(n) for n in np.floor((high - low) / sizes + 1e-6) + 1)
-    new_affine = np.eye(4)
-    new_affine[:3, :3] = axes * sizes
-    new_affine[:3, 3] = axes @ low
-    to_old = np.linalg.inv(affine) @ new_affine
-    out = ndimage.affine_transform(
-        array if labels else array.astype(np.float32),
-        to_old[:3, :3],
-        to_old[:3, 3],
-        output_shape=shape,
-        order=0 if labels else 1,
-        cval=0 if labels else fill,
-    )
-    return out, new_affine
+    # Half of the last voxel lies beyond its centre: the last new centre is the last one that a voxel covers.
+    new_shape = tuple(int(n) for n in np.ceil((high - low) / sizes + 0.5 - 2 * BORDER_TOLERANCE))
+    straight = np.eye(4)
+    straight[:3, :3] = axes * sizes
+    straight[:3, 3] = axes @ low
+    return new_shape, straight

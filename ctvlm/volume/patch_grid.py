@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 
 from ctvlm.volume.ct_volume import CTVolume
+from ctvlm.volume.grids import BORDER_TOLERANCE
 from ctvlm.volume.resample import Shape, resample_to_grid
 
 
@@ -33,16 +34,11 @@ def patches_to_grid(
     ``linear`` interpolates between the patches' centres and holds the value in the outer half of the outermost
     patches; ``nearest`` is for labels.
     """
-    if mode == "nearest":
-        return resample_to_grid(patches, affine, shape, mode="nearest")
     to_patch = np.linalg.inv(patches.affine) @ affine
-    if np.allclose(to_patch[:3, :3], np.diag(np.diag(to_patch[:3, :3])), atol=1e-6):
-        return CTVolume(_by_axes(patches.array, np.diag(to_patch)[2::-1], to_patch[2::-1, 3], shape), affine)
-    wider = patches.affine.copy()
-    wider[:3, 3] -= wider[:3, :3].sum(axis=1)
-    out = resample_to_grid(CTVolume(np.pad(patches.array, 1, mode="edge"), wider), affine, shape)
-    covered = resample_to_grid(patches.with_array(np.ones(patches.shape, np.uint8)), affine, shape, mode="nearest")
-    return out.with_array(out.array * covered.array)
+    parallel = np.allclose(to_patch[:3, :3], np.diag(np.diag(to_patch[:3, :3])), atol=1e-6)
+    if mode == "nearest" or not parallel:
+        return resample_to_grid(patches, affine, shape, mode)
+    return CTVolume(_by_axes(patches.array, np.diag(to_patch)[2::-1], to_patch[2::-1, 3], shape), affine)
 
 
 def _by_axes(array: np.ndarray, scale: np.ndarray, offset: np.ndarray, shape: Shape) -> np.ndarray:
@@ -50,7 +46,7 @@ def _by_axes(array: np.ndarray, scale: np.ndarray, offset: np.ndarray, shape: Sh
     out = array.astype(np.float32)
     for axis, (size, count) in enumerate(zip(array.shape, shape)):
         at = offset[axis] + scale[axis] * np.arange(count)
-        covered = (at >= -0.5) & (at < size - 0.5)
+        covered = (at >= -0.5 - BORDER_TOLERANCE) & (at < size - 0.5 - BORDER_TOLERANCE)
         centres = np.clip(at, 0, size - 1)[:, None] - np.arange(size)
         weights = np.clip(1 - np.abs(centres), 0, None) * covered[:, None]
         out = np.moveaxis(np.tensordot(weights.astype(np.float32), out, axes=(1, axis)), 0, axis)

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from scipy.ndimage import affine_transform
 
 from ctvlm.evaluation.submissions.problem import Problem
 from ctvlm.volume import CTVolume
+from ctvlm.volume.grids import sample_grid
 
 
 def write_rex_masks(path: str | Path, masks: Sequence[CTVolume], reference: str | Path) -> None:
@@ -41,9 +41,7 @@ def write_rex_masks(path: str | Path, masks: Sequence[CTVolume], reference: str 
                 f"{path}: mask {number} has labels {mask.array.min()} to {mask.array.max()}; expected 0-255."
             )
         to_mask = np.linalg.inv(mask.affine) @ affine
-        stacked[number] = affine_transform(
-            np.ascontiguousarray(mask.array.transpose(2, 1, 0)).astype(np.uint8), to_mask, output_shape=shape, order=0
-        )
+        stacked[number] = sample_grid(mask.array.transpose(2, 1, 0).astype(np.uint8), to_mask, shape, "nearest", 0)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".part{os.getpid()}_{path.name}")  # the suffix decides on compression
