@@ -133,7 +133,7 @@ def test_default_splits_have_a_case_on_each_side(convert, case_folder):
 def test_one_case_says_that_training_needs_two(convert, case_folder, capsys):
     assert convert(flat(case_folder, 1), case_folder / "m.jsonl", "--allow-no-mask") == 0
     assert splits(case_folder / "m.jsonl") == ["train"]
-    assert "1 patient cannot fill train, val" in " ".join(capsys.readouterr().out.split())
+    assert "1 patient cannot fill train and val" in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize("val", [0.01, 0.3, 0.7, 0.98])
@@ -159,6 +159,12 @@ def test_a_patient_is_in_one_split_and_a_broken_case_leaves_none_empty(convert, 
     assert sorted(splits(out)) == ["train", "val"]
     assert convert(folder, out, "--allow-no-mask", "--patient-regex", "s", "--check", "files") == 0
     assert splits(out) == ["train"] * 6
+
+
+def test_a_train_split_alone_is_remarked_on(convert, case_folder, capsys):
+    for split, remarked in (("train", True), ("test", False)):
+        assert convert(case_folder, case_folder / "m.jsonl", "--split", split) == 0
+        assert ("no case is in split 'val'" in " ".join(capsys.readouterr().out.split())) == remarked
 
 
 def test_fractions_and_split_exclude_each_other(convert, case_folder):

@@ -96,6 +96,9 @@ def run_converter(
     if assign:
         kept, remark = assign(kept)
         notes += [remark] if remark else []
+    splits = {case["split"] for case in kept}
+    if "train" in splits and "val" not in splits and not (assign and remark):
+        notes.append("no case is in split 'val', which training validates on; --help lists what sets the splits")
     for note in notes:
         console.print(note, style="yellow", markup=False)
     console.print(summary(kept, dropped, noted))

@@ -42,15 +42,15 @@ def fill_splits(cases: list[dict], val: float, test: float) -> tuple[list[dict],
     """
     split_of = split_patients({case["patient_id"] for case in cases}, val, test)
     filled = [{**case, "split": split_of[case["patient_id"]]} for case in cases]
-    missing = [name for name, share in (("val", val), ("test", test)) if share and name not in split_of.values()]
+    wanted = [name for name, share in (("train", 1), ("val", val), ("test", test)) if share]
+    missing = [name for name in wanted if name not in split_of.values()]
     note = ""
     if missing and cases:
+        count = f"{len(split_of)} patient{'s' * (len(split_of) > 1)}"
         note = (
-            f"{len(split_of)} patient{'s' * (len(split_of) > 1)} cannot fill train, {' and '.join(missing)}, and a "
-            f"patient belongs to one split: no case is in {' or '.join(missing)}. Add patients"
+            f"{count} cannot fill {', '.join(wanted[:-1])} and {wanted[-1]}, as a patient belongs to one split: no "
+            f"case is in {' or '.join(missing)}{', which training validates on' * ('val' in missing)}; add patients"
         )
-        if "val" in missing:
-            note += "; training needs val, or --cfg-options val_dataloader=None val_cfg=None val_evaluator=None"
     return filled, note
 
 
