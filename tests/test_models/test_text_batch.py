@@ -19,7 +19,7 @@ def test_each_text_is_encoded_once():
     texts = TextBatch.from_samples([*SAMPLES, *SAMPLES])
     assert len(texts.texts) == len(set(texts.texts)) == 5
     assert [texts.texts[i] for i in texts.impressions] == ["Nodule.", "Normal.", "Nodule."] * 2
-    ids = texts.impression_ids(torch.device("cpu"))
+    _, _, ids = texts.impression_pairs(torch.device("cpu"))
     assert ids[0] == ids[2] != ids[1]
 
 

@@ -14,9 +14,16 @@ from ctvlm.structures import CoTStep, CTDataSample
 class PackCTInputs:
     """Pack to ``inputs`` (``volume`` (1, D, H, W) in HU, ``region_map`` (D, H, W) uint8 or None) and ``data_samples``.
 
+    Args:
+        impression_from_steps: give a case without an impression the text of its reasoning steps as one, so that it is
+            a pair for the level ``volume`` and for retrieval. False: such a case is left out there.
+
     Raises:
         ValueError: the region map or a step names a region that the scheme does not have; names the case.
     """
+
+    def __init__(self, impression_from_steps: bool = False):
+        self.impression_from_steps = impression_from_steps
 
     def __call__(self, results: dict) -> dict:
         scheme = RegionScheme.load(results.get("scheme", "thorax_abdomen_20"))
@@ -54,6 +61,8 @@ class PackCTInputs:
             )
         )
         sample.impression = report.get("impression") or ""
+        if self.impression_from_steps and not sample.impression.strip():
+            sample.impression = " ".join(step.text.strip() for step in steps if step.text.strip())
         sample.findings = report.get("findings") or ""
         sample.steps = steps
         sample.labels = dict(results.get("labels") or {})

@@ -129,8 +129,16 @@ def to_array(value: Any) -> np.ndarray:
 
 
 def step_regions(step: Any) -> tuple[int, ...]:
-    """Region ids of a step: of a CoTStep, or of the plain dict a dump holds."""
-    return tuple(step["regions"] if isinstance(step, dict) else step.regions)
+    """Region ids of a step: of a CoTStep, or of the plain dict a dump holds.
+
+    Empty for a step without text. Such a step says nothing about its regions, so no metric pairs it with them.
+    """
+    return tuple(step_field(step, "regions")) if says_something(step_field(step, "text")) else ()
+
+
+def says_something(text: str | None) -> bool:
+    """Whether a text is there and not blank."""
+    return bool(text and text.strip())
 
 
 def step_field(step: Any, name: str) -> Any:

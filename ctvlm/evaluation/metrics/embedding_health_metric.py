@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ctvlm.evaluation.functional.embedding_health import alignment, effective_rank, modality_gap, uniformity
-from ctvlm.evaluation.metrics.case_metric import CaseMetric, to_array
+from ctvlm.evaluation.metrics.case_metric import CaseMetric, says_something, to_array
 from ctvlm.registry import METRICS
 
 _NAMES = (
@@ -24,13 +24,16 @@ _NAMES = (
 class EmbeddingHealthMetric(CaseMetric):
     """Effective rank and uniformity of images and impressions, their alignment and the gap between them.
 
-    Reads ``pred_image`` (P) and ``pred_impression`` (P). Definitions in ``functional.embedding_health``. Without
+    Reads ``impression``, ``pred_image`` (P) and ``pred_impression`` (P). A case without an impression is left out;
+    ``num_cases`` counts the others. Definitions in ``functional.embedding_health``. Without
     intervals: a resample repeats cases, which is what collapse looks like.
     """
 
     default_prefix = "embedding"
 
-    def record(self, sample: dict) -> dict[str, Any]:
+    def record(self, sample: dict) -> dict[str, Any] | None:
+        if not says_something(sample["impression"]):
+            return None
         return {"image": to_array(sample["pred_image"]), "text": to_array(sample["pred_impression"])}
 
     def score(self, cases: list[dict[str, Any]]) -> dict[str, float]:

@@ -20,7 +20,7 @@ from ctvlm.evaluation.functional.localisation import (
     slice_error_mm,
 )
 from ctvlm.evaluation.functional.protocols import mean_defined
-from ctvlm.evaluation.metrics.case_metric import CaseMetric, step_field, to_array
+from ctvlm.evaluation.metrics.case_metric import CaseMetric, says_something, step_field, to_array
 from ctvlm.registry import METRICS
 
 _COUNTS = ("found", "false", "missed")
@@ -70,6 +70,8 @@ class LocalisationMetric(CaseMetric):
             lesion = step_field(step, "lesion")
             if lesion is None or not (truth := lesions == lesion).any():
                 continue
+            if predicted is None and not says_something(step_field(step, "text")):
+                continue  # attention of a text that is not there
             heat = None
             if predicted is not None:
                 mask = to_array(predicted) == lesion

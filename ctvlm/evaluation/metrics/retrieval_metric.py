@@ -16,7 +16,7 @@ from ctvlm.evaluation.functional.retrieval import (
     text_groups,
 )
 from ctvlm.evaluation.functional.studies import one_per_study, study_of
-from ctvlm.evaluation.metrics.case_metric import CaseMetric, to_array
+from ctvlm.evaluation.metrics.case_metric import CaseMetric, says_something, to_array
 from ctvlm.registry import METRICS
 
 
@@ -25,7 +25,8 @@ class RetrievalMetric(CaseMetric):
     """Recall at k, median rank and MRR, text to image (``t2i``) and image to text (``i2t``).
 
     Reads ``pred_image`` (P), ``pred_impression`` (P), ``impression``. Intervals resample the queries of whole patients
-    against the full gallery. Without a case that counts all metrics are NaN.
+    against the full gallery. A case without an impression is left out; ``num_cases`` counts the others. Without a case
+    that counts all metrics are NaN.
 
     Args:
         topk: the k of recall at k; NaN where the gallery holds no more than k.
@@ -53,7 +54,8 @@ class RetrievalMetric(CaseMetric):
         self.skip_texts = set(skip_texts)
 
     def record(self, sample: dict) -> dict[str, Any] | None:
-        if sample["impression"].strip() in self.skip_texts:
+        impression = sample["impression"]
+        if not says_something(impression) or impression.strip() in self.skip_texts:
             return None
         return {
             "image": to_array(sample["pred_image"]),

@@ -16,7 +16,7 @@ from ctvlm.models.losses.reduce import global_mean
 from ctvlm.models.region_encoders.overlap import UNKNOWN, patch_overlap
 from ctvlm.models.vlms.case_features import Features, device_of, in_full_precision, join_features
 from ctvlm.models.vlms.step_targets import step_occupancy
-from ctvlm.models.vlms.text_batch import RegionMentions, TextBatch
+from ctvlm.models.vlms.text_batch import RegionMentions, TextBatch, drop_blank_steps
 from ctvlm.registry import BACKBONES, HEADS, LOSSES, MODELS, NECKS, TEXT_ENCODERS
 from ctvlm.structures import Anatomy, CTDataSample, EncoderOutput, Pairs
 
@@ -228,6 +228,7 @@ class CoTContrastiveVLM(BaseModel):
 
         Nothing in it depends on the other cases of a batch, so parts of a batch can be computed apart.
         """
+        drop_blank_steps(data_samples)
         encoded = self.encode(inputs)
         anatomy = self.anatomy(inputs, encoded)
         features: Features = {}
@@ -235,8 +236,9 @@ class CoTContrastiveVLM(BaseModel):
             texts = TextBatch.from_samples(data_samples)
             text_UP = self.embed_texts(texts.texts)
             if "volume" in self.losses:
-                ids_B = texts.impression_ids(text_UP.device)
-                features["volume"] = Pairs(self.embed_volume(encoded), text_UP[texts.impressions], ids_B)
+                # A case without an impression is not a pair.
+                cases_M, texts_M, ids_M = texts.impression_pairs(text_UP.device)
+                features["volume"] = Pairs(self.embed_volume(encoded)[cases_M], text_UP[texts_M], ids_M)
             if "region" in self.losses:
                 features["region"] = self._region_pairs(encoded, data_samples, texts, text_UP)
             if {"step", "focus", "order"} & set(self.losses):
@@ -303,11 +305,13 @@ class CoTContrastiveVLM(BaseModel):
         """Add what metrics read to each sample.
 
         Normalised embeddings: ``pred_image`` (P), ``pred_regions`` (R, P) with ``pred_region_mask`` (R),
-        ``pred_impression`` (P), ``pred_steps`` (S, P), ``pred_patches`` (N, P; half precision) as steps
+        ``pred_impression`` (P; None without an impression), ``pred_steps`` (S, P; steps without text are removed),
+        ``pred_patches`` (N, P; half precision) as steps
         see them. Attention of the steps over patches: ``pred_step_attention`` (S, N; inverse temperature
         ``pred_step_scale``) on ``pred_grid`` (d, h, w), with ``pred_token_mask`` (N). The anatomy it is held against,
         where the case has a region map: ``patch_occupancy`` (N, R + 1). Auxiliary heads add their own.
         """
+        drop_blank_steps(data_samples)
         encoded = self.encode(inputs)
         anatomy = self.anatomy(inputs, encoded)
         texts = TextBatch.from_samples(data_samples)
@@ -331,7 +335,8 @@ class CoTContrastiveVLM(BaseModel):
             sample.pred_image = image_BP[b]
             sample.pred_regions = region_BRP[b]
             sample.pred_region_mask = region_mask_BR[b].cpu()
-            sample.pred_impression = text_UP[texts.impressions[b]]
+            impression = texts.impressions[b]
+            sample.pred_impression = None if impression is None else text_UP[impression]
             sample.pred_steps = text_UP[texts.steps[b]]
         for head in self.auxiliary.values():
             if hasattr(head, "predict"):

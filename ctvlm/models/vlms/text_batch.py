@@ -23,24 +23,36 @@ def step_id(step: CoTStep) -> int:
     return text_id("normal", *map(str, sorted(step.regions))) if step.normal else text_id(step.text)
 
 
+# The only text of a batch that has none: encoders take no empty list, and each rank must use all of its parameters.
+NO_TEXT = "no text"
+
+
+def drop_blank_steps(data_samples: Sequence[CTDataSample]) -> None:
+    """Remove steps without text from samples: they are no pairs, and no prediction is made for them."""
+    for sample in data_samples:
+        if not all(step.text.strip() for step in sample.steps):
+            sample.steps = [step for step in sample.steps if step.text.strip()]
+
+
 @dataclass
 class TextBatch:
     """Distinct texts of a batch and where they belong.
 
     Attributes:
-        texts: the distinct texts (U).
-        impressions: index into ``texts`` of each case's impression (B).
+        texts: the distinct texts (U), at least one. None of them is blank.
+        impressions: index into ``texts`` of each case's impression (B); None for a case without one.
         steps: index into ``texts`` of each case's steps, per case.
         step_ids: ``step_id`` of each case's steps, per case.
     """
 
     texts: list[str] = field(default_factory=list)
-    impressions: list[int] = field(default_factory=list)
+    impressions: list[int | None] = field(default_factory=list)
     steps: list[list[int]] = field(default_factory=list)
     step_ids: list[list[int]] = field(default_factory=list)
 
     @classmethod
     def from_samples(cls, data_samples: Sequence[CTDataSample]) -> TextBatch:
+        """Texts of samples, whose steps all have a text (see ``drop_blank_steps``)."""
         batch = cls()
         index: dict[str, int] = {}
 
@@ -51,14 +63,17 @@ class TextBatch:
             return index[text]
 
         for sample in data_samples:
-            batch.impressions.append(add(sample.impression))
+            batch.impressions.append(add(sample.impression) if sample.impression.strip() else None)
             batch.steps.append([add(step.text) for step in sample.steps])
             batch.step_ids.append([step_id(step) for step in sample.steps])
+        if not batch.texts:
+            add(NO_TEXT)
         return batch
 
-    def impression_ids(self, device: torch.device) -> Tensor:
-        """Equal for equal impressions (B)."""
-        return torch.tensor([text_id(self.texts[i]) for i in self.impressions], device=device)
+    def impression_pairs(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+        """Of the M cases with an impression: case, index into ``texts``, and an id that equal impressions share."""
+        found = [(case, i, text_id(self.texts[i])) for case, i in enumerate(self.impressions) if i is not None]
+        return torch.tensor(found, dtype=torch.long, device=device).reshape(-1, 3).unbind(dim=1)
 
     def padded_steps(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
         """Steps as a rectangle: index into ``texts`` (B, S), mask (B, S), step ids (B, S)."""

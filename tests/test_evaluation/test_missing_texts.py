@@ -1,0 +1,79 @@
+"""Metrics leave out cases and steps whose text is empty, and say how many were scored."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from ctvlm.evaluation import (
+    AlignmentMetric,
+    EmbeddingHealthMetric,
+    LocalisationMetric,
+    RegionRetrievalMetric,
+    RegionTextMetric,
+    RetrievalMetric,
+    StepTextMetric,
+)
+from ctvlm.structures import CoTStep
+
+
+def sample(case: int, impression: str, texts: list[str]) -> dict:
+    generator = torch.Generator().manual_seed(case)
+
+    def unit(*shape):
+        return torch.nn.functional.normalize(torch.randn(*shape, generator=generator), dim=-1)
+
+    steps = [CoTStep(t, regions=(1 + s % 2,), entities=(f"finding {case % 2}",), lesion=1) for s, t in enumerate(texts)]
+    return dict(
+        case_id=f"case {case}",
+        patient_id=f"patient {case}",
+        impression=impression,
+        steps=steps,
+        spacing=(5.0, 5.0, 5.0),
+        volume_shape=(4, 4, 4),
+        lesion_map=torch.ones(4, 4, 4, dtype=torch.uint8),
+        pred_image=unit(6),
+        pred_impression=unit(6) if impression.strip() else None,
+        pred_regions=unit(2, 6),
+        pred_region_mask=torch.ones(2, dtype=torch.bool),
+        pred_steps=unit(len(texts), 6),
+        pred_patches=unit(8, 6),
+        pred_step_scale=10.0,
+        pred_step_attention=unit(len(texts), 8).abs(),
+        pred_grid=(2, 2, 2),
+        patch_occupancy=torch.eye(3)[torch.arange(8) % 3],
+    )
+
+
+def samples() -> list[dict]:
+    return [
+        sample(0, "Nodule.", ["a", "b"]),
+        sample(1, "", ["a", " "]),
+        sample(2, " \n", ["", ""]),
+        sample(3, "Effusion.", ["c", "d"]),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("metric", "count"),
+    [
+        (RetrievalMetric(topk=(1,)), ("retrieval/num_cases", 2)),
+        (EmbeddingHealthMetric(), ("embedding/num_cases", 2)),
+        (RegionTextMetric(), ("region_text/num_steps", 5)),
+        (AlignmentMetric(), ("step_attention/num_steps", 5)),
+        (LocalisationMetric(), ("localisation/num_findings", 5)),
+        (StepTextMetric(), ("step_text/num_steps", 5)),
+        (RegionRetrievalMetric(), ("region_retrieval/num_mentions", 5)),
+    ],
+    ids=lambda value: type(value).__name__ if not isinstance(value, tuple) else "",
+)
+@pytest.mark.parametrize("plain", [False, True])
+def test_empty_texts_are_left_out(metric, count, plain):
+    data = samples()
+    if plain:  # as a dump holds them
+        data = [case | dict(steps=[dataclasses.asdict(step) for step in case["steps"]]) for case in data]
+    metric.process(None, data)
+    scores = metric.evaluate(len(data))
+    assert scores[count[0]] == count[1]
