@@ -1,6 +1,6 @@
 """Imports run downwards only: DESIGN in a test.
 
-Floors, from the ground: registry; structures, utils, volume, anatomy; models, datasets, evaluation,
+Floors, from the ground: registry; structures, utils, volume, anatomy, text; models, datasets, evaluation,
 visualization; engine; apis; tools and projects. Siblings of one floor do not import each other.
 """
 
@@ -14,7 +14,7 @@ import pytest
 FLOORS = [
     {"ctvlm.version"},
     {"ctvlm", "ctvlm.registry"},
-    {"ctvlm.structures", "ctvlm.utils", "ctvlm.volume", "ctvlm.anatomy"},
+    {"ctvlm.structures", "ctvlm.utils", "ctvlm.volume", "ctvlm.anatomy", "ctvlm.text"},
     {"ctvlm.models", "ctvlm.datasets", "ctvlm.evaluation", "ctvlm.visualization"},
     {"ctvlm.engine"},
     {"ctvlm.apis"},

@@ -10,8 +10,8 @@ from torch.utils.data import DataLoader
 from ctvlm.anatomy import RegionScheme
 from ctvlm.datasets.transforms import PackCTInputs
 from ctvlm.datasets.transforms.random_flip import partner_table
-from ctvlm.datasets.transforms.random_text import sentences
 from ctvlm.registry import TRANSFORMS
+from ctvlm.text import split_sentences
 from ctvlm.utils import seed_everything, seed_worker
 
 SCHEME = RegionScheme.load()
@@ -91,6 +91,39 @@ def test_flip_swaps_voxels_ids_and_words():
     assert after["report"]["findings"].startswith("Cyst of the left kidney.")
 
 
+def test_flip_keeps_every_text_and_mask_together():
+    before = {
+        **case(),
+        "labels": {"Right cyst": 1, "Left cyst": 0},
+        "lesion_masks": [dict(path="a", id=1, name="nodule_right")],
+        "coarse_masks": {"lung_right": case()["region_map"] == 1},
+    }
+    before["cot"][0]["question"] = "What is in the Rt. lung?"
+    after = build(dict(type="RandomFlipCT", p=1.0))[0](before)
+    assert after["labels"] == {"Right cyst": 0, "Left cyst": 1}
+    assert after["lesion_masks"][0]["name"] == "nodule_left"
+    assert np.array_equal(after["coarse_masks"]["lung_left"], before["coarse_masks"]["lung_right"][..., ::-1])
+    assert after["cot"][0]["question"] == "What is in the Lt. lung?"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        dict(report=dict(findings="Zyste der rechten Niere.", impression="Nodule.")),
+        dict(report=dict(note="右肺结节", impression="Nodule.")),
+        dict(labels={"Kyste rénal gauche": 1}),
+        dict(cot=[dict(text="Узел справа.", regions=[], entities=[], lesion=None)]),
+        dict(cot=[dict(text="Nodule.", regions=[], entities=["Stent in LAD"], lesion=None)]),
+        dict(cot=[dict(text="Nodule.", question="Links?", regions=[], entities=[], lesion=None)]),
+        dict(lesion_masks=[dict(path="a", id=1, name="Herd links")]),
+    ],
+)
+def test_a_case_with_a_side_that_cannot_be_swapped_is_not_flipped(change):
+    before = {**case(), **change}
+    after = build(dict(type="RandomFlipCT", p=1.0))[0](before)
+    assert after is before
+
+
 def test_partner_table_mirrors_pairs_and_sends_the_middle_lobe_one_way():
     table = partner_table(SCHEME)
     twice = table[table]
@@ -155,14 +188,14 @@ def test_crop_moves_the_affine_and_drops_steps_out_of_sight():
 
 def test_sentences_shuffle_inside_a_step_only():
     text = "A nodule lies here. It measures 3.5 mm. No effusion. Dr. Who agrees."
-    assert sentences(text) == ["A nodule lies here.", "It measures 3.5 mm.", "No effusion.", "Dr. Who agrees."]
+    assert split_sentences(text) == ["A nodule lies here.", "It measures 3.5 mm.", "No effusion.", "Dr. Who agrees."]
     shuffle = build(dict(type="ShuffleSentences", p=1.0))[0]
     seen = set()
     for seed in range(20):
         torch.manual_seed(seed)
         (step,) = shuffle(dict(cot=[dict(text=text)]))["cot"]
         assert "lies here. It measures" in step["text"], "a sentence lost the one it leans on"
-        assert sorted(sentences(step["text"])) == sorted(sentences(text))
+        assert sorted(split_sentences(step["text"])) == sorted(split_sentences(text))
         seen.add(step["text"])
     assert len(seen) > 3
 

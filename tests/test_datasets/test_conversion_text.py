@@ -12,7 +12,8 @@ from ctvlm.datasets.conversion.ct_rate_files import parse_name, spacing_of
 from ctvlm.datasets.conversion.found import ConversionError, Found
 from ctvlm.datasets.conversion.radgenome import leaves, regions_of_anatomy, sentence_steps
 from ctvlm.datasets.conversion.splits import carve, drop_leaks, three_way
-from ctvlm.datasets.conversion.text import clean, number, split_report, split_sentences, tagged, text_steps
+from ctvlm.datasets.conversion.text import clean, number, split_report, tagged, text_steps
+from ctvlm.text import plain_sentences, split_sentences
 
 
 @pytest.fixture(scope="module")
@@ -30,10 +31,18 @@ def lexicon():
         ("A mass of 5x4x5. On the right, a cyst.", ["A mass of 5x4x5.", "On the right, a cyst."]),
         ("Is it there? No. It is not.", ["Is it there?", "No.", "It is not."]),
         ("  ", []),
+        (
+            "A scar in the Rt. Lower lobe, approx. 5 mm. A cyst of 3 cm. Done.",
+            ["A scar in the Rt. Lower lobe, approx. 5 mm.", "A cyst of 3 cm.", "Done."],
+        ),
+        ("右肺上叶见结节，约5.5mm。左肺未见异常！", ["右肺上叶见结节，约5.5mm。", "左肺未见异常！"]),
+        ("右肺に結節を認める。左肺は正常です。", ["右肺に結節を認める。", "左肺は正常です。"]),
+        ("우폐에 결절이 있다. 좌폐는 정상이다.", ["우폐에 결절이 있다.", "좌폐는 정상이다."]),
+        ("Правое лёгкое без изменений. Узел 5.5 мм.", ["Правое лёгкое без изменений.", "Узел 5.5 мм."]),
     ],
 )
 def test_sentences_end_where_a_reader_would_end_them(text, parts):
-    assert split_sentences(text) == parts
+    assert plain_sentences(text) == parts
 
 
 def test_no_word_of_a_real_report_is_lost(shared_data):
@@ -168,3 +177,11 @@ def test_a_patient_stays_in_the_most_protected_split():
     assert [c["case_id"] for c in found.cases] == ["b", "d"]
     assert [name for name, _ in found.dropped] == ["a", "c"]
     assert "test" in found.dropped[0][1]
+
+
+@pytest.mark.parametrize(
+    "text", ["右肺见结节。肝脏正常。", "結節。正常です。", "결절이 있다. 정상이다.", "Узел справа. Печень в норме."]
+)
+def test_reports_in_other_languages_give_steps(text, lexicon):
+    assert len(text_steps(text, lexicon)) == 2
+    assert "".join(step["text"] for step in text_steps(text, lexicon)).replace(" ", "") == text.replace(" ", "")

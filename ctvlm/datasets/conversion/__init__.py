@@ -18,7 +18,7 @@ from ctvlm.datasets.conversion.reports import ReportColumns, add_reports
 from ctvlm.datasets.conversion.rexgrounding import prepare_rexgrounding, rexgrounding_cases
 from ctvlm.datasets.conversion.runner import add_common_arguments, run_converter
 from ctvlm.datasets.conversion.splits import fill_splits, share_of_patient, split_patients
-from ctvlm.datasets.conversion.text import split_sentences, text_steps
+from ctvlm.datasets.conversion.text import text_steps
 
 __all__ = [
     "CTRate",
@@ -46,6 +46,5 @@ __all__ = [
     "run_converter",
     "share_of_patient",
     "split_patients",
-    "split_sentences",
     "text_steps",
 ]

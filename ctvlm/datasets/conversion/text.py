@@ -6,15 +6,11 @@ import re
 from collections.abc import Iterable, Sequence
 
 from ctvlm.anatomy import MentionLexicon
+from ctvlm.text import plain_sentences
 
 # What stands for "nothing was written" in the data sets.
 PLACEHOLDERS = {"", "not given", "not given.", "nan", "none", "null", "n/a"}
-# Abbreviations whose full stop ends no sentence. "no" is not among them: "... or not? No. The lung ..."
-ABBREVIATIONS = r"(?<!\be\.g\.)(?<!\bi\.e\.)(?<!\bapprox\.)(?<!\bdr\.)(?<!\bvs\.)(?<!\bfig\.)(?<!\bcf\.)(?<!\bresp\.)"
-SENTENCE_END = re.compile(rf"(?i:{ABBREVIATIONS})(?<=[.!?])[\"')\]]*\s+(?=[\"'(\[<*]*[A-Z0-9])|\s*[\r\n]+\s*")
-# "1.", "(2)", "-", "•" at the start of a sentence are the list's, not the text's.
-BULLET = re.compile(r"^\s*(?:[-*•–]+|\(?\d{1,2}[.)])\s+|^\s*\(?\d{1,2}[.)]\s*$")
-STEP = re.compile(r"(?:^|\n|(?<=[.!?;:])\s)\s*[*#]*\s*step\s*\d+\s*[*]*\s*[:.)\-–]+\s*[*]*\s*", re.IGNORECASE)
+STEP = re.compile(r"(?:^|\n|(?<=[.!?;:])\s)\s*[*#]*\s*step\s*\d+\s*[*]*\s*[:：.)\-–]+\s*[*]*\s*", re.IGNORECASE)
 TAG = re.compile(r"<(/?)([a-z_]+)>", re.IGNORECASE)
 REPORT_PART = re.compile(r"\b(findings?|impressions?|conclusions?)\s*:", re.IGNORECASE)
 
@@ -23,12 +19,6 @@ def clean(text: str | None) -> str:
     """Text with single blanks, "" where it is a placeholder such as "Not given."."""
     text = " ".join((text or "").split())
     return "" if text.lower() in PLACEHOLDERS else text
-
-
-def split_sentences(text: str) -> list[str]:
-    """Sentences of a report; decimals ("1.5 mm"), list numbers and common abbreviations end none."""
-    parts = (BULLET.sub("", part).strip() for part in SENTENCE_END.split(text or ""))
-    return [part for part in parts if re.search(r"[A-Za-z]", part)]
 
 
 def explicit_steps(text: str) -> list[str]:
@@ -57,7 +47,7 @@ def text_steps(
     """
     known = set(within) if within is not None else set(lexicon.regions_in(question or ""))
     steps = []
-    for part in explicit_steps(text) or split_sentences(text):
+    for part in explicit_steps(text) or plain_sentences(text):
         named = set(lexicon.regions_in(part))
         ids = (named & known or known) if within is not None else (named or known)
         step = dict(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 
 from ctvlm.anatomy import RegionScheme
-from ctvlm.datasets.transforms.laterality import swap_label_sides, swap_sides
 from ctvlm.registry import TRANSFORMS
+from ctvlm.text import swap_label_sides, swap_sides, unreliable_side
 
 
 @TRANSFORMS.register_module()
@@ -15,9 +17,11 @@ class RandomFlipCT:
     """Mirror the patient left to right with probability ``p``: voxels, region ids, lesions, text and labels.
 
     "Opacity in the right lower lobe" becomes "opacity in the left lower lobe" with the ids of the left lower lobe under
-    it; what has no mirror image of its own (the middle lobe) becomes what lies there (see ``RegionScheme.partner_ids``
-    and ``laterality``). The affine stays: the patient is mirrored, not the scanner. The heart then points to the
-    right, which no real patient's does but in situs inversus: keep ``p`` at 0 where that matters.
+    it. What has no mirror image of its own (the middle lobe) becomes what lies there (see ``RegionScheme.partner_ids``
+    and ``ctvlm.text.laterality``). A case is never mirrored if one of its texts has a side word that cannot be swapped
+    reliably (``ctvlm.text.unreliable_side``), such as a German or Chinese one. The affine stays: the patient is
+    mirrored, not the scanner. The heart then points to the right, as in situs inversus: set ``p`` to 0 where that
+    matters.
     """
 
     def __init__(self, p: float = 0.5) -> None:
@@ -28,6 +32,8 @@ class RandomFlipCT:
     def __call__(self, results: dict) -> dict:
         if torch.rand(()).item() >= self.p:
             return results
+        if any(unreliable_side(text) for text in _texts(results)):
+            return results
         scheme = RegionScheme.load(results.get("scheme", "thorax_abdomen_20"))
         out = {**results}
         for key in ("volume", "region_map", "lesion_map"):
@@ -35,15 +41,33 @@ class RandomFlipCT:
                 out[key] = np.ascontiguousarray(results[key][..., ::-1])
         if results.get("region_map") is not None:
             out["region_map"] = partner_table(scheme)[out["region_map"]]
+        if results.get("coarse_masks"):
+            masks = results["coarse_masks"].items()
+            out["coarse_masks"] = {swap_sides(name): np.ascontiguousarray(mask[..., ::-1]) for name, mask in masks}
+        if results.get("lesion_masks"):
+            out["lesion_masks"] = [
+                {**mask, "name": swap_sides(mask["name"])} if mask.get("name") else mask
+                for mask in results["lesion_masks"]
+            ]
         if results.get("region_kept"):
             out["region_kept"] = _mirrored(results["region_kept"], scheme)
         if results.get("report"):
-            out["report"] = {key: swap_sides(text) for key, text in results["report"].items()}
+            out["report"] = {key: text and swap_sides(text) for key, text in results["report"].items()}
         if results.get("cot"):
             out["cot"] = [_swapped(step, scheme) for step in results["cot"]]
         if results.get("labels"):
             out["labels"] = swap_label_sides(results["labels"])
         return out
+
+
+def _texts(results: dict) -> Iterator[str]:
+    """Every text of a case that a flip swaps."""
+    yield from filter(None, (results.get("report") or {}).values())
+    for step in results.get("cot") or []:
+        yield from (step["text"], step.get("question") or "", *(step.get("entities") or []))
+    yield from results.get("labels") or {}
+    yield from results.get("coarse_masks") or {}
+    yield from (mask.get("name") or "" for mask in results.get("lesion_masks") or [])
 
 
 def partner_table(scheme: RegionScheme) -> np.ndarray:

@@ -8,14 +8,7 @@ from collections.abc import Sequence
 import torch
 
 from ctvlm.registry import TRANSFORMS
-
-# A sentence ends before a blank and a capital: "3.5 mm", "e.g. nodules" and "No. 3" do not end one.
-_END = re.compile(r"(?<=[.!?])(?<!\bDr\.)(?<!\bNo\.)\s+(?=[A-Z])")
-
-
-def sentences(text: str) -> list[str]:
-    """A text's sentences in order, each with its full stop."""
-    return [part for part in _END.split(text.strip()) if part]
+from ctvlm.text import split_sentences
 
 
 @TRANSFORMS.register_module()
@@ -37,7 +30,7 @@ class ShuffleSentences:
 
     def _shuffled(self, text: str) -> str:
         groups: list[list[str]] = []
-        for sentence in sentences(text):
+        for sentence in split_sentences(text):
             if groups and self.LEANING.match(sentence):
                 groups[-1].append(sentence)
             else:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ctvlm.models.text_encoders.sentences import split_tokens
+from ctvlm.models.text_encoders.sections import split_tokens
 
 
 class BaseTextEncoder(nn.Module):

@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 
-# "1.5 cm" has no space after its point; a border after "approx. " does no harm.
-_BORDER = re.compile(r"(?<=[.!?;:])\s+|\s*\n\s*")
-
-
-def split_sentences(text: str) -> list[str]:
-    """Sentences of a text; lines count as sentences."""
-    return [sentence for sentence in _BORDER.split(text) if sentence.strip()]
+from ctvlm.text import split_sentences
 
 
 def split_tokens(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ctvlm.anatomy import RegionScheme, mention_lexicon
-from ctvlm.datasets.transforms.laterality import swap_label_sides, swap_sides
+from ctvlm.text import swap_label_sides, swap_sides, unreliable_side
 
 SCHEME = RegionScheme.load()
 # The mirrored map has no middle lobe, but "right lung" and "both lungs" go on naming it.
@@ -40,10 +40,65 @@ def in_step(text: str) -> bool:
         ("Mild dextroscoliosis.", "Mild levoscoliosis."),
         ("A bright spot is leftover from the uprighting.", "A bright spot is leftover from the uprighting."),
         ("", ""),
+        ("Effusion on the Lt., Rt hilum, lt. kidney.", "Effusion on the Rt., Lt hilum, rt. kidney."),
+        ("Cyst of the L kidney, R. breast, R upper lobe.", "Cyst of the R kidney, L. breast, L upper lobe."),
+        ("Effusion R>L; R = 3 cm, L: 2 cm; both R and L.", "Effusion L>R; L = 3 cm, R: 2 cm; both L and R."),
+        ("Hernia (L), RT kidney, RT-PCR positive.", "Hernia (R), LT kidney, RT-PCR positive."),
+        ("Stent in the RCA, LV dilated, RLQ pain.", "Stent in the LCA, RV dilated, LLQ pain."),
+        ("Left-sided effusion; bilateral nodules.", "Right-sided effusion; bilateral nodules."),
+        ("The patient has left pleural effusion.", "The patient has right pleural effusion."),
+        ("On the left over the diaphragm.", "On the right over the diaphragm."),
+        ("kidney_right_cyst", "kidney_left_cyst"),
+        ("Rt. middle lobe nodule.", "Lingula nodule."),
+        ("R upper and middle lobes.", "Left upper lobe and lingula."),
+        ("Fluid left over; left-over contrast.", "Fluid left over; left-over contrast."),
+        (
+            "Drain left in place, wound left open, seen right away.",
+            "Drain left in place, wound left open, seen right away.",
+        ),
+        ("Oxygen 2 L, L1 fracture, L-spine.", "Oxygen 2 L, L1 fracture, L-spine."),
     ],
 )
 def test_words(text, swapped):
     assert swap_sides(text) == swapped
+    assert unreliable_side(text) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Rundherd in der linken Lunge.", "Erguss rechts.", "Li. Niere.", "Rechtsseitiger Erguss.",
+        "Nodule du poumon droit.", "Épanchement pleural gauche.", "Nódulo derecho.", "Derrame à esquerda.",
+        "Polmone destro.", "Vänster lunga.", "Sağ akciğerde nodül.", "Prawe płuco.", "Узел в левом лёгком.",
+        "Образование справа.", "右肺上叶见结节。", "左下葉に結節。", "우측 폐에 결절.", "왼쪽 폐.", "العقدة في الرئة",
+        "Stenosis of the LAD.", "Changes after RT.", "Mass at 3 o'clock.", "The catheter was left in the bladder.",
+        "Nodule right below the carina.", "R effusive, maybe.",
+    ],
+)  # fmt: skip
+def test_a_side_that_cannot_be_swapped_is_named(text):
+    assert unreliable_side(text)
+
+
+def test_other_languages_without_a_side_pass():
+    for text in (
+        "Beidseits keine Läsion.",
+        "Pas de nodule.",
+        "肝脏正常。",
+        "정상인 경우.",
+        "Печень в норме.",
+        "Links to images: none",
+    ):
+        assert (unreliable_side(text) is None) == (not text.startswith("Links")), text
+
+
+def test_few_real_reports_are_refused(shared_data):
+    import csv
+
+    path = next((shared_data / "text" / "ct_rate").glob("*reports*.csv"))
+    with open(path, newline="", encoding="utf-8") as file:
+        texts = {row["Findings_EN"] + "\n" + row["Impressions_EN"] for row in csv.DictReader(file)}
+    refused = {text: word for text in texts if (word := unreliable_side(text))}
+    assert len(refused) / len(texts) < 0.1, sorted(refused.values())
 
 
 SENTENCES = [
