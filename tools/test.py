@@ -62,7 +62,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--local_rank", "--local-rank", type=int, help=argparse.SUPPRESS)  # old launchers pass it
     args = parser.parse_args()
     for out in args.out:
-        if Path(out).suffix not in (".pt", ".json", ".csv"):
+        if Path(out).suffix.lower() not in (".pt", ".json", ".csv"):
             parser.error(f"--out takes .pt (predictions), .json or .csv (metrics) files, found '{out}'")
     if args.bootstrap is not None and args.bootstrap < 1:
         parser.error(f"--bootstrap takes a number of resamples, found {args.bootstrap}")
@@ -84,7 +84,7 @@ def set_metrics(cfg: Config, args: argparse.Namespace) -> bool:
         cfg.val_evaluator = fitted
         # No checkpoint is written here, whatever the dev split scores.
         (cfg.default_hooks.get("checkpoint") or {}).pop("save_best", None)
-    cfg.test_evaluator = metrics + [dump_config(metrics, out) for out in args.out if out.endswith(".pt")]
+    cfg.test_evaluator = metrics + [dump_config(metrics, out) for out in args.out if out.lower().endswith(".pt")]
     return bool(fitted)
 
 
@@ -108,7 +108,7 @@ def main() -> None:
     metrics = runner.test()
     if runner.rank == 0:
         for out in args.out:
-            if not out.endswith(".pt"):
+            if not out.lower().endswith(".pt"):
                 write_metrics(out, metrics, config=args.config, checkpoint=args.checkpoint)
         for path in (*args.out, *(f"{runner.work_dir}/test_results.{kind}" for kind in ("json", "csv"))):
             print(f"written: {path}")

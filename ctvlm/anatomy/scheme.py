@@ -164,7 +164,7 @@ class RegionScheme:
 @lru_cache(maxsize=8)
 def _load(name_or_path: str) -> RegionScheme:
     path = Path(name_or_path)
-    if path.suffix != ".json":
+    if path.suffix.lower() != ".json":
         path = DATA_DIR / f"{name_or_path}.json"
     if not path.is_file():
         shipped = ", ".join(sorted(p.stem for p in DATA_DIR.glob("*.json") if not p.stem.startswith("totalseg")))

@@ -39,7 +39,7 @@ def verify_case(case: dict, scheme_name: str = "thorax_abdomen_20", checksums: b
     missing = [path for path in files_of(case) if not files.exists(path)]
     for path in missing:
         say("missing file", ERROR, "no such file", path)
-    if checksums and not missing and case["volume"]["path"].endswith(SUFFIX):
+    if checksums and not missing and case["volume"]["path"].lower().endswith(SUFFIX):
         for path, note in _checksum_problems(case["volume"]["path"]):
             say("checksum", ERROR, note, path)
     results = None if missing else _opened(case, scheme_name, say)

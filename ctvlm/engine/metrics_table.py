@@ -73,9 +73,9 @@ def write_metrics(path: str | Path, metrics: Mapping[str, Any], **origin: Any) -
         ValueError: for another suffix.
     """
     path = Path(path)
-    if path.suffix == ".json":
+    if path.suffix.lower() == ".json":
         write_json(path, {**origin, "metrics": dict(metrics)})
-    elif path.suffix == ".csv":
+    elif path.suffix.lower() == ".csv":
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow([field.name for field in fields(MetricRow)])

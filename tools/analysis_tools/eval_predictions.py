@@ -67,7 +67,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
     args = parser.parse_args()
-    if args.out and Path(args.out).suffix not in (".json", ".csv"):
+    if args.out and Path(args.out).suffix.lower() not in (".json", ".csv"):
         parser.error(f"--out takes a .json or .csv file, found '{args.out}'")
     return args
 

@@ -52,7 +52,7 @@ def from_manifest(args: argparse.Namespace) -> Iterator[dict]:
     cases = read_manifest(args.source, args.split)
     wanted = [c for c in cases if not args.cases or c["case_id"] in args.cases]
     for case in wanted[: args.num or None] if not args.cases else wanted:
-        load = LoadStore() if case["volume"]["path"].endswith(SUFFIX) else LoadCT()
+        load = LoadStore() if case["volume"]["path"].lower().endswith(SUFFIX) else LoadCT()
         yield load({**case, "scheme": args.scheme})
 
 

@@ -55,7 +55,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def read(args: argparse.Namespace, extractor: FeatureExtractor) -> tuple[ReadCase, dict]:
     """The case, and where its volume lies (a manifest's ``volume``)."""
-    if not args.volume.endswith(".jsonl"):
+    if not args.volume.lower().endswith(".jsonl"):
         if args.case:
             raise CTVLMError(f"--case {args.case} names a case of a manifest, but {args.volume} is none (.jsonl)")
         return extractor.read(args.volume, args.mask, args.mask_source), dict(path=args.volume)

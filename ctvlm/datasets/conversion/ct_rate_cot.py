@@ -33,8 +33,9 @@ def cot_files(paths: Iterable[Path]) -> list[Path]:
     """The files given, and all .json and .jsonl files in the folders given (and in their ``data/``)."""
     files: list[Path] = []
     for path in map(Path, paths):
-        inside = [*path.glob("*.json*"), *path.glob("data/*.json*")] if path.is_dir() else [path]
-        files += sorted(p for p in inside if p.suffix in (".json", ".jsonl"))
+        inside = [*path.glob("*"), *path.glob("data/*")] if path.is_dir() else [path]
+        inside = sorted(p for p in inside if p.suffix.lower() in (".json", ".jsonl"))
+        files += inside
         if not inside or not (path.is_dir() or path.is_file()):
             raise FileNotFoundError(f"{path}: no .json or .jsonl file; expected question/answer records")
     return files

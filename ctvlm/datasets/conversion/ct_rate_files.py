@@ -180,8 +180,8 @@ def find_volumes(root: Path, release: str) -> tuple[dict[str, Path], str, list[s
     chosen = release if release != "auto" else "v2" if there["v2"] else "v1"
     volumes: dict[str, Path] = {}
     for tree in there[chosen]:
-        for path in tree.rglob("*.nii.gz"):
-            name = parse_name(path.name)
+        for path in tree.rglob("*"):
+            name = parse_name(path.name) if path.name.lower().endswith(".nii.gz") else None
             if name and name.reconstruction is not None:
                 volumes.setdefault(name.volume, path)
     if not volumes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -73,7 +74,7 @@ def rad_chestct_cases(root: Path) -> Found:
         raise FileNotFoundError(f"{root} is not a folder; expected Rad-ChestCT's volumes and tables")
     tables = [(split, path) for split, pattern in TABLES.items() for path in sorted(root.rglob(pattern))]
     tables = [(s, p) for s, p in tables if "Abnormality" in p.name]
-    files = {path.stem: path for path in sorted(root.rglob("*.npz"))}
+    files = {path.stem: path for path in sorted(root.rglob("*")) if path.suffix.lower() == ".npz"}
     if not tables or not files:
         raise ConversionError(
             f"{root}: found {len(files)} .npz volumes and {len(tables)} tables; expected both, the tables named like "
@@ -88,7 +89,7 @@ def rad_chestct_cases(root: Path) -> Found:
             raise ConversionError(f"{table}: no column of the form abnormality*location; found {list(rows[0])[:5]}")
         found.notes.append(f"{table.name}: unknown for all its cases: {', '.join(absent)}")
         for row in rows:
-            name = row[ID].removesuffix(".npz")
+            name = re.sub(r"\.npz$", "", row[ID], flags=re.IGNORECASE)
             example = example or name
             if name not in files:
                 missing += 1

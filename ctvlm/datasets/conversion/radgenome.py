@@ -69,8 +69,8 @@ def find_masks(root: Path) -> dict[str, Path]:
 def region_files(folder: Path, lexicon: MentionLexicon) -> tuple[dict[str, str], list[str]]:
     """Mask files by region name, and the names that no scheme knows."""
     files, unknown = {}, []
-    for path in sorted(folder.glob("*.nii.gz")):
-        name = path.name.removesuffix(".nii.gz")
+    for path in sorted(p for p in folder.iterdir() if p.name.lower().endswith(".nii.gz")):
+        name = path.name[: -len(".nii.gz")]
         try:
             lexicon.scheme.ids_of_class(name)
         except UnknownLabelError:

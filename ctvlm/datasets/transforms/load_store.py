@@ -78,7 +78,7 @@ class LoadStore:
 
     @staticmethod
     def _open(path: str) -> StoredArray:
-        if not str(path).endswith(SUFFIX):
+        if not str(path).lower().endswith(SUFFIX):
             do = "run tools/preprocess.py and use its manifest, or load with LoadCT"
             raise CTReadError(path, "a file that is not of a store", f"a name that ends in {SUFFIX}", do)
         return StoredArray(path)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 # CT-RATE: <split>_<patient>_<scan letter>_<reconstruction>, with or without a file suffix.
-_CT_RATE = re.compile(r"^((?:train|valid)_\d+_[a-z]+)_\d+(?:\.nii(?:\.gz)?)?$")
+_CT_RATE = re.compile(r"^((?:train|valid)_\d+_[a-z]+)_\d+(?i:\.nii(?:\.gz)?)?$")
 
 
 def study_of(case_id: str) -> str:

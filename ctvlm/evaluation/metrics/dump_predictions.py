@@ -38,7 +38,7 @@ class DumpPredictions(CaseMetric):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        if not out.endswith(".pt"):
+        if not out.lower().endswith(".pt"):
             raise ValueError(f"DumpPredictions writes a .pt file; found out={out!r}.")
         self.out = out
         self.names = list(CT_RATE_LABELS if names is None else names)

@@ -27,7 +27,7 @@ _VERSION = {"major": 1, "minor": 0}
 def case_name(name: str) -> str:
     """Name of a case without the suffix of its volume."""
     for suffix in _SUFFIXES:
-        if name.endswith(suffix):
+        if name.lower().endswith(suffix):
             return name[: -len(suffix)]
     return name
 
@@ -116,11 +116,11 @@ def read_cases(path: str | Path) -> list[str]:
     text with one name per line.
     """
     path = Path(path)
-    if path.suffix == ".json":
+    if path.suffix.lower() == ".json":
         content = read_submission(path)
         entries = content.get("generated_reports") or content.get("predictions") or []
         names = [str(entry["input_image_name"]) for entry in entries]
-    elif path.suffix == ".csv":
+    elif path.suffix.lower() == ".csv":
         with open(path, newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
             column = next((c for c in ("AccessionNo", "VolumeName") if c in (reader.fieldnames or [])), None)
