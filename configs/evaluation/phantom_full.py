@@ -11,10 +11,25 @@ test_evaluator = [
     dict(type="AlignmentMetric", bootstrap=bootstrap),
     dict(type="LocalisationMetric", bootstrap=bootstrap),
     dict(type="EmbeddingHealthMetric"),
-    # One protocol a line: their numbers are never comparable with one another.
+    # Published protocols, one per line. Their numbers cannot be compared with one another.
+    dict(type="RetrievalMetric", protocol="ct_clip", bootstrap=bootstrap),
+    dict(type="RetrievalMetric", protocol="spectre", bootstrap=bootstrap),
+    dict(type="RetrievalMetric", protocol="radfinder", bootstrap=bootstrap),
+    dict(type="PoolRetrievalMetric", protocol="spectre"),
+    dict(type="PoolRetrievalMetric", protocol="radfinder"),
+    dict(type="PoolRetrievalMetric", protocol="merlin"),
+    dict(type="ImageRetrievalMetric", protocol="ct_clip"),
+    dict(type="ImageRetrievalMetric", protocol="spectre"),
+    dict(type="ImageRetrievalMetric", protocol="radfinder"),
+    dict(type="SliceLocalisationMetric", bootstrap=bootstrap),
     dict(type="ZeroShotClassificationMetric", protocol="ctvlm", thresholds="dev", bootstrap=bootstrap),
     dict(type="ZeroShotClassificationMetric", protocol="ct_clip", bootstrap=bootstrap),
+    dict(type="ZeroShotClassificationMetric", protocol="roc_corner", bootstrap=bootstrap),
     dict(type="ZeroShotClassificationMetric", protocol="spectre", bootstrap=bootstrap),
     dict(type="ZeroShotClassificationMetric", protocol="radfinder", bootstrap=bootstrap),
+    dict(type="ZeroShotClassificationMetric", protocol="fvlm", bootstrap=bootstrap),
+    dict(type="ZeroShotClassificationMetric", protocol="hlip", bootstrap=bootstrap),
+    dict(type="ZeroShotClassificationMetric", protocol="hlip_grid", bootstrap=bootstrap),
     dict(type="ZeroShotClassificationMetric", protocol="vlm3d", bootstrap=bootstrap),
+    # Rad-ChestCT (16 findings) has the protocols ct_clip_rad_chestct and radfinder_rad_chestct.
 ]

@@ -13,52 +13,80 @@ from typing import Any
 from rich.table import Table
 
 from ctvlm.engine.checkpoint import AtomicLocalBackend, write_json
+from ctvlm.evaluation.functional.protocols import THRESHOLD_FREE
+
+# Rows without a published protocol are scored by this project's own definitions.
+_OWN = "ctvlm"
 
 
 @dataclass(frozen=True)
 class MetricRow:
-    """One metric with its interval, its chance level and the number of cases it was measured on, where known."""
+    """One metric with its interval, chance level, number of cases, protocol and threshold rule, where known."""
 
     metric: str
     value: Any
     low: float | None = None
     high: float | None = None
     chance: float | None = None
-    n: int | None = None
+    n: int | str | None = None
+    protocol: str = _OWN
+    threshold_rule: str | None = None
 
 
 def metric_rows(metrics: Mapping[str, Any]) -> list[MetricRow]:
     """Flat metrics as rows.
 
-    ``<name>_low`` and ``<name>_high`` become the interval, ``<name>_chance`` or ``<prefix>/chance`` the chance level,
-    and the only ``<prefix>/num_...`` the number of cases.
+    - ``<name>_low`` and ``<name>_high`` become the interval,
+    - ``<name>_chance`` or ``<prefix>/chance`` the chance level,
+    - ``<prefix>/num_...`` the number of cases (all of them by name, if there are several),
+    - ``<prefix>/protocol`` the protocol (``ctvlm`` without one),
+    - ``<prefix>/threshold_rule`` the threshold rule of the scores that need a threshold.
+
+    Other text is not a metric. Scores of one finding (``<prefix>/<finding>/<name>``) take what they lack from
+    ``<prefix>``.
     """
     with_interval = {key for key in metrics if f"{key}_low" in metrics and f"{key}_high" in metrics}
     rows = []
     for key, value in metrics.items():
         prefix, _, name = key.rpartition("/")
         bound = name.endswith(("_low", "_high")) and key.rpartition("_")[0] in with_interval
-        if bound or name.endswith("chance") or name.startswith("num_"):
+        if bound or name.endswith("chance") or name.startswith("num_") or isinstance(value, str):
             continue
         low, high = (metrics[f"{key}_low"], metrics[f"{key}_high"]) if key in with_interval else (None, None)
         chance = metrics.get(f"{key}_chance", metrics.get(f"{prefix}/chance"))
-        # Scores of one finding ("prefix/finding/score") have no count of their own.
-        counts = [count for other, count in metrics.items() if other.startswith(f"{prefix}/num_")]
-        rows.append(MetricRow(key, value, low, high, chance, counts[0] if len(counts) == 1 else None))
+        prefixes = (prefix, prefix.partition("/")[0])
+        protocol = next((metrics[f"{p}/protocol"] for p in prefixes if f"{p}/protocol" in metrics), _OWN)
+        rule = None
+        if name.removesuffix("_prevalence") not in (*THRESHOLD_FREE, "findings_scored"):
+            rule = next((metrics[f"{p}/threshold_rule"] for p in prefixes if f"{p}/threshold_rule" in metrics), None)
+        n = next((count for p in prefixes if (count := _count(metrics, p)) is not None), None)
+        rows.append(MetricRow(key, value, low, high, chance, n, protocol, rule))
     return rows
 
 
+def _count(metrics: Mapping[str, Any], prefix: str) -> int | str | None:
+    """The number of cases of a prefix; with several counts all of them, by name."""
+    start = f"{prefix}/num_"
+    counts = {key.removeprefix(start): n for key, n in metrics.items() if key.startswith(start)}
+    if len(counts) > 1:
+        return ", ".join(f"{n} {name}" for name, n in counts.items())
+    return next(iter(counts.values()), None)
+
+
 def metrics_table(metrics: Mapping[str, Any], title: str) -> Table:
-    """Metric, value, interval where there is any, chance level and number of cases, one row a metric."""
+    """One row per metric: value, interval where there is any, chance level, number of cases, protocol, threshold."""
     rows = metric_rows(metrics)
     intervals = any(row.low is not None for row in rows)
     table = Table(title=title, title_justify="left")
     table.add_column("metric")
     for name in ("value", *(["interval"] if intervals else []), "chance", "n"):
         table.add_column(name, justify="right")
+    for name in ("protocol", "threshold"):
+        table.add_column(name)
     for row in rows:
         bounds = "" if row.low is None else f"{_cell(row.low)} to {_cell(row.high)}"
-        table.add_row(row.metric, _cell(row.value), *([bounds] if intervals else []), _cell(row.chance), _cell(row.n))
+        cells = (_cell(row.value), *([bounds] if intervals else []), _cell(row.chance), _cell(row.n))
+        table.add_row(row.metric, *cells, row.protocol, _cell(row.threshold_rule))
     return table
 
 

@@ -52,7 +52,8 @@ def summarise(
     for result in results:
         seconds[result["config"]].append(result["seconds"])
         for key, value in result["metrics"].items():
-            if value is not None:
+            # Protocols and threshold rules are text.
+            if isinstance(value, (int, float)):
                 values[result["config"]].setdefault(key, {})[result["seed"]] = value
     rows = {}
     for name in dict.fromkeys(names):

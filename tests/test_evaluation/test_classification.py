@@ -14,6 +14,7 @@ from ctvlm.evaluation.functional import (
     brier_score,
     decision_scores,
     expected_calibration_error,
+    grid_corner_threshold,
     nearest_corner_threshold,
     reliability_curve,
     youden_threshold,
@@ -64,7 +65,7 @@ def test_decisions_equal_scikit_learn():
 def test_a_protocol_may_score_one_class(one_class):
     truth = np.full(5, float(one_class))
     for said in (np.zeros(5), np.ones(5), np.array([1, 0, 1, 0, 0.0])):
-        scores = decision_scores(truth, said, zero_division=0.0)
+        scores = decision_scores(truth, said, zero_division=0.0, one_class=True)
         assert scores["f1"] == sk.f1_score(truth, said, zero_division=0)
         assert scores["precision"] == sk.precision_score(truth, said, zero_division=0)
         assert scores["f1_weighted"] == sk.f1_score(truth, said, average="weighted", zero_division=0)
@@ -93,8 +94,9 @@ def test_constant_scores_are_at_chance():
     truth, constant = np.array([1, 0, 0, 1, 0.0]), np.full(5, 0.3)
     assert auroc(truth, constant) == 0.5
     assert average_precision(truth, constant) == pytest.approx(0.4)
-    for fit in (nearest_corner_threshold, youden_threshold, best_f1_threshold):
+    for fit in (nearest_corner_threshold, grid_corner_threshold, best_f1_threshold):
         assert math.isfinite(fit(truth, constant))
+    assert math.isinf(youden_threshold(truth, constant))
 
 
 @pytest.mark.parametrize("one_class", [0.0, 1.0])

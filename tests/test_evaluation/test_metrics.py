@@ -227,7 +227,7 @@ def test_reconstructions_and_placeholders_do_not_count():
         data["impression"] = ""
     metrics = scored(RetrievalMetric(), samples)
     assert metrics.pop("retrieval/num_cases") == 0
-    assert all(math.isnan(value) for value in metrics.values())
+    assert all(math.isnan(value) for value in metrics.values() if not isinstance(value, str))
 
 
 def test_collapsed_embeddings_never_beat_chance():
@@ -270,7 +270,7 @@ def test_what_cannot_be_measured_is_nan():
         classifier,
     ):
         metrics |= scored(metric, samples)
-    counts = {"num_", "findings_scored"}
+    counts = {"num_", "findings_scored", "protocol", "threshold_rule"}
     assert all(math.isnan(v) for k, v in metrics.items() if not any(c in k for c in counts))
 
 
@@ -305,6 +305,12 @@ def test_thresholds_travel_from_dev_to_test(tmp_path):
     got = scored(ClassificationMetric("ctvlm", NAMES, thresholds=path, per_finding=True), test)
     assert not math.isnan(got["classification_ctvlm/f1"])
     assert not math.isnan(got["classification_ctvlm/Emphysema/auroc"])
+    labelled = sum(data["labels"]["Emphysema"] is not None for data in test)
+    assert got["classification_ctvlm/Emphysema/num_cases"] == labelled
+    assert got["classification_ctvlm/protocol"] == "ctvlm"
+    assert got["classification_ctvlm/threshold_rule"] == ">= best_f1 on dev"
+    with pytest.raises(ValueError, match="none of the findings"):
+        ClassificationMetric("fvlm", ["Lymphadenopathy"])
     with pytest.raises(ValueError, match="no prompt embeddings"):
         ZeroShotClassificationMetric("ctvlm", NAMES).process(None, [sample(0).to_dict()])
     with pytest.raises(ValueError, match="case_0 has no pred_probabilities"):
@@ -356,5 +362,6 @@ def test_no_case_that_counts_gives_the_same_names_and_no_number(metric):
     assert named >= {name for name in data_names if "chance" not in name}
     assert all("chance" in n or n == "crg" or n.endswith(("_micro", "_macro", "_weighted")) for n in data_names)
     assert set(empty) <= set(metric.score(cases))
-    assert all(math.isnan(v) or (v == 0 and n.startswith(("num_", "findings_"))) for n, v in empty.items())
+    numbers = {n: v for n, v in empty.items() if not isinstance(v, str)}
+    assert all(math.isnan(v) or (v == 0 and n.startswith(("num_", "findings_"))) for n, v in numbers.items())
     assert all(name.startswith(f"{metric.prefix or metric.default_prefix}/") for name in metric.metric_names())

@@ -11,6 +11,7 @@ from ctvlm.evaluation.functional import (
     finding_scores,
     fit_thresholds,
     get_protocol,
+    max16,
     prompt_embeddings,
     prompt_texts,
     protocol_scores,
@@ -33,40 +34,149 @@ def draws(request):
     return [labelled(seed) for seed in range(request.param, request.param + 50)]
 
 
-def test_ct_clip_is_its_published_steps(draws):
-    for truth, probability in draws:
-        check_ct_clip(truth, probability)
+def rates(truth, said):
+    """Shares of positives and of negatives that are called positive; `said` may hold one row per threshold."""
+    return (said & (truth == 1)).sum(-1) / (truth == 1).sum(), (said & (truth == 0)).sum(-1) / (truth == 0).sum()
 
 
-def check_ct_clip(truth, probability):
-    scores = protocol_scores(get_protocol("ct_clip"), truth, probability)
-    f1, accuracy = [], []
+def published_grid(truth, probability):
+    """CT-CLIP's threshold from its description: 100 values, `>`, a later equal minimum replaces an earlier one."""
+    grid = np.linspace(0, 1, 100)
+    best, distance = 0.0, np.inf
+    for threshold, hit, false in zip(grid, *rates(truth, probability > grid[:, None]), strict=True):
+        here = math.sqrt((1 - hit) ** 2 + false**2)
+        if here <= distance:
+            best, distance = threshold, here
+    return best
+
+
+def naive_auroc(truth, score):
+    margin = score[truth == 1][:, None] - score[truth == 0][None, :]
+    return (margin > 0).mean() + 0.5 * (margin == 0).mean()
+
+
+def naive_decisions(truth, said):
+    """Weighted F1, accuracy, precision (0 if nothing is positive) and balanced accuracy."""
+    f1 = [2 * (said == c)[truth == c].sum() / ((said == c).sum() + (truth == c).sum()) for c in (0, 1)]
+    weighted = np.average(f1, weights=[(truth == c).sum() for c in (0, 1)])
+    hit, false = rates(truth, said)
+    precision = truth[said].mean() if said.any() else 0.0
+    return weighted, (said == truth).mean(), precision, (hit + 1 - false) / 2
+
+
+def published_ct_clip(truth, probability):
+    rows = []
     for t, p in zip(truth.T, probability.T, strict=True):
-        fpr, tpr, thresholds = sk.roc_curve(t, p)
-        said = p >= thresholds[np.argmin(np.hypot(fpr, 1 - tpr))]
-        f1.append(sk.f1_score(t, said, average="weighted"))
-        accuracy.append(sk.accuracy_score(t, said))
-    assert scores["f1_weighted"] == pytest.approx(np.mean(f1))
-    assert scores["accuracy"] == pytest.approx(np.mean(accuracy))
-    assert scores["auroc"] == pytest.approx(sk.roc_auc_score(truth, probability, average="macro"))
-    assert set(scores) == {"auroc", "f1_weighted", "accuracy", "precision"}
+        rows.append((naive_auroc(t, p), *naive_decisions(t, p > published_grid(t, p))[:3]))
+    return dict(zip(("auroc", "f1_weighted", "accuracy", "precision"), np.mean(rows, axis=0), strict=True))
 
 
-def test_radfinder_is_its_published_steps(draws):
-    for truth, probability in draws:
-        check_radfinder(truth, probability)
+def cosine_draw(seed, scale, ties):
+    """Labels, and probabilities by the softmax of two scaled cosines; with ties the cosines take few values."""
+    rng = np.random.default_rng(seed)
+    cases = int(rng.integers(8, 80))
+    truth = (rng.random((cases, 2)) < 0.3).astype(float)
+    truth[0], truth[1] = 0, 1
+    present = rng.normal(0.05, 0.2, (cases, 2)) + 0.15 * truth
+    absent = rng.normal(0, 0.2, (cases, 2))
+    if ties:
+        present, absent = np.round(present, 1), np.zeros_like(absent)
+    logits = np.stack([scale * present, scale * absent])
+    powers = np.exp(logits - logits.max(axis=0))
+    return truth, powers[0] / powers.sum(axis=0)
 
 
-def check_radfinder(truth, probability):
-    scores = protocol_scores(get_protocol("radfinder"), truth, probability)
-    balanced, sensitivity = [], []
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize("scale", [0.05, 1, 10, 30])
+def test_ct_clip_equals_its_published_functions(scale, ties):
+    for seed in range(200):
+        truth, probability = cosine_draw(seed, scale, ties)
+        assert protocol_scores(get_protocol("ct_clip"), truth, probability) == pytest.approx(
+            published_ct_clip(truth, probability), abs=1e-6
+        )
+
+
+def test_ct_clip_where_nothing_is_called_positive():
+    # The positive lies below the negatives: (0, 0) and (1, 1) are equally far, and the last threshold wins.
+    truth, probability = np.array([[1.0], [0.0], [0.0]]), np.array([[0.2], [0.5], [0.8]])
+    assert fit_thresholds(get_protocol("ct_clip"), truth, probability) == [1.0]
+    assert protocol_scores(get_protocol("ct_clip"), truth, probability)["precision"] == 0
+
+
+def test_the_exact_corner_has_its_own_name_and_no_scale():
+    truth, cold = cosine_draw(1, 0.05, False)
+    hot = 1 / (1 + np.exp(-600 * np.log(cold / (1 - cold))))
+    both = [protocol_scores(get_protocol("roc_corner"), truth, p) for p in (cold, hot)]
+    assert both[0] == pytest.approx(both[1])
+    both = [protocol_scores(get_protocol("ct_clip"), truth, p)["accuracy"] for p in (cold, hot)]
+    assert abs(both[0] - both[1]) > 0.01
+    fpr, tpr, thresholds = sk.roc_curve(truth[:, 0], cold[:, 0])
+    expected = thresholds[np.argmin(np.hypot(fpr, 1 - tpr))]
+    assert fit_thresholds(get_protocol("roc_corner"), truth, cold)[0] == expected
+
+
+def published_radfinder(truth, probability):
+    rows = []
     for t, p in zip(truth.T, probability.T, strict=True):
         fpr, tpr, thresholds = sk.roc_curve(t, p)
         best = np.argmax(tpr - fpr)
-        balanced.append(sk.balanced_accuracy_score(t, p >= thresholds[best]))
-        sensitivity.append(tpr[best])
-    assert scores["balanced_accuracy"] == pytest.approx(np.mean(balanced))
-    assert scores["recall"] == pytest.approx(np.mean(sensitivity))
+        said = p >= (thresholds[best] if np.isfinite(thresholds[best]) else 0.5)
+        f1, _, precision, balanced = naive_decisions(t, said)
+        rows.append((naive_auroc(t, p), f1, balanced, precision, tpr[best], 1 - fpr[best]))
+    names = ("auroc", "f1_weighted", "balanced_accuracy", "precision", "recall", "specificity")
+    return dict(zip(names, np.mean(rows, axis=0), strict=True))
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_radfinder_equals_its_published_function(ties):
+    infinite = 0
+    for seed in range(200):
+        truth, probability = cosine_draw(seed, 1, ties)
+        if seed % 4 == 0:
+            truth[:, 0] = np.argsort(np.argsort(probability[:, 0])) < 3  # the positives score lowest
+        infinite += np.isinf(fit_thresholds(get_protocol("radfinder"), truth, probability)).sum()
+        assert protocol_scores(get_protocol("radfinder"), truth, probability) == pytest.approx(
+            published_radfinder(truth, probability), abs=1e-6
+        )
+    assert infinite > 20
+
+
+def test_fvlm_and_hlip_score_16_findings_with_their_prompts():
+    for name, present, absent in (
+        ("fvlm", "Nodule.", "Not Nodule."),
+        ("hlip", "The volume shows: Lung nodule.", "The volume shows: Not lung nodule."),
+    ):
+        protocol = get_protocol(name)
+        kept = protocol.select(CT_RATE_LABELS)
+        assert set(CT_RATE_LABELS) - set(kept) == {"Medical material", "Lymphadenopathy"}
+        assert prompt_texts(["Lung nodule"], protocol.templates, protocol.phrases) == [present, absent]
+    truth, probability = cosine_draw(0, 10, False)
+    scores = protocol_scores(get_protocol("fvlm"), truth, probability)
+    for name, value in published_ct_clip(truth, probability).items():
+        assert scores[name] == pytest.approx(value, abs=1e-6)
+    assert protocol_scores(get_protocol("hlip"), truth, probability)["balanced_accuracy"] == pytest.approx(
+        np.mean([sk.balanced_accuracy_score(t, p > 0.5) for t, p in zip(truth.T, probability.T, strict=True)])
+    )
+
+
+def test_rad_chestct_takes_the_greater_calcification_and_16_findings():
+    rng = np.random.default_rng(0)
+    truth, probability = (rng.random((9, 18)) < 0.4).astype(float), rng.random((9, 18))
+    names, folded, merged = max16(CT_RATE_LABELS, truth, probability)
+    assert len(names) == 16
+    assert (merged[:, 1] == np.maximum(probability[:, 1], probability[:, 4])).all()
+    assert (folded[:, 1] == np.maximum(truth[:, 1], truth[:, 4])).all()
+    kept = [i for i in range(18) if i not in (1, 4, 13)]
+    at = [names.index(CT_RATE_LABELS[i]) for i in kept]
+    assert (merged[:, at] == probability[:, kept]).all()
+    with pytest.raises(ValueError, match="Coronary"):
+        max16(CT_RATE_LABELS[:3], truth[:, :3], probability[:, :3])
+
+
+def test_every_protocol_states_its_threshold_rule():
+    rules = {name: protocol.threshold_rule for name, protocol in PROTOCOLS.items()}
+    assert rules["ct_clip"] == rules["fvlm"] == "> grid_corner on test"
+    assert (rules["radfinder"], rules["vlm3d"], rules["ctvlm"]) == (">= youden on test", ">= 0.5", ">= best_f1 on dev")
 
 
 def test_vlm3d_is_its_published_steps(draws):

@@ -36,8 +36,20 @@ def test_everything_is_measured_and_a_dump_scores_the_same(tool, trained, tmp_pa
     assert "interval" in tested.out and str(dump) in tested.out
     first = json.loads((tmp_path / "test" / "test_results.json").read_text())["metrics"]
     prefixes = {name.partition("/")[0] for name in first}
-    measured = {"retrieval", "region_text", "region_retrieval", "step_attention", "localisation", "embedding"}
-    protocols = {f"zero_shot_{name}" for name in ("ctvlm", "ct_clip", "spectre", "radfinder", "vlm3d")}
+    measured = {
+        "retrieval",
+        "region_text",
+        "region_retrieval",
+        "step_text",
+        "step_attention",
+        "localisation",
+        "embedding",
+    }
+    zero_shot = ("ctvlm", "ct_clip", "roc_corner", "spectre", "radfinder", "fvlm", "hlip", "hlip_grid", "vlm3d")
+    protocols = {f"zero_shot_{name}" for name in zero_shot} | {"slice_localisation"}
+    published = ("ct_clip", "spectre", "radfinder")
+    protocols |= {f"{kind}_{name}" for kind in ("retrieval", "image_retrieval") for name in published}
+    protocols |= {f"pool_retrieval_{name}" for name in ("spectre", "radfinder", "merlin")}
     assert prefixes == measured | protocols | {"dump"}
     for name in ("localisation/peak_distance_mm", "step_attention/slice_error_mm", "zero_shot_ctvlm/f1"):
         assert first[name] is not None, name

@@ -24,17 +24,20 @@ from ctvlm.evaluation import (
     AlignmentMetric,
     ClassificationMetric,
     EmbeddingHealthMetric,
+    ImageRetrievalMetric,
     LocalisationMetric,
+    PoolRetrievalMetric,
     RegionReportMetric,
     RegionRetrievalMetric,
     RegionTextMetric,
     ReportGenerationMetric,
     RetrievalMetric,
+    SliceLocalisationMetric,
     StepTextMetric,
     ZeroShotClassificationMetric,
     load_dump,
 )
-from ctvlm.evaluation.functional import PROTOCOLS
+from ctvlm.evaluation.functional import PROTOCOLS, RETRIEVAL_PROTOCOLS
 from ctvlm.registry import METRICS
 
 # What each metric needs in a case, to be scored without being asked for.
@@ -78,11 +81,20 @@ def possible_metrics(dump: dict[str, Any], bootstrap: int, thresholds: str | Non
     metrics: list[BaseMetric] = [kind(bootstrap=bootstrap) for kind, needs in NEEDS.items() if keys.issuperset(needs)]
     if keys.issuperset(NEEDS[RetrievalMetric]):
         metrics.append(EmbeddingHealthMetric())
+        published = [protocol for name, protocol in RETRIEVAL_PROTOCOLS.items() if name != "ctvlm"]
+        metrics += [RetrievalMetric(protocol=p.name, bootstrap=bootstrap) for p in published if p.topk]
+        metrics += [PoolRetrievalMetric(p.name) for p in published if p.pool_sizes]
     lesions = any(case.get("lesion_map") is not None for case in dump["cases"])
     if lesions and (keys.issuperset({"pred_step_attention", "pred_grid"}) or "pred_lesion_map" in keys):
         metrics.append(LocalisationMetric(bootstrap=bootstrap))
+    if lesions and keys.issuperset({"pred_step_attention", "pred_grid"}):
+        metrics.append(SliceLocalisationMetric(bootstrap=bootstrap))
     names = sorted({name for case in dump["cases"] for name in case.get("labels") or {}})
-    for protocol in PROTOCOLS if names else ():
+    if names and "pred_image" in keys:
+        rules = [p.name for p in RETRIEVAL_PROTOCOLS.values() if p.image_rule]
+        metrics += [ImageRetrievalMetric(name, names) for name in rules]
+    # Protocols that fold findings belong to one data set: a config asks for them.
+    for protocol in [p.name for p in PROTOCOLS.values() if p.fold is None and p.select(names)]:
         settings = dict(names=names, thresholds=thresholds, bootstrap=bootstrap)
         if "pred_probabilities" in keys:
             metrics.append(ClassificationMetric(protocol, **settings))

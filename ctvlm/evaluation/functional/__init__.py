@@ -14,12 +14,14 @@ from ctvlm.evaluation.functional.classification import (
     average_precision,
     best_f1_threshold,
     decision_scores,
+    grid_corner_threshold,
     nearest_corner_threshold,
     youden_threshold,
 )
 from ctvlm.evaluation.functional.constant_report import constant_clinical_scores, constant_report, constant_reports
 from ctvlm.evaluation.functional.crg import crg_score
 from ctvlm.evaluation.functional.embedding_health import alignment, effective_rank, modality_gap, uniformity
+from ctvlm.evaluation.functional.image_retrieval import image_map
 from ctvlm.evaluation.functional.instances import connected_instances, instance_counts, instance_scores
 from ctvlm.evaluation.functional.localisation import (
     centroid_distance_mm,
@@ -32,17 +34,17 @@ from ctvlm.evaluation.functional.localisation import (
     peak_hit,
     slice_centre_error_mm,
     slice_error_mm,
+    slice_localisation,
     surface_distances_mm,
 )
+from ctvlm.evaluation.functional.pools import pool_recall
 from ctvlm.evaluation.functional.protocols import (
-    PROTOCOLS,
-    Protocol,
     finding_scores,
     fit_thresholds,
-    get_protocol,
     mean_defined,
     protocol_scores,
 )
+from ctvlm.evaluation.functional.rad_chestct import max16
 from ctvlm.evaluation.functional.region_reports import mention_scores, paired_region_texts, region_texts
 from ctvlm.evaluation.functional.region_retrieval import region_retrieval_ranks, summarise_region_ranks
 from ctvlm.evaluation.functional.report_generation import bleu, clinical_scores, rouge, rouge_per_report
@@ -53,13 +55,16 @@ from ctvlm.evaluation.functional.retrieval import (
     retrieval_ranks,
     summarise_ranks,
 )
+from ctvlm.evaluation.functional.retrieval_protocols import RETRIEVAL_PROTOCOLS, get_retrieval_protocol
 from ctvlm.evaluation.functional.step_text import rival_cases, step_text_auc, step_text_scores
 from ctvlm.evaluation.functional.studies import one_per_study, study_of
 from ctvlm.evaluation.functional.zero_shot import prompt_embeddings, prompt_texts, zero_shot_probabilities
+from ctvlm.evaluation.functional.zero_shot_protocols import PROTOCOLS, Protocol, get_protocol
 
 __all__ = [
     "DECISION_SCORES",
     "PROTOCOLS",
+    "RETRIEVAL_PROTOCOLS",
     "Intervals",
     "Protocol",
     "alignment",
@@ -85,12 +90,16 @@ __all__ = [
     "finding_scores",
     "fit_thresholds",
     "get_protocol",
+    "get_retrieval_protocol",
+    "grid_corner_threshold",
     "heat_to_mask",
     "hit_rate",
+    "image_map",
     "instance_counts",
     "instance_scores",
     "mask_dice",
     "mask_iou",
+    "max16",
     "mean_defined",
     "mention_scores",
     "modality_gap",
@@ -102,6 +111,7 @@ __all__ = [
     "peak_hit",
     "pessimistic_ranks",
     "pointing_game",
+    "pool_recall",
     "prompt_embeddings",
     "prompt_texts",
     "protocol_scores",
@@ -116,6 +126,7 @@ __all__ = [
     "rouge_per_report",
     "slice_centre_error_mm",
     "slice_error_mm",
+    "slice_localisation",
     "step_text_auc",
     "step_text_scores",
     "study_of",

@@ -51,16 +51,21 @@ def average_precision(truth_N: np.ndarray, score_N: np.ndarray) -> float:
 
 
 def decision_scores(
-    truth_N: np.ndarray, predicted_N: np.ndarray, zero_division: float = float("nan")
+    truth_N: np.ndarray, predicted_N: np.ndarray, zero_division: float = float("nan"), one_class: bool = False
 ) -> dict[str, float]:
     """``DECISION_SCORES`` of yes/no predictions.
 
-    ``f1`` is of the positive class; ``f1_weighted`` the mean of both classes' F1 weighted by their cases (CT-CLIP's and
-    RadFinder's F1, near 1 for any rare finding); ``balanced_accuracy`` the mean of recall and specificity.
+    ``f1`` is the F1 of the positive class. ``f1_weighted`` is the mean of both classes' F1, weighted by their number
+    of cases: CT-CLIP's and RadFinder's F1, near 1 for any rare finding. ``balanced_accuracy`` is the mean of recall
+    and specificity.
 
-    NaN without labelled cases. With one class only, accuracy alone is defined. Precision is ``zero_division`` where
-    nothing is predicted present; F1 is 0 there, since what is present was missed. A protocol that scores one-class
-    findings as well sets ``zero_division`` to 0 (then balanced accuracy is still NaN).
+    NaN without labelled cases.
+
+    Args:
+        zero_division: value of a ratio whose denominator is 0, such as precision where nothing is predicted present.
+            F1 is 0 there if positives exist.
+        one_class: score cases of one class as well. Otherwise only accuracy is defined for them. Balanced accuracy is
+            NaN for one class in either case.
     """
     truth, predicted = labelled(truth_N, predicted_N)
     if not np.isin(predicted, (0, 1)).all():
@@ -79,7 +84,7 @@ def decision_scores(
         return part / whole if whole else zero_division
 
     scores["accuracy"] = (found + right) / len(truth)
-    if (positives and negatives) or not np.isnan(zero_division):
+    if (positives and negatives) or one_class:
         scores["f1"] = share(2 * found, 2 * found + false + missed)
         # A class without cases has no weight.
         both = [(positives, 2 * found, false + missed), (negatives, 2 * right, false + missed)]
@@ -93,28 +98,53 @@ def decision_scores(
 
 
 def nearest_corner_threshold(truth_N: np.ndarray, score_N: np.ndarray) -> float:
-    """Threshold whose point on the ROC curve is nearest to (0, 1); present is score >= threshold.
+    """Threshold whose point on the exact ROC curve is nearest to (0, 1); present is score >= threshold.
 
-    The published operating point of CT-CLIP (Hamamci et al., arXiv 2403.17834). The highest of several equally near.
-    NaN for one class only.
+    Does not depend on the scale of the scores, unlike ``grid_corner_threshold``. The highest of equally near
+    thresholds; a finite number above the highest score where nothing should be called present. NaN for one class only.
     """
     truth, score = labelled(truth_N, score_N)
     if not 0 < truth.sum() < len(truth):
         return float("nan")
     fpr, tpr, thresholds = roc_curve(truth, score, drop_intermediate=False)
-    return _finite_threshold(thresholds[np.argmin(fpr**2 + (1 - tpr) ** 2)], score)
+    best = thresholds[np.argmin(fpr**2 + (1 - tpr) ** 2)]
+    return float(best) if np.isfinite(best) else float(np.nextafter(score.max(), np.inf))
+
+
+def grid_corner_threshold(truth_N: np.ndarray, probability_N: np.ndarray) -> float:
+    """CT-CLIP's threshold: of 100 values from 0 to 1, the one nearest to (0, 1) in the ROC plane.
+
+    Present is probability > threshold. The last of equally near thresholds is taken. Probabilities that lie between two
+    neighbouring grid values cannot be told apart, so the result depends on the logit scale. NaN for one class only.
+
+    Source: find_threshold in scripts/bootstrap_values.py of github.com/ibrahimethemhamamci/CT-CLIP; fVLM and HLIP use
+    the same rule.
+    """
+    truth, probability = labelled(truth_N, probability_N)
+    if not 0 < truth.sum() < len(truth):
+        return float("nan")
+    grid = np.linspace(0, 1, 100)
+    # The published arithmetic, to the last bit: it decides which distances are equal.
+    tpr, fpr = (
+        (len(values) - np.searchsorted(np.sort(values), grid, side="right")) / len(values)
+        for values in (probability[truth == 1], probability[truth == 0])
+    )
+    distance = np.sqrt((1 - tpr) ** 2 + fpr**2)
+    return float(grid[np.flatnonzero(distance == distance.min())[-1]])
 
 
 def youden_threshold(truth_N: np.ndarray, score_N: np.ndarray) -> float:
-    """Threshold of greatest sensitivity + specificity (Youden's J); present is score >= threshold.
+    """Threshold of the greatest sensitivity + specificity (Youden's J); present is score >= threshold.
 
-    The highest of several equally good. NaN for one class only.
+    The highest of equally good thresholds. Infinite (nothing is present) where no threshold has J > 0. NaN for one
+    class only.
     """
     truth, score = labelled(truth_N, score_N)
     if not 0 < truth.sum() < len(truth):
         return float("nan")
-    fpr, tpr, thresholds = roc_curve(truth, score, drop_intermediate=False)
-    return _finite_threshold(thresholds[np.argmax(tpr - fpr)], score)
+    # RadFinder calls roc_curve with its defaults.
+    fpr, tpr, thresholds = roc_curve(truth, score)
+    return float(thresholds[np.argmax(tpr - fpr)])
 
 
 def best_f1_threshold(truth_N: np.ndarray, score_N: np.ndarray) -> float:
@@ -129,9 +159,9 @@ def best_f1_threshold(truth_N: np.ndarray, score_N: np.ndarray) -> float:
     return float(score[order][last_of_ties][np.argmax(2 * found / (said + truth.sum()))])
 
 
-THRESHOLDS = {"nearest_corner": nearest_corner_threshold, "youden": youden_threshold, "best_f1": best_f1_threshold}
-
-
-def _finite_threshold(threshold: float, score: np.ndarray) -> float:
-    """Scikit-learn's infinite threshold (nothing is present) as the next number above the highest score."""
-    return float(threshold) if np.isfinite(threshold) else float(np.nextafter(score.max(), np.inf))
+THRESHOLDS = {
+    "nearest_corner": nearest_corner_threshold,
+    "grid_corner": grid_corner_threshold,
+    "youden": youden_threshold,
+    "best_f1": best_f1_threshold,
+}

@@ -132,6 +132,29 @@ def slice_centre_error_mm(
     return abs(there - looked) * float(patch_depth_mm)
 
 
+def slice_localisation(
+    predicted_mm: Sequence[float], target_mm: Sequence[float], position_mm: float = 12.0
+) -> dict[str, float]:
+    """RadFinder's slice localisation: ``mae_mm``, ``median_mm``, ``within_12mm`` and ``within_24mm``.
+
+    Heights are cut into positions of ``position_mm``, and the error is the difference of positions times
+    ``position_mm``. All NaN without a prediction.
+
+    Source: src/radfinder/tasks/localization_task.py of github.com/lmb-freiburg/radfinder.
+
+    Args:
+        predicted_mm, target_mm: heights above the lower end of the scan in mm.
+    """
+    predicted, target = (np.floor(np.asarray(x, dtype=np.float64) / position_mm) for x in (predicted_mm, target_mm))
+    if predicted.shape != target.shape:
+        raise ValueError(f"{len(predicted)} predicted and {len(target)} true slices: expected one of each per text.")
+    error = np.abs(predicted - target) * position_mm
+    if not len(error):
+        return dict.fromkeys(("mae_mm", "median_mm", "within_12mm", "within_24mm"), float("nan"))
+    within = {f"within_{mm}mm": float((error <= mm).mean()) for mm in (12, 24)}
+    return {"mae_mm": float(error.mean()), "median_mm": float(np.median(error)), **within}
+
+
 def heat_to_mask(heat: np.ndarray, share_of_peak: float = 0.5) -> np.ndarray:
     """Voxels whose value lies above ``share_of_peak`` of the way from the map's minimum to its maximum.
 

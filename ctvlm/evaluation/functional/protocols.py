@@ -1,15 +1,12 @@
-"""Zero-shot classification protocols of the field, by name.
+"""How classification is scored by a protocol.
 
-Published tables of one model differ by more than ten points because these details differ. Each protocol states its
-prompts, where its thresholds come from, which scores it reports, and what it does with a finding that has one class
-only. Numbers of different protocols are never comparable.
+Published numbers of one model differ by more than ten points between protocols. ``zero_shot_protocols`` lists them.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -22,103 +19,10 @@ from ctvlm.evaluation.functional.classification import (
     decision_scores,
 )
 from ctvlm.evaluation.functional.crg import crg_score
-from ctvlm.evaluation.functional.zero_shot import Template
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """How a zero-shot classification is scored.
-
-    Attributes:
-        templates: sentence pairs (present, absent) with ``{}`` for the finding.
-        threshold: a number, or a rule of ``classification.THRESHOLDS``.
-        threshold_from: ``test`` fits the rule on the very labels it is scored on, as published: optimistic.
-            ``dev`` takes thresholds from another split.
-        scores: what is reported, as the mean over findings.
-        undefined: value of a decision score that a finding with one class leaves undefined; NaN leaves the finding out.
-        source: where the details come from.
-        strict: present is a probability above the threshold, not at it.
-        by_prevalence: scores that are also averaged with the findings' positives as weights.
-    """
-
-    name: str
-    templates: tuple[Template, ...]
-    threshold: float | str
-    threshold_from: str
-    scores: tuple[str, ...]
-    undefined: float
-    source: str
-    strict: bool = False
-    by_prevalence: tuple[str, ...] = ()
-
-
-_PRESENT: tuple[Template, ...] = (("{} is present.", "{} is not present."),)
-_ENSEMBLE: tuple[Template, ...] = (
-    ("{}.", "No {}."),
-    ("Findings are compatible with {}.", "Findings are not compatible with {}."),
-    ("There is {}.", "There is no {}."),
-    ("{} is seen.", "{} is not seen."),
-    ("{}.", "Not {}."),
-    ("{} is observed.", "{} is not observed."),
-    ("{} is present.", "{} is not present."),
-)
-
-PROTOCOLS = {
-    protocol.name: protocol
-    for protocol in (
-        Protocol(
-            "ct_clip",
-            _PRESENT,
-            "nearest_corner",
-            "test",
-            ("auroc", "f1_weighted", "accuracy", "precision"),
-            float("nan"),
-            "Hamamci et al., arXiv 2403.17834; github.com/ibrahimethemhamamci/CT-CLIP, scripts/zero_shot.py",
-        ),
-        Protocol(
-            "spectre",
-            (("{} is present", "{} is not present"),),
-            0.5,
-            "fixed",
-            ("auroc", "f1", "accuracy"),
-            float("nan"),
-            # A prediction is "present" where its cosine is the greater one, which is a probability above 0.5.
-            "Claessens et al., arXiv 2511.17209; github.com/cclaess/SPECTRE, experiments/zero-shot",
-            strict=True,
-        ),
-        Protocol(
-            "radfinder",
-            _ENSEMBLE,
-            "youden",
-            "test",
-            ("auroc", "f1_weighted", "balanced_accuracy", "precision", "recall", "specificity"),
-            float("nan"),
-            "github.com/lmb-freiburg/radfinder, src/radfinder/tasks/binary_zs_ctrate_task.py (prompt mode mean7)",
-        ),
-        Protocol(
-            "vlm3d",
-            _PRESENT,
-            0.5,
-            "fixed",
-            ("auroc", "f1", "accuracy", "precision", "recall", "crg"),
-            0.0,
-            "github.com/forithmus/VLM3D-Dockers, ct_challenges/abnclass_evaluation/calc_scores.py",
-        ),
-        Protocol(
-            "ctvlm",
-            _ENSEMBLE,
-            "best_f1",
-            "dev",
-            ("auroc", "ap", "brier", "ece", *DECISION_SCORES),
-            float("nan"),
-            "this project: thresholds from a dev split, one-class findings left out and counted",
-            by_prevalence=("auroc", "ap", "f1"),
-        ),
-    )
-}
+from ctvlm.evaluation.functional.zero_shot_protocols import Protocol
 
 # Scores that need no threshold.
-_THRESHOLD_FREE = {
+THRESHOLD_FREE = {
     "auroc": auroc,
     "ap": average_precision,
     "brier": brier_score,
@@ -126,19 +30,11 @@ _THRESHOLD_FREE = {
 }
 
 
-def get_protocol(name: str) -> Protocol:
-    """A protocol by its name.
-
-    Raises:
-        ValueError: there is none of that name.
-    """
-    if name not in PROTOCOLS:
-        raise ValueError(f"Unknown protocol {name!r}: expected one of {sorted(PROTOCOLS)}.")
-    return PROTOCOLS[name]
-
-
 def fit_thresholds(protocol: Protocol, truth_NC: np.ndarray, probability_NC: np.ndarray) -> np.ndarray:
-    """Threshold of each finding by the protocol's rule (C); NaN for a finding with one class only."""
+    """Threshold of each finding by the protocol's rule (C).
+
+    NaN for a finding with one class; infinite where nothing should be called present.
+    """
     if not isinstance(protocol.threshold, str):
         return np.full(truth_NC.shape[1], float(protocol.threshold))
     rule = THRESHOLDS[protocol.threshold]
@@ -162,14 +58,22 @@ def finding_scores(
         thresholds_C = np.full(truth_NC.shape[1], np.nan)
     scores: dict[str, list[float]] = {name: [] for name in protocol.scores if name != "crg"}
     for truth, probability, threshold in zip(truth_NC.T, probability_NC.T, thresholds_C, strict=True):
-        decided = dict.fromkeys(DECISION_SCORES, float("nan"))
-        if not np.isnan(threshold):
-            present = probability > threshold if protocol.strict else probability >= threshold
-            decided = decision_scores(truth, present.astype(float), protocol.undefined)
+        decided = _decided(protocol, truth, probability, threshold)
         for name in scores:
-            value = _THRESHOLD_FREE[name](truth, probability) if name in _THRESHOLD_FREE else decided[name]
+            value = THRESHOLD_FREE[name](truth, probability) if name in THRESHOLD_FREE else decided[name]
             scores[name].append(value)
     return {name: np.array(values) for name, values in scores.items()}
+
+
+def _decided(protocol: Protocol, truth: np.ndarray, probability: np.ndarray, threshold: float) -> dict[str, float]:
+    """Decision scores of one finding at its threshold; NaN without one."""
+    if np.isnan(threshold):
+        return dict.fromkeys(DECISION_SCORES, float("nan"))
+    # RadFinder decides at 0.5 where Youden's threshold is infinite, but reads recall and specificity off the ROC curve.
+    at = 0.5 if np.isinf(threshold) else threshold
+    present = probability > at if protocol.strict else probability >= at
+    scores = decision_scores(truth, present.astype(float), protocol.zero_division, protocol.one_class)
+    return scores | {"recall": 0.0, "specificity": 1.0} if np.isinf(threshold) else scores
 
 
 def protocol_scores(

@@ -9,6 +9,7 @@ import numpy as np
 from scipy.stats import hypergeom
 
 Duplicates = Literal["hit", "first", "strict"]
+Ties = Literal["pessimistic", "order"]
 
 # Rows of scores held at a time: 25,000 x 25,000 doubles would need 5 GB.
 _CHUNK = 1024
@@ -34,6 +35,15 @@ def pessimistic_ranks(scores_QG: np.ndarray, positives_QG: np.ndarray, tolerance
     return 1 + ((scores_QG >= best[:, None]) & ~positives_QG).sum(axis=1)
 
 
+def ordered_ranks(scores_QG: np.ndarray, positives_QG: np.ndarray) -> np.ndarray:
+    """Rank (from 1) of each query's first positive, ties by the order of the gallery (Q).
+
+    Constant scores therefore give query i of a paired set the rank i + 1.
+    """
+    order_QG = np.argsort(-scores_QG, axis=1, kind="stable")
+    return 1 + np.take_along_axis(positives_QG, order_QG, axis=1).argmax(axis=1)
+
+
 def text_groups(texts: Sequence[Hashable]) -> np.ndarray:
     """Equal texts get equal numbers (N); texts are compared as they are, letter by letter."""
     numbers: dict[str, int] = {}
@@ -46,7 +56,11 @@ def first_of_each(groups: np.ndarray) -> np.ndarray:
 
 
 def retrieval_ranks(
-    query_NP: np.ndarray, gallery_NP: np.ndarray, texts: Sequence[Hashable], duplicates: Duplicates = "hit"
+    query_NP: np.ndarray,
+    gallery_NP: np.ndarray,
+    texts: Sequence[Hashable],
+    duplicates: Duplicates = "hit",
+    ties: Ties = "pessimistic",
 ) -> np.ndarray:
     """Ranks of N paired embeddings, query i belonging to gallery item i.
 
@@ -56,6 +70,8 @@ def retrieval_ranks(
         texts: the text of each pair; equal texts are duplicates.
         duplicates: ``hit`` counts any gallery item with the same text as right; ``first`` keeps the first pair
             of each text only; ``strict`` accepts nothing but the pair itself, as CT-CLIP's and SPECTRE's scripts do.
+        ties: ``pessimistic`` counts every tie against the query; ``order`` ranks equal scores by the gallery's order,
+            as CT-CLIP's script does.
 
     Raises:
         ValueError: for an unknown ``duplicates`` or lengths that differ.
@@ -76,10 +92,17 @@ def retrieval_ranks(
     # A matrix product sums in another order at its edges: equal embeddings differ in the last bits and would not tie.
     largest = np.linalg.norm(query_NP, axis=1).max() * np.linalg.norm(gallery_NP, axis=1).max()
     tolerance = 1e-12 * largest if np.isfinite(largest) else 0.0
-    parts = [
-        pessimistic_ranks(query_NP[rows] @ gallery_NP.T, group[rows, None] == group[None, :], tolerance)
-        for rows in np.split(np.arange(len(group)), range(_CHUNK, len(group), _CHUNK))
-    ]
+    # For the same reason each different gallery item is scored once: copies then tie exactly.
+    unique_UP, copy_G = np.unique(gallery_NP, axis=0, return_inverse=True)
+    parts = []
+    for rows in np.split(np.arange(len(group)), range(_CHUNK, len(group), _CHUNK)):
+        positives = group[rows, None] == group[None, :]
+        if ties == "order":
+            if not np.isfinite(largest):
+                raise ValueError("Retrieval scores hold NaN or infinity: check the embeddings (did training diverge?).")
+            parts.append(ordered_ranks((query_NP[rows] @ unique_UP.T)[:, copy_G.ravel()], positives))
+        else:
+            parts.append(pessimistic_ranks(query_NP[rows] @ gallery_NP.T, positives, tolerance))
     return np.concatenate(parts)
 
 

@@ -9,23 +9,32 @@ import numpy as np
 Template = tuple[str, str]
 
 
-def prompt_texts(names: Sequence[str], templates: Sequence[Template]) -> list[str]:
-    """Every sentence the templates make of the findings, each once, in order."""
-    texts = [text.format(name) for name in names for template in templates for text in template]
-    return list(dict.fromkeys(texts))
+# Finding to the words that stand for it in the present and in the absent sentence.
+Phrases = Mapping[str, tuple[str, str]]
+
+
+def prompt_pairs(name: str, templates: Sequence[Template], phrases: Phrases | None = None) -> list[Template]:
+    """Sentences (present, absent) of one finding, one pair per template."""
+    words = (phrases or {}).get(name, (name, name))
+    return [(present.format(words[0]), absent.format(words[1])) for present, absent in templates]
+
+
+def prompt_texts(names: Sequence[str], templates: Sequence[Template], phrases: Phrases | None = None) -> list[str]:
+    """All sentences of the findings, each once, in order."""
+    pairs = [pair for name in names for pair in prompt_pairs(name, templates, phrases)]
+    return list(dict.fromkeys(text for pair in pairs for text in pair))
 
 
 def prompt_embeddings(
-    name: str, templates: Sequence[Template], embeddings: Mapping[str, np.ndarray]
+    name: str, templates: Sequence[Template], embeddings: Mapping[str, np.ndarray], phrases: Phrases | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Direction of "present" and of "absent" (P): mean of the templates' unit embeddings, made a unit vector again.
+    """Direction of "present" and of "absent" (P): normalised mean of the templates' normalised embeddings.
 
     Raises:
-        ValueError: for a sentence without an embedding.
+        ValueError: a sentence has no embedding.
     """
     sides = []
-    for side in (0, 1):
-        texts = [template[side].format(name) for template in templates]
+    for texts in zip(*prompt_pairs(name, templates, phrases), strict=True):
         missing = [text for text in texts if text not in embeddings]
         if missing:
             raise ValueError(f"No embedding of the prompt {missing[0]!r}: {len(embeddings)} others are there.")
@@ -39,8 +48,8 @@ def zero_shot_probabilities(
 ) -> np.ndarray:
     """Probability that each finding is present (N, C): softmax over the two cosines, times ``scale``.
 
-    The scale (the model's logit scale) leaves AUROC, AP and thresholds chosen from data alone; it matters for fixed
-    thresholds other than 0.5 and for calibration.
+    The scale (the model's logit scale) does not change AUROC, AP and thresholds taken from the data. It changes scores
+    with a fixed threshold other than 0.5, CT-CLIP's grid of thresholds, and calibration.
     """
     image = np.asarray(image_NP, dtype=np.float64)
     image = image / np.linalg.norm(image, axis=1, keepdims=True)

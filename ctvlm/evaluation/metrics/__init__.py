@@ -5,12 +5,15 @@ from ctvlm.evaluation.metrics.case_metric import CaseMetric
 from ctvlm.evaluation.metrics.classification_metric import ClassificationMetric
 from ctvlm.evaluation.metrics.dump_predictions import DumpPredictions
 from ctvlm.evaluation.metrics.embedding_health_metric import EmbeddingHealthMetric
+from ctvlm.evaluation.metrics.image_retrieval_metric import ImageRetrievalMetric
 from ctvlm.evaluation.metrics.localisation_metric import LocalisationMetric
+from ctvlm.evaluation.metrics.pool_retrieval_metric import PoolRetrievalMetric
 from ctvlm.evaluation.metrics.region_report_metric import RegionReportMetric
 from ctvlm.evaluation.metrics.region_retrieval_metric import RegionRetrievalMetric
 from ctvlm.evaluation.metrics.region_text_metric import RegionTextMetric
 from ctvlm.evaluation.metrics.report_generation_metric import ReportGenerationMetric
 from ctvlm.evaluation.metrics.retrieval_metric import RetrievalMetric
+from ctvlm.evaluation.metrics.slice_localisation_metric import SliceLocalisationMetric
 from ctvlm.evaluation.metrics.step_text_metric import StepTextMetric
 from ctvlm.evaluation.metrics.zero_shot_classification_metric import ZeroShotClassificationMetric
 
@@ -20,12 +23,15 @@ __all__ = [
     "ClassificationMetric",
     "DumpPredictions",
     "EmbeddingHealthMetric",
+    "ImageRetrievalMetric",
     "LocalisationMetric",
+    "PoolRetrievalMetric",
     "RegionReportMetric",
     "RegionRetrievalMetric",
     "RegionTextMetric",
     "ReportGenerationMetric",
     "RetrievalMetric",
+    "SliceLocalisationMetric",
     "StepTextMetric",
     "ZeroShotClassificationMetric",
 ]

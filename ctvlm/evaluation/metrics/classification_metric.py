@@ -12,10 +12,10 @@ import numpy as np
 from ctvlm.evaluation.functional.protocols import (
     finding_scores,
     fit_thresholds,
-    get_protocol,
     protocol_scores,
     thresholds_for,
 )
+from ctvlm.evaluation.functional.zero_shot_protocols import get_protocol
 from ctvlm.evaluation.labels import CT_RATE_LABELS
 from ctvlm.evaluation.metrics.case_metric import CaseMetric
 from ctvlm.registry import METRICS
@@ -27,13 +27,18 @@ class ClassificationMetric(CaseMetric):
 
     Reads ``labels`` (finding to 1, 0, None) and ``pred_probabilities`` (finding to probability).
 
+    ``protocol`` and ``threshold_rule`` are reported beside the scores, as text.
+
     Args:
-        protocol: thresholds and scores of ``functional.protocols``.
-        names: findings; CT-RATE's 18 by default.
+        protocol: thresholds and scores, by a name of ``functional.zero_shot_protocols``.
+        names: findings, of which the protocol may score a part; CT-RATE's 18 by default.
         thresholds: finding to threshold, or a JSON file of that, from a dev split (protocol ``ctvlm``). ``dev`` lets
             ``tools/test.py`` fit them on the validation data first. Without them the scores that need them are NaN.
         save_thresholds: fit the protocol's rule on this split and write that JSON file: for a run on the dev split.
-        per_finding: also the scores of each finding.
+        per_finding: also the scores of each finding, with its number of labelled cases.
+
+    Raises:
+        ValueError: the protocol is unknown, or scores none of the findings.
     """
 
     default_prefix = "classification"
@@ -50,7 +55,12 @@ class ClassificationMetric(CaseMetric):
     ):
         super().__init__(prefix=prefix or f"{self.default_prefix}_{protocol}", **kwargs)
         self.protocol = get_protocol(protocol)
-        self.names = list(CT_RATE_LABELS if names is None else names)
+        given = list(CT_RATE_LABELS if names is None else names)
+        self.names = self.protocol.select(given)
+        if not self.names:
+            raise ValueError(
+                f"Protocol {protocol} scores none of the findings {given}: expected some of {self.protocol.findings}."
+            )
         self.thresholds = thresholds
         self.save_thresholds = save_thresholds
         self.per_finding = per_finding
@@ -73,16 +83,19 @@ class ClassificationMetric(CaseMetric):
             raise ValueError(f"Case {sample['case_id']}: no probability of {missing[0]!r}, which it has a label of.")
         return np.array([float(given.get(name, np.nan)) for name in self.names])
 
-    def score(self, cases: list[dict[str, Any]]) -> dict[str, float]:
+    def score(self, cases: list[dict[str, Any]]) -> dict[str, float | str]:
         truth_NC, probability_NC = (
             np.array([case[key] for case in cases]).reshape(-1, len(self.names)) for key in ("truth", "probability")
         )
+        names = self.names
+        if self.protocol.fold is not None:
+            names, truth_NC, probability_NC = self.protocol.fold(names, truth_NC, probability_NC)
         if self.save_thresholds and cases:
             fitted = fit_thresholds(self.protocol, truth_NC, probability_NC)
-            values = {n: None if np.isnan(t) else float(t) for n, t in zip(self.names, fitted, strict=True)}
+            values = {n: float(t) if np.isfinite(t) else None for n, t in zip(names, fitted, strict=True)}
             Path(self.save_thresholds).parent.mkdir(parents=True, exist_ok=True)
             Path(self.save_thresholds).write_text(json.dumps(values, indent=2), encoding="utf-8")
-        thresholds_C = self._thresholds()
+        thresholds_C = self._thresholds(names)
 
         def summary(index: np.ndarray) -> dict[str, float]:
             return protocol_scores(self.protocol, truth_NC[index], probability_NC[index], thresholds_C)
@@ -90,13 +103,15 @@ class ClassificationMetric(CaseMetric):
         metrics = self.with_intervals(summary, [case["patient_id"] for case in cases])
         if self.per_finding:
             scores = finding_scores(self.protocol, truth_NC, probability_NC, thresholds_C)
-            for number, finding in enumerate(self.names):
+            for number, finding in enumerate(names):
                 metrics |= {f"{finding}/{name}": float(values[number]) for name, values in scores.items()}
+                metrics[f"{finding}/num_cases"] = int((~np.isnan(truth_NC[:, number])).sum())
         both = ((truth_NC == 1).any(axis=0) & (truth_NC == 0).any(axis=0)).sum()
-        return {**metrics, "num_cases": len(cases), "findings_scored": int(both)}
+        how = {"protocol": self.protocol.name, "threshold_rule": self.protocol.threshold_rule}
+        return {**metrics, "num_cases": len(cases), "findings_scored": int(both), **how}
 
-    def _thresholds(self) -> np.ndarray | None:
+    def _thresholds(self, names: Sequence[str]) -> np.ndarray | None:
         thresholds = None if self.thresholds == "dev" else self.thresholds
         if isinstance(thresholds, str):
             thresholds = json.loads(Path(thresholds).read_text(encoding="utf-8"))
-        return None if thresholds is None else thresholds_for(self.names, thresholds)
+        return None if thresholds is None else thresholds_for(names, thresholds)

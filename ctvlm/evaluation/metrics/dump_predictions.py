@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ctvlm.evaluation.dump import encode_case, save_dump
-from ctvlm.evaluation.functional.protocols import get_protocol
 from ctvlm.evaluation.functional.zero_shot import prompt_texts
+from ctvlm.evaluation.functional.zero_shot_protocols import get_protocol
 from ctvlm.evaluation.labels import CT_RATE_LABELS
 from ctvlm.evaluation.metrics.case_metric import CaseMetric
 from ctvlm.registry import METRICS
@@ -49,8 +49,8 @@ class DumpPredictions(CaseMetric):
 
     def prompts(self) -> list[str]:
         """Sentences whose embeddings are kept."""
-        texts = [text for protocol in self.protocols for text in prompt_texts(self.names, protocol.templates)]
-        return list(dict.fromkeys(texts))
+        texts = [prompt_texts(p.select(self.names), p.templates, p.phrases) for p in self.protocols]
+        return list(dict.fromkeys(text for of_protocol in texts for text in of_protocol))
 
     def set_prompt_embeddings(self, embeddings: Mapping[str, Any], scale: float = 1.0) -> None:
         """Take the embeddings to keep, see ``ZeroShotClassificationMetric``."""

@@ -15,7 +15,7 @@ from ctvlm.registry import METRICS
 
 @METRICS.register_module()
 class ZeroShotClassificationMetric(ClassificationMetric):
-    """Scores of a protocol (``ct_clip``, ``spectre``, ``radfinder``, ``vlm3d``, ``ctvlm``), as means over findings.
+    """Scores of a protocol of ``functional.zero_shot_protocols``, as means over findings.
 
     Reads ``labels`` (finding to 1, 0, None) and ``pred_image`` (P), which is compared with the embeddings of
     ``prompts()``: whoever runs the model gives them with ``set_prompt_embeddings`` before the first batch. Arguments as
@@ -31,14 +31,15 @@ class ZeroShotClassificationMetric(ClassificationMetric):
 
     def prompts(self) -> list[str]:
         """Sentences whose embeddings are needed."""
-        return prompt_texts(self.names, self.protocol.templates)
+        return prompt_texts(self.names, self.protocol.templates, self.protocol.phrases)
 
     def set_prompt_embeddings(self, embeddings: Mapping[str, Any], scale: float = 1.0) -> None:
         """Take the embedding of each prompt (P) in the image's space; ``scale`` is the model's logit scale."""
         arrays = {text: to_array(vector) for text, vector in embeddings.items()}
-        sides = [prompt_embeddings(name, self.protocol.templates, arrays) for name in self.names]
+        protocol = self.protocol
+        sides = [prompt_embeddings(name, protocol.templates, arrays, protocol.phrases) for name in self.names]
         self._directions = tuple(np.stack(side) for side in zip(*sides, strict=True))
-        self._scale = float(scale)
+        self._scale = float(scale) if protocol.scaled else 1.0
 
     def probabilities(self, sample: dict) -> np.ndarray:
         if self._directions is None:

@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from ctvlm.evaluation.functional.protocols import get_protocol, protocol_scores
+from ctvlm.evaluation.functional.protocols import protocol_scores
+from ctvlm.evaluation.functional.zero_shot_protocols import get_protocol
 from ctvlm.evaluation.labels import CT_RATE_LABELS
 from ctvlm.evaluation.submissions.problem import Problem
 

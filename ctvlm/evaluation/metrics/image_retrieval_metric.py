@@ -1,0 +1,61 @@
+"""Image-to-image retrieval by labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ctvlm.evaluation.functional.image_retrieval import image_map
+from ctvlm.evaluation.functional.retrieval_protocols import get_retrieval_protocol
+from ctvlm.evaluation.functional.studies import one_per_study, study_of
+from ctvlm.evaluation.labels import CT_RATE_LABELS
+from ctvlm.evaluation.metrics.case_metric import CaseMetric, to_array
+from ctvlm.registry import METRICS
+
+
+@METRICS.register_module()
+class ImageRetrievalMetric(CaseMetric):
+    """``MAP@k`` between volumes under a published rule, see ``functional.image_retrieval``.
+
+    Reads ``pred_image`` (P) and ``labels`` (finding to 1, 0, None). Cases with an unknown label are left out. There are
+    no intervals: a resample would hold copies of a volume, which find each other.
+
+    Args:
+        protocol: ``ct_clip``, ``spectre`` or ``radfinder``.
+        names: findings that are compared; CT-RATE's 18 by default.
+
+    Raises:
+        ValueError: the protocol is unknown or has no image-to-image retrieval.
+    """
+
+    default_prefix = "image_retrieval"
+
+    def __init__(self, protocol: str, names: Sequence[str] | None = None, prefix: str | None = None, **kwargs):
+        super().__init__(prefix=prefix or f"{self.default_prefix}_{protocol}", **kwargs)
+        self.protocol = get_retrieval_protocol(protocol)
+        if self.protocol.image_rule is None:
+            raise ValueError(
+                f"Protocol {protocol} has no image-to-image retrieval: expected ct_clip, spectre, radfinder."
+            )
+        self.names = list(CT_RATE_LABELS if names is None else names)
+
+    def record(self, sample: dict) -> dict[str, Any] | None:
+        labels = [sample["labels"].get(name) for name in self.names]
+        if any(label is None for label in labels):
+            return None
+        return {
+            "image": to_array(sample["pred_image"]),
+            "labels": np.array(labels, dtype=int),
+            "study": sample.get("study_id") or study_of(str(sample["case_id"])),
+        }
+
+    def score(self, cases: list[dict[str, Any]]) -> dict[str, float | str]:
+        if self.protocol.one_per_study:
+            kept = one_per_study([case["case_id"] for case in cases], [case["study"] for case in cases])
+            cases = [cases[i] for i in kept]
+        image_NP = np.array([case["image"] for case in cases]).reshape(len(cases), -1)
+        labels_NC = np.array([case["labels"] for case in cases], dtype=int).reshape(len(cases), len(self.names))
+        metrics = image_map(image_NP, labels_NC, self.protocol.image_topk, self.protocol.image_rule)
+        return {**metrics, "num_cases": len(cases), "protocol": self.protocol.name}

@@ -1,0 +1,58 @@
+"""Text-to-image retrieval in random pools."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ctvlm.evaluation.functional.pools import pool_recall
+from ctvlm.evaluation.functional.retrieval_protocols import get_retrieval_protocol
+from ctvlm.evaluation.functional.studies import one_per_study, study_of
+from ctvlm.evaluation.metrics.case_metric import CaseMetric, to_array
+from ctvlm.registry import METRICS
+
+_TOPK = (1, 8)
+
+
+@METRICS.register_module()
+class PoolRetrievalMetric(CaseMetric):
+    """Recall at 1 and 8 of a text among the volumes of its pool, mean over 100 random partitions.
+
+    Reads ``pred_image`` (P) and ``pred_impression`` (P). ``pool32_R@1`` is NaN with fewer than 32 cases. There are no
+    intervals: the partitions are already repeated, and each would be repeated for every resample.
+
+    Args:
+        protocol: ``spectre`` (the last, smaller pool counts), ``radfinder`` or ``merlin`` (it does not).
+
+    Raises:
+        ValueError: the protocol is unknown or has no pools.
+    """
+
+    default_prefix = "pool_retrieval"
+
+    def __init__(self, protocol: str, prefix: str | None = None, **kwargs):
+        super().__init__(prefix=prefix or f"{self.default_prefix}_{protocol}", **kwargs)
+        self.protocol = get_retrieval_protocol(protocol)
+        if not self.protocol.pool_sizes:
+            raise ValueError(f"Protocol {protocol} has no pools: expected spectre, radfinder or merlin.")
+
+    def record(self, sample: dict) -> dict[str, Any]:
+        return {
+            "image": to_array(sample["pred_image"]),
+            "text": to_array(sample["pred_impression"]),
+            "study": sample.get("study_id") or study_of(str(sample["case_id"])),
+        }
+
+    def score(self, cases: list[dict[str, Any]]) -> dict[str, float | str]:
+        kept = one_per_study([case["case_id"] for case in cases], [case["study"] for case in cases])
+        cases = [cases[i] for i in kept]
+        image_NP, text_NP = (
+            np.array([case[key] for case in cases], dtype=np.float64).reshape(len(cases), -1)
+            for key in ("image", "text")
+        )
+        metrics: dict[str, float | str] = {}
+        for size in self.protocol.pool_sizes:
+            recall = pool_recall(text_NP, image_NP, size, _TOPK, keep_rest=self.protocol.keep_rest)
+            metrics |= {f"pool{size}_{name}": value for name, value in recall.items()}
+        return {**metrics, "num_cases": len(cases), "protocol": self.protocol.name}

@@ -1,0 +1,49 @@
+"""Which slice a sentence belongs to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ctvlm.evaluation.functional.localisation import slice_localisation
+from ctvlm.evaluation.metrics.case_metric import CaseMetric, step_field, to_array
+from ctvlm.registry import METRICS
+
+
+@METRICS.register_module()
+class SliceLocalisationMetric(CaseMetric):
+    """RadFinder's slice localisation of the steps that name a lesion: error in mm, and hits within 12 and 24 mm.
+
+    The predicted slice is the middle of the patch layer that receives the most attention from the step; the true slice
+    is the middle of the lesion's slices. RadFinder takes the slice that a report sentence cites. See
+    ``functional.slice_localisation``.
+
+    Reads ``pred_step_attention`` (S, N), ``pred_grid`` (d, h, w), ``lesion_map`` (D, H, W), ``steps`` with their
+    ``lesion``, and ``spacing`` (mm, z y x).
+    """
+
+    default_prefix = "slice_localisation"
+
+    def record(self, sample: dict) -> dict[str, Any] | None:
+        if sample.get("lesion_map") is None:
+            return None
+        lesions, layers = to_array(sample["lesion_map"]), int(sample["pred_grid"][0])
+        slice_mm = float(to_array(sample["spacing"])[0])
+        layer_mm = slice_mm * len(lesions) / layers
+        rows = []
+        for number, step in enumerate(sample["steps"]):
+            shown = np.flatnonzero((lesions == step_field(step, "lesion")).any(axis=(1, 2)))
+            if step_field(step, "lesion") is None or not len(shown):
+                continue
+            attention_d = to_array(sample["pred_step_attention"])[number].reshape(layers, -1).sum(axis=1)
+            rows.append(((attention_d.argmax() + 0.5) * layer_mm, (shown.mean() + 0.5) * slice_mm))
+        return {"rows": np.array(rows, dtype=np.float64).reshape(-1, 2)}
+
+    def score(self, cases: list[dict[str, Any]]) -> dict[str, float | str]:
+        def summary(index: np.ndarray) -> dict[str, float]:
+            rows = np.concatenate([np.zeros((0, 2)), *(cases[i]["rows"] for i in index)])
+            return slice_localisation(rows[:, 0], rows[:, 1])
+
+        metrics = self.with_intervals(summary, [case["patient_id"] for case in cases])
+        return {**metrics, "num_steps": sum(len(case["rows"]) for case in cases), "protocol": "radfinder"}
