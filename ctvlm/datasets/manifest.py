@@ -19,11 +19,11 @@ A case::
     }
 
 Only the first four keys are required. Paths are relative to the manifest; they and its own may be fsspec URLs.
-``volume`` may be an object whose other keys are options of ``read_ct`` (``{"path": "a.nii.gz", "rescale": [1,
--1024]}``). ``region_map`` may be a path (ids of the data set's declared source) or ``{"files": {"aorta":
-"aorta.nii.gz"}}``, one file per class. A lesion mask without ``id`` is a label map whose values are lesion ids. A step
-that answers a question may keep it under ``question``; one that says nothing but that its regions are normal has
-``"normal": true``.
+A report text such as "Not given.", "N/A" or "-" counts as missing. ``volume`` may be an object whose other keys are
+options of ``read_ct`` (``{"path": "a.nii.gz", "rescale": [1, -1024]}``). ``region_map`` may be a path (ids of the data
+set's declared source) or ``{"files": {"aorta": "aorta.nii.gz"}}``, one file per class. A lesion mask without ``id`` is
+a label map whose values are lesion ids. A step that answers a question may keep it under ``question``; one that says
+nothing but that its regions are normal has ``"normal": true``.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from ctvlm.utils.placeholders import is_missing
 from ctvlm.volume import files
 
 REQUIRED = ("case_id", "patient_id", "split", "volume")
@@ -150,7 +151,7 @@ def _case(raw: Any, root: str) -> Case:
         "lesion_masks": [
             _lesion(m, root) for m in _need(raw.get("lesion_masks") or [], list, "lesion_masks", "a list of masks")
         ],
-        "report": {key: text for key, text in report.items() if text},
+        "report": {key: text for key, text in report.items() if not is_missing(text)},
         "cot": [_step(step, number) for number, step in enumerate(cot, start=1)],
         "labels": labels,
         "source": raw.get("source"),

@@ -94,15 +94,16 @@ def write_metrics(path: str | Path, metrics: Mapping[str, Any], **origin: Any) -
     """Write metrics, whole or not at all.
 
     Args:
-        path: ``.json`` holds ``metrics`` as they are, beside ``origin`` (NaN is null); ``.csv`` one row a metric with
-            the columns of MetricRow (NaN and what is not known are empty).
+        path: ``.json`` holds ``metrics`` as they are, the number of cases of each under ``n``, and ``origin`` (NaN is
+            null); ``.csv`` one row a metric with the columns of MetricRow (NaN and what is not known are empty).
 
     Raises:
         ValueError: for another suffix.
     """
     path = Path(path)
     if path.suffix.lower() == ".json":
-        write_json(path, {**origin, "metrics": dict(metrics)})
+        counts = {row.metric: row.n for row in metric_rows(metrics)}
+        write_json(path, {**origin, "metrics": dict(metrics), "n": counts})
     elif path.suffix.lower() == ".csv":
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")

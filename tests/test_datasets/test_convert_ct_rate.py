@@ -10,6 +10,10 @@ import numpy as np
 import pytest
 
 from ctvlm.datasets import read_manifest
+from ctvlm.datasets.conversion.ct_rate import CTRate, ct_rate_cases
+from ctvlm.datasets.conversion.ct_rate_files import KNOWN_BAD, spacing_of
+from ctvlm.datasets.conversion.ct_rate_scans import shows_chest
+from ctvlm.datasets.conversion.tables import read_csv
 from ctvlm.datasets.conversion.text import clean
 from ctvlm.datasets.phantom.ct_rate_layout import METADATA, write_ct_rate
 from ctvlm.datasets.transforms import LoadCT
@@ -209,3 +213,88 @@ def test_phantoms_are_written_in_this_layout_by_their_tool(tmp_path):
     cases = read_manifest(tmp_path / "m.jsonl")
     assert {c["case_id"]: c["split"] for c in cases} == {"train_1_a_1": "train", "valid_1_a_1": "test"}
     assert write(*command) == 1
+
+
+def test_broken_rows_and_contradicting_rows_of_the_reports_are_counted(own_tree, tmp_path, capsys):
+    reports = own_tree / "radiology_text_reports" / "train_reports.csv"
+    reports.write_text(
+        "VolumeName;ClinicalInformation_EN;Technique_EN;Findings_EN;Impressions_EN\n"
+        "train_1_a_1.nii.gz;x;x;The liver is normal.;N/A\n"
+        "train_1_a_1.nii.gz;x;x;The liver is large.;-\n"
+        "train_2_a_1.nii.gz;x;x;The liver is normal; the heart is large.;Cardiomegaly.\n"
+    )
+    assert convert(own_tree.parent, tmp_path / "m.jsonl", "--check", "files", "--dev-fraction", 0) == 0
+    text = printed(capsys)
+    assert "row 4 (6 cells)" in text and "semicolons" in text and "differ; the first one is used: train_1_a_1" in text
+    assert "train_2_a_1" in text and "no report" in text
+    case = read_manifest(tmp_path / "m.jsonl", split="train")[0]
+    assert case["report"] == {"findings": "The liver is normal."}
+
+
+def add_reconstructions(own_tree, rows):
+    """Give valid_1_a a volume and a metadata row for each (SeriesDescription, ReconstructionDiameter)."""
+    folder = own_tree / "valid_fixed" / "valid_1" / "valid_1_a"
+    path = own_tree / "metadata" / "validation_metadata.csv"
+    with open(path, encoding="utf-8", newline="") as file:
+        (row,) = csv.DictReader(file)
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(row))
+        writer.writeheader()
+        for number, (description, width) in enumerate(rows, start=1):
+            if number > 1:
+                shutil.copy(folder / "valid_1_a_1.nii.gz", folder / f"valid_1_a_{number}.nii.gz")
+            name = f"valid_1_a_{number}.nii.gz"
+            writer.writerow(
+                {**row, "VolumeName": name, "SeriesDescription": description, "ReconstructionDiameter": width}
+            )
+
+
+@pytest.mark.parametrize(
+    ("rows", "listed", "kept"),
+    [
+        ([("1 MM", "240"), ("KEMIK", "259"), ("Thorax", "385")], None, "valid_1_a_3"),
+        ([("", "350"), ("1 MM", "240")], None, "valid_1_a_1"),
+        ([("240", "240"), ("HRCT", "250")], None, "valid_1_a_2"),
+        ([("Thorax", "385"), ("Thorax", "385")], "valid_1_a_1.nii.gz", "valid_1_a_2"),
+        ([("1 MM", "240"), ("", "385")], "valid_9_a_1.nii.gz", "valid_1_a_1"),  # the official list comes first
+        ([("1 MM", "240"), ("KEMIK", "259")], None, None),
+    ],
+)
+def test_a_scan_is_represented_by_a_chest(own_tree, rows, listed, kept):
+    add_reconstructions(own_tree, rows)
+    if listed:
+        (own_tree / "metadata" / "no_chest_valid.txt").write_text(listed + "\n")
+    data = CTRate(own_tree.parent)
+    assert data.find("valid_1_a") == kept and not data.choice_notes()
+    found = ct_rate_cases(data, one_per_scan=True)
+    assert [c["case_id"] for c in found.cases if c["case_id"].startswith("valid")] == ([kept] if kept else [])
+
+
+def test_a_choice_without_facts_is_a_warning(own_tree):
+    add_reconstructions(own_tree, [("", ""), ("", "")])
+    for path in (own_tree / "metadata").glob("*.csv"):
+        path.unlink()
+    found = ct_rate_cases(CTRate(own_tree.parent), one_per_scan=True)
+    assert any("valid_1_a" in note and "without knowing" in note for note in found.notes)
+
+
+def test_real_scans_are_chests_by_their_metadata(shared_data):
+    table = read_csv(shared_data / "text" / "ct_rate" / "validation_metadata.csv")
+    assert len(table.rows) == 469 and all(shows_chest(row, spacing_of(row)) for row in table.rows)
+
+
+def test_broken_volumes_are_known():
+    assert {"train_3821_a_5", "train_1267_a_4", *(f"train_9792_a_{n}" for n in range(1, 5))} < set(KNOWN_BAD)
+    assert len(KNOWN_BAD) == 9
+
+
+def test_corrected_labels_replace_the_published_ones_and_are_recorded(own_tree, tmp_path):
+    published = own_tree / "multi_abnormality_labels" / "train_predicted_labels.csv"
+    text = published.read_text().splitlines()
+    corrected = tmp_path / "corrected.csv"
+    corrected.write_text("\n".join([text[0], *(f"train_{n}_a_1.nii.gz" + ",1" * 18 for n in (1, 2))]) + "\n")
+    out = tmp_path / "m.jsonl"
+    assert convert(own_tree.parent, out, "--labels", corrected, "--check", "files", "--dev-fraction", 0) == 0
+    cases = read_manifest(out)
+    assert [set(c["labels"].values()) for c in cases] == [{1}, {1}, set()]
+    assert [c["extra"].get("labels_source") for c in cases] == ["corrected.csv", "corrected.csv", None]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from ctvlm.datasets import read_manifest
-from ctvlm.datasets.conversion.rad_chestct import FOLD
+from ctvlm.datasets.conversion.rad_chestct import LABEL_MAPS, fold_columns, labels_of
 from ctvlm.datasets.transforms import LoadCT
 from ctvlm.evaluation.labels import CT_RATE_LABELS
 from tests.test_datasets.converter_tools import phantoms, small_ct_rate, tool
@@ -169,7 +169,7 @@ def test_findings_lie_where_their_masks_are(tree, rex, tmp_path, capsys, release
 
 
 def test_rad_chestct_labels_fold_and_unknown_is_null(tmp_path, capsys):
-    assert tuple(FOLD) == CT_RATE_LABELS
+    assert all(tuple(rules) == CT_RATE_LABELS for rules in LABEL_MAPS.values())
     (phantom,) = phantoms(1)
     # (z, y, x) growing to inferior, posterior, left.
     np.savez(tmp_path / "trn00001.npz", ct=phantom["volume"][::-1, ::-1, ::-1])
@@ -182,7 +182,7 @@ def test_rad_chestct_labels_fold_and_unknown_is_null(tmp_path, capsys):
             tmp_path / f"img{split}_Abnormality_and_Location_Labels.csv", [dict(NoteAcc_DEID=r, **table) for r in rows]
         )
     out = tmp_path / "m.jsonl"
-    assert tool("rad_chestct_to_manifest")(tmp_path, out) == 0
+    assert tool("rad_chestct_to_manifest")(tmp_path, out, "--label-map", "ours") == 0
     one, two = read_manifest(out)
     assert (one["case_id"], one["split"], two["split"]) == ("trn00001", "train", "test")
     known = {name: value for name, value in one["labels"].items() if value is not None}
@@ -192,11 +192,34 @@ def test_rad_chestct_labels_fold_and_unknown_is_null(tmp_path, capsys):
         "Hiatal hernia": 1,
         "Arterial wall calcification": 0,
     }
+    assert "ours" in one["extra"]["labels_source"]
     loaded = LoadCT()(one)
     np.testing.assert_array_equal(loaded["volume"], phantom["volume"])
     np.testing.assert_allclose(loaded["spacing"], 0.8)
     text = printed(capsys)
     assert "no row in any table" in text and "Mosaic attenuation pattern" in text
+
+
+@pytest.mark.parametrize(
+    ("column", "label", "literature", "ours"),
+    [
+        ("calcification*liver", "Coronary artery wall calcification", 1, None),
+        ("calcification*aorta", "Coronary artery wall calcification", 1, None),
+        ("calcification*liver", "Arterial wall calcification", 1, None),
+        ("calcification*aorta", "Arterial wall calcification", 1, 1),
+        ("coronary_artery_disease*heart", "Coronary artery wall calcification", None, 1),
+        ("hernia*abdomen", "Hiatal hernia", 1, None),
+        ("hernia*stomach", "Hiatal hernia", 1, 1),
+        ("groundglass*lung", "Lung opacity", None, 1),
+        ("opacity*lung", "Lung opacity", 1, 1),
+        ("breast_implant*breast", "Medical material", 1, None),
+        ("heart_valve_replacement*heart", "Medical material", None, 1),
+    ],
+)
+def test_rad_chestct_label_maps_differ_where_the_literature_does(column, label, literature, ours):
+    row = {column: "1"}
+    for label_map, expected in (("literature", literature), ("ours", ours)):
+        assert labels_of(row, fold_columns(row, label_map))[label] == expected
 
 
 def test_rad_chestct_rows_of_other_volumes_are_an_error(tmp_path, capsys):

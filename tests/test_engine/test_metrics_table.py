@@ -54,6 +54,7 @@ def test_files_hold_the_same(tmp_path):
     content = json.loads((tmp_path / "m.json").read_text())
     assert content["checkpoint"] == "x.pth"
     assert content["metrics"]["b/accuracy"] is None
+    assert content["n"] == {"a/R@1": 100, "b/accuracy": "7 steps, 2 cases", "b/score_low": "7 steps, 2 cases"}
     write_metrics(tmp_path / "m.csv", METRICS)
     with open(tmp_path / "m.csv", newline="") as file:
         rows = list(csv.DictReader(file))

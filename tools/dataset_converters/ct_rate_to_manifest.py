@@ -31,7 +31,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add_common_arguments(parser)
     add_ct_rate_arguments(parser)
     parser.add_argument("--allow-no-report", action="store_true", help="keep volumes without a report")
-    parser.add_argument("--one-per-scan", action="store_true", help="keep the first reconstruction of each scan only")
+    parser.add_argument("--one-per-scan", action="store_true", help="keep one chest reconstruction of each scan")
     return parser.parse_args(argv)
 
 

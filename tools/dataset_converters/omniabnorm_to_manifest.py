@@ -12,7 +12,6 @@ text and localisation, not where HU or millimetres matter.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from ctvlm.datasets.conversion import (
     prepare_omniabnorm_14k,
     run_converter,
 )
+from ctvlm.datasets.conversion.tables import read_json
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -70,7 +70,7 @@ def main(argv: list[str] | None = None) -> int:
 def is_14k(path: Path) -> bool:
     """Is this an object of case id to ``{image, ...}``?"""
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
+        raw, _ = read_json(path)
     except (OSError, ValueError):
         return False  # the converter says what is wrong
     return isinstance(raw, dict) and bool(raw) and all(isinstance(e, dict) and "image" in e for e in raw.values())

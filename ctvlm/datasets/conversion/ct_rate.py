@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 
 from ctvlm.anatomy import mention_lexicon
@@ -20,12 +21,14 @@ from ctvlm.datasets.conversion.ct_rate_files import (
     spacing_of,
     v1_volume,
 )
+from ctvlm.datasets.conversion.ct_rate_scans import representative, shows_chest
 from ctvlm.datasets.conversion.found import ConversionError, Dropped, Found
 from ctvlm.datasets.conversion.splits import carve
 from ctvlm.datasets.conversion.tables import natural_key
 from ctvlm.datasets.conversion.text import clean, text_steps
 
 EXTRA = {"PatientSex": "sex", "PatientAge": "age", "Manufacturer": "manufacturer", "ConvolutionKernel": "kernel"}
+TEXTS = ("Findings_EN", "Impressions_EN")
 LABELS = {"0": 0, "0.0": 0, "1": 1, "1.0": 1, "": None}
 
 
@@ -41,6 +44,7 @@ class CTRate:
         release: "v1" (stored values), "v2" (``_fixed``: HU), or "auto": v2 where it is there.
         masks: folder of region maps in CT-RATE's tree; default: ``ts_seg/ts_total`` beside the volumes.
         mask_source: what their ids are.
+        labels: a corrected label table (``VolumeName`` and the findings) instead of the published ones.
 
     Raises:
         ConversionError: no volumes, or tables of which no row fits a volume.
@@ -56,6 +60,7 @@ class CTRate:
         mask_source: str = "totalsegmentator_v2",
         dev_fraction: float = 0.02,
         valid_as: str = "test",
+        labels: Path | None = None,
     ) -> None:
         root = Path(root).absolute()
         if not root.is_dir():
@@ -63,10 +68,21 @@ class CTRate:
         self.root, self.lexicon, self.mask_source = root, mention_lexicon(scheme), mask_source
         self.dev_fraction, self.valid_as = dev_fraction, valid_as
         self.volumes, self.release, self.notes = find_volumes(root, release)
-        self.reports = rows_by_name(find_tables(root, *_both("reports*.csv")), "Findings_EN", "Impressions_EN")
-        self.metadata = rows_by_name(find_tables(root, *_both("metadata*.csv")), *GEOMETRY)
-        self.labels = rows_by_name(find_tables(root, *_both("predicted_labels*.csv"), *_both("labels*.csv")))
-        self.no_chest = read_names(find_tables(root, "no_chest_*.txt"))
+        self.reports = self._table(["reports*.csv"], TEXTS, TEXTS)
+        self.metadata = self._table(["metadata*.csv"], GEOMETRY, GEOMETRY)
+        self.labels_source = Path(labels).name if labels else "CT-RATE"
+        if labels:
+            self.labels, notes = rows_by_name([Path(labels)])
+            self.notes += notes
+        else:
+            self.labels = self._table(["predicted_labels*.csv", "labels*.csv"])
+        lists = find_tables(root, "no_chest_*.txt")
+        self.no_chest = read_names(lists)
+        self._listed_splits = {"train" if "train" in path.name else "valid" for path in lists}
+        self._scans: dict[str, list[str]] = {}
+        for volume in self.volumes:
+            self._scans.setdefault(parse_name(volume).scan, []).append(volume)
+        self.unsure: set[str] = set()
         places = [masks] if masks else [b / "ts_seg" / "ts_total" for b in (root / "dataset", root)]
         self.masks = next((Path(place).absolute() for place in places if Path(place).is_dir()), None)
         if masks and self.masks is None:
@@ -76,6 +92,12 @@ class CTRate:
         for what, table in (("region maps", self.masks), ("labels", self.labels), ("metadata", self.metadata)):
             if not table:
                 self.notes.append(f"no {what} found under {root}: cases have none")
+
+    def _table(self, endings: list[str], needs: Iterable[str] = (), compare: Iterable[str] | None = None) -> dict:
+        paths = find_tables(self.root, *(pattern for ending in endings for pattern in _both(ending)))
+        rows, notes = rows_by_name(paths, needs, compare)
+        self.notes += notes
+        return rows
 
     def _must_match(self, what: str) -> None:
         """Tables that fit no volume are a join on the wrong name, never an empty data set."""
@@ -91,14 +113,52 @@ class CTRate:
         return table.get(name.volume) or table.get(name.scan)
 
     def find(self, text: str) -> str | None:
-        """The volume on disk that a name means: itself, or the first reconstruction of a scan."""
+        """The volume on disk that a name means: itself, or the reconstruction that represents a scan.
+
+        None where there is none, or where all reconstructions of the scan are dropped or show no chest.
+        """
         name = parse_name(text)
         if name is None or name.volume in self.volumes:
             return name.volume if name else None
-        if name.reconstruction is not None:
-            return None
-        scans = sorted((v for v in self.volumes if v.startswith(f"{name.scan}_")), key=natural_key)
-        return scans[0] if scans else None
+        return self.represent(self._scans.get(name.scan, [])) if name.reconstruction is None else None
+
+    def represent(self, volumes: Iterable[str]) -> str | None:
+        """The reconstruction that represents a scan, of those given; a choice without facts is put into ``unsure``."""
+        kept = [volume for volume in volumes if not self.drop_reason(volume)]
+        chosen, by_content = representative(kept, {volume: self.shows_chest(volume) for volume in kept})
+        if chosen and not by_content and len(kept) > 1:
+            self.unsure.add(parse_name(chosen).scan)
+        return chosen
+
+    def choice_notes(self) -> list[str]:
+        """A warning where reconstructions were chosen without facts about what they show."""
+        if not self.unsure:
+            return []
+        example = min(self.unsure, key=natural_key)
+        return [
+            f"{len(self.unsure)} scans (such as {example}): the first reconstruction was taken without knowing whether "
+            "it shows a chest or a head; put no_chest_*.txt or the metadata CSV under the root"
+        ]
+
+    def drop_reason(self, volume: str) -> str | None:
+        """Why a volume must not be used; None where it may be."""
+        if volume in KNOWN_BAD:
+            return f"known to be broken in the published data: {KNOWN_BAD[volume]}"
+        if volume in self.no_chest or parse_name(volume).scan in self.no_chest:
+            return "listed in no_chest: not a chest CT"
+        return None
+
+    def shows_chest(self, volume: str) -> bool | None:
+        """By the official list of the split where it is there, else by the metadata; None where nothing is known."""
+        if parse_name(volume).split in self._listed_splits:
+            return self.drop_reason(volume) is None
+        row = self._metadata_row(volume)
+        return shows_chest(row, row and spacing_of(row))
+
+    def _metadata_row(self, volume: str) -> dict[str, str] | None:
+        """A volume's own row: reconstructions of one scan differ in geometry."""
+        row = self.metadata.get(volume)
+        return row if row and parse_name(row["VolumeName"]).volume == volume else None
 
     def report(self, volume: str) -> dict[str, str]:
         """``findings`` and ``impression``, as far as they are given."""
@@ -113,19 +173,16 @@ class CTRate:
             Dropped: known to be bad, no chest in it, or (v1) without metadata.
         """
         name, path = parse_name(volume), self.volumes[volume]
-        if volume in KNOWN_BAD:
-            raise Dropped("known to be broken in the published data (NaN affine)")
-        if volume in self.no_chest or name.scan in self.no_chest:
-            raise Dropped("listed in no_chest: not a chest CT")
-        # Geometry is a volume's own: reconstructions of one scan differ in it.
-        row = self.metadata.get(volume)
-        row = row if row and parse_name(row["VolumeName"]).volume == volume else None
+        if reason := self.drop_reason(volume):
+            raise Dropped(reason)
+        row = self._metadata_row(volume)
         report = self.report(volume)
         labels = {k: v for k, v in (self._row(self.labels, name) or {}).items() if k != "VolumeName"}
         bad = {k: v for k, v in labels.items() if (v or "").strip() not in LABELS}
         if bad:
             raise Dropped(f"label {next(iter(bad))!r} is {next(iter(bad.values()))!r}; expected 0, 1 or nothing")
         extra = dict(scan=name.scan, release=self.release)
+        extra.update(labels_source=self.labels_source if labels else None)
         extra.update({key: row[column] for column, key in EXTRA.items() if row and row.get(column)})
         extra.update(spacing=list(spacing) if row and (spacing := spacing_of(row)) else None)
         return dict(
@@ -155,20 +212,27 @@ def _both(pattern: str) -> list[str]:
 
 
 def ct_rate_cases(data: CTRate, allow_no_report: bool = False, one_per_scan: bool = False) -> Found:
-    """Every volume on disk with its report."""
+    """Every volume on disk with its report, or one reconstruction of each scan, chosen by ``CTRate.represent``."""
     found = Found(notes=list(data.notes))
-    seen: set[str] = set()
+    chosen: dict[str, str | None] = {}
+    if one_per_scan:
+        for volume in data.volumes:
+            scan = parse_name(volume).scan
+            if scan not in chosen:
+                chosen[scan] = data.find(scan)
+        found.notes += data.choice_notes()
     for volume in sorted(data.volumes, key=natural_key):
         try:
             case = data.case(volume)
             if not case["report"] and not allow_no_report:
                 raise Dropped("no report (or one that is all 'Not given.'); --allow-no-report keeps it")
-            if one_per_scan and case["extra"]["scan"] in seen:
-                raise Dropped("another reconstruction of its scan is kept (--one-per-scan)")
+            if one_per_scan and chosen[case["extra"]["scan"]] != volume:
+                other = chosen[case["extra"]["scan"]]
+                kept = f"{other} is kept of its scan" if other else "no reconstruction of its scan shows a chest"
+                raise Dropped(f"{kept} (--one-per-scan)")
         except Dropped as reason:
             found.dropped.append((volume, str(reason)))
             continue
-        seen.add(case["extra"]["scan"])
         found.cases.append(case)
     reported = {name for name in data.reports if name.count("_") == 3}
     if missing := len(reported - set(data.volumes)):
@@ -188,6 +252,9 @@ def add_ct_rate_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of every converter that builds on CT-RATE's volumes."""
     parser.add_argument("--release", choices=("auto", "v1", "v2"), default="auto", help="v1: stored values; v2: HU")
     parser.add_argument("--masks", type=Path, help="folder of region maps; default: ts_seg/ts_total beside the volumes")
+    parser.add_argument(
+        "--labels", type=Path, help="corrected labels (CSV: VolumeName and findings); default: CT-RATE's"
+    )
     parser.add_argument("--mask-source", default="totalsegmentator_v2", help="what the ids of region maps are")
     parser.add_argument("--dev-fraction", type=float, default=0.02, help="share of training patients put in 'val'")
     parser.add_argument("--valid-as", default="test", help="split that the published 'valid' becomes")
@@ -195,5 +262,5 @@ def add_ct_rate_arguments(parser: argparse.ArgumentParser) -> None:
 
 def open_ct_rate(args: argparse.Namespace) -> CTRate:
     """The data set that the command line names."""
-    names = ("scheme", "masks", "mask_source", "dev_fraction", "valid_as")
+    names = ("scheme", "labels", "masks", "mask_source", "dev_fraction", "valid_as")
     return CTRate(args.ct_rate, args.release, **{name: getattr(args, name) for name in names})

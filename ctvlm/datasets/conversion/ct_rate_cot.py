@@ -98,9 +98,14 @@ def ct_rate_cot_cases(data: CTRate, files: Iterable[Path], max_steps: int | None
     missing: set[str] = set()
     total = 0
     for path in cot_files(files):
-        for record in read_records(path):
-            turn = read_turn(record)
+        records, notes = read_records(path)
+        found.notes += notes
+        for place, record in enumerate(records, start=1):
             total += 1
+            try:
+                turn = read_turn(record)
+            except ConversionError as error:
+                raise ConversionError(f"{path}, record {place}: {error}") from None
             volume = data.find(turn["volume"])
             if volume in data.volumes:
                 turns.setdefault(volume, []).append(turn)
@@ -129,7 +134,11 @@ def ct_rate_cot_cases(data: CTRate, files: Iterable[Path], max_steps: int | None
                 "source": f"{case['source']} + CoT",
             }
         )
-    found.dropped += [(volume, "named by records, but not on disk") for volume in sorted(missing, key=natural_key)]
+    found.notes += data.choice_notes()
+    found.dropped += [
+        (volume, "named by records, but not on disk, or without a reconstruction of the chest")
+        for volume in sorted(missing, key=natural_key)
+    ]
     return found
 
 

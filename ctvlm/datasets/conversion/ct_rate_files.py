@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,12 +17,19 @@ import nibabel as nib
 import numpy as np
 
 from ctvlm.datasets.conversion.found import ConversionError, Dropped
-from ctvlm.datasets.conversion.tables import read_csv
+from ctvlm.datasets.conversion.tables import read_csv, repeated
 from ctvlm.volume import CTReadError
 
 NAME = re.compile(r"(?<![a-z0-9])(train|valid)_(\d+)(?:_([a-z]+)(?:_(\d+))?)?(?![a-z0-9])", re.IGNORECASE)
-# Volumes whose masks or headers hold NaN in the published data.
-KNOWN_BAD = ("train_1267_a_4", "train_11755_a_2", "train_11755_a_3", "train_11755_a_4")
+NAN_AFFINE = "its affine is NaN"
+NARROW = "only 24 to 123 voxels wide at 0.5 mm"
+# Volumes that are broken in the published data.
+KNOWN_BAD = {
+    "train_1267_a_4": NAN_AFFINE,
+    **{f"train_11755_a_{number}": NAN_AFFINE for number in (2, 3, 4)},
+    "train_3821_a_5": NARROW,
+    **{f"train_9792_a_{number}": NARROW for number in (1, 2, 3, 4)},
+}
 FOLDERS = ("", "metadata", "radiology_text_reports", "multi_abnormality_labels")
 GEOMETRY = ("XYSpacing", "ZSpacing", "RescaleSlope", "RescaleIntercept")
 
@@ -63,20 +71,37 @@ def find_tables(root: Path, *patterns: str) -> list[Path]:
     return sorted({p for place in places if place.is_dir() for pattern in patterns for p in place.glob(pattern)})
 
 
-def rows_by_name(paths: list[Path], *needs: str) -> dict[str, dict[str, str]]:
-    """Rows under every name they carry, of a volume (``VolumeName``, ``VolumeToAnnotate``) and of its scan.
+def rows_by_name(
+    paths: list[Path], needs: Iterable[str] = (), compare: Iterable[str] | None = None
+) -> tuple[dict[str, dict[str, str]], list[str]]:
+    """Rows under every name they carry, of a volume (``VolumeName``, ``VolumeToAnnotate``) and of its scan; remarks.
 
     Reconstructions of a scan share report and labels, so that a row of one of them serves the others; the first row of
-    a scan is the one that serves.
+    a scan is the one that serves. The remarks name volumes that have several rows with different contents.
+
+    Args:
+        needs: columns that each table must have.
+        compare: columns in which rows of one volume must agree; default: all but the names.
     """
     rows: dict[str, dict[str, str]] = {}
+    all_rows: list[dict[str, str]] = []
+    notes: list[str] = []
     for path in paths:
-        for row in read_csv(path, ("VolumeName", *needs)):
+        table = read_csv(path, ("VolumeName", *needs))
+        notes += table.notes
+        for row in table.rows:
             names = [parse_name(row.get(key) or "") for key in ("VolumeName", "VolumeToAnnotate")]
             for name in filter(None, names):
                 rows.setdefault(name.volume, row)
                 rows.setdefault(name.scan, row)
-    return rows
+            if name := parse_name(row["VolumeName"]):
+                all_rows.append({**row, "VolumeName": name.volume})
+    columns = compare or {c for row in all_rows[:1] for c in row if not c.startswith("Volume")}
+    if twice := repeated(all_rows, "VolumeName", columns):
+        listed = ", ".join(twice[:5]) + (f" and {len(twice) - 5} more" if len(twice) > 5 else "")
+        where = ", ".join(path.name for path in paths)
+        notes.append(f"{where}: {len(twice)} volumes have two rows that differ; the first one is used: {listed}")
+    return rows, notes
 
 
 def read_names(paths: list[Path]) -> set[str]:

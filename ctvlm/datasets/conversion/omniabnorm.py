@@ -47,13 +47,14 @@ def omniabnorm_cot_cases(
     root = Path(root).absolute() if root else path.parent
     lexicon = mention_lexicon(scheme)
     by_case: dict[str, list[dict]] = {}
-    for record in read_records(path):
+    all_records, notes = read_records(path)
+    for place, record in enumerate(all_records, start=1):
         if missing := {"case_id", "image_path", "cot_reasoning"} - set(record):
             raise ConversionError(
-                f"{path}: a record has the keys {sorted(record)}; it lacks {', '.join(sorted(missing))}"
+                f"{path}, record {place}: it has the keys {sorted(record)} and lacks {', '.join(sorted(missing))}"
             )
         by_case.setdefault(str(record["case_id"]), []).append(record)
-    found = Found()
+    found = Found(notes=notes)
     for case_id in sorted(by_case, key=natural_key):
         records = by_case[case_id]
         images = {record["image_path"] for record in records}

@@ -7,7 +7,6 @@ of which stay beside the case in ``extra.declared``.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ import numpy as np
 from ctvlm.anatomy import MentionLexicon, mention_lexicon
 from ctvlm.datasets.conversion.found import ConversionError, Dropped, Found
 from ctvlm.datasets.conversion.omniabnorm import as_list, patient_of, split_of
-from ctvlm.datasets.conversion.tables import first_of, natural_key
+from ctvlm.datasets.conversion.tables import first_of, natural_key, read_json
 from ctvlm.datasets.conversion.text import number, text_steps
 from ctvlm.volume import write_nifti
 from ctvlm.volume.orient import affine_from_axes, to_ras
@@ -56,10 +55,10 @@ def omniabnorm_14k_cases(
     """
     path, out = Path(path).absolute(), Path(out).absolute()
     root = Path(root).absolute() if root else path.parent
-    raw = json.loads(path.read_text(encoding="utf-8"))
+    raw, notes = read_json(path)
     if not isinstance(raw, dict) or not all(isinstance(e, dict) and "image" in e for e in raw.values()) or not raw:
         raise ConversionError(f"{path}: expected an object of case id: {{image, mask, context, abnormality, ...}}")
-    lexicon, found = mention_lexicon(scheme), Found()
+    lexicon, found = mention_lexicon(scheme), Found(notes=notes)
     declared = dict(window=list(window), spacing=list(spacing))
     for case_id in sorted(raw, key=natural_key):
         entry, patient = raw[case_id], patient_of(case_id, patient_regex)

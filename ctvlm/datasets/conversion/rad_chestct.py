@@ -7,13 +7,15 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ctvlm.datasets.conversion.found import ConversionError, Found
-from ctvlm.datasets.conversion.tables import natural_key, read_csv
+from ctvlm.datasets.conversion.tables import natural_key, read_csv, repeated
 
 ID = "NoteAcc_DEID"
 TABLES = {"train": "imgtrain*.csv", "val": "imgvalid*.csv", "test": "imgtest*.csv"}
+Rules = dict[str, tuple[tuple[str, tuple[str, ...]], ...]]
 # CT-RATE's 18 from Rad-ChestCT's columns "<abnormality>*<location>", at any location unless some are named. There is no
-# mosaic attenuation pattern: unknown, not absent. "hernia" is hiatal where it lies at oesophagus or stomach.
-FOLD: dict[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
+# mosaic attenuation pattern: unknown, not absent. "ours" reads locations: "hernia" is hiatal where it lies at
+# oesophagus or stomach.
+OURS: Rules = {
     "Medical material": tuple(
         (name, ())
         for name in (
@@ -41,12 +43,31 @@ FOLD: dict[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
 }  # fmt: skip
 
 
-def fold_columns(columns: Iterable[str]) -> dict[str, list[str]]:
+# The fold behind all published figures (RadFinder's "standard" fold, also HLIP's): any calcification counts as arterial
+# and as coronary, any hernia as hiatal; ground glass is no opacity; breast implants are medical material, valves not.
+LITERATURE: Rules = {
+    **OURS,
+    "Medical material": tuple(
+        (name, ())
+        for name in (
+            "breast_implant", "catheter_or_port", "chest_tube", "clip", "gi_tube", "hardware", "pacemaker_or_defib",
+            "staple", "stent", "suture", "tracheal_tube",
+        )
+    ),
+    "Arterial wall calcification": (("calcification", ()),),
+    "Coronary artery wall calcification": (("calcification", ()),),
+    "Hiatal hernia": (("hernia", ()),),
+    "Lung opacity": (("opacity", ()),),
+}  # fmt: skip
+LABEL_MAPS: dict[str, Rules] = {"literature": LITERATURE, "ours": OURS}
+
+
+def fold_columns(columns: Iterable[str], label_map: str = "literature") -> dict[str, list[str]]:
     """The columns that stand for each of CT-RATE's labels; none where the table does not have the abnormality."""
     split = [(c, *c.split("*", 1)) for c in columns if "*" in c]
     return {
         label: [c for c, found, where in split for name, places in rules if found == name and _at(where, places)]
-        for label, rules in FOLD.items()
+        for label, rules in LABEL_MAPS[label_map].items()
     }
 
 
@@ -63,8 +84,12 @@ def labels_of(row: dict[str, str], columns: dict[str, list[str]]) -> dict[str, i
     return out
 
 
-def rad_chestct_cases(root: Path) -> Found:
+def rad_chestct_cases(root: Path, label_map: str = "literature") -> Found:
     """Every volume that has a row in one of the three tables, in the split of its table.
+
+    Args:
+        label_map: how the columns are folded into CT-RATE's labels, see ``LABEL_MAPS``; recorded in each case's
+            ``extra.labels_source``.
 
     Raises:
         ConversionError: no table, no volume, or no row of a volume on disk.
@@ -80,13 +105,16 @@ def rad_chestct_cases(root: Path) -> Found:
             f"{root}: found {len(files)} .npz volumes and {len(tables)} tables; expected both, the tables named like "
             "imgtrain_Abnormality_and_Location_Labels.csv"
         )
-    found, missing, example = Found(), 0, ""
+    found, missing, example = Found(notes=[f"label map: {label_map}"]), 0, ""
     for split, table in tables:
-        rows = read_csv(table, (ID,))
-        columns = fold_columns(rows[0])
+        content = read_csv(table, (ID,))
+        rows, found.notes = content.rows, [*found.notes, *content.notes]
+        columns = fold_columns(rows[0], label_map)
         absent = [label for label, names in columns.items() if not names]
         if len(absent) == len(columns):
             raise ConversionError(f"{table}: no column of the form abnormality*location; found {list(rows[0])[:5]}")
+        if twice := repeated(rows, ID, rows[0]):
+            found.notes.append(f"{table.name}: {len(twice)} volumes have two rows that differ, such as {twice[0]}")
         found.notes.append(f"{table.name}: unknown for all its cases: {', '.join(absent)}")
         for row in rows:
             name = re.sub(r"\.npz$", "", row[ID], flags=re.IGNORECASE)
@@ -104,7 +132,8 @@ def rad_chestct_cases(root: Path) -> Found:
                     labels=labels_of(row, columns),
                     source="Rad-ChestCT",
                     extra=dict(
-                        findings=[c for c, v in row.items() if "*" in c and (v or "0").strip() not in ("0", "0.0")]
+                        labels_source=f"Rad-ChestCT, label map {label_map}",
+                        findings=[c for c, v in row.items() if "*" in c and (v or "0").strip() not in ("0", "0.0")],
                     ),
                 )
             )

@@ -80,6 +80,17 @@ def region_files(folder: Path, lexicon: MentionLexicon) -> tuple[dict[str, str],
     return files, unknown
 
 
+def _rows_by_volume(tables: list[Path], needs: tuple[str, ...], found: Found) -> dict[str, list[dict]]:
+    rows: dict[str, list[dict]] = {}
+    for path in tables:
+        table = read_csv(path, needs)
+        found.notes += table.notes
+        for row in table.rows:
+            name = parse_name(row["Volumename"])
+            rows.setdefault(name.volume if name else row["Volumename"], []).append(row)
+    return rows
+
+
 def radgenome_cases(root: Path, data: CTRate) -> Found:
     """Every volume of the region reports that is on disk.
 
@@ -92,18 +103,10 @@ def radgenome_cases(root: Path, data: CTRate) -> Found:
         raise ConversionError(
             f"{root}: no {REPORTS} found; expected train_region_report.csv, validation_region_report.csv"
         )
-    rows: dict[str, list[dict]] = {}
-    for table in tables:
-        for row in read_csv(table, ("Volumename", "Anatomy", "Sentence")):
-            name = parse_name(row["Volumename"] or "")
-            rows.setdefault(name.volume if name else row["Volumename"], []).append(row)
-    questions: dict[str, list[dict]] = {}
-    for table in find_tables(root, VQA):
-        for row in read_csv(table, ("Volumename", "Anatomy", "Abnormality")):
-            name = parse_name(row["Volumename"] or "")
-            questions.setdefault(name.volume if name else row["Volumename"], []).append(row)
-    masks = find_masks(root)
     found, unknown = Found(notes=list(data.notes)), set()
+    rows = _rows_by_volume(tables, ("Volumename", "Anatomy", "Sentence"), found)
+    questions = _rows_by_volume(find_tables(root, VQA), ("Volumename", "Anatomy", "Abnormality"), found)
+    masks = find_masks(root)
     if not set(rows) & set(data.volumes):
         raise ConversionError(
             f"none of the {len(rows)} volumes of the region reports is among the {len(data.volumes)} under "

@@ -37,7 +37,8 @@ def add_reports(found: Found, path: Path, columns: ReportColumns, allow_neither:
     Raises:
         ConversionError: no such column, no row that names a case, or rows with different texts for one case.
     """
-    rows = read_csv(path)
+    table = read_csv(path)
+    rows = table.rows
     names = [name for name in rows[0] if name]
     for given in (columns.id, columns.findings, columns.impression):
         if given and given not in names:
@@ -55,7 +56,7 @@ def add_reports(found: Found, path: Path, columns: ReportColumns, allow_neither:
     findings, impression = _text_columns(rows, names, id_column, columns, path)
     texts: dict[str, tuple[int, dict[str, str]]] = {}
     orphans = []
-    for number, row in enumerate(rows, start=2):
+    for number, row in zip(table.numbers, rows):
         report = _report(row, findings, impression)
         cases = _named(row[id_column], keys)
         if not cases:
@@ -79,7 +80,7 @@ def add_reports(found: Found, path: Path, columns: ReportColumns, allow_neither:
     note += f", impression {impression!r}" if impression else ""
     if orphans:
         note += f"; rows without a CT: {len(orphans)}, such as {orphans[0]!r}"
-    return Found(kept, dropped, [*found.notes, note])
+    return Found(kept, dropped, [*found.notes, *table.notes, note])
 
 
 def _tails(name: str | None) -> list[str]:

@@ -11,7 +11,7 @@ import numpy as np
 from ctvlm.datasets.conversion.ct_rate import CTRate, prepare_ct_rate
 from ctvlm.datasets.conversion.ct_rate_files import parse_name
 from ctvlm.datasets.conversion.found import ConversionError, Dropped, Found
-from ctvlm.datasets.conversion.tables import natural_key
+from ctvlm.datasets.conversion.tables import natural_key, read_json
 from ctvlm.datasets.conversion.text import clean, text_steps
 from ctvlm.volume import CTVolume, write_nifti
 
@@ -33,12 +33,12 @@ def rexgrounding_cases(root: Path, data: CTRate, out: Path, masks: Path | None =
     index = root / "dataset.json" if root.is_dir() else root
     if not index.is_file():
         raise FileNotFoundError(f"{index}: no such file; expected ReXGroundingCT's dataset.json")
-    raw = json.loads(index.read_text(encoding="utf-8"))
+    raw, notes = read_json(index)
     if not isinstance(raw, dict) or not set(raw) & set(SPLITS):
         keys = list(raw)[:5] if isinstance(raw, dict) else type(raw).__name__
         raise ConversionError(f"{index}: found {keys}; expected an object with the lists train, val and test")
     places = [Path(masks).absolute()] if masks else [index.parent / folder for folder in MASK_FOLDERS]
-    found, names = Found(notes=list(data.notes)), []
+    found, names = Found(notes=[*data.notes, *notes]), []
     for split in (s for s in SPLITS if s in raw):
         for entry in raw[split]:
             names.append(str(entry.get("name")))

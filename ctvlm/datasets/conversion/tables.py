@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 from collections.abc import Iterable
@@ -10,49 +9,69 @@ from pathlib import Path
 from typing import Any
 
 from ctvlm.datasets.conversion.found import ConversionError
+from ctvlm.utils.tables import Table, TableError, read_csv, read_text, repeated
+
+__all__ = [
+    "Table",
+    "TableError",
+    "first_of",
+    "natural_key",
+    "read_csv",
+    "read_json",
+    "read_records",
+    "read_text",
+    "repeated",
+]
 
 
-def read_csv(path: Path, needs: Iterable[str] = ()) -> list[dict[str, str]]:
-    """Rows of a CSV file by column name.
-
-    Raises:
-        ConversionError: empty, not UTF-8, or without one of the columns in ``needs``.
-    """
-    # A radiology report fits, whatever its length; "utf-8-sig" because spreadsheets leave a byte order mark.
-    csv.field_size_limit(2**27)
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            rows = list(reader)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ConversionError(f"{path} is not a CSV file in UTF-8 ({error})") from None
-    missing = [name for name in needs if name not in (reader.fieldnames or [])]
-    if missing or not rows:
-        found = f"columns {reader.fieldnames}" if missing else "no rows"
-        raise ConversionError(f"{path}: found {found}; expected {', '.join(needs)} with rows; is it the right file?")
-    return rows
-
-
-def read_records(path: Path) -> list[dict[str, Any]]:
-    """Records of a JSON Lines file, or of a JSON file that holds a list, or one list per key.
+def read_json(path: Path) -> tuple[Any, list[str]]:
+    """Content of a JSON file, and remarks on its encoding.
 
     Raises:
-        ConversionError: not JSON, or no objects in it.
+        ConversionError: not JSON, or an object with one key twice and different values.
     """
-    text = path.read_text(encoding="utf-8-sig")
+    text, notes = read_text(path)
     try:
-        raw = json.loads(text)
+        return json.loads(text, object_pairs_hook=_object), notes
+    except ValueError as error:
+        raise ConversionError(f"{path} is not JSON ({error})") from None
+
+
+def read_records(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
+    """Records of a JSON Lines file, or of a JSON file that holds a list, or one list per key; remarks on its encoding.
+
+    Raises:
+        ConversionError: not JSON (names the line), no objects in it, or an object with one key twice.
+    """
+    text, notes = read_text(path)
+    try:
+        raw = json.loads(text, object_pairs_hook=_object)
     except json.JSONDecodeError:
-        try:
-            raw = [json.loads(line) for line in text.split("\n") if line.strip()]
-        except json.JSONDecodeError as error:
-            raise ConversionError(f"{path} is neither JSON nor JSON Lines ({error})") from None
+        raw = []
+        # Not splitlines(): a JSON text may hold U+2028, U+2029 and U+0085.
+        for number, line in enumerate(text.split("\n"), start=1):
+            try:
+                raw += [json.loads(line, object_pairs_hook=_object)] if line.strip() else []
+            except ValueError as error:
+                message = f"{path} is neither JSON nor JSON Lines: line {number} ({error})"
+                raise ConversionError(message) from None
+    except ValueError as error:
+        raise ConversionError(f"{path}: {error}") from None
     if isinstance(raw, dict) and raw and all(isinstance(value, list) for value in raw.values()):
         raw = [record for value in raw.values() for record in value]
     raw = [raw] if isinstance(raw, dict) else raw
     if not isinstance(raw, list) or not raw or not all(isinstance(record, dict) for record in raw):
         raise ConversionError(f"{path}: found {type(raw).__name__}; expected a list of objects, or one object a line")
-    return raw
+    return raw, notes
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object; json.loads alone keeps the last of two values under one key without a word."""
+    out: dict[str, Any] = {}
+    for key, value in pairs:
+        if out.setdefault(key, value) != value:
+            raise ValueError(f"the key {key!r} is there twice in one object, with different values")
+    return out
 
 
 def first_of(record: dict[str, Any], keys: Iterable[str]) -> Any:

@@ -7,9 +7,8 @@ from collections.abc import Iterable, Sequence
 
 from ctvlm.anatomy import MentionLexicon
 from ctvlm.text import plain_sentences
+from ctvlm.utils.placeholders import is_missing
 
-# What stands for "nothing was written" in the data sets.
-PLACEHOLDERS = {"", "not given", "not given.", "nan", "none", "null", "n/a"}
 STEP = re.compile(r"(?:^|\n|(?<=[.!?;:])\s)\s*[*#]*\s*step\s*\d+\s*[*]*\s*[:：.)\-–]+\s*[*]*\s*", re.IGNORECASE)
 TAG = re.compile(r"<(/?)([a-z_]+)>", re.IGNORECASE)
 REPORT_PART = re.compile(r"\b(findings?|impressions?|conclusions?)\s*:", re.IGNORECASE)
@@ -17,8 +16,7 @@ REPORT_PART = re.compile(r"\b(findings?|impressions?|conclusions?)\s*:", re.IGNO
 
 def clean(text: str | None) -> str:
     """Text with single blanks, "" where it is a placeholder such as "Not given."."""
-    text = " ".join((text or "").split())
-    return "" if text.lower() in PLACEHOLDERS else text
+    return "" if is_missing(text) else " ".join(text.split())
 
 
 def explicit_steps(text: str) -> list[str]:

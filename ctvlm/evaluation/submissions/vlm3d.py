@@ -6,11 +6,10 @@ evaluation drops the suffix, so that ``case.mha`` and ``case`` are one case.
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from ctvlm.evaluation.functional.protocols import protocol_scores
 from ctvlm.evaluation.functional.zero_shot_protocols import get_protocol
 from ctvlm.evaluation.labels import CT_RATE_LABELS
 from ctvlm.evaluation.submissions.problem import Problem
+from ctvlm.utils.tables import read_csv
 
 _SUFFIXES = (".nii.gz", ".nii", ".mha")
 _VERSION = {"major": 1, "minor": 0}
@@ -97,19 +97,21 @@ def read_submission(path: str | Path) -> dict[str, Any]:
 
 def read_labels(path: str | Path) -> dict[str, dict[str, float]]:
     """Ground truth CSV (``AccessionNo`` and the 18 findings) as case to finding to 1, 0 or NaN (empty)."""
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        rows = list(csv.DictReader(file))
-    missing = [name for name in ("AccessionNo", *CT_RATE_LABELS) if rows and name not in rows[0]]
-    if not rows or missing:
-        raise ValueError(
-            f"{path}: {'no rows' if not rows else f'no column {missing[0]!r}'}; expected the ground truth."
-        )
+    rows = _whole_rows(path, ("AccessionNo", *CT_RATE_LABELS))
     return {
         case_name(row["AccessionNo"]): {
             label: float(row[label]) if row[label].strip() else math.nan for label in CT_RATE_LABELS
         }
         for row in rows
     }
+
+
+def _whole_rows(path: str | Path, needs: Sequence[str]) -> list[dict[str, str]]:
+    """Rows of a CSV file; one that is cut off or too long is an error, because every case counts."""
+    table = read_csv(path, needs)
+    if table.refused:
+        raise ValueError(table.notes[-1])
+    return table.rows
 
 
 def read_cases(path: str | Path) -> list[str]:
@@ -122,12 +124,11 @@ def read_cases(path: str | Path) -> list[str]:
         entries = content.get("generated_reports") or content.get("predictions") or []
         names = [str(entry["input_image_name"]) for entry in entries]
     elif path.suffix.lower() == ".csv":
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            column = next((c for c in ("AccessionNo", "VolumeName") if c in (reader.fieldnames or [])), None)
-            if column is None:
-                raise ValueError(f"{path}: columns {reader.fieldnames}; expected 'AccessionNo' or 'VolumeName'.")
-            names = [row[column] for row in reader]
+        rows = _whole_rows(path, ())
+        column = next((c for c in ("AccessionNo", "VolumeName") if c in rows[0]), None)
+        if column is None:
+            raise ValueError(f"{path}: columns {list(rows[0])}; expected 'AccessionNo' or 'VolumeName'.")
+        names = [row[column] for row in rows]
     else:
         names = [line.strip() for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
     if not names:
