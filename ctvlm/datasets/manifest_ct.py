@@ -8,7 +8,7 @@ from typing import Any
 from mmengine.dataset import BaseDataset
 
 from ctvlm.anatomy import RegionScheme
-from ctvlm.datasets.manifest import read_manifest
+from ctvlm.datasets.manifest import ManifestError, read_manifest
 from ctvlm.registry import DATASETS, TRANSFORMS
 
 
@@ -20,6 +20,7 @@ class ManifestCT(BaseDataset):
         ann_file: the manifest; file paths in it are relative to it.
         split: keep these cases only; None keeps all.
         scheme: name or path of the RegionScheme.
+        evaluation_set: keep the cases whose ``extra.sets`` name this set (CT-RATE: all, first, nohead, colipri).
         cache: keep what the leading deterministic transforms return in memory (per worker process): for data sets
             that fit, epochs after the first cost no reading.
         kwargs: as ``mmengine.dataset.BaseDataset``.
@@ -35,18 +36,31 @@ class ManifestCT(BaseDataset):
         scheme: str = "thorax_abdomen_20",
         pipeline: Sequence[dict | Callable] = (),
         cache: bool = False,
+        evaluation_set: str | None = None,
         **kwargs: Any,
     ) -> None:
         self.split = split
+        self.evaluation_set = evaluation_set
+        self._labels_source: list[str] = []
         self.scheme = RegionScheme.load(scheme)
         self._scheme_name = scheme
         self._cache: dict[int, dict] | None = {} if cache else None
         built = [TRANSFORMS.build(t) if isinstance(t, dict) else t for t in pipeline]
         super().__init__(ann_file=ann_file, pipeline=built, **kwargs)
         self._metainfo.update(scheme=self.scheme.name, regions=self.scheme.names, split=split)
+        self._metainfo.update(evaluation_set=evaluation_set, labels_source=", ".join(self._labels_source))
 
     def load_data_list(self) -> list[dict]:
         cases = read_manifest(self.ann_file, self.split)
+        if self.evaluation_set is not None:
+            known = sorted({name for case in cases for name in case["extra"].get("sets") or ()})
+            cases = [case for case in cases if self.evaluation_set in (case["extra"].get("sets") or ())]
+            if not cases:
+                raise ManifestError(
+                    f"{self.ann_file} has no case in the evaluation set {self.evaluation_set!r}; its cases name "
+                    f"{', '.join(known) or 'no set'}; convert again with ct_rate_to_manifest.py, or choose one of these"
+                )
+        self._labels_source = sorted({s for case in cases if (s := case["extra"].get("labels_source"))})
         return [{**case, "scheme": self._scheme_name} for case in cases]
 
     def prepare_data(self, idx: int) -> Any:

@@ -9,12 +9,13 @@ import shutil
 import numpy as np
 import pytest
 
-from ctvlm.datasets import read_manifest
+from ctvlm.datasets import ManifestCT, read_manifest
 from ctvlm.datasets.conversion.ct_rate import CTRate, ct_rate_cases
 from ctvlm.datasets.conversion.ct_rate_files import KNOWN_BAD, spacing_of
-from ctvlm.datasets.conversion.ct_rate_scans import shows_chest
+from ctvlm.datasets.conversion.ct_rate_scans import VolumeFacts, evaluation_sets, shows_chest
 from ctvlm.datasets.conversion.tables import read_csv
 from ctvlm.datasets.conversion.text import clean
+from ctvlm.datasets.manifest import ManifestError
 from ctvlm.datasets.phantom.ct_rate_layout import METADATA, write_ct_rate
 from ctvlm.datasets.transforms import LoadCT
 from ctvlm.volume import CTReadError, read_ct
@@ -270,6 +271,40 @@ def test_a_scan_is_represented_by_a_chest(own_tree, rows, listed, kept):
     assert [c["case_id"] for c in found.cases if c["case_id"].startswith("valid")] == ([kept] if kept else [])
 
 
+def test_evaluation_sets_by_name():
+    volumes = {
+        "valid_1_a_1": VolumeFacts("valid_1_a", False, 1.0, "one"),
+        "valid_1_a_2": VolumeFacts("valid_1_a", True, 2.0, "one"),
+        "valid_2_a_1": VolumeFacts("valid_2_a", True, 2.0, "two"),
+        "valid_2_a_2": VolumeFacts("valid_2_a", True, 1.0, "two"),
+        "valid_10_a_1": VolumeFacts("valid_10_a", None, None, "two"),
+        "valid_11_a_1": VolumeFacts("valid_11_a", None, None, ""),
+        "valid_12_a_1": VolumeFacts("valid_12_a", None, None, ""),
+    }
+    sets = evaluation_sets(volumes)
+    assert sets["all"] == set(volumes) and sets["nohead"] == set(volumes) - {"valid_1_a_1"}
+    assert sets["first"] == {v for v in volumes if v.endswith("_1")}
+    assert sets["colipri"] == {"valid_2_a_2", "valid_11_a_1", "valid_12_a_1"}
+
+
+@pytest.mark.parametrize(("name", "kept"), [("all", [1, 2, 3]), ("first", [1]), ("nohead", [2, 3]), ("colipri", [])])
+def test_an_evaluation_set_is_converted_and_read_by_name(own_tree, tmp_path, name, kept):
+    add_reconstructions(own_tree, [("1 MM", "240"), ("Thorax", "385"), ("Thorax", "385")])
+    (own_tree / "metadata" / "no_chest_valid.txt").write_text("valid_1_a_1.nii.gz\n")
+    out = tmp_path / "m.jsonl"
+    assert convert(own_tree.parent, out, "--set", name, "--check", "files") == 0
+    ids = [f"valid_1_a_{n}" for n in kept]
+    assert [c["case_id"] for c in read_manifest(out) if c["split"] == "test"] == ids
+    assert convert(own_tree.parent, out, "--set", "all", "--check", "files") == 0
+    if not kept:
+        with pytest.raises(ManifestError, match="nohead"):
+            ManifestCT(str(out), split="test", evaluation_set=name)
+        return
+    data = ManifestCT(str(out), split="test", evaluation_set=name)
+    assert [data.get_data_info(i)["case_id"] for i in range(len(data))] == ids
+    assert data.metainfo["evaluation_set"] == name and data.metainfo["labels_source"] == "CT-RATE"
+
+
 def test_a_choice_without_facts_is_a_warning(own_tree):
     add_reconstructions(own_tree, [("", ""), ("", "")])
     for path in (own_tree / "metadata").glob("*.csv"):
@@ -297,4 +332,4 @@ def test_corrected_labels_replace_the_published_ones_and_are_recorded(own_tree, 
     assert convert(own_tree.parent, out, "--labels", corrected, "--check", "files", "--dev-fraction", 0) == 0
     cases = read_manifest(out)
     assert [set(c["labels"].values()) for c in cases] == [{1}, {1}, set()]
-    assert [c["extra"].get("labels_source") for c in cases] == ["corrected.csv", "corrected.csv", None]
+    assert [c["extra"].get("labels_source") for c in cases][:2] == ["corrected.csv"] * 2

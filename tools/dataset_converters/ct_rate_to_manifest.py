@@ -32,6 +32,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add_ct_rate_arguments(parser)
     parser.add_argument("--allow-no-report", action="store_true", help="keep volumes without a report")
     parser.add_argument("--one-per-scan", action="store_true", help="keep one chest reconstruction of each scan")
+    parser.add_argument(
+        "--set",
+        dest="evaluation_set",
+        choices=("all", "first", "nohead", "colipri"),
+        help="keep a published evaluation set: all volumes, the first of each scan, no heads, COLIPRI's",
+    )
     return parser.parse_args(argv)
 
 
@@ -39,7 +45,9 @@ def main(argv: list[str] | None = None) -> int:
     """Write the manifest; returns the exit code."""
     args = parse_args(argv)
     return run_converter(
-        lambda: ct_rate_cases(open_ct_rate(args), args.allow_no_report, args.one_per_scan), args, prepare_ct_rate
+        lambda: ct_rate_cases(open_ct_rate(args), args.allow_no_report, args.one_per_scan, args.evaluation_set),
+        args,
+        prepare_ct_rate,
     )
 
 

@@ -21,7 +21,7 @@ from ctvlm.datasets.conversion.ct_rate_files import (
     spacing_of,
     v1_volume,
 )
-from ctvlm.datasets.conversion.ct_rate_scans import representative, shows_chest
+from ctvlm.datasets.conversion.ct_rate_scans import VolumeFacts, evaluation_sets, representative, shows_chest
 from ctvlm.datasets.conversion.found import ConversionError, Dropped, Found
 from ctvlm.datasets.conversion.splits import carve
 from ctvlm.datasets.conversion.tables import natural_key
@@ -144,14 +144,17 @@ class CTRate:
         """Why a volume must not be used; None where it may be."""
         if volume in KNOWN_BAD:
             return f"known to be broken in the published data: {KNOWN_BAD[volume]}"
-        if volume in self.no_chest or parse_name(volume).scan in self.no_chest:
+        if self._listed(volume):
             return "listed in no_chest: not a chest CT"
         return None
+
+    def _listed(self, volume: str) -> bool:
+        return volume in self.no_chest or parse_name(volume).scan in self.no_chest
 
     def shows_chest(self, volume: str) -> bool | None:
         """By the official list of the split where it is there, else by the metadata; None where nothing is known."""
         if parse_name(volume).split in self._listed_splits:
-            return self.drop_reason(volume) is None
+            return not self._listed(volume)
         row = self._metadata_row(volume)
         return shows_chest(row, row and spacing_of(row))
 
@@ -166,14 +169,28 @@ class CTRate:
         report = dict(findings=clean(row.get("Findings_EN")), impression=clean(row.get("Impressions_EN")))
         return {key: text for key, text in report.items() if text}
 
-    def case(self, volume: str) -> dict:
+    def evaluation_sets(self) -> dict[str, set[str]]:
+        """Volumes on disk of each named evaluation set, see ``ct_rate_scans.evaluation_sets``."""
+        facts = {}
+        for volume in self.volumes:
+            row = self._metadata_row(volume)
+            spacing = row and spacing_of(row)
+            voxel = spacing[0] * spacing[1] * spacing[2] if spacing else None
+            findings = self.report(volume).get("findings", "")
+            facts[volume] = VolumeFacts(parse_name(volume).scan, self.shows_chest(volume), voxel, findings)
+        return evaluation_sets(facts)
+
+    def case(self, volume: str, allow_no_chest: bool = False) -> dict:
         """The manifest line of a volume on disk.
+
+        Args:
+            allow_no_chest: keep a volume that the official list leaves out.
 
         Raises:
             Dropped: known to be bad, no chest in it, or (v1) without metadata.
         """
         name, path = parse_name(volume), self.volumes[volume]
-        if reason := self.drop_reason(volume):
+        if (reason := self.drop_reason(volume)) and (volume in KNOWN_BAD or not allow_no_chest):
             raise Dropped(reason)
         row = self._metadata_row(volume)
         report = self.report(volume)
@@ -211,8 +228,16 @@ def _both(pattern: str) -> list[str]:
     return [f"{split}_{pattern}" for split in ("train", "valid", "validation")]
 
 
-def ct_rate_cases(data: CTRate, allow_no_report: bool = False, one_per_scan: bool = False) -> Found:
-    """Every volume on disk with its report, or one reconstruction of each scan, chosen by ``CTRate.represent``."""
+def ct_rate_cases(
+    data: CTRate, allow_no_report: bool = False, one_per_scan: bool = False, evaluation_set: str | None = None
+) -> Found:
+    """Every volume on disk with its report; each case lists the evaluation sets that it belongs to.
+
+    Args:
+        one_per_scan: keep one reconstruction of each scan, chosen by ``CTRate.represent``.
+        evaluation_set: keep the volumes of this set; "all" and "first" also hold the listed scans without a chest.
+    """
+    sets = data.evaluation_sets()
     found = Found(notes=list(data.notes))
     chosen: dict[str, str | None] = {}
     if one_per_scan:
@@ -223,7 +248,10 @@ def ct_rate_cases(data: CTRate, allow_no_report: bool = False, one_per_scan: boo
         found.notes += data.choice_notes()
     for volume in sorted(data.volumes, key=natural_key):
         try:
-            case = data.case(volume)
+            case = data.case(volume, allow_no_chest=evaluation_set in ("all", "first"))
+            case["extra"]["sets"] = [name for name, members in sets.items() if volume in members]
+            if evaluation_set and volume not in sets[evaluation_set]:
+                raise Dropped(f"not in the evaluation set {evaluation_set!r} (--set)")
             if not case["report"] and not allow_no_report:
                 raise Dropped("no report (or one that is all 'Not given.'); --allow-no-report keeps it")
             if one_per_scan and chosen[case["extra"]["scan"]] != volume:

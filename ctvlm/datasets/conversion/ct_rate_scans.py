@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from ctvlm.datasets.conversion.tables import natural_key
 
@@ -54,3 +55,40 @@ def representative(volumes: Iterable[str], chest: dict[str, bool | None]) -> tup
             if chest.get(volume) is wanted:
                 return volume, wanted is True
     return None, True
+
+
+class VolumeFacts(NamedTuple):
+    """What an evaluation set asks of a volume; ``voxel`` is the voxel's size in mm3."""
+
+    scan: str
+    chest: bool | None
+    voxel: float | None
+    findings: str
+
+
+def evaluation_sets(volumes: dict[str, VolumeFacts]) -> dict[str, set[str]]:
+    """Volumes of each evaluation set in use on CT-RATE.
+
+    - ``all``: every volume;
+    - ``first``: the first reconstruction of each scan, whatever it shows;
+    - ``nohead``: every volume but those known to show no chest;
+    - ``colipri``: the volume with the smallest voxels of each scan, without scans of which any volume shows no chest,
+      and with equal findings texts once.
+    """
+    scans: dict[str, list[str]] = {}
+    for volume in sorted(volumes, key=natural_key):
+        scans.setdefault(volumes[volume].scan, []).append(volume)
+    colipri: set[str] = set()
+    texts: set[str] = set()
+    for of_scan in scans.values():
+        text = volumes[of_scan[0]].findings
+        if any(volumes[volume].chest is False for volume in of_scan) or (text and text in texts):
+            continue
+        texts.add(text)
+        colipri.add(min(of_scan, key=lambda volume: volumes[volume].voxel or float("inf")))
+    return {
+        "all": set(volumes),
+        "first": {of_scan[0] for of_scan in scans.values()},
+        "nohead": {volume for volume, facts in volumes.items() if facts.chest is not False},
+        "colipri": colipri,
+    }

@@ -45,11 +45,19 @@ class ResultsTableHook(Hook):
 
     def after_test_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
         if runner.rank == 0:
-            stdout_console().print(metrics_table(metrics or {}, "Test"))
+            origin = _data_origin(runner.test_dataloader)
+            title = ", ".join(["Test", *(f"{key.replace('_', ' ')} {value}" for key, value in origin.items())])
+            stdout_console().print(metrics_table(metrics or {}, title))
             # Not results.json: training has left its own there, of the validation.
             for suffix in (".json", ".csv"):
                 path = Path(runner.work_dir) / f"test_results{suffix}"
-                write_metrics(path, metrics or {}, checkpoint=runner.cfg.get("load_from"))
+                write_metrics(path, metrics or {}, checkpoint=runner.cfg.get("load_from"), **origin)
+
+
+def _data_origin(dataloader: object) -> dict[str, str]:
+    """The evaluation set and the source of the labels, where the data set names them."""
+    metainfo = getattr(getattr(dataloader, "dataset", None), "metainfo", None) or {}
+    return {key: metainfo[key] for key in ("evaluation_set", "labels_source") if metainfo.get(key)}
 
 
 def _files_table(runner: Runner, with_results: bool) -> Table:
