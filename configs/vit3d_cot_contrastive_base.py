@@ -1,4 +1,5 @@
-# The base preset on your own CTs: the spec's encoder, 64 x 512 x 512 voxels, patches of 4 x 16 x 16, 768 / 12 / 12.
+# The base preset on your own CTs: the spec's sizes with the default parts. 64 x 512 x 512 voxels, patches of
+# 4 x 16 x 16, 768 / 12 / 12.
 _base_ = ["vit3d_cot_contrastive_small.py"]
 
 pipeline = [

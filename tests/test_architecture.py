@@ -27,7 +27,7 @@ INNER_FLOORS = {
         {"attention", "region_encoders"},
         {"backbones"},
         {"necks", "heads", "losses", "text_encoders", "data_preprocessors"},
-        {"vlms"},
+        {"vlms", "literal"},
     ],
     "ctvlm.evaluation": [{"labels"}, {"functional"}, {"dump", "submissions", "seed_table"}, {"metrics"}],
 }

@@ -1,10 +1,30 @@
-# The spec to the letter where it can run: dense attention scores with a slice bias, scores times assignment, and a
-# convolution over region ids at full resolution.
+# The spec to the letter, at the tiny preset's size: Conv3d patches of one window (40, 400), learned positions, a CNN
+# over the region ids as one float channel, region embeddings that are the same in every block, scores times assignment,
+# a table of 32 slice distances times 0.5, Add & Norm, mean pooling, temperature 0.07. ctvlm/models/literal.py has these
+# parts under the spec's names. The CNN at full resolution is slow on a CPU: use a GPU, or fewer cases.
 _base_ = ["../vit3d_cot_contrastive.py"]
 model = dict(
+    regions_in_volume=False,
+    data_preprocessor=dict(windows=[(40, 400)]),
     backbone=dict(
-        attention=dict(backend="dense"),
-        region_attention=dict(mode="multiply"),
-        region_encoder=dict(overlap="conv"),
-    )
+        _delete_=True,
+        type="LiteralVisionEncoder",
+        img_size=(24, 96, 96),
+        patch_size=(4, 16, 16),
+        in_channels=1,
+        embed_dims=128,
+        depth=3,
+        num_heads=2,
+        num_regions=20,
+        attention=dict(type="LiteralSliceAwareAttention", slice_distance_weight=0.5, backend="dense"),
+        region_encoder=dict(type="MaskCNNRegionEncoder"),
+        region_attention=dict(type="LiteralRegionAwareAttention"),
+    ),
+    global_pooling=dict(_delete_=True, type="GlobalPooling", mode="mean"),
+    region_pooling=dict(_delete_=True, type="RegionPooling", mode="mean"),
+    losses=dict(
+        volume=dict(_delete_=True, type="FixedTemperatureContrastiveLoss", temperature=0.07),
+        region=dict(_delete_=True, type="FixedTemperatureContrastiveLoss", temperature=0.07),
+        step=dict(_delete_=True, type="FixedTemperatureContrastiveLoss", temperature=0.07),
+    ),
 )

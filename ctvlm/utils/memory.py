@@ -1,10 +1,13 @@
-"""Memory of the host between training steps."""
+"""Memory of the host and of accelerators."""
 
 from __future__ import annotations
 
 import ctypes
 import os
 import sys
+
+import psutil
+import torch
 
 # Of mallopt(3).
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
@@ -21,3 +24,11 @@ def keep_freed_memory() -> bool:
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     return mallopt is not None and all(mallopt(what, MOST) for what in (MMAP_THRESHOLD, TRIM_THRESHOLD))
+
+
+def available_memory(device: torch.device) -> int:
+    """Bytes that can still be allocated on the CPU or a CUDA device; elsewhere the host's memory is taken."""
+    if device.type == "cuda":
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + cached
+    return psutil.virtual_memory().available

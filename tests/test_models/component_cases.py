@@ -43,8 +43,6 @@ VARIANTS = {
         dict(distance_unit="mm", max_distance=4),
     ],
     "SliceWindowAttention": [{}, dict(window=3, shift=1)],
-    "RegionAwareAttention": [{}, dict(mode="multiply")],
-    "SoftOverlapRegionEncoder": [{}, dict(overlap="conv")],
     "LearnedRegionEncoder": [{}, dict(teacher=0.5)],
     "GlobalProjection": [{}, dict(hidden_dims=8)],
     "ClassificationHead": [dict(names=("a", "b"), pooling=dict(type="GlobalPooling", mode="attention"))],
@@ -52,6 +50,12 @@ VARIANTS = {
     "GlobalPooling": [{}, dict(mode="attention", num_heads=2)],
     "ThreeDTransformerBlock": [
         dict(attention=dict(type="SliceAwareAttention"), region_attention=dict(type="RegionAwareAttention"))
+    ],
+    "PostNormBlock": [
+        dict(
+            attention=dict(type="LiteralSliceAwareAttention"),
+            region_attention=dict(type="LiteralRegionAwareAttention"),
+        )
     ],
     "ThreeDVisionEncoder": [
         {},
@@ -78,6 +82,7 @@ INPUTS = {
     "ThreeDPatchEmbedding": "volume",
     "HierarchicalPatchEmbedding": "volume",
     "ThreeDTransformerBlock": "tokens_and_context",
+    "PostNormBlock": "tokens_and_context",
     "SinCosPosition3D": "grid_and_tokens",
     "LearnedPosition3D": "grid_and_tokens",
     "RotaryPosition3D": "context",

@@ -1,6 +1,6 @@
 """Memory of one training step of an encoder: python tools/analysis_tools/encoder_memory.py [CONFIG]
 
-Without a config it is the spec's encoder at the spec's size, 1 x 3 x 64 x 512 x 512, with activation checkpointing.
+Without a config it is the default encoder at the spec's size, 1 x 3 x 64 x 512 x 512, with activation checkpointing.
 """
 
 from __future__ import annotations
@@ -27,7 +27,11 @@ TARGET_GIB = 20
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Command line."""
     parser = argparse.ArgumentParser(description="Peak memory of one forward and backward of an encoder on the CPU.")
-    parser.add_argument("config", nargs="?", help="config whose model.backbone is measured (default: the spec's)")
+    parser.add_argument(
+        "config",
+        nargs="?",
+        help="config whose model.backbone is measured (without: the default encoder)",
+    )
     parser.add_argument("--size", type=int, nargs=3, metavar=("D", "H", "W"), help="default: img_size of the backbone")
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--no-checkpoint", action="store_true", help="keep all activations")
@@ -36,7 +40,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def backbone_config(config: str | None) -> dict:
-    """The backbone of a config, or the spec's.
+    """The backbone of a config, or the default one at the spec's size.
 
     Raises:
         ValueError: the config has no model.backbone.

@@ -8,29 +8,23 @@ from timm.layers import trunc_normal_
 from torch import Tensor
 
 from ctvlm.models.attention.base import check_heads
-from ctvlm.models.layers import TokenContext, check_choice, init_vit
+from ctvlm.models.layers import TokenContext, init_vit
 from ctvlm.registry import ATTENTION
-
-MODES = ("bias", "multiply")
 
 
 @ATTENTION.register_module()
 class RegionAwareAttention(nn.Module):
     """Patches (B, N, E) attend to the R region tokens of ``ctx``, guided by the assignment of patches.
 
+    ``log(assignment + eps)`` is added to the scores. A learned background token is what a patch in no region attends
+    to. ``LiteralRegionAwareAttention`` is the spec's literal form.
+
     Args:
-        mode: ``'bias'`` adds ``log(assignment + eps)`` to the scores and has a learned background token, so that
-            a patch in no region has somewhere to look. ``'multiply'`` is the literal form: scores times
-            assignment, no background token; a patch in no region then attends to all regions alike.
         eps: floor of the assignment; how much a patch sees of regions it does not lie in.
     """
 
-    def __init__(
-        self, embed_dims: int, num_heads: int, mode: str = "bias", eps: float = 1e-3, qkv_bias: bool = True
-    ) -> None:
+    def __init__(self, embed_dims: int, num_heads: int, eps: float = 1e-3, qkv_bias: bool = True) -> None:
         super().__init__()
-        check_choice("RegionAwareAttention", "mode", mode, MODES)
-        self.mode = mode
         self.eps = eps
         self.num_heads = num_heads
         self.head_dims = check_heads(embed_dims, num_heads)
@@ -39,22 +33,13 @@ class RegionAwareAttention(nn.Module):
         self.kv = nn.Linear(embed_dims, 2 * embed_dims, bias=qkv_bias)
         self.proj = nn.Linear(embed_dims, embed_dims)
         self.apply(init_vit)
-        if mode == "bias":
-            self.background = nn.Parameter(torch.zeros(1, 1, embed_dims))
-            trunc_normal_(self.background, std=0.02)
+        self.background = nn.Parameter(torch.zeros(1, 1, embed_dims))
+        trunc_normal_(self.background, std=0.02)
 
     def forward(self, x_BNE: Tensor, ctx: TokenContext) -> Tensor:
-        if ctx.region_tokens_BRE is None or ctx.patch_to_region_BNR1 is None:
-            raise ValueError(
-                "RegionAwareAttention got no region tokens or no assignment: give the backbone a region encoder "
-                "that provides regions, or leave region_attention out"
-            )
-        assignment_BNM, regions_BME = ctx.patch_to_region_BNR1, ctx.region_tokens_BRE
-        if self.mode == "bias":
-            background_B1E = self.background.to(regions_BME.dtype).expand(len(x_BNE), -1, -1)
-            regions_BME = torch.cat([background_B1E, regions_BME], dim=1)
-        else:
-            assignment_BNM = assignment_BNM[..., 1:]
+        assignment_BNM, regions_BME = check_regions(self, ctx)
+        background_B1E = self.background.to(regions_BME.dtype).expand(len(x_BNE), -1, -1)
+        regions_BME = torch.cat([background_B1E, regions_BME], dim=1)
         k_BMKc, v_BMKc = self.kv(self.norm_regions(regions_BME)).unflatten(-1, (2, self.num_heads, -1)).unbind(2)
 
         # (x Wq) k' = x (Wq k'), and likewise for the output: heads x regions are fewer than the channels, so the
@@ -66,11 +51,22 @@ class RegionAwareAttention(nn.Module):
             query_Kc = self.q.bias.unflatten(0, (self.num_heads, -1))
             scores_BNKM = scores_BNKM + torch.einsum("bmkc,kc->bkm", k_BMKc, query_Kc)[:, None]
         scores_BNKM = scores_BNKM.to(torch.promote_types(scores_BNKM.dtype, torch.float32)) * self.head_dims**-0.5
-        if self.mode == "bias":
-            scores_BNKM = scores_BNKM + (assignment_BNM + self.eps).log()[:, :, None]
-        else:
-            scores_BNKM = scores_BNKM * assignment_BNM[:, :, None]
+        scores_BNKM = scores_BNKM + (assignment_BNM + self.eps).log()[:, :, None]
         share_BNx = scores_BNKM.softmax(dim=-1).flatten(2)
         out_EKc = self.proj.weight.unflatten(1, (self.num_heads, -1))
         values_BxE = torch.einsum("bmkc,ekc->bkme", v_BMKc, out_EKc).flatten(1, 2)
         return share_BNx.to(values_BxE.dtype) @ values_BxE + self.proj.bias
+
+
+def check_regions(layer: nn.Module, ctx: TokenContext) -> tuple[Tensor, Tensor]:
+    """Assignment (B, N, R + 1) and region tokens (B, R, E) of a context.
+
+    Raises:
+        ValueError: the context has none.
+    """
+    if ctx.region_tokens_BRE is None or ctx.patch_to_region_BNR1 is None:
+        raise ValueError(
+            f"{type(layer).__name__} got no region tokens or no assignment: give the backbone a region encoder "
+            "that provides regions, or leave region_attention out"
+        )
+    return ctx.patch_to_region_BNR1, ctx.region_tokens_BRE

@@ -9,7 +9,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ctvlm.models.backbones.base import VisionEncoder
 from ctvlm.models.backbones.body_selection import body_patches, kept_index
-from ctvlm.models.layers import ThreeDTransformerBlock, TokenContext, check_choice
+from ctvlm.models.layers import TokenContext, check_choice
 from ctvlm.models.layers.transformer_block import NORM_EPS
 from ctvlm.models.region_encoders import RegionEncoding
 from ctvlm.registry import BACKBONES, LAYERS
@@ -23,12 +23,14 @@ SELECTIONS = ("none", "body")
 class ThreeDVisionEncoder(VisionEncoder):
     """Patch embedding, then blocks of slice-aware attention, region-aware attention and MLP.
 
-    The defaults are the spec's encoder. Any D, H, W that the patch size divides is legal; ``img_size`` only sets
-    the grid that learned positions are made for.
+    Sizes are the spec's by default; the parts are their corrected forms. LiteralVisionEncoder has the spec's literal
+    parts. Any D, H, W that the patch size divides is legal; ``img_size`` only sets the grid that learned positions
+    are made for.
 
     Args:
         mean, std: as VisionEncoder.
         position: ``'sincos'``, ``'learned'``, ``'rotary'`` (mm), or the config of a LAYERS component.
+        block: config of the blocks, a LAYERS component with the arguments of ThreeDTransformerBlock.
         attention: config of the blocks' self-attention; a list gives each block its own.
         global_attention: config of the self-attention of the blocks named in ``global_blocks``.
         region_attention: config of attention to regions; ``None`` leaves it out.
@@ -60,6 +62,7 @@ class ThreeDVisionEncoder(VisionEncoder):
         std: tuple[float, ...] | None = None,
         patch_embed: dict | None = None,
         position: str | dict = "sincos",
+        block: dict | None = None,
         attention: dict | list[dict] | None = None,
         global_attention: dict | None = None,
         global_blocks: tuple[int, ...] = (),
@@ -97,21 +100,25 @@ class ThreeDVisionEncoder(VisionEncoder):
         if not self.region_encoder.provides_regions:
             region_attention = None
         attentions = _per_block(attention or dict(type="SliceAwareAttention"), global_attention, global_blocks, depth)
-        rates = torch.linspace(0, drop_path, depth).tolist()
+        rates = torch.linspace(0, drop_path, depth, device="cpu").tolist()
         self.blocks = nn.ModuleList(
-            ThreeDTransformerBlock(
-                embed_dims,
-                num_heads,
-                attention=attentions[i],
-                region_attention=region_attention if i >= region_layer else None,
-                mlp_ratio=mlp_ratio,
-                drop=drop,
-                drop_path=rates[i],
-                depth=depth,
+            LAYERS.build(
+                block or dict(type="ThreeDTransformerBlock"),
+                default_args=dict(
+                    embed_dims=embed_dims,
+                    num_heads=num_heads,
+                    attention=attentions[i],
+                    region_attention=region_attention if i >= region_layer else None,
+                    mlp_ratio=mlp_ratio,
+                    drop=drop,
+                    drop_path=rates[i],
+                    depth=depth,
+                ),
             )
             for i in range(depth)
         )
-        self.norm = nn.LayerNorm(embed_dims, eps=NORM_EPS)
+        normalised = self.blocks[-1].ends_with_norm
+        self.norm = nn.Identity() if normalised else nn.LayerNorm(embed_dims, eps=NORM_EPS)
 
     def _build_position(self, position: str | dict, img_size: tuple, embed_dims: int, num_heads: int) -> nn.Module:
         if isinstance(position, str):

@@ -7,6 +7,7 @@ from ctvlm.models.layers.masked_softmax import masked_softmax
 from ctvlm.models.layers.mlp import MLP
 from ctvlm.models.layers.patch_embedding import ThreeDPatchEmbedding, check_channels, grid_of
 from ctvlm.models.layers.position import LearnedPosition3D, RotaryPosition3D, SinCosPosition3D, apply_rotary
+from ctvlm.models.layers.post_norm_block import PostNormBlock
 from ctvlm.models.layers.token_context import TokenContext
 from ctvlm.models.layers.tokenizer import FittedTokenizerMixin, from_bytes, to_bytes, train_tokenizer
 from ctvlm.models.layers.transformer_block import ThreeDTransformerBlock
@@ -16,6 +17,7 @@ __all__ = [
     "HierarchicalPatchEmbedding",
     "MLP",
     "LearnedPosition3D",
+    "PostNormBlock",
     "RotaryPosition3D",
     "SinCosPosition3D",
     "ThreeDPatchEmbedding",

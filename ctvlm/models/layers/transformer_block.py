@@ -25,7 +25,13 @@ class ThreeDTransformerBlock(nn.Module):
         attention: config of a self-attention layer of the ATTENTION registry.
         region_attention: config of a layer that reads ``ctx.region_tokens_BRE``; ``None`` leaves it out.
         depth: number of blocks of the whole encoder, for the residual-friendly initial scale.
+
+    Attributes:
+        ends_with_norm: True where the output is normalised, so that the encoder needs no norm after the last block.
     """
+
+    ends_with_norm = False
+    norm_eps = NORM_EPS
 
     def __init__(
         self,
@@ -40,16 +46,20 @@ class ThreeDTransformerBlock(nn.Module):
     ) -> None:
         super().__init__()
         sizes = dict(embed_dims=embed_dims, num_heads=num_heads)
-        self.norm_attention = nn.LayerNorm(embed_dims, eps=NORM_EPS)
+        self.norm_attention = nn.LayerNorm(embed_dims, eps=self.norm_eps)
         self.attention = ATTENTION.build(attention, default_args=sizes)
         self.region_attention = None
         if region_attention is not None:
-            self.norm_region = nn.LayerNorm(embed_dims, eps=NORM_EPS)
+            self.norm_region = nn.LayerNorm(embed_dims, eps=self.norm_eps)
             self.region_attention = ATTENTION.build(region_attention, default_args=sizes)
-        self.norm_mlp = nn.LayerNorm(embed_dims, eps=NORM_EPS)
+        self.norm_mlp = nn.LayerNorm(embed_dims, eps=self.norm_eps)
         self.mlp = MLP(embed_dims, int(embed_dims * mlp_ratio), drop)
         self.drop_path = DropPath(drop_path) if drop_path > 0 else nn.Identity()
         self.mlp.apply(init_vit)
+        self.scale_residuals(depth)
+
+    def scale_residuals(self, depth: int) -> None:
+        """Shrink the last linear of each branch for ``depth`` blocks."""
         scale_residual_(self.mlp.fc2, depth)
         # By name, because an attention layer may hold several (AxialAttention) or none (a plugin's own).
         for name, module in self.named_modules():

@@ -3,6 +3,7 @@
 from ctvlm.models.losses.attention_focus import AttentionFocusLoss
 from ctvlm.models.losses.contrastive import ContrastiveLoss
 from ctvlm.models.losses.cross_modal_contrastive import CrossModalContrastiveLoss
+from ctvlm.models.losses.fixed_temperature import FixedTemperatureContrastiveLoss
 from ctvlm.models.losses.logit_scale import LogitScale
 from ctvlm.models.losses.multi_task import MultiTaskLoss
 from ctvlm.models.losses.region_alignment import RegionAlignmentLoss
@@ -15,6 +16,7 @@ __all__ = [
     "AttentionFocusLoss",
     "ContrastiveLoss",
     "CrossModalContrastiveLoss",
+    "FixedTemperatureContrastiveLoss",
     "LogitScale",
     "MultiTaskLoss",
     "RegionAlignmentLoss",

@@ -1,11 +1,11 @@
-"""Attention to regions: both modes equal the formula as written."""
+"""Attention to regions: the corrected and the literal form equal the formula as written."""
 
 import math
 
 import pytest
 import torch
 
-from ctvlm.models.attention import RegionAwareAttention
+from ctvlm.models.attention import LiteralRegionAwareAttention, RegionAwareAttention
 from ctvlm.models.layers import TokenContext
 from tests.test_models.component_cases import random_context
 
@@ -16,11 +16,12 @@ def naive(layer, x_BNE, ctx):
     rows = []
     for b in range(len(x_BNE)):
         regions, assignment = ctx.region_tokens_BRE[b], ctx.patch_to_region_BNR1[b]
-        if layer.mode == "bias":
-            regions = torch.cat([layer.background[0], regions])
+        corrected = isinstance(layer, RegionAwareAttention)
+        if corrected:
+            regions = layer.norm_regions(torch.cat([layer.background[0], regions]))
         else:
             assignment = assignment[:, 1:]
-        k, v = layer.kv(layer.norm_regions(regions)).split(width, dim=-1)
+        k, v = layer.kv(regions).split(width, dim=-1)
         for i in range(x_BNE.shape[1]):
             q, mixed = layer.q(x_BNE[b, i]), []
             for n in range(heads):
@@ -29,17 +30,17 @@ def naive(layer, x_BNE, ctx):
                 for r in range(len(regions)):
                     score = (q[part] * k[r, part]).sum() / math.sqrt(c)
                     a = assignment[i, r]
-                    scores.append(score + torch.log(a + layer.eps) if layer.mode == "bias" else score * a)
+                    scores.append(score + torch.log(a + layer.eps) if corrected else score * a)
                 share = torch.stack(scores).softmax(dim=0)
                 mixed.append(sum(s * v[r, part] for r, s in enumerate(share)))
             rows.append(layer.proj(torch.cat(mixed)))
     return torch.stack(rows).view_as(x_BNE)
 
 
-@pytest.mark.parametrize("mode", ["bias", "multiply"])
-def test_equals_the_formula_patch_by_patch(mode):
+@pytest.mark.parametrize("form", [RegionAwareAttention, LiteralRegionAwareAttention])
+def test_equals_the_formula_patch_by_patch(form):
     torch.manual_seed(0)
-    layer = RegionAwareAttention(24, 2, mode=mode).double()
+    layer = form(24, 2).double()
     ctx = random_context(2, (2, 2, 1), dtype=torch.float64)
     leaves = [ctx.patch_to_region_BNR1.requires_grad_(), ctx.region_tokens_BRE.requires_grad_()]
     x_BNE = torch.randn(2, 4, 24, dtype=torch.float64, requires_grad=True)

@@ -16,7 +16,7 @@ def encoder(**kwargs):
     return ThreeDVisionEncoder(**{**SMALL, **kwargs})
 
 
-def test_defaults_are_the_spec():
+def test_default_sizes_are_the_spec():
     defaults = {n: p.default for n, p in inspect.signature(ThreeDVisionEncoder).parameters.items()}
     spec = dict(
         img_size=(64, 512, 512),

@@ -1,4 +1,4 @@
-"""Exact overlap and the literal convolution, each against a loop."""
+"""Exact overlap against a loop."""
 
 import pytest
 import torch
@@ -87,39 +87,6 @@ def test_pooling_equals_a_loop():
             total = sum(float(assignment[b, n, r]) for n in range(6))
             mean = sum(assignment[b, n, r] * tokens[b, n] for n in range(6)) / (total or 1.0)
             torch.testing.assert_close(pooled[b, r], mean)
-
-
-def test_literal_convolution_equals_its_formula_voxel_by_voxel():
-    torch.manual_seed(0)
-    encoder = SoftOverlapRegionEncoder(3, REGIONS, overlap="conv").double()
-    torch.nn.init.normal_(encoder.background_embedding)
-    torch.nn.init.normal_(encoder.region_embedding)
-    region_map = random_map()
-
-    def naive():
-        conv, anchors = encoder.mask_conv, torch.cat([encoder.background_embedding, encoder.region_embedding])
-        padded = torch.nn.functional.pad(region_map.double(), (1,) * 6)
-        features = torch.stack(
-            [
-                (conv.weight[:, 0] * padded[b, z : z + 3, y : y + 3, x : x + 3]).sum((1, 2, 3)) + conv.bias
-                for b in range(2)
-                for z in range(SIZE[0])
-                for y in range(SIZE[1])
-                for x in range(SIZE[2])
-            ]
-        ).view(2, *SIZE, 3)
-        rows = []
-        for _, _, voxels in patches(features):
-            logits = voxels.reshape(-1, 3).mean(dim=0) @ anchors.T / 3**0.5
-            rows.append(logits.softmax(dim=0))
-        return torch.stack(rows).view(2, 6, REGIONS + 1)
-
-    outputs = [encoder.assign(torch.zeros(2, 6, 3).double(), region_map, context()).assignment, naive()]
-    torch.testing.assert_close(*outputs)
-    weight = torch.randn(2, 6, REGIONS + 1, dtype=torch.float64)
-    parameters = list(encoder.parameters())
-    for a, b in zip(*(torch.autograd.grad((out * weight).sum(), parameters) for out in outputs)):
-        torch.testing.assert_close(a, b)
 
 
 def test_without_a_map_all_is_background_and_region_tokens_are_embeddings_alone():

@@ -11,7 +11,7 @@ def info_nce(
     text_mP: Tensor,
     visual_MP: Tensor,
     text_MP: Tensor,
-    logit_scale: Tensor,
+    logit_scale: Tensor | float,
     positive_mM: Tensor,
     allowed_mM: Tensor | None = None,
 ) -> Tensor:

@@ -1,0 +1,170 @@
+"""The spec's classes under its own names and signatures, in plain PyTorch terms.
+
+They are the registered literal parts (``LiteralVisionEncoder``, ``PostNormBlock``, ``LiteralSliceAwareAttention``,
+``LiteralRegionAwareAttention``, ``MaskCNNRegionEncoder``, ``FixedTemperatureContrastiveLoss``) with tensors in place of
+a TokenContext. Configs name the registered parts: ``configs/ablations/literal.py``. The default model has their
+corrected forms, registered under the spec's names.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from mmengine.dist import get_rank
+from torch import Tensor, nn
+
+from ctvlm.models import attention, backbones, layers, losses, necks, region_encoders
+from ctvlm.models.layers import TokenContext
+from ctvlm.structures import EncoderOutput
+
+
+class ThreeDPatchEmbedding(layers.ThreeDPatchEmbedding):
+    """Conv3d with kernel and stride ``patch_size``: (B, C, D, H, W) to (B, N, E), N z-major."""
+
+    def __init__(
+        self,
+        img_size: tuple[int, int, int] = (64, 512, 512),
+        patch_size: tuple[int, int, int] = (4, 16, 16),
+        in_channels: int = 1,
+        embed_dim: int = 768,
+    ) -> None:
+        super().__init__(in_channels, embed_dim, patch_size)
+        self.grid_size = self.grid_of(tuple(img_size))
+        self.num_patches = self.grid_size[0] * self.grid_size[1] * self.grid_size[2]
+
+
+class AnatomicalStructureEncoder(region_encoders.MaskCNNRegionEncoder):
+    """Region ids (B, D, H, W) to ``region_features`` (B, E, D, H, W); the regions' vectors are ``region_embedding``.
+
+    Raises:
+        MemoryError, ValueError: see MaskCNNRegionEncoder.
+    """
+
+    def __init__(self, num_regions: int = 20, embed_dim: int = 768, max_memory_gb: float | None = None) -> None:
+        super().__init__(embed_dim, num_regions, max_memory_gb=max_memory_gb)
+
+    def forward(self, region_mask_BDHW: Tensor) -> Tensor:
+        return self.region_features(region_mask_BDHW)
+
+
+class SliceAwareAttention(attention.LiteralSliceAwareAttention):
+    """Self-attention of tokens (B, N, E) with a bias for the distance between their slices (N)."""
+
+    def __init__(self, dim: int = 768, num_heads: int = 12, slice_distance_weight: float = 0.5) -> None:
+        super().__init__(dim, num_heads, slice_distance_weight)
+
+    def forward(self, x_BNE: Tensor, slices_N: Tensor) -> Tensor:
+        return super().forward(x_BNE, _context(x_BNE, slices_N))
+
+
+class RegionAwareAttention(attention.LiteralRegionAwareAttention):
+    """Attention of tokens (B, N, E) to regions (B, R, E), scores times ``assignment`` (B, N, R)."""
+
+    def __init__(self, dim: int = 768, num_heads: int = 12) -> None:
+        super().__init__(dim, num_heads)
+
+    def forward(self, x_BNE: Tensor, regions_BRE: Tensor, assignment_BNR: Tensor) -> Tensor:
+        slices_N = torch.zeros(x_BNE.shape[1], dtype=torch.long)
+        return super().forward(x_BNE, _context(x_BNE, slices_N, regions_BRE, assignment_BNR))
+
+
+class ThreeDTransformerBlock(layers.PostNormBlock):
+    """Slice-aware attention, region-aware attention, MLP, each with Add & Norm: (B, N, E) to (B, N, E)."""
+
+    def __init__(
+        self, dim: int = 768, num_heads: int = 12, mlp_ratio: float = 4.0, slice_distance_weight: float = 0.5
+    ) -> None:
+        by_slice = dict(type="LiteralSliceAwareAttention", slice_distance_weight=slice_distance_weight)
+        super().__init__(dim, num_heads, by_slice, dict(type="LiteralRegionAwareAttention"), mlp_ratio)
+
+    def forward(self, x_BNE: Tensor, slices_N: Tensor, regions_BRE: Tensor, assignment_BNR: Tensor) -> Tensor:
+        return super().forward(x_BNE, _context(x_BNE, slices_N, regions_BRE, assignment_BNR))
+
+
+class RegionPooling(nn.Module):
+    """Mean of patch features (B, N, E), weighted by ``assignment`` (B, N, R): (B, R, E)."""
+
+    def forward(self, patch_features_BNE: Tensor, assignment_BNR: Tensor) -> Tensor:
+        return region_encoders.pool_by_assignment(patch_features_BNE, assignment_BNR)
+
+
+class ThreeDVisionEncoder(nn.Module):
+    """The whole encoder with mean pooling and linear heads of width E; see ``output_dict``.
+
+    Raises:
+        MemoryError, ValueError: see LiteralVisionEncoder.
+    """
+
+    def __init__(
+        self,
+        img_size: tuple[int, int, int] = (64, 512, 512),
+        patch_size: tuple[int, int, int] = (4, 16, 16),
+        in_channels: int = 1,
+        embed_dim: int = 768,
+        depth: int = 12,
+        num_heads: int = 12,
+        num_regions: int = 20,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbones.LiteralVisionEncoder(
+            img_size=img_size,
+            patch_size=patch_size,
+            in_channels=in_channels,
+            embed_dims=embed_dim,
+            depth=depth,
+            num_heads=num_heads,
+            num_regions=num_regions,
+        )
+        self.global_pooling = necks.GlobalPooling()
+        self.region_pooling = necks.RegionPooling()
+        self.global_projection = nn.Linear(embed_dim, embed_dim)
+        self.step_projection = nn.Linear(embed_dim, embed_dim)
+        self.region_projection = nn.Linear(embed_dim, embed_dim)
+
+    def forward(self, volume_BCDHW: Tensor, region_mask_BDHW: Tensor) -> dict[str, Tensor]:
+        return output_dict(self, self.backbone(volume_BCDHW, region_mask_BDHW))
+
+
+def output_dict(model: nn.Module, encoded: EncoderOutput) -> dict[str, Tensor]:
+    """The spec's outputs of an encoded batch.
+
+    ``global`` (B, P): head over the mean patch. ``local`` (B, N, P): head over patches. ``region`` (B, R, P): head over
+    the pooled patches of each region, where a region that the map lacks is pooled to zero. ``patch_features``
+    (B, N, E): the last block's output.
+
+    Args:
+        model: ThreeDVisionEncoder, or a CoTContrastiveVLM with ``regions_in_volume=False``, whose heads have the same
+            names.
+    """
+    region_BRE, _ = model.region_pooling(encoded)
+    return {
+        "global": model.global_projection(model.global_pooling(encoded)),
+        "local": model.step_projection(encoded.tokens),
+        "region": model.region_projection(region_BRE),
+        "patch_features": encoded.tokens,
+    }
+
+
+class CrossModalContrastiveLoss(losses.FixedTemperatureContrastiveLoss):
+    """Symmetric InfoNCE (scalar) of volumes (B, P) and texts (B, P); row i of one belongs to row i of the other."""
+
+    def __init__(self, temperature: float = 0.07) -> None:
+        super().__init__(temperature)
+
+    def forward(self, visual_BP: Tensor, text_BP: Tensor) -> Tensor:
+        # Different on every rank, so that each pair is its own only positive.
+        ids_B = torch.arange(len(visual_BP), device=visual_BP.device) + (get_rank() << 32)
+        return super().forward(visual_BP, text_BP, ids_B)
+
+
+def _context(
+    x_BNE: Tensor, slices_N: Tensor, regions_BRE: Tensor | None = None, assignment_BNR: Tensor | None = None
+) -> TokenContext:
+    """A context in which token n lies in slice ``slices_N[n]``, at place n of a row as long as there are tokens."""
+    batch, tokens, _ = x_BNE.shape
+    index_BN = (slices_N * tokens + torch.arange(tokens, device=slices_N.device)).expand(batch, -1)
+    grid = (int(slices_N.max()) + 1, 1, tokens)
+    ctx = TokenContext(grid, index_BN.to(x_BNE.device), None, x_BNE.new_ones(batch, 3))
+    if regions_BRE is None:
+        return ctx
+    return ctx.with_regions(F.pad(assignment_BNR, (1, 0)), regions_BRE)
