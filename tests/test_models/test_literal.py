@@ -272,7 +272,7 @@ def ablation():
     cfg = load_config(CONFIG)
     model_cfg = copy.deepcopy(cfg.model)
     model_cfg.text_encoder.update(vocab_size=400, embed_dims=16, depth=1, num_heads=2)
-    model_cfg.backbone.update(img_size=(16, 64, 64), embed_dims=24, depth=2)
+    model_cfg.backbone.update(img_size=(8, 32, 32), embed_dims=24, depth=2)
     model_cfg.backbone.region_encoder.hidden_dims = (2, 4)
     torch.manual_seed(0)
     return MODELS.build(cfg.model), MODELS.build(model_cfg)
@@ -307,9 +307,9 @@ def test_the_ablation_resolves_to_the_spec(ablation):
 
 def test_the_ablation_trains_on_phantoms(ablation):
     model = ablation[1]
-    dataset = PhantomCT(num_cases=4, shape=(16, 64, 64), pipeline=[PackCTInputs()], num_workers=0)
+    dataset = PhantomCT(num_cases=3, shape=(8, 32, 32), pipeline=[PackCTInputs()], num_workers=0)
     model.fit_tokenizer(dataset.texts())
-    items = [dataset[i] for i in range(4)]
+    items = [dataset[i] for i in range(3)]
     data = dict(
         inputs={key: [item["inputs"][key] for item in items] for key in ("volume", "region_map")},
         data_samples=[item["data_samples"] for item in items],
