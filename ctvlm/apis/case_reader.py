@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -150,7 +150,8 @@ class CaseReader:
 
 
 def _ras(volume: CTVolume, labels: bool = False) -> CTVolume:
-    return to_ras(volume.array.transpose(2, 1, 0), volume.affine, labels=labels)
+    turned = to_ras(volume.array.transpose(2, 1, 0), volume.affine, labels=labels)
+    return replace(turned, header=volume.header)
 
 
 def _labels(mask: dict) -> CTVolume:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+
+from ctvlm.volume.headers import HeaderGeometry
 
 
 class CTReadError(ValueError):
@@ -30,11 +32,13 @@ class CTVolume:
         affine: 4x4, voxel index (x, y, z, 1) to RAS+ mm.
         straightened: degrees of shear (gantry tilt) of the file's grid, which reading resampled to an orthogonal one;
             0 where nothing was resampled.
+        header: grid of the file that it was read from; None for volumes made otherwise.
     """
 
     array: np.ndarray
     affine: np.ndarray
     straightened: float = 0.0
+    header: HeaderGeometry | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.array.ndim != 3 or np.shape(self.affine) != (4, 4):
@@ -66,4 +70,4 @@ class CTVolume:
         """Other values on the same grid."""
         if array.shape != self.array.shape:
             raise ValueError(f"array of shape {array.shape} does not lie on a grid of shape {self.array.shape}")
-        return CTVolume(array, self.affine, self.straightened)
+        return CTVolume(array, self.affine, self.straightened, self.header)

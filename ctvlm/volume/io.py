@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -11,12 +13,17 @@ import numpy as np
 
 from ctvlm.volume.ct_volume import CTReadError, CTVolume
 from ctvlm.volume.files import as_local_file
+from ctvlm.volume.headers import HeaderGeometry, disagreement, missing_geometry, second_form
 from ctvlm.volume.intensity import to_hu
-from ctvlm.volume.orient import affine_from_axes, to_ras
+from ctvlm.volume.orient import affine_from_axes, straighten, to_ras
 from ctvlm.volume.readers import read_raw
 
 # Voxel sizes outside this (mm) are a header in other units, or no header.
 SPACING_RANGE = (0.05, 50.0)
+
+
+class FormsWarning(UserWarning):
+    """A NIfTI header whose sform and qform place the voxels differently."""
 
 
 def read_ct(
@@ -49,11 +56,15 @@ def read_ct(
     Raises:
         CTReadError: the file cannot become a right volume.
         FileNotFoundError: there is no such file.
+
+    Warns:
+        FormsWarning: sform and qform of a NIfTI header disagree; the sform is used.
     """
     with as_local_file(path) as file:
-        array, affine = _placed(file, key, spacing, axes, affine, modality)
+        array, header = _placed(file, key, spacing, axes, affine, modality)
         array = to_hu(array, file, rescale, check_range)
-    return to_ras(array, affine)
+    _warn_of_forms(path, header)
+    return replace(to_ras(array, header.affine), header=header)
 
 
 def read_label_map(
@@ -63,15 +74,17 @@ def read_label_map(
     axes: str | None = None,
     key: str | None = None,
 ) -> CTVolume:
-    """Read a label map or a binary mask, on the grid of its own file; unsigned ids. Raises as ``read_ct``."""
+    """Read a label map or a binary mask, on the grid of its own file; unsigned ids. Raises and warns as ``read_ct``."""
     with as_local_file(path) as file:
-        array, affine = _placed(file, key, spacing, axes)
+        array, header = _placed(file, key, spacing, axes)
     if array.dtype.kind == "f" and not (np.isfinite(array).all() and (array == np.rint(array)).all()):
         raise CTReadError(path, "fractions or NaN", "whole label ids", "threshold or round it first, or it is no mask")
     low, high = int(array.min()), int(array.max())
     if low < 0 or high > 65535:
         raise CTReadError(path, f"ids from {low} to {high}", "ids 0..65535", "this looks like an image, not a mask")
-    return to_ras(array.astype(np.uint8 if high <= 255 else np.uint16), affine, labels=True)
+    _warn_of_forms(path, header)
+    array = array.astype(np.uint8 if high <= 255 else np.uint16)
+    return replace(to_ras(array, header.affine, labels=True), header=header)
 
 
 def read_grid(
@@ -85,31 +98,54 @@ def read_grid(
     """The file's own grid, neither turned nor straightened: for results that are to lie over the file in a viewer.
 
     Returns:
-        Shape and affine (4x4, to RAS+ mm) of a CTVolume that ``write_nifti`` lays out as the file is.
+        Shape (z, y, x) and affine (4x4, to RAS+ mm) of a CTVolume that ``write_nifti`` lays out as the file is. A
+        sheared grid cannot be written so that all programs agree: take ``straight_grid`` of it.
 
     Raises:
         CTReadError, FileNotFoundError: as ``read_ct``.
     """
     with as_local_file(path) as file:
-        array, affine = _placed(file, key, spacing, axes, affine)
-    return array.shape[::-1], affine
+        _, header = _placed(file, key, spacing, axes, affine)
+    return header.shape[::-1], header.affine
 
 
 def write_nifti(volume: CTVolume, path: str | Path, slope: float = 1.0) -> None:
-    """Write as .nii or .nii.gz with the same geometry, atomically; readers multiply what is stored by ``slope``."""
+    """Write as .nii or .nii.gz, atomically; every program reads the same geometry from it.
+
+    The file keeps the volume's axes and grid. A sheared grid is straightened before (labels: nearest neighbour;
+    unsigned arrays with slope 1 are labels), because ITK-based programs refuse a sheared sform or read the qform, which
+    cannot hold shear.
+
+    Args:
+        slope: readers multiply what is stored by it.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     # The suffix decides on compression, so the part file keeps it.
     part = path.with_name(f".part{os.getpid()}_{path.name}")
-    image = nib.Nifti1Image(volume.array.transpose(2, 1, 0), volume.affine)
-    image.set_sform(volume.affine, code=1)
-    image.set_qform(volume.affine, code=1)
+    labels = volume.array.dtype.kind in "ub" and slope == 1
+    array, affine = straighten(volume.array.transpose(2, 1, 0), volume.affine, labels, float(volume.array.min()))
+    image = nib.Nifti1Image(array, affine)
+    image.header.set_xyzt_units("mm")
+    image.set_sform(affine, code=1)
+    image.set_qform(affine, code=1)
+    # set_qform drops a shear too small to straighten by turning the axes about the first voxel. Turned about the
+    # centre instead, no voxel moves by more than about a third of its size.
+    centre = np.append((np.array(array.shape) - 1) / 2, 1)
+    image.header["qoffset_x"], image.header["qoffset_y"], image.header["qoffset_z"] = (
+        image.get_qform()[:3, 3] + ((affine - image.get_qform()) @ centre)[:3]
+    )
     image.header.set_slope_inter(slope, 0)
     try:
         nib.save(image, part)
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def _warn_of_forms(path: str | Path, header: HeaderGeometry) -> None:
+    if header.other is not None:
+        warnings.warn(f"{path}: {disagreement(header)}", FormsWarning, stacklevel=3)
 
 
 def _placed(
@@ -119,8 +155,8 @@ def _placed(
     axes: str | None,
     declared: Sequence[Sequence[float]] | None = None,
     modality: str | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Array (3 axes, file order) and its affine, after what the caller declared."""
+) -> tuple[np.ndarray, HeaderGeometry]:
+    """Array (3 axes, file order) and its geometry, after what the caller declared."""
     array, affine = read_raw(path, key, modality)
     if array.dtype.kind not in "iufb":
         raise CTReadError(path, f"dtype {array.dtype}", "one number per voxel", "this is a picture, not a CT")
@@ -133,11 +169,10 @@ def _placed(
             raise ValueError(
                 f"{path}: affine= is of shape {affine.shape}; expected 4x4, without spacing= and axes= beside it"
             )
-    elif spacing is not None or axes is not None:
-        affine = _declare(array, affine, spacing, axes, path)
-    if affine is None:
-        do = "declare spacing=(z, y, x) in mm and axes=, such as 'LPS'"
-        raise CTReadError(path, "no position or orientation in the file", "an affine (sform or qform)", do)
+    else:
+        _check_stated(path, affine, spacing, axes)
+        if spacing is not None or axes is not None:
+            affine = _declare(array, affine, spacing, axes, path)
     sizes = np.linalg.norm(affine[:3, :3], axis=0)
     if not np.isfinite(affine).all() or sizes.min() < SPACING_RANGE[0] or sizes.max() > SPACING_RANGE[1]:
         found = f"voxel sizes {np.array2string(sizes, precision=4)}"
@@ -145,7 +180,39 @@ def _placed(
         raise CTReadError(path, found, f"{SPACING_RANGE[0]} to {SPACING_RANGE[1]} mm", do)
     if abs(np.linalg.det(affine[:3, :3] / sizes)) < 0.2:
         raise CTReadError(path, "axes that lie in one plane", "three independent axes", "repair the header's sform")
-    return array, affine
+    other = None
+    if (
+        declared is None
+        and axes is None
+        and (other := second_form(path, array.shape)) is not None
+        and spacing is not None
+    ):
+        other = _declare(array, other, spacing, axes, path)
+    return array, HeaderGeometry(array.shape, affine, other)
+
+
+def _check_stated(
+    path: Path, affine: np.ndarray | None, spacing: tuple[float, float, float] | None, axes: str | None
+) -> None:
+    """Refuse a file whose geometry is neither in its header nor declared.
+
+    Raises:
+        CTReadError: names what is missing and which options declare it.
+    """
+    missing = dict.fromkeys(("spacing", "orientation", "position"), "") if affine is None else missing_geometry(path)
+    # Declared axes place the first voxel at 0.
+    declared = {"spacing": spacing is not None, "orientation": axes is not None, "position": axes is not None}
+    left = [part for part in missing if not declared[part]]
+    if not left:
+        return
+    keys = ", ".join(dict.fromkeys(missing[part] for part in left if missing[part]))
+    found = (
+        f"no {' or '.join(left)} in the file ({keys} is missing)" if keys else "no position or orientation in the file"
+    )
+    options = ["spacing=(z, y, x) in mm"] if "spacing" in left else []
+    options += ["axes=, such as 'LPS'"] if len(left) > ("spacing" in left) else []
+    do = f"declare {' and '.join(options)}" + ("; the first voxel is then at 0, 0, 0" if "position" in left else "")
+    raise CTReadError(path, found, "a header that states the geometry", do)
 
 
 def _three_axes(array: np.ndarray, affine: np.ndarray | None, path: Path) -> tuple[np.ndarray, np.ndarray | None]:
@@ -165,12 +232,10 @@ def _declare(
     spacing: tuple[float, float, float] | None,
     axes: str | None,
     path: Path,
-) -> np.ndarray | None:
+) -> np.ndarray:
     # An .npz array lies in (z, y, x), every other type in (x, y, z).
     in_file = None if spacing is None else tuple(spacing) if path.suffix.lower() == ".npz" else tuple(spacing)[::-1]
     if affine is None:
-        if in_file is None or axes is None:
-            return None
         return affine_from_axes(axes, in_file)
     sizes = np.linalg.norm(affine[:3, :3], axis=0)
     if axes is not None:

@@ -7,6 +7,7 @@ import warnings
 import numpy as np
 
 from ctvlm.volume.ct_volume import CTVolume
+from ctvlm.volume.headers import disagreement, fits_only_otherwise
 from ctvlm.volume.resample import resample_to_grid
 
 # A mask with less than this share of its volume inside the CT is reported.
@@ -43,8 +44,16 @@ def sample_mask(mask: CTVolume, ct: CTVolume, name: str = "mask") -> tuple[CTVol
         that lies inside the CT (1.0 for a mask that marks nothing anywhere).
 
     Raises:
-        MaskMismatchError: what it marks lies outside the CT.
+        MaskMismatchError: what it marks lies outside the CT, or it lies on the CT only by the form (sform or qform) of
+            one of the two headers that is not used.
     """
+    if mask.header is not None and ct.header is not None and fits_only_otherwise(mask.header, ct.header):
+        which = "CT" if ct.header.other is not None else "mask"
+        raise MaskMismatchError(
+            f"{name}: found a mask that fits its CT only by the qform of the {which}'s header, whose "
+            f"{disagreement((ct if which == 'CT' else mask).header)}; expected one that fits by the sform: repair the "
+            "header that is wrong, and write the mask again"
+        )
     marked = np.argwhere(mask.array)
     if not len(marked):
         return None, 1.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -19,8 +20,13 @@ from ctvlm.volume.store import SUFFIX, StoredArray
 # Array in file order, affine of those axes (None: the file does not say).
 RawImage = tuple[np.ndarray, "np.ndarray | None"]
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+RAD_CHESTCT_NAME = re.compile(r"(trn|val|tst)\d+")
 # Keys under which .npz volumes are met in the field, besides our own "volume".
 NPZ_KEYS = ("volume", "ct", "arr_0", "arr", "array", "image", "mask")
+
+
+class AssumedGeometryWarning(UserWarning):
+    """A file without geometry that is taken for one of a known data set."""
 
 
 def read_nifti(path: Path, key: str | None = None) -> RawImage:
@@ -59,6 +65,13 @@ def read_npz(path: Path, key: str | None = None) -> RawImage:
             # Our own layout: array (z, y, x) beside the affine of (x, y, z).
             return array.T, np.asarray(data["affine"], dtype=np.float64)
     if found[0] == "ct":
+        if not RAD_CHESTCT_NAME.fullmatch(path.stem):
+            warnings.warn(
+                f"{path}: found no geometry, and an array named 'ct' as in Rad-ChestCT: taken as 0.8 mm voxels that "
+                "grow to I, P, L; if it is another data set, declare affine=, or spacing= and axes=",
+                AssumedGeometryWarning,
+                stacklevel=2,
+            )
         # Rad-ChestCT: (z, y, x) that grow to inferior, posterior and left, 0.8 mm isotropic.
         return array, affine_from_axes("IPL", (0.8, 0.8, 0.8))
     return array, None
@@ -132,9 +145,9 @@ def read_raw(path: Path, key: str | None = None, modality: str | None = None) ->
     if (missing := _missing_half(path)) is not None:
         raise CTReadError(path, f"no {missing.name} beside it", "both files of the pair", "fetch the other file too")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return reader(path, key)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            raw = reader(path, key)
     except (CTReadError, ImportError, MemoryError):
         raise
     except Exception as error:
@@ -142,6 +155,11 @@ def read_raw(path: Path, key: str | None = None, modality: str | None = None) ->
         reason = str(error).strip().splitlines()[-1:] or [type(error).__name__]
         found = f"a file that cannot be read ({type(error).__name__}: {reason[0][:200]})"
         raise CTReadError(path, found, "a whole image file", "it is truncated or broken: fetch it again") from error
+    # What parsers say on the way is noise; what this module says is not.
+    for warning in caught:
+        if issubclass(warning.category, AssumedGeometryWarning):
+            warnings.warn(warning.message, stacklevel=4)
+    return raw
 
 
 def _missing_half(path: Path) -> Path | None:

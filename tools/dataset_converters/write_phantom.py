@@ -15,14 +15,13 @@ import argparse
 import sys
 from pathlib import Path
 
-import nibabel as nib
-import numpy as np
 from rich.console import Console
 from rich.progress import track
 
 from ctvlm.datasets import write_manifest
 from ctvlm.datasets.phantom import PhantomCT
 from ctvlm.datasets.phantom.ct_rate_layout import write_ct_rate
+from ctvlm.volume import CTVolume, write_nifti
 
 FOLDERS = {"volume": "ct", "region_map": "regions", "lesion_map": "lesions"}
 
@@ -41,20 +40,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def save(array: np.ndarray, affine: np.ndarray, path: Path) -> None:
-    """Write (D, H, W) as NIfTI, whose order is (x, y, z), with its affine in mm."""
-    image = nib.Nifti1Image(np.ascontiguousarray(array.transpose(2, 1, 0)), affine)
-    image.header.set_xyzt_units("mm")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    nib.save(image, path)
-
-
 def write_case(results: dict, out: Path) -> dict:
     """Write the three volumes of a case and return its line of the manifest."""
     name = results["case_id"]
     files = {key: out / folder / f"{name}.nii.gz" for key, folder in FOLDERS.items()}
     for key, path in files.items():
-        save(results[key], results["affine"], path)
+        write_nifti(CTVolume(results[key], results["affine"]), path)
     kept = ("case_id", "patient_id", "split", "report", "cot", "labels")
     found = [step for step in results["cot"] if step["lesion"] is not None]
     return {

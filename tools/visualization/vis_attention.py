@@ -6,7 +6,8 @@
     python tools/visualization/vis_attention.py CONFIG CHECKPOINT data/ct/manifest.jsonl --case p1_a
 
 Writes pictures (three planes through each map's peak) and the same maps as NIfTI on the input's own grid, which
-3D Slicer and ITK-SNAP lay over the input. maps.json says what each file holds and where it peaks. Without --text the
+3D Slicer and ITK-SNAP lay over the input. The grid of a sheared input (tilted gantry) is straightened, because NIfTI
+readers disagree about sheared grids. maps.json says what each file holds and where it peaks. Without --text the
 steps of the manifest's case are drawn, else the names of the regions.
 """
 
@@ -28,6 +29,7 @@ from ctvlm.engine import ConfigOptions, load_config, quiet_warnings, run_tool, w
 from ctvlm.utils import CTVLMError
 from ctvlm.visualization.overlay import Overlay, overlay_page
 from ctvlm.volume import CTVolume, patches_to_grid, peak_mm, read_grid, write_nifti
+from ctvlm.volume.orient import is_sheared, straight_grid
 
 UNIT = "times the mean of all patches"
 ROWS = 4  # maps on a page
@@ -104,10 +106,14 @@ def overlays_of(maps: AttentionMaps, texts: list[str], scheme: RegionScheme) -> 
         yield f"text_{number:02d}", Overlay(f"{number}. {text}", heat, peak(heat), floor=1)
 
 
-def write_maps(rows: list[tuple[str, Overlay]], source: dict, out: Path, extractor: FeatureExtractor) -> None:
-    """NIfTI on the grid of the input file, and maps.json."""
+def write_maps(rows: list[tuple[str, Overlay]], source: dict, out: Path, extractor: FeatureExtractor) -> bool:
+    """NIfTI on the grid of the input file, straightened if it is sheared, and maps.json; whether it was sheared."""
     geometry = {key: value for key, value in source.items() if key in ("spacing", "axes", "key", "affine")}
     shape, affine = read_grid(source["path"], **geometry)
+    sheared = is_sheared(affine)
+    if sheared:
+        shape, affine = straight_grid(shape[::-1], affine)
+        shape = shape[::-1]
     index = []
     for stem, overlay in rows:
         entry = dict(file=f"{stem}.nii.gz", text=overlay.text)
@@ -120,7 +126,10 @@ def write_maps(rows: list[tuple[str, Overlay]], source: dict, out: Path, extract
             write_nifti(heat.with_array(np.rint(heat.array / step).astype(np.uint8)), out / entry["file"], slope=step)
             entry |= dict(unit=UNIT, peak=255 * step, peak_mm_ras=peak_mm(overlay.patches))
         index.append(entry)
-    write_json(out / "maps.json", dict(volume=str(source["path"]), config=extractor.model.cfg.filename, maps=index))
+    grid = "the input's, straightened" if sheared else "the input's"
+    about = dict(volume=str(source["path"]), grid=grid, config=extractor.model.cfg.filename)
+    write_json(out / "maps.json", dict(**about, maps=index))
+    return sheared
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -137,7 +146,7 @@ def main(argv: list[str] | None = None) -> int:
     out = args.out or Path("work_dirs/attention") / name
     rows = list(overlays_of(maps, texts, extractor.read.scheme))
 
-    write_maps(rows, source, out, extractor)
+    sheared = write_maps(rows, source, out, extractor)
     overview = [row for stem, row in rows if not stem.startswith("text")]
     drawn = [row for stem, row in rows if stem.startswith("text")]
     pages = {"overview": overview} if overview else {}
@@ -148,6 +157,12 @@ def main(argv: list[str] | None = None) -> int:
     console = Console()
     if not maps.regions.array.any():
         console.print("no region map: the input has no mask, and this model predicts no regions", soft_wrap=True)
+    if sheared:
+        console.print(
+            "the input's grid is sheared (tilted gantry): the maps are written on the straightened grid, which lies "
+            "right over the input in physical space but has other voxels",
+            soft_wrap=True,
+        )
     console.print(f"{len(pages)} pictures and {len(rows)} maps in {out}", soft_wrap=True)
     return 0
 

@@ -9,6 +9,8 @@ from pathlib import Path
 from ctvlm.datasets.conversion.found import ConversionError, Found
 from ctvlm.datasets.conversion.tables import natural_key, read_csv, repeated
 
+# Of every volume (Draelos et al. 2021); the files do not state it. Axes in array order.
+GEOMETRY = dict(spacing=[0.8, 0.8, 0.8], axes="IPL")
 ID = "NoteAcc_DEID"
 TABLES = {"train": "imgtrain*.csv", "val": "imgvalid*.csv", "test": "imgtest*.csv"}
 Rules = dict[str, tuple[tuple[str, tuple[str, ...]], ...]]
@@ -128,7 +130,7 @@ def rad_chestct_cases(root: Path, label_map: str = "literature") -> Found:
                     # One id is one scan; which scans share a patient is not published, the split by patient is.
                     patient_id=name,
                     split=split,
-                    volume=dict(path=str(files.pop(name)), key="ct"),
+                    volume=dict(path=str(files.pop(name)), key="ct", **GEOMETRY),
                     labels=labels_of(row, columns),
                     source="Rad-ChestCT",
                     extra=dict(

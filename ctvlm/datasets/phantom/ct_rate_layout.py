@@ -12,10 +12,10 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 
 from ctvlm.anatomy import RegionScheme
+from ctvlm.volume import CTVolume, write_nifti
 
 METADATA = (
     "VolumeName,Manufacturer,SeriesDescription,ManufacturerModelName,PatientSex,PatientAge,ReconstructionDiameter,"
@@ -95,8 +95,7 @@ def _to_dicom_axes(array: np.ndarray) -> np.ndarray:
 def _save(array: np.ndarray, affine: np.ndarray, base: Path, tree: str, name: str) -> None:
     split, patient, letter, _ = name.split("_")
     folder = base / tree.format(split) / f"{split}_{patient}" / f"{split}_{patient}_{letter}"
-    folder.mkdir(parents=True, exist_ok=True)
-    nib.save(nib.Nifti1Image(array, affine), folder / f"{name}.nii.gz")
+    write_nifti(CTVolume(array.transpose(2, 1, 0), affine), folder / f"{name}.nii.gz")
 
 
 def _unfold(scheme: RegionScheme, source: str = "totalsegmentator_v2") -> np.ndarray:

@@ -8,13 +8,13 @@ import numpy as np
 
 from ctvlm.anatomy import RegionScheme, UnknownLabelError, implausible_regions
 from ctvlm.registry import TRANSFORMS
-from ctvlm.volume import MOSTLY, CTVolume, read_ct, read_label_map, sample_mask
+from ctvlm.volume import MOSTLY, CTVolume, FormsWarning, read_ct, read_label_map, sample_mask
 
 NAMED = 4  # names in one warning
 
 
 class MaskWarning(UserWarning):
-    """A mask that marks nothing, or lies mostly outside its CT."""
+    """A mask that marks nothing, lies mostly outside its CT, or has two forms that disagree where the CT has not."""
 
 
 class RegionWarning(UserWarning):
@@ -122,15 +122,21 @@ class LoadCT:
 
 
 class _MaskReader:
-    """Reads masks onto a CT's grid, and keeps the paths of those that are empty there or mostly cut off."""
+    """Reads masks onto a CT's grid, and keeps the paths of those that one should look at."""
 
     def __init__(self, ct: CTVolume) -> None:
         self.ct = ct
         self.empty: list[str] = []
         self.cut: list[str] = []
+        self.two_forms: list[str] = []
 
     def __call__(self, path: str, options: dict) -> np.ndarray | None:
-        mask, kept = sample_mask(read_label_map(path, **options), self.ct, name=path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FormsWarning)  # one for all masks, see warn
+            labels = read_label_map(path, **options)
+        if labels.header.other is not None and self.ct.header.other is None:
+            self.two_forms.append(path)
+        mask, kept = sample_mask(labels, self.ct, name=path)
         if mask is None:
             self.empty.append(path)
             return None
@@ -143,6 +149,7 @@ class _MaskReader:
         for paths, what in (
             (self.empty, "marks no voxel on the CT's grid; taken as absent"),
             (self.cut, "lies mostly outside the CT; what lies inside is used"),
+            (self.two_forms, "has a sform and a qform that disagree; the sform is used"),
         ):
             if paths:
                 count = "a mask" if len(paths) == 1 else f"each of {len(paths)} masks"
