@@ -70,11 +70,13 @@ def test_table_sets_chance_and_count_beside_their_metric():
     metrics = {"a/r1": 0.5, "a/r1_chance": 0.01, "a/num_cases": 100, "b/acc": 0.75, "b/chance": 0.05, "c": 3}
     table = metrics_table(metrics, "title")
     rows = list(zip(*(column.cells for column in table.columns)))
-    assert rows == [("a/r1", "0.5", "0.01", "100"), ("b/acc", "0.75", "0.05", ""), ("c", "3", "", "")]
+    own = ("ctvlm", "")  # protocol and threshold rule
+    assert rows == [("a/r1", "0.5", "0.01", "100", *own), ("b/acc", "0.75", "0.05", "", *own), ("c", "3", "", "", *own)]
 
 
 def test_table_sets_an_interval_beside_its_metric():
     metrics = {"a/r1": 0.5, "a/r1_low": 0.25, "a/r1_high": 0.75, "a/num_cases": 8, "b/too_low": 1}
     table = metrics_table(metrics, "title")
     rows = list(zip(*(column.cells for column in table.columns)))
-    assert rows == [("a/r1", "0.5", "0.25 to 0.75", "", "8"), ("b/too_low", "1", "", "", "")]
+    own = ("ctvlm", "")
+    assert rows == [("a/r1", "0.5", "0.25 to 0.75", "", "8", *own), ("b/too_low", "1", "", "", "", *own)]
