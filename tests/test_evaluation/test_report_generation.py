@@ -8,6 +8,7 @@ from sacrebleu.metrics import BLEU
 from sklearn import metrics as sk
 
 from ctvlm.evaluation.functional import bleu, clinical_scores, rouge, rouge_per_report
+from ctvlm.evaluation.functional.report_labels import report_labels
 
 WORDS = "no effusion, pleural nodule (5 mm) right left lung lobe is seen. Heart enlarged; normal".split()
 
@@ -104,3 +105,19 @@ def test_clinical_scores_without_labels_are_undefined():
     assert all(math.isnan(value) for value in clinical_scores(np.zeros((3, 2)), np.ones((3, 2))).values())
     truth = np.array([[1, np.nan], [0, np.nan], [1, np.nan]])
     assert clinical_scores(truth, np.array([[1, 1], [0, 1], [np.nan, 1.0]]))["f1_macro"] == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "near"),
+    [
+        ("右肺上叶见结节，肝脏正常。", "右肺下叶见结节，肝脏正常。"),
+        ("右肺に結節を認める。肝臓は正常です。", "左肺に結節を認める。肝臓は正常です。"),
+        ("우폐에 결절이 있다. 간은 정상이다.", "좌폐에 결절이 있다. 간은 정상이다."),
+        ("Узел в правом лёгком, печень в норме.", "Узел в левом лёгком, печень в норме."),
+    ],
+)
+def test_other_scripts_are_scored(text, near):
+    same, other = bleu([text], [text]) | rouge([text], [text]), bleu([near], [text]) | rouge([near], [text])
+    assert all(value == pytest.approx(1) for value in same.values())
+    assert 0.5 < other["ROUGE-L"] < 1 and 0.5 < other["BLEU-1"] < 1
+    assert set(report_labels(text).values()) == {None}

@@ -7,9 +7,12 @@ sacrebleu and rouge-score are imported where they are used: they take a second t
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Literal
 
 import numpy as np
+
+from ctvlm.text import is_latin, words
 
 ROUGE = {"ROUGE-1": "rouge1", "ROUGE-2": "rouge2", "ROUGE-L": "rougeL"}
 
@@ -30,15 +33,20 @@ def bleu(predictions: Sequence[str], references: Sequence[str], max_order: int =
 def bleu_counts(predictions: Sequence[str], references: Sequence[str], max_order: int = 4) -> np.ndarray:
     """What corpus BLEU adds up, of each report: matches and totals of each order, both lengths (N, 2 orders + 2).
 
-    A resample of reports is then a sum of rows, and no text is read again.
+    A resample of reports is then a sum of rows, and no text is read again. A report whose reference is not in Latin
+    script is split by ``ctvlm.text.words``, as 13a takes a whole Chinese sentence for one token.
     """
     from sacrebleu.metrics import BLEU
 
     _same_number(predictions, references)
-    scorer = BLEU(tokenize="13a", smooth_method="none", max_ngram_order=max_order)
+    settings = dict(smooth_method="none", max_ngram_order=max_order)
+    latin, other = BLEU(tokenize="13a", **settings), BLEU(tokenize="none", **settings)
     rows = np.zeros((len(references), 2 * max_order + 2))
     for row, said, reference in zip(rows, predictions, references, strict=True):
-        counted = scorer.corpus_score([said], [[reference]])
+        if is_latin(reference):
+            counted = latin.corpus_score([said], [[reference]])
+        else:
+            counted = other.corpus_score([" ".join(words(said))], [[" ".join(words(reference))]])
         row[:] = *counted.counts, *counted.totals, counted.sys_len, counted.ref_len
     return rows
 
@@ -84,12 +92,20 @@ def rouge(
 
 
 def rouge_per_report(predictions: Sequence[str], references: Sequence[str]) -> dict[str, np.ndarray]:
-    """ROUGE F1 of each report (N)."""
+    """ROUGE F1 of each report (N).
+
+    A report whose reference is not in Latin script is split by ``ctvlm.text.words``: rouge-score's own tokenizer
+    keeps a-z and 0-9 only, so that nothing would be left.
+    """
     from rouge_score.rouge_scorer import RougeScorer
 
     _same_number(predictions, references)
-    scorer = RougeScorer(list(ROUGE.values()), use_stemmer=False)
-    scores = [scorer.score(reference, text) for reference, text in zip(references, predictions, strict=True)]
+    latin = RougeScorer(list(ROUGE.values()), use_stemmer=False)
+    other = RougeScorer(list(ROUGE.values()), tokenizer=SimpleNamespace(tokenize=words))
+    scores = [
+        (latin if is_latin(reference) else other).score(reference, text)
+        for reference, text in zip(references, predictions, strict=True)
+    ]
     return {name: np.array([score[key].fmeasure for score in scores]) for name, key in ROUGE.items()}
 
 

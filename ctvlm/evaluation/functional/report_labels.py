@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 
 from ctvlm.evaluation.labels import CT_RATE_LABELS
+from ctvlm.text import is_latin
 
 # Up to so many characters of one clause between the words of a phrase.
 _GAP = r"[^,.;]{0,60}?"
@@ -107,12 +108,17 @@ _NORMAL_AFTER = re.compile(r"^\W*(?:is|are|was|were) (?:ruled out|excluded|resol
 _INSIDE = re.compile(r"\b(?:no|not|without|free of|never)\b")
 
 
-def report_labels(text: str) -> dict[str, int]:
+def report_labels(text: str) -> dict[str, int | None]:
     """Whether a report states each of CT-RATE's 18 findings: name to 1 or 0.
+
+    The rules are English. For text in another script every finding is None (unknown), which no score counts; in other
+    Latin-script languages the result means nothing.
 
     Measured (tests/test_evaluation/test_report_labels.py) on phantom reports against what was drawn, and on CT-RATE's
     validation reports against its published labels, which a classifier of the same text gave.
     """
+    if not is_latin(text):
+        return dict.fromkeys(CT_RATE_LABELS)
     found = dict.fromkeys(CT_RATE_LABELS, 0)
     for clause in _CLAUSES.split(" ".join(text.lower().split())):
         for name, pattern in _COMPILED.items():
