@@ -9,12 +9,16 @@ from mmengine.dataset import BaseDataset
 
 from ctvlm.anatomy import RegionScheme
 from ctvlm.datasets.manifest import ManifestError, read_manifest
+from ctvlm.datasets.training_text import NO_TEXT, text_source, with_steps
 from ctvlm.registry import DATASETS, TRANSFORMS
 
 
 @DATASETS.register_module()
 class ManifestCT(BaseDataset):
     """Cases of one split of a manifest (see ``ctvlm.datasets.manifest``).
+
+    A case with a report and no ``cot`` gets a step for each sentence of its findings, or of its impression without
+    findings (see ``ctvlm.datasets.training_text``).
 
     Args:
         ann_file: the manifest; file paths in it are relative to it.
@@ -63,6 +67,9 @@ class ManifestCT(BaseDataset):
         self._labels_source = sorted({s for case in cases if (s := case["extra"].get("labels_source"))})
         return [{**case, "scheme": self._scheme_name} for case in cases]
 
+    def get_data_info(self, idx: int) -> dict:
+        return with_steps(super().get_data_info(idx), self._scheme_name)
+
     def prepare_data(self, idx: int) -> Any:
         results = self._prefix(idx)
         for transform in self.pipeline.transforms[self._prefix_length :]:
@@ -80,7 +87,7 @@ class ManifestCT(BaseDataset):
         out: list[str] = []
         for idx in range(len(self)):
             case = self.get_data_info(idx)
-            if writes and not (case["report"].get("impression") and case["cot"]):
+            if writes and text_source(case) == NO_TEXT:
                 case = self._prefix(idx)
             out += [case["report"].get("impression", ""), *(step["text"] for step in case["cot"])]
         return [text for text in out if text]

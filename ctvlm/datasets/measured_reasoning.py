@@ -10,6 +10,7 @@ import numpy as np
 
 from ctvlm.anatomy import RegionScheme
 from ctvlm.datasets.measurements import Measured, contact_areas, measure_labels, tissue_shares
+from ctvlm.datasets.training_text import NO_TEXT, text_source
 from ctvlm.registry import TRANSFORMS
 
 # Upper bound (HU, ml) and the word for what lies below it.
@@ -74,7 +75,9 @@ def _sentence(text: str) -> str:
 
 @TRANSFORMS.register_module()
 class MeasuredReasoning:
-    """Write ``report`` and ``cot`` from measurement, where the manifest has none.
+    """Write ``report`` and ``cot`` from measurement, for cases without any text of their own.
+
+    A case with a findings text, an impression or steps is left as it is.
 
     Belongs after LoadCT and before ResampleCT, so that it measures at native resolution. Steps: the scan's
     coverage, lesions, left against right, each region (volume, mean HU, cut by the scan's edge; largest first), what
@@ -83,32 +86,24 @@ class MeasuredReasoning:
 
     Args:
         max_steps: keep at most so many steps.
-        overwrite: replace the manifest's own text too.
     """
 
     deterministic = True
     writes_text = True
 
-    def __init__(self, max_steps: int = 16, overwrite: bool = False) -> None:
+    def __init__(self, max_steps: int = 16) -> None:
         if max_steps < 1:
             raise ValueError(f"max_steps is {max_steps}; expected at least 1")
         self.max_steps = max_steps
-        self.overwrite = overwrite
 
     def __call__(self, results: dict) -> dict:
-        report, cot = results.get("report") or {}, results.get("cot") or []
-        if report.get("impression") and cot and not self.overwrite:
+        if text_source(results) != NO_TEXT:
             return results
         steps, impression = self.describe(results)
-        steps = steps[: self.max_steps]
-        for number, step in enumerate(steps, start=1):
-            step["step"] = number
-        if self.overwrite or not cot:
-            cot = steps
-        if self.overwrite or not report.get("impression"):
-            findings = None if self.overwrite else report.get("findings")
-            report = {**report, "findings": findings or " ".join(s["text"] for s in cot), "impression": impression}
-        return {**results, "report": report, "cot": cot}
+        steps = [{**step, "step": number} for number, step in enumerate(steps[: self.max_steps], start=1)]
+        findings = " ".join(step["text"] for step in steps)
+        report = {**(results.get("report") or {}), "findings": findings, "impression": impression}
+        return {**results, "report": report, "cot": steps}
 
     def describe(self, results: dict) -> tuple[list[dict], str]:
         """All steps (manifest form) and the impression of a loaded case."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ctvlm.anatomy import RegionScheme, UnknownLabelError, mention_lexicon
+from ctvlm.datasets.training_text import NO_TEXT, text_source, with_steps
 from ctvlm.datasets.transforms.load_ct import LoadCT, MaskWarning, RegionWarning
 from ctvlm.volume import CTReadError, MaskMismatchError, files
 from ctvlm.volume.store import SUFFIX
@@ -96,13 +97,13 @@ def _check_text(case: dict, results: dict | None, scheme: RegionScheme, say) -> 
         if not step["text"].strip():
             say("empty text", ERROR, f"step {number} has no text")
     # Masks can be measured, so that a case without text is no fault (see MeasuredReasoning).
-    if not case["cot"] and not any(case["report"].values()) and not case["region_map"] and not case["lesion_masks"]:
+    if text_source(case) == NO_TEXT and not case["region_map"] and not case["lesion_masks"]:
         say("no text", WARNING, "no report, no reasoning steps, and no mask that MeasuredReasoning could measure")
     region_map = None if results is None else results["region_map"]
     if region_map is None or set(scheme.names) != set(RegionScheme.load().names):
         return
     seen = set(np.flatnonzero(np.bincount(region_map.ravel())).tolist()) - {0}
-    texts = [step["text"] for step in case["cot"]] or [case["report"].get("impression", "")]
+    texts = [step["text"] for step in with_steps(case, scheme.name)["cot"]]
     mentioned = {i for text in texts for i in mention_lexicon(scheme.name).regions_in(text)}
     if mentioned and not mentioned & seen:
         names = ", ".join(scheme.name_of(i) for i in sorted(mentioned)[:4])

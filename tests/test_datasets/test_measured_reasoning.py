@@ -120,14 +120,22 @@ def test_a_ct_without_masks_still_gets_true_text():
     assert results["report"]["impression"]
 
 
-def test_own_text_is_kept_unless_asked():
-    data = {**case(), "report": dict(impression="Mine."), "cot": [dict(text="T", regions=[], entities=[], lesion=None)]}
-    assert MeasuredReasoning()(data)["report"] == dict(impression="Mine.")
-    assert MeasuredReasoning(overwrite=True)(data)["report"]["impression"] != "Mine."
-    half = {**case(), "report": dict(impression="Mine.")}
-    results = MeasuredReasoning()(half)
-    assert results["report"]["impression"] == "Mine."
-    assert len(results["cot"]) > 3
+@pytest.mark.parametrize(
+    "text",
+    [
+        dict(report=dict(impression="Mine.")),
+        dict(report=dict(findings="Mine.")),
+        dict(cot=[dict(text="Mine.", regions=[], entities=[], lesion=None)]),
+    ],
+)
+def test_a_case_with_any_text_is_left_as_it_is(text):
+    data = {**case(), **text}
+    assert MeasuredReasoning()(data) is data
+
+
+def test_placeholders_are_no_text():
+    results = MeasuredReasoning()({**case(), "report": dict(findings="Not given.", impression=" ")})
+    assert len(results["cot"]) > 3 and results["report"]["impression"].strip()
 
 
 def test_steps_are_numbered_and_capped():

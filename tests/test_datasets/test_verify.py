@@ -202,3 +202,13 @@ def test_other_warnings_about_a_case_are_listed(case_folder, monkeypatch):
     loads = LoadCT.__call__
     monkeypatch.setattr(LoadCT, "__call__", doubtful)
     assert "sform" in found(case_folder, 1)["doubtful file"]
+
+
+def test_the_text_that_each_group_is_trained_on_is_shown(tool, case_folder, capsys):
+    edit(case_folder, 0, report=dict(findings="右肾囊肿。肝脏正常。"))
+    tool.main([str(case_folder / "cases.jsonl")])
+    out = " ".join(capsys.readouterr().out.split())
+    assert "sentences of its findings │ 1 │ 0 │ 2 │ 0" in out
+    assert "its own steps (cot) │ 1 │ 1 │ 1 │ 1" in out
+    assert "MeasuredReasoning │ 1 │ 0 │ 0 │ 0" in out
+    assert "2 steps are not in Latin script" in out

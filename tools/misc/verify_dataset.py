@@ -1,4 +1,4 @@
-"""Open every file of a manifest and say what is wrong, by kind, with file names.
+"""Open every file of a manifest; list what is wrong, by kind, and what each group of cases is trained on.
 
     python tools/misc/verify_dataset.py data/ct/manifest.jsonl --workers 4
 
@@ -21,8 +21,10 @@ from rich.table import Table
 
 from ctvlm.anatomy import RegionScheme
 from ctvlm.datasets.manifest import ManifestError, read_manifest
+from ctvlm.datasets.training_text import text_source, with_steps
 from ctvlm.datasets.verify import ERROR, WARNING, Problem, verify_case
 from ctvlm.engine import run_tool, write_json
+from ctvlm.text import is_latin
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -61,6 +63,25 @@ def show(problems: list[Problem], checked: int, rows: int, console: Console) -> 
     console.print(table)
 
 
+def text_table(cases: list[dict], scheme: str) -> Table:
+    """What each group of cases is trained on, and how many of its steps name a region."""
+    table = Table(
+        "steps come from", "cases", "with an impression", "steps", "that name a region", title="Training text"
+    )
+    groups: dict[str, list[dict]] = {}
+    for case in cases:
+        groups.setdefault(text_source(case), []).append(with_steps(case, scheme))
+    for source, group in sorted(groups.items()):
+        steps = [step for case in group for step in case["cot"]]
+        impressions = sum(bool(case["report"].get("impression")) for case in group)
+        counts = (len(group), impressions, len(steps), sum(bool(step["regions"]) for step in steps))
+        table.add_row(source, *map(str, counts))
+    texts = [step["text"] for group in groups.values() for case in group for step in case["cot"]]
+    if foreign := sum(not is_latin(text) for text in texts):
+        table.caption = f"{foreign} steps are not in Latin script: regions are found in English text only"
+    return table
+
+
 def main(argv: list[str] | None = None) -> int:
     """Verify; returns the exit code."""
     args = parse_args(argv)
@@ -82,6 +103,7 @@ def main(argv: list[str] | None = None) -> int:
     problems = [p for per_case in found for p in per_case if not (args.errors_only and p.level == WARNING)]
     problems.sort(key=lambda p: (p.level, p.kind, p.case_id))
     show(problems, len(cases), args.rows, console)
+    console.print(text_table(cases, args.scheme))
     if args.json:
         write_json(args.json, [vars(p) for p in problems])
     return int(bool(problems))

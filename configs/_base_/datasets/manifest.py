@@ -1,5 +1,5 @@
-# Your own CTs, through a case manifest (JSON Lines; tools/dataset_converters/ write it). Cases without a report get
-# true reasoning text, measured from their region maps.
+# Your own CTs, through a case manifest (JSON Lines; tools/dataset_converters/ write it). Each sentence of a report
+# is a step where a case has no cot; cases without any text get true text, measured from their region maps.
 dataset_type = "ManifestCT"
 ann_file = "data/ct/manifest.jsonl"
 

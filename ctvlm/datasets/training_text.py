@@ -1,0 +1,34 @@
+"""Which text a case is trained on: what its manifest gives, and measured text only where it gives none."""
+
+from __future__ import annotations
+
+from ctvlm.anatomy import mention_lexicon
+from ctvlm.datasets.conversion.text import clean, text_steps
+
+GIVEN_STEPS = "its own steps (cot)"
+FINDINGS = "sentences of its findings"
+IMPRESSION = "sentences of its impression"
+NO_TEXT = "no text: measured, where the pipeline has MeasuredReasoning"
+
+
+def text_source(case: dict) -> str:
+    """Where the steps of a case come from: one of the constants above; the first that the case has."""
+    report = case.get("report") or {}
+    if any(step["text"].strip() for step in case.get("cot") or []):
+        return GIVEN_STEPS
+    if clean(report.get("findings")):
+        return FINDINGS
+    return IMPRESSION if clean(report.get("impression")) else NO_TEXT
+
+
+def with_steps(case: dict, scheme: str = "thorax_abdomen_20") -> dict:
+    """The case with a step for each sentence of its report, if it has a report and no steps of its own.
+
+    Regions are those that ``MentionLexicon`` finds, in English only: steps in other languages name no region.
+    """
+    source = text_source(case)
+    if source in (GIVEN_STEPS, NO_TEXT):
+        return case
+    # As written: its lines and list numbers show where sentences end.
+    text = case["report"]["findings" if source == FINDINGS else "impression"]
+    return {**case, "cot": text_steps(text, mention_lexicon(scheme))}
