@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from ctvlm.anatomy import RegionScheme
+from ctvlm.anatomy import DEFAULT_SCHEME, RegionScheme
 from ctvlm.datasets.manifest import read_manifest, write_manifest
 from ctvlm.datasets.preprocess import Outcome, Recipe, fingerprint, manifest_line, preprocess_case, read_record
 from ctvlm.engine import run_tool
@@ -42,7 +42,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--shape", type=int, nargs=3, metavar=("D", "H", "W"), help="voxels of every case")
     parser.add_argument("--spacing", type=float, nargs=3, metavar=("Z", "Y", "X"), help="voxel size in mm")
     parser.add_argument("--no-crop", action="store_true", help="keep the air around the body")
-    parser.add_argument("--scheme", default="thorax_abdomen_20", help="region scheme: name or path")
+    parser.add_argument("--scheme", default=DEFAULT_SCHEME, help="region scheme: name or path")
     parser.add_argument("--measure-text", action="store_true", help="write measured reasoning for cases without text")
     parser.add_argument("--split", help="this split only (the manifest then holds no other)")
     parser.add_argument("--level", type=int, default=5, choices=range(1, 10), help="compression, 1 fast to 9 small")

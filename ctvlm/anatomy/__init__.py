@@ -2,9 +2,10 @@
 
 from ctvlm.anatomy.lexicon import Mention, MentionLexicon, mention_lexicon
 from ctvlm.anatomy.plausibility import implausible_regions
-from ctvlm.anatomy.scheme import Region, RegionScheme, UnknownLabelError
+from ctvlm.anatomy.scheme import DEFAULT_SCHEME, Region, RegionScheme, UnknownLabelError, region_names_of, scheme_of
 
 __all__ = [
+    "DEFAULT_SCHEME",
     "Mention",
     "MentionLexicon",
     "Region",
@@ -12,4 +13,6 @@ __all__ = [
     "UnknownLabelError",
     "implausible_regions",
     "mention_lexicon",
+    "region_names_of",
+    "scheme_of",
 ]

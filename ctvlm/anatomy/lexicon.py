@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
-from ctvlm.anatomy.scheme import RegionScheme
+from ctvlm.anatomy.scheme import DEFAULT_SCHEME, RegionScheme
 
 SIDE = r"(?P<side>right and left|left and right|bilateral|both|right|left)"
 LEVEL = r"(?:upper|middle|lower)"
@@ -85,13 +85,19 @@ class MentionLexicon:
         known = set(self.scheme.names)
         self._ids = {name: self.scheme.id_of(name) for name in known}
         terms = [(p, names) for p, names in TERMS if set(names) & known]
-        told = {n for _, names in terms for n in names} | {n for d in (LUNG, KIDNEY) for s in d.values() for n in s}
-        own = [r for r in self.scheme.regions if r.name not in told]
-        for region in own:
-            words = sorted({region.name.replace("_", " "), *region.synonyms}, key=len, reverse=True)
-            terms.append(("|".join(re.escape(w) + "s?" for w in words), (region.name,)))
+        shipped = {n for _, names in terms for n in names} | {n for d in (LUNG, KIDNEY) for s in d.values() for n in s}
+        own = [
+            ("|".join(re.escape(word) + "s?" for word in words), (region.name,))
+            for region in self.scheme.regions
+            if region.name not in shipped
+            for words in [sorted({region.name.replace("_", " "), *region.synonyms}, key=len, reverse=True)]
+        ]
+        # The longest synonym first: "left lung" is not a mention of an own region "lung".
+        own.sort(key=lambda term: -len(term[0].split("|")[0]))
+        # What only looks like a mention comes before everything, an own region's words before the default's.
+        first = [term for term in FIRST if not term[1]] + own + [term for term in FIRST if term[1]]
         self._first, self._terms = (
-            [(re.compile(rf"\b(?:{p})\b", re.IGNORECASE), names) for p, names in table] for table in (FIRST, terms)
+            [(re.compile(rf"\b(?:{p})\b", re.IGNORECASE), names) for p, names in table] for table in (first, terms)
         )
 
     def find(self, text: str) -> list[Mention]:
@@ -173,6 +179,6 @@ def _sided(match: re.Match, text: str, names: dict[str, tuple[str, ...]], inheri
 
 
 @lru_cache(maxsize=4)
-def mention_lexicon(scheme: str = "thorax_abdomen_20") -> MentionLexicon:
+def mention_lexicon(scheme: str = DEFAULT_SCHEME) -> MentionLexicon:
     """The lexicon of a scheme, made once."""
     return MentionLexicon(RegionScheme.load(scheme))

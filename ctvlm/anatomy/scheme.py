@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -10,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 DATA_DIR = Path(__file__).parent / "data"
+DEFAULT_SCHEME = "thorax_abdomen_20"
 
 
 class UnknownLabelError(ValueError):
@@ -46,6 +49,9 @@ class RegionScheme:
         classes: class name of other label maps (normalised) to the region ids that it covers: one id
             folds; several ids mean a class too coarse to fold ("lung"); none means outside the scheme.
         id_tables: source name to its class names in id order, from id 1.
+        reference: what ``load`` takes to give this scheme again: the name of a scheme that ships with ctvlm, or the
+            absolute path of a file. Cases carry it; the name alone does not identify an edited copy.
+        fingerprint: sha256 of the scheme's file.
     """
 
     name: str
@@ -53,16 +59,23 @@ class RegionScheme:
     regions: tuple[Region, ...]
     classes: dict[str, tuple[int, ...]] = field(repr=False)
     id_tables: dict[str, tuple[str, ...]] = field(repr=False)
+    reference: str = DEFAULT_SCHEME
+    fingerprint: str = field(default="", repr=False)
 
     @staticmethod
-    def load(name_or_path: str | Path = "thorax_abdomen_20") -> RegionScheme:
+    def load(name_or_path: str | Path = DEFAULT_SCHEME) -> RegionScheme:
         """Load a scheme that ships with ctvlm by its name, or any scheme by the path of its JSON file.
 
         Raises:
             FileNotFoundError: no such scheme or file.
             ValueError: the file is not a scheme: ids are not 1..R, a partner or fold names no region.
         """
-        return _load(str(name_or_path))
+        path = Path(name_or_path)
+        if path.suffix.lower() == ".json":
+            path = path.expanduser().resolve()
+            # An edited file is another scheme, also within one process.
+            return _load(str(path), path.stat().st_mtime_ns if path.is_file() else None)
+        return _load(str(name_or_path), None)
 
     @property
     def num_regions(self) -> int:
@@ -77,6 +90,12 @@ class RegionScheme:
     def sources(self) -> list[str]:
         """What ``fold`` accepts as ``source``."""
         return [self.name, *self.id_tables]
+
+    @cached_property
+    def own_source(self) -> str:
+        """``source`` of label maps that hold this scheme's ids: its name and a digest of its ids and names."""
+        digest = hashlib.sha256("\n".join(self.names).encode()).hexdigest()[:8]
+        return f"{self.name}@{digest}"
 
     def __getitem__(self, region_id: int) -> Region:
         self.name_of(region_id)
@@ -121,11 +140,13 @@ class RegionScheme:
         Classes outside the scheme, and classes coarser than it, become background.
 
         Args:
-            source: the declared origin of the ids: one of ``sources``; the scheme's own name folds nothing.
+            source: the declared origin of the ids: one of ``sources``, or ``own_source``. The scheme's own name and
+                ``own_source`` leave the ids as they are.
 
         Raises:
-            UnknownLabelError: an id that the source does not have; where another version of the source has
-                all the ids that were found, the message says so.
+            UnknownLabelError: an id that the source does not have (the message names another version of the source
+                that has all the ids found), or ids of another scheme of the same name.
+            ValueError: an unknown source.
         """
         labels = np.asarray(label_array)
         if labels.dtype.kind not in "iub":
@@ -141,8 +162,21 @@ class RegionScheme:
             self._refuse(np.unique(labels), source, len(table) - 1)
         return table[labels]
 
+    def check_own(self, source: str | None, path: str | Path = "the label map") -> None:
+        """Check that ``source`` is this scheme: ids of a label map of it need no fold. None is not checked.
+
+        Raises:
+            UnknownLabelError: another scheme, or another file's version of it; names ``path``.
+        """
+        if source not in (None, self.name, self.own_source):
+            raise UnknownLabelError(
+                f"{path} has region ids of {source}, expected {self.own_source} ({self.reference}): give the scheme "
+                "file that it was written with"
+            )
+
     def _table(self, source: str) -> np.ndarray:
-        if source == self.name:
+        if source.partition("@")[0] == self.name:
+            self.check_own(source)
             return np.arange(self.num_regions + 1, dtype=np.uint8)
         if source not in self.id_tables:
             raise ValueError(
@@ -161,18 +195,30 @@ class RegionScheme:
         )
 
 
+def scheme_of(case: Mapping) -> RegionScheme:
+    """The scheme of a case: of its ``scheme`` (name or path), else the default."""
+    return RegionScheme.load(case.get("scheme") or DEFAULT_SCHEME)
+
+
+def region_names_of(sample: Mapping) -> Sequence[str]:
+    """Region names of a data sample, in id order from id 1; a sample without them has the regions of its ``scheme``."""
+    return sample.get("region_names") or scheme_of(sample).names
+
+
 @lru_cache(maxsize=8)
-def _load(name_or_path: str) -> RegionScheme:
-    path = Path(name_or_path)
+def _load(reference: str, modified: int | None) -> RegionScheme:
+    """Load; ``modified`` (time of the file, ns) is part of the cache's key."""
+    path = Path(reference)
     if path.suffix.lower() != ".json":
-        path = DATA_DIR / f"{name_or_path}.json"
+        path = DATA_DIR / f"{reference}.json"
     if not path.is_file():
         shipped = ", ".join(sorted(p.stem for p in DATA_DIR.glob("*.json") if not p.stem.startswith("totalseg")))
         raise FileNotFoundError(
             f"no region scheme at {path}; shipped schemes: {shipped}; or give the path of a .json file"
         )
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
+        content = path.read_bytes()
+        raw = json.loads(content)
         regions = tuple(
             Region(
                 id=r["id"],
@@ -197,7 +243,10 @@ def _load(name_or_path: str) -> RegionScheme:
         classes.update({_key(n): tuple(ids[r] for r in covered) for n, covered in raw.get("coarse", {}).items()})
         classes.update({_key(n): (ids[r],) for r, folded in raw.get("fold", {}).items() for n in folded})
         classes.update({_key(n): (i,) for n, i in ids.items()})
-        return RegionScheme(raw["name"], raw["version"], regions, classes, {k: tuple(v) for k, v in tables.items()})
+        id_tables = {key: tuple(names) for key, names in tables.items()}
+        return RegionScheme(
+            raw["name"], raw["version"], regions, classes, id_tables, reference, hashlib.sha256(content).hexdigest()
+        )
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{path} is not a region scheme: {error!r}; compare {DATA_DIR / 'thorax_abdomen_20.json'}"

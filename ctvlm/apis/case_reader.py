@@ -11,7 +11,7 @@ import numpy as np
 from mmengine.config import Config
 
 import ctvlm.datasets  # noqa: F401  (registers the transforms)
-from ctvlm.anatomy import RegionScheme
+from ctvlm.anatomy import scheme_of
 from ctvlm.datasets.conversion.folder import SUFFIXES, class_of
 from ctvlm.datasets.transforms import LoadCT, LoadStore, PackCTInputs, ResampleCT
 from ctvlm.engine import ConfigError
@@ -58,8 +58,7 @@ class CaseReader:
 
     def __init__(self, cfg: Config, pipeline: Sequence[dict | Callable] | None = None) -> None:
         dataset = _test_dataset(cfg)
-        self.scheme = RegionScheme.load(dataset.get("scheme", "thorax_abdomen_20"))
-        self._scheme_name = dataset.get("scheme", "thorax_abdomen_20")
+        self.scheme = scheme_of(dataset)
         built = [_built(step) for step in (dataset.get("pipeline", []) if pipeline is None else pipeline)]
         if any(isinstance(step, LoadStore) for step in built):
             raise ConfigError(
@@ -92,7 +91,7 @@ class CaseReader:
 
     def read_case(self, case: dict, with_text: bool = False) -> ReadCase:
         """Read a case of a manifest; ``with_text`` also runs the transforms that write its report."""
-        case = {**case, "scheme": self._scheme_name}
+        case = {**case, "scheme": self.scheme.reference}
         loaded = self._loaded(case)
         results = loaded
         for step in self._steps:

@@ -7,7 +7,7 @@ from typing import Any
 
 from mmengine.dataset import BaseDataset
 
-from ctvlm.anatomy import RegionScheme
+from ctvlm.anatomy import DEFAULT_SCHEME, RegionScheme
 from ctvlm.datasets.manifest import ManifestError, read_manifest
 from ctvlm.datasets.training_text import NO_TEXT, text_source, with_steps
 from ctvlm.registry import DATASETS, TRANSFORMS
@@ -37,7 +37,7 @@ class ManifestCT(BaseDataset):
         self,
         ann_file: str,
         split: str | None = None,
-        scheme: str = "thorax_abdomen_20",
+        scheme: str = DEFAULT_SCHEME,
         pipeline: Sequence[dict | Callable] = (),
         cache: bool = False,
         evaluation_set: str | None = None,
@@ -47,7 +47,6 @@ class ManifestCT(BaseDataset):
         self.evaluation_set = evaluation_set
         self._labels_source: list[str] = []
         self.scheme = RegionScheme.load(scheme)
-        self._scheme_name = scheme
         self._cache: dict[int, dict] | None = {} if cache else None
         built = [TRANSFORMS.build(t) if isinstance(t, dict) else t for t in pipeline]
         super().__init__(ann_file=ann_file, pipeline=built, **kwargs)
@@ -65,10 +64,10 @@ class ManifestCT(BaseDataset):
                     f"{', '.join(known) or 'no set'}; convert again with ct_rate_to_manifest.py, or choose one of these"
                 )
         self._labels_source = sorted({s for case in cases if (s := case["extra"].get("labels_source"))})
-        return [{**case, "scheme": self._scheme_name} for case in cases]
+        return [{**case, "scheme": self.scheme.reference} for case in cases]
 
     def get_data_info(self, idx: int) -> dict:
-        return with_steps(super().get_data_info(idx), self._scheme_name)
+        return with_steps(super().get_data_info(idx), self.scheme.reference)
 
     def prepare_data(self, idx: int) -> Any:
         results = self._prefix(idx)

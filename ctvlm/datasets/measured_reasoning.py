@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ctvlm.anatomy import RegionScheme
+from ctvlm.anatomy import RegionScheme, scheme_of
 from ctvlm.datasets.measurements import Measured, contact_areas, measure_labels, tissue_shares
 from ctvlm.datasets.training_text import NO_TEXT, text_source
 from ctvlm.registry import TRANSFORMS
@@ -107,7 +107,7 @@ class MeasuredReasoning:
 
     def describe(self, results: dict) -> tuple[list[dict], str]:
         """All steps (manifest form) and the impression of a loaded case."""
-        scheme = RegionScheme.load(results.get("scheme", "thorax_abdomen_20"))
+        scheme = scheme_of(results)
         choose = random.Random(results["case_id"]).choice
         hu, spacing = results["volume"], results["spacing"]
         region_map = results.get("region_map")

@@ -22,7 +22,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from ctvlm.anatomy import UnknownLabelError
+from ctvlm.anatomy import DEFAULT_SCHEME, RegionScheme, UnknownLabelError, scheme_of
 from ctvlm.datasets.measured_reasoning import MeasuredReasoning
 from ctvlm.datasets.transforms.load_ct import LoadCT
 from ctvlm.datasets.transforms.resample_ct import ResampleCT
@@ -42,7 +42,7 @@ class Recipe:
     shape: tuple[int, int, int] | None = None
     spacing: tuple[float, float, float] | None = None
     crop_to_body: bool = True
-    scheme: str = "thorax_abdomen_20"
+    scheme: str = DEFAULT_SCHEME
     measure_text: bool = False
     level: int = 5
     format: int = FORMAT
@@ -72,7 +72,9 @@ def folder_of(out: str, case_id: str) -> str:
 
 def fingerprint(case: dict, recipe: Recipe) -> str:
     """Changes with the recipe and with the case's line of the manifest, so that a stale case is done again."""
-    text = json.dumps([case, recipe.as_dict()], sort_keys=True, ensure_ascii=False)
+    # The scheme as its content: an edited file is another recipe.
+    how = {**recipe.as_dict(), "scheme": RegionScheme.load(recipe.scheme).fingerprint}
+    text = json.dumps([case, how], sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -160,7 +162,7 @@ def _line(results: dict, case: dict, folder: str, arrays: dict) -> dict:
     line["volume"] = {"path": arrays["volume"]["file"]}
     line["region_map"] = None
     if "region_map" in arrays:
-        line["region_map"] = {"path": arrays["region_map"]["file"], "source": results["scheme"]}
+        line["region_map"] = {"path": arrays["region_map"]["file"], "source": scheme_of(results).own_source}
     line["lesion_masks"] = []
     if "lesion_map" in arrays:
         path = arrays["lesion_map"]["file"]

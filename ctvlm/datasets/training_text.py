@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ctvlm.anatomy import mention_lexicon
+from ctvlm.anatomy import DEFAULT_SCHEME, mention_lexicon
 from ctvlm.datasets.conversion.text import clean, text_steps
 
 GIVEN_STEPS = "its own steps (cot)"
@@ -21,7 +21,7 @@ def text_source(case: dict) -> str:
     return IMPRESSION if clean(report.get("impression")) else NO_TEXT
 
 
-def with_steps(case: dict, scheme: str = "thorax_abdomen_20") -> dict:
+def with_steps(case: dict, scheme: str = DEFAULT_SCHEME) -> dict:
     """The case with a step for each sentence of its report, if it has a report and no steps of its own.
 
     Regions are those that ``MentionLexicon`` finds, in English only: steps in other languages name no region.

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ctvlm.anatomy import RegionScheme, UnknownLabelError, mention_lexicon
+from ctvlm.anatomy import DEFAULT_SCHEME, RegionScheme, UnknownLabelError, mention_lexicon
 from ctvlm.datasets.training_text import NO_TEXT, text_source, with_steps
 from ctvlm.datasets.transforms.load_ct import LoadCT, MaskWarning, RegionWarning
 from ctvlm.volume import CTReadError, MaskMismatchError, files
@@ -29,7 +29,7 @@ class Problem:
     note: str
 
 
-def verify_case(case: dict, scheme_name: str = "thorax_abdomen_20", checksums: bool = True) -> list[Problem]:
+def verify_case(case: dict, scheme_name: str = DEFAULT_SCHEME, checksums: bool = True) -> list[Problem]:
     """Open a case (as ``read_manifest`` returns it) as training will; an empty list is a good case."""
     scheme = RegionScheme.load(scheme_name)
     found: list[Problem] = []
@@ -100,11 +100,11 @@ def _check_text(case: dict, results: dict | None, scheme: RegionScheme, say) -> 
     if text_source(case) == NO_TEXT and not case["region_map"] and not case["lesion_masks"]:
         say("no text", WARNING, "no report, no reasoning steps, and no mask that MeasuredReasoning could measure")
     region_map = None if results is None else results["region_map"]
-    if region_map is None or set(scheme.names) != set(RegionScheme.load().names):
+    if region_map is None:
         return
     seen = set(np.flatnonzero(np.bincount(region_map.ravel())).tolist()) - {0}
-    texts = [step["text"] for step in with_steps(case, scheme.name)["cot"]]
-    mentioned = {i for text in texts for i in mention_lexicon(scheme.name).regions_in(text)}
+    texts = [step["text"] for step in with_steps(case, scheme.reference)["cot"]]
+    mentioned = {i for text in texts for i in mention_lexicon(scheme.reference).regions_in(text)}
     if mentioned and not mentioned & seen:
         names = ", ".join(scheme.name_of(i) for i in sorted(mentioned)[:4])
         say("text of another scan?", WARNING, f"none of the regions in the text ({names}) is in the region map")

@@ -29,8 +29,9 @@ class CTDataSample(BaseDataElement):
     """Annotations and predictions of one case.
 
     Meta information: ``case_id``, ``patient_id``, ``spacing`` (mm, z y x), ``volume_shape`` (D, H, W), ``scheme``
-    (name of the RegionScheme), ``affine`` (4x4, voxel x y z to RAS+ mm), ``region_kept`` (region id to the share of the
-    region that crops and shifts left in the volume; one that is not named is whole).
+    (name of the RegionScheme), ``region_names`` (of its ids 1..R), ``affine`` (4x4, voxel x y z to RAS+ mm),
+    ``region_kept`` (region id to the share of the region that crops and shifts left in the volume; a region that is not
+    named is whole).
 
     Annotations: ``impression`` and ``findings`` (str), ``steps`` (list of CoTStep), ``labels``
     (name to 1, 0 or None), ``lesion_map`` (uint8 tensor D H W, where there is one).

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from ctvlm.anatomy import RegionScheme
+from ctvlm.anatomy import RegionScheme, scheme_of
 from ctvlm.visualization.content import content_windows
 from ctvlm.visualization.planes import (
     AXIS,
@@ -36,7 +36,7 @@ def montage(results: dict, windows: tuple[str, ...] = (), max_steps: int = 12) -
     Args:
         windows: names of HU windows; by default those that suit what the CT shows (``content_windows``).
     """
-    scheme = RegionScheme.load(results.get("scheme", "thorax_abdomen_20"))
+    scheme = scheme_of(results)
     hu, spacing = results["volume"], results["spacing"]
     windows = windows or content_windows(hu, spacing)
     at = interesting_slices(results)

@@ -23,7 +23,7 @@ from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from rich.table import Table
 
-from ctvlm.anatomy import RegionScheme
+from ctvlm.anatomy import RegionScheme, scheme_of
 from ctvlm.apis import init_model
 from ctvlm.datasets.manifest import read_manifest
 from ctvlm.datasets.transforms import LoadCT, LoadStore
@@ -103,12 +103,11 @@ def main(argv: list[str] | None = None) -> int:
     if not cases:
         raise CTVLMError(f"no case of {args.manifest} has a region map: there is nothing to compare with")
     model, pipeline = init_model(cfg, args.checkpoint, device=args.device), bare_pipeline(cfg)
-    scheme_name = cfg.test_dataloader.dataset.get("scheme", "thorax_abdomen_20")
-    scheme, load = RegionScheme.load(scheme_name), LoadCT()
+    scheme, load = scheme_of(cfg.test_dataloader.dataset), LoadCT()
     table = Table("case", "region", "ml", "predicted ml", "Dice", title="regions predicted from bare CTs")
     found: dict[str, dict[str, float]] = {}
     for entry in cases:
-        case = load({**entry, "scheme": scheme_name})
+        case = load({**entry, "scheme": scheme.reference})
         predicted, voxel_ml = predicted_map(model, pipeline, case), CTVolume(case["volume"], case["affine"]).voxel_ml
         figures = found.setdefault(case["case_id"], {})
         for name, ids, mask in true_masks(case, scheme):

@@ -18,6 +18,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import track
 
+from ctvlm.anatomy import scheme_of
 from ctvlm.datasets import write_manifest
 from ctvlm.datasets.phantom import PhantomCT
 from ctvlm.datasets.phantom.ct_rate_layout import write_ct_rate
@@ -51,7 +52,7 @@ def write_case(results: dict, out: Path) -> dict:
     return {
         **{key: results[key] for key in kept},
         "volume": str(files["volume"].resolve()),
-        "region_map": {"path": str(files["region_map"].resolve()), "source": results["scheme"]},
+        "region_map": {"path": str(files["region_map"].resolve()), "source": scheme_of(results).own_source},
         "lesion_masks": [{"path": str(files["lesion_map"].resolve())}] if found else [],
         "source": "PhantomCT",
     }

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from ctvlm.anatomy import RegionScheme
+from ctvlm.anatomy import DEFAULT_SCHEME, RegionScheme
 from ctvlm.datasets.manifest import ManifestError, read_manifest
 from ctvlm.datasets.training_text import text_source, with_steps
 from ctvlm.datasets.verify import ERROR, WARNING, Problem, verify_case
@@ -32,7 +32,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("manifest", help="path or fsspec URL")
     parser.add_argument("--split", help="this split only")
-    parser.add_argument("--scheme", default="thorax_abdomen_20", help="region scheme: name or path")
+    parser.add_argument("--scheme", default=DEFAULT_SCHEME, help="region scheme: name or path")
     parser.add_argument("--no-checksums", action="store_true", help="do not compare stored files with their checksums")
     parser.add_argument("--errors-only", action="store_true", help="leave warnings out")
     parser.add_argument("--rows", type=int, default=20, help="cases to name per kind of problem (0: all)")

@@ -19,6 +19,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import track
 
+from ctvlm.anatomy import DEFAULT_SCHEME
 from ctvlm.datasets.manifest import read_manifest
 from ctvlm.datasets.transforms import LoadCT, LoadStore, PackCTInputs
 from ctvlm.engine import load_config, quiet_warnings, run_tool
@@ -40,7 +41,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--windows", nargs="+", default=[], choices=sorted(WINDOWS), help="HU windows; default: what suits the content"
     )
-    parser.add_argument("--scheme", default="thorax_abdomen_20", help="region scheme of a manifest")
+    parser.add_argument("--scheme", default=DEFAULT_SCHEME, help="region scheme of a manifest: name or path")
     parser.add_argument("--seed", type=int, default=0, help="of the augmentations in a config's pipeline")
     parser.add_argument("--dpi", type=int, default=110)
     parser.add_argument("--debug", action="store_true", help="show tracebacks")

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
-from ctvlm.anatomy import mention_lexicon
+from ctvlm.anatomy import DEFAULT_SCHEME, mention_lexicon
 from ctvlm.datasets.conversion.ct_rate_files import (
     GEOMETRY,
     KNOWN_BAD,
@@ -55,7 +55,7 @@ class CTRate:
         root: Path,
         release: str = "auto",
         *,
-        scheme: str = "thorax_abdomen_20",
+        scheme: str = DEFAULT_SCHEME,
         masks: Path | None = None,
         mask_source: str = "totalsegmentator_v2",
         dev_fraction: float = 0.02,

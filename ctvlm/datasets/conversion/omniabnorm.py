@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from ctvlm.anatomy import MentionLexicon, UnknownLabelError, mention_lexicon
+from ctvlm.anatomy import DEFAULT_SCHEME, MentionLexicon, UnknownLabelError, mention_lexicon
 from ctvlm.datasets.conversion.found import ConversionError, Found
 from ctvlm.datasets.conversion.splits import three_way
 from ctvlm.datasets.conversion.tables import natural_key, read_records
@@ -27,7 +27,7 @@ def omniabnorm_cot_cases(
     path: Path,
     root: Path | None = None,
     *,
-    scheme: str = "thorax_abdomen_20",
+    scheme: str = DEFAULT_SCHEME,
     patient_regex: str | None = None,
     val: float = 0.05,
     test: float = 0.1,

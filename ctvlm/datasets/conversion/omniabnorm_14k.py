@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ctvlm.anatomy import MentionLexicon, mention_lexicon
+from ctvlm.anatomy import DEFAULT_SCHEME, MentionLexicon, mention_lexicon
 from ctvlm.datasets.conversion.found import ConversionError, Dropped, Found
 from ctvlm.datasets.conversion.omniabnorm import as_list, patient_of, split_of
 from ctvlm.datasets.conversion.tables import first_of, natural_key, read_json
@@ -37,7 +37,7 @@ def omniabnorm_14k_cases(
     root: Path | None = None,
     plane: str | None = None,
     planes: Sequence[str] = ("axial",),
-    scheme: str = "thorax_abdomen_20",
+    scheme: str = DEFAULT_SCHEME,
     patient_regex: str | None = None,
     val: float = 0.05,
     test: float = 0.1,

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from ctvlm.anatomy import UnknownLabelError
+from ctvlm.anatomy import DEFAULT_SCHEME, RegionScheme, UnknownLabelError
 from ctvlm.datasets.conversion.found import ConversionError, Dropped, Found
 from ctvlm.datasets.conversion.journal import Journal, files_of, fingerprint
 from ctvlm.datasets.conversion.splits import drop_leaks
@@ -38,7 +38,7 @@ PROBLEMS = (CTReadError, MaskMismatchError, UnknownLabelError, FileNotFoundError
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments that every converter has."""
     parser.add_argument("out", type=Path, help="manifest to write (.jsonl)")
-    parser.add_argument("--scheme", default="thorax_abdomen_20", help="region scheme: name or path")
+    parser.add_argument("--scheme", default=DEFAULT_SCHEME, help="region scheme: name or path")
     parser.add_argument("--workers", type=int, help="processes that open the files; default: one a core, if many files")
     parser.add_argument(
         "--check",
@@ -152,7 +152,8 @@ def open_cases(
     cases: list[dict], args: argparse.Namespace, journal: Journal, prepare: Prepare | None, console: Console
 ) -> list[dict]:
     """The result of every case, in their order; those of an earlier run come from the journal."""
-    keys = [fingerprint(case, args.scheme, args.check) for case in cases]
+    scheme = RegionScheme.load(args.scheme).fingerprint
+    keys = [fingerprint(case, scheme, args.check) for case in cases]
     results = [journal.get(key) for key in keys]
     todo = [i for i, result in enumerate(results) if result is None]
     if len(todo) < len(cases):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ctvlm.anatomy import RegionScheme
+from ctvlm.anatomy import scheme_of
 from ctvlm.volume.store import label_counts
 
 
@@ -17,7 +17,7 @@ def with_kept(results: dict, before: np.ndarray, after: np.ndarray, growth: floa
         before, after: region maps (D, H, W) around one transform, or voxels per id as ``label_counts`` gives them.
         growth: voxels that a whole region has after the transform, relative to before.
     """
-    scheme = RegionScheme.load(results.get("scheme", "thorax_abdomen_20"))
+    scheme = scheme_of(results)
     had, left = (label_counts(x) if x.ndim == 3 else x for x in (before, after))
     kept = dict(results.get("region_kept") or {})
     for region in np.flatnonzero(had[: scheme.num_regions + 1]).tolist():

@@ -6,7 +6,7 @@ import warnings
 
 import numpy as np
 
-from ctvlm.anatomy import RegionScheme, UnknownLabelError, implausible_regions
+from ctvlm.anatomy import RegionScheme, UnknownLabelError, implausible_regions, scheme_of
 from ctvlm.registry import TRANSFORMS
 from ctvlm.volume import MOSTLY, CTVolume, FormsWarning, read_ct, read_label_map, sample_mask
 
@@ -50,7 +50,7 @@ class LoadCT:
         self.check_regions = check_regions
 
     def __call__(self, results: dict) -> dict:
-        scheme = RegionScheme.load(results.get("scheme", "thorax_abdomen_20"))
+        scheme = scheme_of(results)
         spec = dict(results["volume"]) if isinstance(results["volume"], dict) else {"path": results["volume"]}
         ct = read_ct(spec.pop("path"), **spec)
         reader = _MaskReader(ct)
@@ -72,7 +72,7 @@ class LoadCT:
             "affine": ct.affine,
             "spacing": ct.spacing,
             "straightened": ct.straightened,
-            "scheme": scheme.name,
+            "scheme": scheme.reference,
             "region_map": region_map,
             "coarse_masks": coarse,
             "empty_masks": absent,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ctvlm.anatomy import RegionScheme
+from ctvlm.anatomy import scheme_of
 from ctvlm.datasets.transforms.boxes import AIR, Where, box_in, checked_shape, padded
 from ctvlm.datasets.transforms.kept import with_kept
 from ctvlm.datasets.transforms.visible import visible_steps
@@ -26,7 +26,7 @@ class LoadStore:
         drop_unseen: leave out the reasoning steps that name regions of which no voxel lies in the window.
 
     Raises:
-        FileNotFoundError, CTReadError: name the file.
+        FileNotFoundError, CTReadError, UnknownLabelError: name the file.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class LoadStore:
         self.deterministic = window is None or where == "center"
 
     def __call__(self, results: dict) -> dict:
-        scheme = RegionScheme.load(results.get("scheme", "thorax_abdomen_20"))
+        scheme = scheme_of(results)
         spec = results["volume"]
         stored = self._open(spec["path"] if isinstance(spec, dict) else spec)
         window = self.window or stored.shape
@@ -55,7 +55,7 @@ class LoadStore:
             "volume": padded(ct.array, window, AIR),
             "affine": ct.affine,
             "spacing": ct.spacing,
-            "scheme": scheme.name,
+            "scheme": scheme.reference,
             # What the store's own recipe cut away.
             "region_kept": (results.get("extra") or {}).get("region_kept", {}),
         }
@@ -68,6 +68,8 @@ class LoadStore:
                     raise CTReadError(
                         labels.path, f"shape {labels.shape}", f"{stored.shape}, the CT's", "preprocess the case again"
                     )
+                if key == "region_map":
+                    scheme.check_own(entry.get("source"), labels.path)
                 array = labels.read(box).array
                 out[key] = padded(array, window, 0)
                 if key == "region_map" and array.shape != stored.shape:

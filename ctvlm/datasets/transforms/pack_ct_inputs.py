@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from ctvlm.anatomy import RegionScheme
+from ctvlm.anatomy import scheme_of
 from ctvlm.registry import TRANSFORMS
 from ctvlm.structures import CoTStep, CTDataSample
 
@@ -26,7 +26,7 @@ class PackCTInputs:
         self.impression_from_steps = impression_from_steps
 
     def __call__(self, results: dict) -> dict:
-        scheme = RegionScheme.load(results.get("scheme", "thorax_abdomen_20"))
+        scheme = scheme_of(results)
         case = results["case_id"]
         region_map = results.get("region_map")
         if region_map is not None and int(region_map.max()) > scheme.num_regions:
@@ -56,6 +56,7 @@ class PackCTInputs:
                 spacing=tuple(results["spacing"]),
                 volume_shape=tuple(int(n) for n in results["volume"].shape),
                 scheme=scheme.name,
+                region_names=tuple(scheme.names),
                 region_kept={scheme.id_of(name): share for name, share in (results.get("region_kept") or {}).items()},
                 affine=[[float(x) for x in row] for row in results["affine"]],
             )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ctvlm.anatomy import RegionScheme
+from ctvlm.anatomy import scheme_of
 from ctvlm.datasets.transforms.boxes import AIR, box_in, checked_shape, padded
 from ctvlm.datasets.transforms.kept import with_kept
 from ctvlm.datasets.transforms.visible import visible_steps
@@ -39,6 +39,6 @@ class RandomCropCT:
         if results.get("region_map") is not None:
             out = with_kept(out, results["region_map"], out["region_map"])
         if self.drop_unseen:
-            scheme = RegionScheme.load(results.get("scheme", "thorax_abdomen_20"))
+            scheme = scheme_of(results)
             out["cot"] = visible_steps(out.get("cot") or [], out.get("region_map"), scheme)
         return out

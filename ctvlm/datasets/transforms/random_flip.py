@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from ctvlm.anatomy import RegionScheme
+from ctvlm.anatomy import RegionScheme, scheme_of
 from ctvlm.registry import TRANSFORMS
 from ctvlm.text import swap_label_sides, swap_sides, unreliable_side
 
@@ -34,7 +34,7 @@ class RandomFlipCT:
             return results
         if any(unreliable_side(text) for text in _texts(results)):
             return results
-        scheme = RegionScheme.load(results.get("scheme", "thorax_abdomen_20"))
+        scheme = scheme_of(results)
         out = {**results}
         for key in ("volume", "region_map", "lesion_map"):
             if results.get(key) is not None:

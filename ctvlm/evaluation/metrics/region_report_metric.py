@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ctvlm.anatomy import RegionScheme
+from ctvlm.anatomy import region_names_of
 from ctvlm.evaluation.functional.protocols import mean_defined
 from ctvlm.evaluation.functional.region_reports import mention_scores, paired_region_texts, region_texts
 from ctvlm.evaluation.functional.report_generation import ROUGE, bleu_counts, bleu_of_counts, rouge_per_report
@@ -22,8 +22,8 @@ class RegionReportMetric(CaseMetric):
     """BLEU and ROUGE of what is generated of a region against what the reference says of it; means over regions.
 
     Region by region as Reg2RG reports (Chen et al., "Large Language Model with Region-Guided Referring and Grounding
-    for CT Report Generation", 2024). Reads ``steps``, ``pred_cot`` (list of ``text`` and ``regions``, names of
-    ``scheme``) and ``scheme``. A region's text is all steps that name it. Pairs are the (case, region) that the
+    for CT Report Generation", 2024). Reads ``steps``, ``pred_cot`` (list of ``text`` and ``regions``, names) and
+    ``region_names``. A region's text is all steps that name it. Pairs are the (case, region) that the
     reference speaks of; a region left out by the model is scored as an empty text. BLEU is each region's corpus BLEU,
     ROUGE its mean. ``mention_precision``, ``_recall`` and ``_f1`` say whether the right regions are spoken of.
 
@@ -40,9 +40,13 @@ class RegionReportMetric(CaseMetric):
         self.per_region = per_region
 
     def record(self, sample: dict) -> dict[str, Any] | None:
-        scheme = RegionScheme.load(sample.get("scheme") or "thorax_abdomen_20")
+        region_names = region_names_of(sample)
+        ids = {name: region for region, name in enumerate(region_names, start=1)}
         steps = [(step_field(step, "text"), step_regions(step)) for step in sample["steps"]]
-        said = [(step["text"], {scheme.id_of(name) for name in step["regions"]}) for step in sample["pred_cot"]]
+        unknown = sorted({name for step in sample["pred_cot"] for name in step["regions"]} - set(ids))
+        if unknown:
+            raise ValueError(f"case {sample['case_id']}: pred_cot names {unknown}; expected some of {list(ids)}")
+        said = [(step["text"], {ids[name] for name in step["regions"]}) for step in sample["pred_cot"]]
         pairs = paired_region_texts(said, steps)
         if self.abnormal_only:
             counted = {r for step in sample["steps"] if not step_field(step, "normal") for r in step_regions(step)}
@@ -50,7 +54,7 @@ class RegionReportMetric(CaseMetric):
         generated, expected = set(region_texts(said)), set(region_texts(steps))
         return {
             "regions": [region for region, _, _ in pairs],
-            "names": {region: scheme.name_of(region) for region, _, _ in pairs},
+            "names": {region: region_names[region - 1] for region, _, _ in pairs},
             "generated": [text for _, text, _ in pairs],
             "reference": [text for _, _, text in pairs],
             "mentions": (len(generated & expected), len(generated), len(expected)),

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from mmengine.logging import print_log
 from torch import Tensor
 
-from ctvlm.anatomy import RegionScheme
+from ctvlm.anatomy import region_names_of
 from ctvlm.models.heads.generation.consensus import most_agreed
 from ctvlm.models.heads.generation.turns import Turn, joined, turns_of
 from ctvlm.structures import Anatomy, CTDataSample, EncoderOutput
@@ -150,10 +150,10 @@ class BaseGenerationHead(nn.Module):
         """
         questions = [[turn.question for turn in turns_of(sample)] for sample in data_samples]
         for sample, answers in zip(data_samples, self.generate(encoded, questions), strict=True):
-            scheme = RegionScheme.load(sample.get("scheme", "thorax_abdomen_20"))
+            names = region_names_of(sample)
             said = joined(answers)
             sample.pred_cot = [
-                dict(text=step.text, regions=[scheme.name_of(region) for region in step.regions]) for step in said.steps
+                dict(text=step.text, regions=[names[region - 1] for region in step.regions]) for step in said.steps
             ]
             sample.pred_conclusion = said.impression
             sample.pred_report = said.text

@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
-from ctvlm.anatomy import RegionScheme
+from ctvlm.anatomy import DEFAULT_SCHEME, RegionScheme
 from ctvlm.models.heads.generation.base import BaseGenerationHead
 from ctvlm.models.heads.generation.memory import VisualMemory
 from ctvlm.models.heads.generation.turns import Turn, WrittenStep
@@ -59,7 +59,7 @@ class PrefixGenerationHead(BaseGenerationHead):
         train: str = "frozen",
         lora: dict | None = None,
         num_regions: int = 20,
-        scheme: str = "thorax_abdomen_20",
+        scheme: str = DEFAULT_SCHEME,
         patch_grid: tuple[int, int, int] = (4, 4, 4),
         max_length: int = 512,
         loss_weight: float = 1.0,
