@@ -13,6 +13,7 @@ from mmengine.config import Config
 import ctvlm.datasets  # noqa: F401  (registers the transforms)
 from ctvlm.anatomy import scheme_of
 from ctvlm.datasets.conversion.folder import SUFFIXES, class_of
+from ctvlm.datasets.training_text import with_steps
 from ctvlm.datasets.transforms import LoadCT, LoadStore, PackCTInputs, ResampleCT
 from ctvlm.engine import ConfigError
 from ctvlm.registry import TRANSFORMS
@@ -90,8 +91,10 @@ class CaseReader:
         return self.read_case(dict(case_id=name, patient_id=name, volume=volume, region_map=region_map))
 
     def read_case(self, case: dict, with_text: bool = False) -> ReadCase:
-        """Read a case of a manifest; ``with_text`` also runs the transforms that write its report."""
+        """Read a case of a manifest; ``with_text`` adds the steps that training would read or measure."""
         case = {**case, "scheme": self.scheme.reference}
+        if with_text:
+            case = with_steps(case, self.scheme.reference)
         loaded = self._loaded(case)
         results = loaded
         for step in self._steps:
