@@ -64,7 +64,7 @@ class ManifestCT(BaseDataset):
                     f"{', '.join(known) or 'no set'}; convert again with ct_rate_to_manifest.py, or choose one of these"
                 )
         self._labels_source = sorted({s for case in cases if (s := case["extra"].get("labels_source"))})
-        return [{**case, "scheme": self.scheme.reference} for case in cases]
+        return [{**case, "scheme": self.scheme.reference, "evaluation_set": self.evaluation_set} for case in cases]
 
     def get_data_info(self, idx: int) -> dict:
         return with_steps(super().get_data_info(idx), self.scheme.reference)

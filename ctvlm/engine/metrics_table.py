@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ from ctvlm.evaluation.functional.protocols import THRESHOLD_FREE
 
 # Rows without a published protocol are scored by this project's own definitions.
 _OWN = "ctvlm"
+# What the data says of itself: the chosen evaluation set, and where the labels come from.
+ORIGIN = ("evaluation_set", "labels_source")
 
 
 @dataclass(frozen=True)
@@ -90,12 +92,24 @@ def metrics_table(metrics: Mapping[str, Any], title: str) -> Table:
     return table
 
 
+def data_origin(samples: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """The evaluation set and the sources of the labels that data samples, or the cases of a dump, name."""
+    found = {key: sorted({str(sample.get(key)) for sample in samples if sample.get(key)}) for key in ORIGIN}
+    return {key: ", ".join(values) for key, values in found.items() if values}
+
+
+def table_title(what: str, origin: Mapping[str, str]) -> str:
+    """A title that names the evaluation set and the source of the labels."""
+    return ", ".join([what, *(f"{key.replace('_', ' ')} {value}" for key, value in origin.items())])
+
+
 def write_metrics(path: str | Path, metrics: Mapping[str, Any], **origin: Any) -> None:
     """Write metrics, whole or not at all.
 
     Args:
         path: ``.json`` holds ``metrics`` as they are, the number of cases of each under ``n``, and ``origin`` (NaN is
-            null); ``.csv`` one row a metric with the columns of MetricRow (NaN and what is not known are empty).
+            null); ``.csv`` one row a metric with the columns of MetricRow (NaN and what is not known are empty) and
+            those of ``origin`` that ORIGIN names.
 
     Raises:
         ValueError: for another suffix.
@@ -107,9 +121,11 @@ def write_metrics(path: str | Path, metrics: Mapping[str, Any], **origin: Any) -
     elif path.suffix.lower() == ".csv":
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow([field.name for field in fields(MetricRow)])
+        data = {key: origin[key] for key in ORIGIN if origin.get(key)}
+        writer.writerow([*(field.name for field in fields(MetricRow)), *data])
         for row in metric_rows(metrics):
-            writer.writerow(["" if isinstance(x, float) and math.isnan(x) else x for x in astuple(row)])
+            values = ["" if isinstance(x, float) and math.isnan(x) else x for x in astuple(row)]
+            writer.writerow([*values, *data.values()])
         AtomicLocalBackend().put_text(text.getvalue(), path)
     else:
         raise ValueError(f"Metrics are written as .json or .csv; found {path}.")

@@ -31,7 +31,8 @@ class CTDataSample(BaseDataElement):
     Meta information: ``case_id``, ``patient_id``, ``spacing`` (mm, z y x), ``volume_shape`` (D, H, W), ``scheme``
     (name of the RegionScheme), ``region_names`` (of its ids 1..R), ``affine`` (4x4, voxel x y z to RAS+ mm),
     ``region_kept`` (region id to the share of the region that crops and shifts left in the volume; a region that is not
-    named is whole).
+    named is whole), ``sets`` (names of the evaluation sets that hold the case), ``evaluation_set`` (the one that was
+    chosen, or None), ``labels_source`` (where the labels come from, or None).
 
     Annotations: ``impression`` and ``findings`` (str), ``steps`` (list of CoTStep), ``labels``
     (name to 1, 0 or None), ``lesion_map`` (uint8 tensor D H W, where there is one).

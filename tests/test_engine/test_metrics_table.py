@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from ctvlm.engine.metrics_table import MetricRow, metric_rows, write_metrics
+from ctvlm.engine.metrics_table import MetricRow, data_origin, metric_rows, write_metrics
 
 METRICS = {
     "a/R@1": 0.25,
@@ -49,17 +49,23 @@ def test_every_row_names_protocol_rule_and_number():
     }
 
 
+def test_the_cases_of_a_dump_say_where_their_labels_come_from():
+    cases = [dict(labels_source="b.csv", evaluation_set="nohead"), dict(labels_source="a.csv"), {}]
+    assert data_origin(cases) == {"evaluation_set": "nohead", "labels_source": "a.csv, b.csv"}
+    assert data_origin([{}]) == {}
+
+
 def test_files_hold_the_same(tmp_path):
     write_metrics(tmp_path / "m.json", METRICS, checkpoint="x.pth")
     content = json.loads((tmp_path / "m.json").read_text())
     assert content["checkpoint"] == "x.pth"
     assert content["metrics"]["b/accuracy"] is None
     assert content["n"] == {"a/R@1": 100, "b/accuracy": "7 steps, 2 cases", "b/score_low": "7 steps, 2 cases"}
-    write_metrics(tmp_path / "m.csv", METRICS)
+    write_metrics(tmp_path / "m.csv", METRICS, checkpoint="x.pth", labels_source="fixed.csv")
     with open(tmp_path / "m.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     expected = {"value": "0.25", "low": "0.1", "high": "0.4", "chance": "0.01", "n": "100", "protocol": "ctvlm"}
-    assert rows[0] == {"metric": "a/R@1", **expected, "threshold_rule": ""}
+    assert rows[0] == {"metric": "a/R@1", **expected, "threshold_rule": "", "labels_source": "fixed.csv"}
     assert rows[1]["value"] == rows[1]["low"] == ""
     with pytest.raises(ValueError, match=r"\.json or \.csv"):
         write_metrics(tmp_path / "m.txt", METRICS)

@@ -11,11 +11,13 @@ from ctvlm.evaluation import (
     AlignmentMetric,
     EmbeddingHealthMetric,
     LocalisationMetric,
+    PoolRetrievalMetric,
     RegionRetrievalMetric,
     RegionTextMetric,
     RetrievalMetric,
     StepTextMetric,
 )
+from ctvlm.evaluation.functional import one_per_study
 from ctvlm.structures import CoTStep
 
 
@@ -77,3 +79,22 @@ def test_empty_texts_are_left_out(metric, count, plain):
     metric.process(None, data)
     scores = metric.evaluate(len(data))
     assert scores[count[0]] == count[1]
+
+
+def test_a_head_series_does_not_represent_a_chest_scan():
+    """In seven of CT-RATE's validation scans reconstruction 1 shows a head."""
+    texts = ["Nodule.", "Nodule.", "Effusion."]
+    found = [sample(i, text, ["a"]) for i, text in enumerate(texts)]
+    for item, name, sets in zip(found, ("valid_257_a_1", "valid_257_a_2", "valid_3_a_1"), (["all"], ["nohead"], ())):
+        item.update(case_id=name, sets=sets)
+    metric = RetrievalMetric()
+    metric.process(None, found)
+    cases = [record["record"] | {"case_id": record["case_id"]} for record in metric.results]
+    kept = one_per_study(*([case[key] for case in cases] for key in ("case_id", "study", "represents_study")))
+    assert [cases[i]["case_id"] for i in kept] == ["valid_257_a_2", "valid_3_a_1"]
+
+
+def test_pools_leave_out_cases_without_an_impression():
+    metric = PoolRetrievalMetric("radfinder")
+    metric.process(None, samples())
+    assert metric.evaluate(4)["pool_retrieval_radfinder/num_cases"] == 2

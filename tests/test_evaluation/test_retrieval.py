@@ -139,6 +139,8 @@ def test_one_reconstruction_a_study():
     assert [names[i] for i in one_per_study(names)] == [names[1], names[2], names[3], names[4]]
     assert [names[::-1][i] for i in one_per_study(names[::-1])] == [names[4], names[3], names[2], names[1]]
     assert one_per_study(names, ["s"] * 5).tolist() == [4]
+    assert one_per_study(names, ["s"] * 5, [True] * 4 + [False]).tolist() != [4]
+    assert one_per_study(names, ["s"] * 5, [False] * 5).tolist() == [4]
     assert study_of("train_7_c_2") == "train_7_c"
 
 

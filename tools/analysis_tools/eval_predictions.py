@@ -19,7 +19,7 @@ from mmengine.evaluator import BaseMetric
 from ctvlm.engine import ConfigError, ConfigOptions, load_config, quiet_warnings, run_tool
 from ctvlm.engine.console import stdout_console
 from ctvlm.engine.evaluator_config import metric_configs, with_bootstrap, without_dumps
-from ctvlm.engine.metrics_table import metrics_table, write_metrics
+from ctvlm.engine.metrics_table import data_origin, metrics_table, table_title, write_metrics
 from ctvlm.evaluation import (
     AlignmentMetric,
     ClassificationMetric,
@@ -142,9 +142,11 @@ def main() -> None:
     if not metrics:
         raise ValueError(f"{args.dump} holds no predictions that a metric knows: found {sorted(dump['cases'][0])}.")
     results = score(dump, metrics)
-    stdout_console().print(metrics_table(results, f"{len(dump['cases'])} cases of {args.dump}"))
+    origin = data_origin(dump["cases"])
+    title = table_title(f"{len(dump['cases'])} cases of {args.dump}", origin)
+    stdout_console().print(metrics_table(results, title))
     if args.out:
-        write_metrics(args.out, results, dump=args.dump)
+        write_metrics(args.out, results, dump=args.dump, **origin)
         print(f"metrics written to {args.out}")
 
 

@@ -57,6 +57,10 @@ class PackCTInputs:
                 volume_shape=tuple(int(n) for n in results["volume"].shape),
                 scheme=scheme.name,
                 region_names=tuple(scheme.names),
+                # Of evaluation, where a manifest says it: see ManifestCT and ctvlm.evaluation.
+                sets=tuple((results.get("extra") or {}).get("sets") or ()),
+                evaluation_set=results.get("evaluation_set"),
+                labels_source=(results.get("extra") or {}).get("labels_source"),
                 region_kept={scheme.id_of(name): share for name, share in (results.get("region_kept") or {}).items()},
                 affine=[[float(x) for x in row] for row in results["affine"]],
             )

@@ -9,7 +9,7 @@ from mmengine.runner import Runner
 from rich.table import Table
 
 from ctvlm.engine.console import stdout_console
-from ctvlm.engine.metrics_table import metrics_table, write_metrics
+from ctvlm.engine.metrics_table import ORIGIN, metrics_table, table_title, write_metrics
 from ctvlm.registry import HOOKS
 
 
@@ -39,15 +39,15 @@ class ResultsTableHook(Hook):
         console = stdout_console()
         if self.metrics is not None:
             results = Path(runner.work_dir) / "results.json"
-            write_metrics(results, self.metrics, epoch=runner.epoch, iter=runner.iter)
-            console.print(metrics_table(self.metrics, f"Validation after epoch {runner.epoch}"))
+            origin = _data_origin(runner.val_dataloader)
+            write_metrics(results, self.metrics, epoch=runner.epoch, iter=runner.iter, **origin)
+            console.print(metrics_table(self.metrics, table_title(f"Validation after epoch {runner.epoch}", origin)))
         console.print(_files_table(runner, with_results=self.metrics is not None))
 
     def after_test_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
         if runner.rank == 0:
             origin = _data_origin(runner.test_dataloader)
-            title = ", ".join(["Test", *(f"{key.replace('_', ' ')} {value}" for key, value in origin.items())])
-            stdout_console().print(metrics_table(metrics or {}, title))
+            stdout_console().print(metrics_table(metrics or {}, table_title("Test", origin)))
             # Not results.json: training has left its own there, of the validation.
             for suffix in (".json", ".csv"):
                 path = Path(runner.work_dir) / f"test_results{suffix}"
@@ -57,7 +57,7 @@ class ResultsTableHook(Hook):
 def _data_origin(dataloader: object) -> dict[str, str]:
     """The evaluation set and the source of the labels, where the data set names them."""
     metainfo = getattr(getattr(dataloader, "dataset", None), "metainfo", None) or {}
-    return {key: metainfo[key] for key in ("evaluation_set", "labels_source") if metainfo.get(key)}
+    return {key: metainfo[key] for key in ORIGIN if metainfo.get(key)}
 
 
 def _files_table(runner: Runner, with_results: bool) -> Table:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -17,20 +17,31 @@ def study_of(case_id: str) -> str:
     return match.group(1) if match else case_id
 
 
-def one_per_study(case_ids: Sequence[str], studies: Sequence[str] | None = None) -> np.ndarray:
+def one_per_study(
+    case_ids: Sequence[str], studies: Sequence[str] | None = None, preferred: Sequence[bool] | None = None
+) -> np.ndarray:
     """Index of one case of each study, in the order of ``case_ids``.
 
     Reconstructions of one scan share one report, so that a text would have several right volumes. The case kept is
-    the one whose id comes first with its numbers read as numbers (``_2`` before ``_10``), whatever the order given.
+    a preferred one, if the study has one, and of these the one whose id comes first with its numbers read as numbers
+    (``_2`` before ``_10``), whatever the order given.
 
     Args:
         studies: study of each case; read from CT-RATE's names by default.
+        preferred: False for a volume that does not represent its study, such as a head series in a chest scan.
     """
+    preferred = [True] * len(case_ids) if preferred is None else preferred
     studies = [study_of(case) for case in case_ids] if studies is None else studies
     first: dict[str, int] = {}
-    for index in sorted(range(len(case_ids)), key=lambda i: natural_key(case_ids[i])):
+    for index in sorted(range(len(case_ids)), key=lambda i: (not preferred[i], natural_key(case_ids[i]))):
         first.setdefault(studies[index], index)
     return np.array(sorted(first.values()), dtype=int)
+
+
+def represents_study(sample: Mapping) -> bool:
+    """False for a CT-RATE volume that is known to show no chest: not in the evaluation set ``nohead``."""
+    sets = sample.get("sets")
+    return not sets or "nohead" in sets
 
 
 def natural_key(name: str) -> list[tuple[int, str]]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from ctvlm.evaluation.functional.image_retrieval import image_map
 from ctvlm.evaluation.functional.retrieval_protocols import get_retrieval_protocol
-from ctvlm.evaluation.functional.studies import one_per_study, study_of
+from ctvlm.evaluation.functional.studies import one_per_study, represents_study, study_of
 from ctvlm.evaluation.labels import CT_RATE_LABELS
 from ctvlm.evaluation.metrics.case_metric import CaseMetric, to_array
 from ctvlm.registry import METRICS
@@ -49,11 +49,12 @@ class ImageRetrievalMetric(CaseMetric):
             "image": to_array(sample["pred_image"]),
             "labels": np.array(labels, dtype=int),
             "study": sample.get("study_id") or study_of(str(sample["case_id"])),
+            "represents_study": represents_study(sample),
         }
 
     def score(self, cases: list[dict[str, Any]]) -> dict[str, float | str]:
         if self.protocol.one_per_study:
-            kept = one_per_study([case["case_id"] for case in cases], [case["study"] for case in cases])
+            kept = one_per_study(*([case[key] for case in cases] for key in ("case_id", "study", "represents_study")))
             cases = [cases[i] for i in kept]
         image_NP = np.array([case["image"] for case in cases]).reshape(len(cases), -1)
         labels_NC = np.array([case["labels"] for case in cases], dtype=int).reshape(len(cases), len(self.names))

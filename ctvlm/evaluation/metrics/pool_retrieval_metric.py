@@ -8,8 +8,8 @@ import numpy as np
 
 from ctvlm.evaluation.functional.pools import pool_recall
 from ctvlm.evaluation.functional.retrieval_protocols import get_retrieval_protocol
-from ctvlm.evaluation.functional.studies import one_per_study, study_of
-from ctvlm.evaluation.metrics.case_metric import CaseMetric, to_array
+from ctvlm.evaluation.functional.studies import one_per_study, represents_study, study_of
+from ctvlm.evaluation.metrics.case_metric import CaseMetric, says_something, to_array
 from ctvlm.registry import METRICS
 
 _TOPK = (1, 8)
@@ -37,15 +37,18 @@ class PoolRetrievalMetric(CaseMetric):
         if not self.protocol.pool_sizes:
             raise ValueError(f"Protocol {protocol} has no pools: expected spectre, radfinder or merlin.")
 
-    def record(self, sample: dict) -> dict[str, Any]:
+    def record(self, sample: dict) -> dict[str, Any] | None:
+        if not says_something(sample["impression"]):
+            return None
         return {
             "image": to_array(sample["pred_image"]),
             "text": to_array(sample["pred_impression"]),
             "study": sample.get("study_id") or study_of(str(sample["case_id"])),
+            "represents_study": represents_study(sample),
         }
 
     def score(self, cases: list[dict[str, Any]]) -> dict[str, float | str]:
-        kept = one_per_study([case["case_id"] for case in cases], [case["study"] for case in cases])
+        kept = one_per_study(*([case[key] for case in cases] for key in ("case_id", "study", "represents_study")))
         cases = [cases[i] for i in kept]
         image_NP, text_NP = (
             np.array([case[key] for case in cases], dtype=np.float64).reshape(len(cases), -1)

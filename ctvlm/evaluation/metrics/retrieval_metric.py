@@ -17,7 +17,7 @@ from ctvlm.evaluation.functional.retrieval import (
     text_groups,
 )
 from ctvlm.evaluation.functional.retrieval_protocols import get_retrieval_protocol
-from ctvlm.evaluation.functional.studies import one_per_study, study_of
+from ctvlm.evaluation.functional.studies import one_per_study, represents_study, study_of
 from ctvlm.evaluation.metrics.case_metric import CaseMetric, says_something, to_array
 from ctvlm.registry import METRICS
 
@@ -86,11 +86,12 @@ class RetrievalMetric(CaseMetric):
             "text": to_array(sample["pred_impression"]),
             "impression": sample["impression"],
             "study": sample.get("study_id") or study_of(str(sample["case_id"])),
+            "represents_study": represents_study(sample),
         }
 
     def score(self, cases: list[dict[str, Any]]) -> dict[str, float | str]:
         if self.protocol.one_per_study:
-            kept = one_per_study([case["case_id"] for case in cases], [case["study"] for case in cases])
+            kept = one_per_study(*([case[key] for case in cases] for key in ("case_id", "study", "represents_study")))
             cases = [cases[i] for i in kept]
         if self.duplicates == "first":
             cases = [cases[i] for i in first_of_each(text_groups([case["impression"] for case in cases]))]
