@@ -274,12 +274,24 @@ def test_what_cannot_be_measured_is_nan():
     assert all(math.isnan(v) for k, v in metrics.items() if not any(c in k for c in counts))
 
 
+def test_predicted_instances_have_at_least_ten_voxels():
+    samples = [sample(n).to_dict() for n in range(4)]
+    names = [f"localisation/{kind}_f1" for kind in ("instance", "instance_assd", "instance_centroid")]
+    for voxels, expected in ((9, 0), (10, 1)):
+        for data in samples:
+            data["lesion_map"] = torch.zeros(4, 4, 4, dtype=torch.uint8)
+            data["lesion_map"].view(-1)[:voxels] = 1
+            data["pred_lesion_map"] = data["lesion_map"]
+        metrics = scored(LocalisationMetric(), samples)
+        assert [metrics[name] for name in names] == [expected] * 3
+
+
 def test_perfect_masks_and_attention():
     samples = [sample(n).to_dict() for n in range(4)]
     for data in samples:
         data["pred_lesion_map"] = data["lesion_map"]
     metrics = scored(LocalisationMetric(), samples)
-    assert metrics["localisation/dice"] == metrics["localisation/hit@0.5"] == metrics["localisation/instance_f1"] == 1
+    assert metrics["localisation/dice"] == metrics["localisation/hit@0.5"] == 1
     assert metrics["localisation/centroid_distance_mm"] == 0
     for data in samples:
         del data["pred_lesion_map"]

@@ -22,7 +22,12 @@ from ctvlm.evaluation.functional.constant_report import constant_clinical_scores
 from ctvlm.evaluation.functional.crg import crg_score
 from ctvlm.evaluation.functional.embedding_health import alignment, effective_rank, modality_gap, uniformity
 from ctvlm.evaluation.functional.image_retrieval import image_map
-from ctvlm.evaluation.functional.instances import connected_instances, instance_counts, instance_scores
+from ctvlm.evaluation.functional.instances import (
+    connected_instances,
+    instance_counts,
+    instance_counts_by_distance,
+    instance_scores,
+)
 from ctvlm.evaluation.functional.localisation import (
     centroid_distance_mm,
     heat_to_mask,
@@ -96,6 +101,7 @@ __all__ = [
     "hit_rate",
     "image_map",
     "instance_counts",
+    "instance_counts_by_distance",
     "instance_scores",
     "mask_dice",
     "mask_iou",

@@ -7,7 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from ctvlm.evaluation.functional.instances import connected_instances, instance_counts, instance_scores
+from ctvlm.evaluation.functional.instances import (
+    connected_instances,
+    instance_counts,
+    instance_counts_by_distance,
+    instance_scores,
+)
 from ctvlm.evaluation.functional.localisation import (
     centroid_distance_mm,
     heat_to_mask,
@@ -23,10 +28,12 @@ from ctvlm.evaluation.functional.protocols import mean_defined
 from ctvlm.evaluation.metrics.case_metric import CaseMetric, says_something, step_field, to_array
 from ctvlm.registry import METRICS
 
-_COUNTS = ("found", "false", "missed")
+# ReXGroundingCT drops predicted components below this size.
+_MIN_VOXELS = 10
+_KINDS = ("instance", "instance_assd", "instance_centroid")
 _MEANS = ("iou", "dice", "peak_hit", "peak_distance_mm", "slice_error_mm", "centroid_distance_mm")
-
-_WIDTH = len(_MEANS) + len(_COUNTS)
+# Each kind of matching has three counts: true positives, false positives, false negatives.
+_WIDTH = len(_MEANS) + 3 * len(_KINDS)
 
 
 @METRICS.register_module()
@@ -37,8 +44,14 @@ class LocalisationMetric(CaseMetric):
     ``pred_lesion_map`` (D, H, W; the same ids: IoU, Dice, centroid) or ``pred_step_attention`` (S, N) with
     ``pred_grid`` (d, h, w). Attention is spread linearly between the patches' centres, and becomes a mask above
     ``share_of_peak`` of its peak. Lesions that lie outside a cropped volume do not count. Scores are means over
-    findings, distances medians as well as means; ``instance_...`` counts the connected parts of both masks over all
-    findings (see ``instance_counts``). NaN where no finding counts, or where the prediction has no such score.
+    findings, distances medians as well as means. NaN where no finding counts, or where the prediction has no such
+    score.
+
+    The instance scores are ReXGroundingCT's precision, recall and F1 over all findings. Instances are the connected
+    components (18 neighbours) of both masks; predicted ones of fewer than 10 voxels do not count. They are matched by
+    Dice (``instance_...``, see ``instance_counts``) and by distance (see ``instance_counts_by_distance``): ASSD
+    (``instance_assd_...``) or centroids (``instance_centroid_...``). ReXGroundingCT uses the centroids for focal
+    findings and ASSD for the others; a step does not say which it is, so both are given.
 
     Args:
         thresholds: Dice from which a finding counts as hit (``hit@t``); 0.1 is ReXGroundingCT's.
@@ -88,7 +101,12 @@ class LocalisationMetric(CaseMetric):
                 row["peak_hit"] = peak_hit(heat, truth)
                 row["peak_distance_mm"] = peak_distance_mm(heat, truth, spacing)
                 row["slice_error_mm"] = slice_error_mm(heat, truth, spacing)
-            counts = instance_counts(connected_instances(mask), connected_instances(truth))
+            maps = connected_instances(mask, _MIN_VOXELS), connected_instances(truth)
+            counts = [
+                *instance_counts(*maps),
+                *instance_counts_by_distance(*maps, spacing),
+                *instance_counts_by_distance(*maps, spacing, focal=True),
+            ]
             rows.append([*(row.get(name, float("nan")) for name in _MEANS), *counts])
             entities.append(tuple(step_field(step, "entities") or ()))
         return {"rows": np.array(rows, dtype=np.float64).reshape(-1, _WIDTH), "entities": entities}
@@ -114,6 +132,8 @@ class LocalisationMetric(CaseMetric):
             values = rows[:, _MEANS.index(name)]
             values = values[~np.isnan(values)]
             summary[f"{name}_median"] = float(np.median(values)) if len(values) else float("nan")
-        summary |= instance_scores(*rows[:, len(_MEANS) :].sum(axis=0))
+        counts = rows[:, len(_MEANS) :].sum(axis=0).reshape(len(_KINDS), 3)
+        for kind, of_kind in zip(_KINDS, counts, strict=True):
+            summary |= instance_scores(*of_kind, prefix=kind)
         hits = hit_rate(rows[:, _MEANS.index("dice")], self.thresholds)
         return {**summary, **{f"hit@{t:g}": value for t, value in hits.items()}}

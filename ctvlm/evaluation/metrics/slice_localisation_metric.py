@@ -13,11 +13,12 @@ from ctvlm.registry import METRICS
 
 @METRICS.register_module()
 class SliceLocalisationMetric(CaseMetric):
-    """RadFinder's slice localisation of the steps that name a lesion: error in mm, and hits within 12 and 24 mm.
+    """Slice localisation of the steps that name a lesion: error in mm, and share within 12 and 24 mm.
 
-    The predicted slice is the middle of the patch layer that receives the most attention from the step; the true slice
-    is the middle of the lesion's slices. RadFinder takes the slice that a report sentence cites. See
-    ``functional.slice_localisation``.
+    The predicted slice is the middle of the patch layer that receives the most attention from the step. The true slice
+    is the middle of the lesion's slices. RadFinder uses the same error (see ``functional.slice_localisation``), but its
+    target is the slice number that a report sentence cites, and its prediction is the position whose image embedding is
+    most similar to the sentence. The values cannot be compared with RadFinder's, and the protocol is named ``ctvlm``.
 
     Reads ``pred_step_attention`` (S, N), ``pred_grid`` (d, h, w), ``lesion_map`` (D, H, W), ``steps`` with their
     ``lesion``, and ``spacing`` (mm, z y x).
@@ -46,4 +47,4 @@ class SliceLocalisationMetric(CaseMetric):
             return slice_localisation(rows[:, 0], rows[:, 1])
 
         metrics = self.with_intervals(summary, [case["patient_id"] for case in cases])
-        return {**metrics, "num_steps": sum(len(case["rows"]) for case in cases), "protocol": "radfinder"}
+        return {**metrics, "num_steps": sum(len(case["rows"]) for case in cases), "protocol": "ctvlm"}
