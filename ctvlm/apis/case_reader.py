@@ -17,7 +17,8 @@ from ctvlm.datasets.training_text import with_steps
 from ctvlm.datasets.transforms import LoadCT, LoadStore, PackCTInputs, ResampleCT
 from ctvlm.engine import ConfigError
 from ctvlm.registry import TRANSFORMS
-from ctvlm.volume import CTVolume, match_mask, read_ct, read_label_map
+from ctvlm.utils.training_data import PHANTOM_SOURCE
+from ctvlm.volume import CTVolume, match_mask, nifti_description, read_ct, read_label_map
 from ctvlm.volume.orient import to_ras
 
 Volume = str | Path | CTVolume
@@ -34,6 +35,7 @@ class ReadCase:
         packed: ``inputs`` and ``data_samples``, to be collated.
         affine: 4x4 of the encoder's voxels (x, y, z) to RAS+ mm.
         shape: the encoder's voxels (D, H, W).
+        synthetic: the CT is a phantom, by the manifest's ``source`` or the NIfTI header's description.
     """
 
     case_id: str
@@ -42,6 +44,7 @@ class ReadCase:
     packed: dict[str, Any]
     affine: np.ndarray
     shape: tuple[int, int, int]
+    synthetic: bool = False
 
 
 class CaseReader:
@@ -107,6 +110,7 @@ class CaseReader:
             packed=PackCTInputs()(results),
             affine=np.asarray(results["affine"], dtype=np.float64),
             shape=tuple(results["volume"].shape),
+            synthetic=_is_phantom(case),
         )
 
     def _loaded(self, case: dict) -> dict:
@@ -154,6 +158,15 @@ class CaseReader:
 def _ras(volume: CTVolume, labels: bool = False) -> CTVolume:
     turned = to_ras(volume.array.transpose(2, 1, 0), volume.affine, labels=labels)
     return replace(turned, header=volume.header)
+
+
+def _is_phantom(case: dict) -> bool:
+    volume = case["volume"]
+    if case.get("source") == PHANTOM_SOURCE:
+        return True
+    if isinstance(volume, CTVolume):
+        return False
+    return nifti_description(volume["path"] if isinstance(volume, dict) else volume) == PHANTOM_SOURCE
 
 
 def _labels(mask: dict) -> CTVolume:

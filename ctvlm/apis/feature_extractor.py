@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from ctvlm.apis.case_reader import CaseReader, Mask, ReadCase, Volume
 from ctvlm.apis.init_model import init_model
 from ctvlm.models.losses.functional import step_attention
 from ctvlm.structures import EncoderOutput
+from ctvlm.utils.training_data import PHANTOMS_ONLY, only_phantoms
 from ctvlm.volume import CTVolume, patch_grid_affine
 
 
@@ -30,6 +32,7 @@ class VolumeFeatures:
         patches: (N, P), z-major on ``grid`` (d, h, w); ``patch_mask`` (N) is False for air that was left out.
         patch_to_region: share of each patch in each region (N, R + 1), column 0 background.
         affine: 4x4, patch index (x, y, z) to the patch's centre in mm, RAS+.
+        synthetic: the CT is a phantom, as ``ReadCase.synthetic``.
     """
 
     case_id: str
@@ -42,6 +45,7 @@ class VolumeFeatures:
     patch_to_region: Tensor
     grid: tuple[int, int, int]
     affine: np.ndarray
+    synthetic: bool = False
 
     @property
     def positions(self) -> np.ndarray:
@@ -98,6 +102,12 @@ class FeatureExtractor:
         if not hasattr(self.model, "cfg"):
             raise ValueError("a model for FeatureExtractor carries its config: build it with ctvlm.apis.init_model")
         self.read = CaseReader(self.model.cfg, pipeline)
+        self._warned = False
+
+    def remark_on(self, case: ReadCase | VolumeFeatures) -> str:
+        """Why text scores of a case mean nothing: the CT is real and the weights saw only phantoms; "" otherwise."""
+        trained_on = getattr(self.model, "training_data", [])
+        return PHANTOMS_ONLY if not case.synthetic and only_phantoms(trained_on) else ""
 
     def __call__(self, volume: Volume, mask: Mask | None = None, mask_source: str | None = None) -> VolumeFeatures:
         """Features of one CT; arguments and errors as ``CaseReader.__call__``."""
@@ -148,6 +158,7 @@ class FeatureExtractor:
                 patch_to_region=encoded.patch_to_region[b].float().cpu(),
                 grid=tuple(encoded.grid),
                 affine=patch_grid_affine(case.affine, case.shape, encoded.grid),
+                synthetic=case.synthetic,
             )
             for b, case in enumerate(cases)
         ]
@@ -158,7 +169,15 @@ class FeatureExtractor:
         return _unit(self.model.embed_texts(list(texts)))
 
     def similarity(self, features: VolumeFeatures, texts: Sequence[str]) -> TextSimilarity:
-        """How well each text fits the CT as a whole, each region, and each patch."""
+        """How well each text fits the CT as a whole, each region, and each patch.
+
+        Warns:
+            UserWarning: once, if the CT is real and the weights were trained on phantoms only.
+        """
+        remark = self.remark_on(features)
+        if remark and not self._warned:
+            self._warned = True
+            warnings.warn(remark, stacklevel=2)
         text_UP = self.embed_texts(texts)
         attention_1UN = step_attention(
             text_UP[None], features.patches[None], self.model.step_scale, features.patch_mask[None]

@@ -12,6 +12,7 @@ import ctvlm.models  # noqa: F401  (registers everything)
 from ctvlm.engine import CheckpointError, ConfigError, check_fits, load_config, read_checkpoint
 from ctvlm.registry import MODELS
 from ctvlm.utils.pretrained_files import pretrained_files_of
+from ctvlm.utils.training_data import recorded_in
 
 
 def default_device() -> torch.device:
@@ -24,6 +25,9 @@ def init_model(
     config: str | Path | Config, checkpoint: str | Path | None = None, device: str | torch.device | None = None
 ) -> nn.Module:
     """The model of a config in eval mode, with the weights and the tokenizer of a checkpoint.
+
+    ``model.training_data`` lists what the weights were trained on (``ctvlm.utils.training_data.data_record``): one
+    entry of type "unknown" for a checkpoint that does not say, none for initial weights.
 
     Args:
         config: path, or a loaded config. It stays with the model as ``model.cfg``.
@@ -50,4 +54,5 @@ def init_model(
             # What check_fits lets pass: the bytes of a tokenizer that only one of the two has.
             raise CheckpointError(f"checkpoint {checkpoint} does not fit the config's model: {error}") from error
     model.cfg = cfg
+    model.training_data = [] if read is None else recorded_in(read)
     return model.to(default_device() if device is None else device).eval()

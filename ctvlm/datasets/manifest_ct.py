@@ -9,8 +9,9 @@ from mmengine.dataset import BaseDataset
 
 from ctvlm.anatomy import DEFAULT_SCHEME, RegionScheme
 from ctvlm.datasets.manifest import ManifestError, read_manifest
-from ctvlm.datasets.training_text import NO_TEXT, text_source, with_steps
+from ctvlm.datasets.training_text import GIVEN, NO_TEXT, text_origin, text_source, with_steps
 from ctvlm.registry import DATASETS, TRANSFORMS
+from ctvlm.utils.training_data import PHANTOM_SOURCE, data_record
 
 
 @DATASETS.register_module()
@@ -90,6 +91,30 @@ class ManifestCT(BaseDataset):
                 case = self._prefix(idx)
             out += [case["report"].get("impression", ""), *(step["text"] for step in case["cot"])]
         return [text for text in out if text]
+
+    def data_records(self) -> list[dict]:
+        """What a checkpoint trained on this data set records: an entry for each kind of CT and origin of the text.
+
+        Cases whose ``source`` is PhantomCT (``write_phantom.py``) are synthetic.
+        """
+        writes = any(getattr(t, "writes_text", False) for t in self.pipeline.transforms)
+        groups: dict[tuple[bool, str], list[str | None]] = {}
+        for idx in range(len(self)):
+            case = super().get_data_info(idx)
+            origin = text_origin(case, measures=writes)
+            groups.setdefault((case["source"] == PHANTOM_SOURCE, origin), []).append(case["source"])
+        return [
+            data_record(
+                "ManifestCT",
+                cases=len(sources),
+                split=self.split,
+                text="phantom" if synthetic and text == GIVEN else text,
+                synthetic=synthetic,
+                scheme=self.scheme.name,
+                sources=sorted({source for source in sources if source}),
+            )
+            for (synthetic, text), sources in sorted(groups.items())
+        ]
 
     @property
     def _prefix_length(self) -> int:

@@ -24,6 +24,7 @@ import numpy as np
 
 from ctvlm.anatomy import DEFAULT_SCHEME, RegionScheme, UnknownLabelError, scheme_of
 from ctvlm.datasets.measured_reasoning import MeasuredReasoning
+from ctvlm.datasets.training_text import MEASURED, NO_TEXT, text_source
 from ctvlm.datasets.transforms.load_ct import LoadCT
 from ctvlm.datasets.transforms.resample_ct import ResampleCT
 from ctvlm.volume import CTReadError, CTVolume, MaskMismatchError, files
@@ -157,6 +158,8 @@ def _line(results: dict, case: dict, folder: str, arrays: dict) -> dict:
     """The case's line in the store's manifest; paths as seen from ``case.json``'s folder."""
     line = {key: case[key] for key in ("case_id", "patient_id", "split", "labels", "source", "extra")}
     line.update(report=results.get("report") or {}, cot=results.get("cot") or [])
+    if text_source(case) == NO_TEXT and text_source(line) != NO_TEXT:
+        line["extra"] = {**line["extra"], "text_origin": MEASURED}
     if results.get("region_kept"):
         line["extra"] = {**line["extra"], "region_kept": results["region_kept"]}
     line["volume"] = {"path": arrays["volume"]["file"]}

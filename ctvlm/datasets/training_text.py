@@ -9,6 +9,8 @@ GIVEN_STEPS = "its own steps (cot)"
 FINDINGS = "sentences of its findings"
 IMPRESSION = "sentences of its impression"
 NO_TEXT = "no text: measured, where the pipeline has MeasuredReasoning"
+# Origins of the text that a model is trained on.
+GIVEN, MEASURED, NONE = "given report", "measured", "none"
 
 
 def text_source(case: dict) -> str:
@@ -19,6 +21,18 @@ def text_source(case: dict) -> str:
     if clean(report.get("findings")):
         return FINDINGS
     return IMPRESSION if clean(report.get("impression")) else NO_TEXT
+
+
+def text_origin(case: dict, measures: bool) -> str:
+    """Whether a case's text was given or measured from its region map, or the case has none.
+
+    Args:
+        measures: the pipeline measures cases without text. Stores of ``tools/preprocess.py --measure-text`` name
+            theirs in ``extra.text_origin``.
+    """
+    if text_source(case) == NO_TEXT:
+        return MEASURED if measures else NONE
+    return (case.get("extra") or {}).get("text_origin", GIVEN)
 
 
 def with_steps(case: dict, scheme: str = DEFAULT_SCHEME) -> dict:

@@ -10,7 +10,7 @@ from mmengine.device import get_device
 from mmengine.logging import MMLogger
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper, OptimWrapperDict
-from mmengine.runner import Runner
+from mmengine.runner import BaseLoop, Runner
 from mmengine.runner.checkpoint import _load_checkpoint_to_model
 from torch import nn
 
@@ -20,6 +20,7 @@ from ctvlm.engine.optimizers import call_after_step, is_sharded, refuse_accumula
 from ctvlm.engine.weight_match import check_fits, load_what_fits
 from ctvlm.utils import keep_freed_memory
 from ctvlm.utils.pretrained_files import pretrained_files_of
+from ctvlm.utils.training_data import added, recorded_in, records_of
 
 
 class CTVLMRunner(Runner):
@@ -32,6 +33,8 @@ class CTVLMRunner(Runner):
 
     def __init__(self, model: nn.Module | dict, work_dir: str, *args: Any, **kwargs: Any):
         self._advanced = False
+        self._loaded_data: list[dict] = []
+        self._own_data: list[dict] | None = None
         if get_device() == "cpu":
             keep_freed_memory()
         folder = Path(work_dir).absolute()
@@ -80,11 +83,25 @@ class CTVLMRunner(Runner):
         call_after_step(model, built)
         return built
 
-    def save_checkpoint(self, *args: Any, save_optimizer: bool = True, **kwargs: Any) -> None:
-        """As mmengine's, which leaves all to rank 0; but the state of a sharded optimizer is gathered by all."""
+    @property
+    def training_data(self) -> list[dict]:
+        """What the weights were trained on: by the runs that they were loaded from, and by this one.
+
+        Entries as ``ctvlm.utils.training_data.data_record``.
+        """
+        if not isinstance(self._train_loop, BaseLoop):  # this run only evaluates
+            return self._loaded_data
+        if self._own_data is None:  # counting a large manifest takes seconds
+            self._own_data = records_of(self.train_dataloader.dataset)
+        return added(self._loaded_data, self._own_data)
+
+    def save_checkpoint(self, *args: Any, save_optimizer: bool = True, meta: dict | None = None, **kwargs: Any) -> None:
+        """As mmengine's, with ``training_data`` in ``meta``. All ranks gather the state of a sharded optimizer."""
         if self.rank != 0 and save_optimizer and is_sharded(self.optim_wrapper.optimizer):
             self.optim_wrapper.optimizer.state_dict()
-        super().save_checkpoint(*args, save_optimizer=save_optimizer, **kwargs)
+        if self.rank == 0:
+            meta = {**(meta or {}), "training_data": self.training_data}
+        super().save_checkpoint(*args, save_optimizer=save_optimizer, meta=meta, **kwargs)
 
     def load_checkpoint(
         self, filename: str, map_location: Any = "cpu", strict: bool | None = None, revise_keys: list | None = None
@@ -108,6 +125,9 @@ class CTVLMRunner(Runner):
             self.logger.info(f"Weights of {filename}\n{match.full()}")
             if self.rank == 0:
                 stdout_console().print(f"{filename}: {match.short()} (names in the log)", soft_wrap=True)
+        loaded = recorded_in(checkpoint)
+        # Weights that do not fit keep what was loaded before.
+        self._loaded_data = loaded if strict else added(self._loaded_data, loaded)
         self._has_loaded = True
         self.logger.info(f"Loaded checkpoint {filename}")
         return checkpoint

@@ -20,12 +20,17 @@ _VERSION = 1
 
 
 def save_dump(
-    path: str | Path, cases: Sequence[Mapping[str, Any]], prompts: Mapping[str, Any] | None = None, scale: float = 1.0
+    path: str | Path,
+    cases: Sequence[Mapping[str, Any]],
+    prompts: Mapping[str, Any] | None = None,
+    scale: float = 1.0,
+    remark: str = "",
 ) -> None:
     """Write data samples (as dicts) to a .pt file, atomically.
 
     Args:
         prompts: text to embedding (P) of the zero-shot prompts, with the model's logit ``scale``.
+        remark: a warning about scores of these predictions.
 
     Raises:
         ValueError: for a value that no dump can hold, naming the case and the key.
@@ -36,6 +41,7 @@ def save_dump(
         "cases": [encode_case(case) for case in cases],
         "prompts": {text: torch.as_tensor(vector).detach().cpu() for text, vector in (prompts or {}).items()},
         "scale": float(scale),
+        "remark": remark,
     }
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -48,7 +54,7 @@ def save_dump(
 
 
 def load_dump(path: str | Path) -> dict[str, Any]:
-    """``cases`` (list of dicts, as metrics take them), ``prompts`` and ``scale`` of a dump.
+    """``cases`` (list of dicts, as metrics take them), ``prompts``, ``scale`` and ``remark`` of a dump.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -68,7 +74,8 @@ def load_dump(path: str | Path) -> dict[str, Any]:
     if content["version"] > _VERSION:
         raise ValueError(f"{path} has version {content['version']}; this ctvlm reads up to {_VERSION}: update it.")
     cases = [{key: _restored(value) for key, value in case.items()} for case in content["cases"]]
-    return {"cases": cases, "prompts": content["prompts"], "scale": content["scale"]}
+    kept = {"prompts": content["prompts"], "scale": content["scale"], "remark": content.get("remark", "")}
+    return {"cases": cases, **kept}
 
 
 def encode_case(case: Mapping[str, Any]) -> dict[str, Any]:

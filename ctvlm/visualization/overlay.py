@@ -30,7 +30,8 @@ from ctvlm.visualization.planes import (
 )
 from ctvlm.volume import CTVolume, patches_to_grid, peak_mm
 
-PLANE_INCHES, TEXT_INCHES, BAR_INCHES, TITLE_INCHES = 3.3, 4.4, 0.75, 0.75
+PLANE_INCHES, TEXT_INCHES, BAR_INCHES, TITLE_INCHES, LINE_INCHES = 3.3, 4.4, 0.75, 0.75, 0.22
+WARNING_COLOUR = "#ffb454"
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,9 @@ def heat_colours() -> ListedColormap:
     return ListedColormap(colours, "heat")
 
 
-def overlay_page(ct: CTVolume, overlays: Sequence[Overlay], title: str, scheme: RegionScheme, unit: str) -> Figure:
+def overlay_page(
+    ct: CTVolume, overlays: Sequence[Overlay], title: str, scheme: RegionScheme, unit: str, remark: str = ""
+) -> Figure:
     """Draw maps over a CT; radiological convention, every picture at one scale in mm.
 
     A heat map is cut through its peak, which a cross marks, in the window of the regions that its text names, else of
@@ -69,10 +72,12 @@ def overlay_page(ct: CTVolume, overlays: Sequence[Overlay], title: str, scheme: 
 
     Args:
         unit: of the heat, beside the colour bar.
+        remark: a warning, on a line of its own below the title.
     """
     columns, row_inches = _layout(ct)
     shown = content_windows(ct.array, ct.spacing)
-    size = (sum(columns) + BAR_INCHES + TEXT_INCHES + 0.9, row_inches * len(overlays) + TITLE_INCHES)
+    title_inches = TITLE_INCHES + (LINE_INCHES if remark else 0)
+    size = (sum(columns) + BAR_INCHES + TEXT_INCHES + 0.9, row_inches * len(overlays) + title_inches)
     figure = Figure(figsize=size, facecolor=BACKGROUND)
     FigureCanvasAgg(figure)
     grid = figure.add_gridspec(
@@ -81,7 +86,7 @@ def overlay_page(ct: CTVolume, overlays: Sequence[Overlay], title: str, scheme: 
         width_ratios=[*columns, BAR_INCHES, TEXT_INCHES],
         left=0.3 / size[0],
         right=1 - 0.1 / size[0],
-        top=1 - TITLE_INCHES / size[1],
+        top=1 - title_inches / size[1],
         bottom=0.1 / size[1],
         wspace=0.04,
         hspace=0.08,
@@ -101,11 +106,14 @@ def overlay_page(ct: CTVolume, overlays: Sequence[Overlay], title: str, scheme: 
         _write(figure.add_subplot(text), overlay, row_inches)
     shape = " x ".join(map(str, ct.shape))
     spacing = " x ".join(f"{s:.2f}" for s in ct.spacing)
-    y = 1 - 0.22 / size[1]
+    y = 1 - LINE_INCHES / size[1]
     figure.text(0.3 / size[0], y, title, color=INK, fontsize=12, weight="bold", va="center")
     line = f"{shape} voxels of {spacing} mm (z, y, x); the patient's right is on the left"
     line = "; ".join(filter(None, (line, straightened_note(ct.straightened))))
-    figure.text(0.3 / size[0], y - 0.22 / size[1], line, color=FAINT, fontsize=8, va="center")
+    figure.text(0.3 / size[0], y - LINE_INCHES / size[1], line, color=FAINT, fontsize=8, va="center")
+    if remark:
+        remark_y = y - 2 * LINE_INCHES / size[1]
+        figure.text(0.3 / size[0], remark_y, remark, color=WARNING_COLOUR, fontsize=8, va="center")
     return figure
 
 

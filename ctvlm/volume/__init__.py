@@ -1,7 +1,7 @@
 """Volumes with geometry: reading, checking, resampling, windows."""
 
 from ctvlm.volume.ct_volume import CTReadError, CTVolume
-from ctvlm.volume.io import FormsWarning, read_ct, read_grid, read_label_map, write_nifti
+from ctvlm.volume.io import FormsWarning, nifti_description, read_ct, read_grid, read_label_map, write_nifti
 from ctvlm.volume.match import MOSTLY, MaskMismatchError, match_mask, sample_mask
 from ctvlm.volume.patch_grid import patch_grid_affine, patches_to_grid, peak_mm
 from ctvlm.volume.resample import (
@@ -23,6 +23,7 @@ __all__ = [
     "crop",
     "crop_or_pad",
     "match_mask",
+    "nifti_description",
     "patch_grid_affine",
     "patches_to_grid",
     "peak_mm",

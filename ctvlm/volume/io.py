@@ -109,7 +109,7 @@ def read_grid(
     return header.shape[::-1], header.affine
 
 
-def write_nifti(volume: CTVolume, path: str | Path, slope: float = 1.0) -> None:
+def write_nifti(volume: CTVolume, path: str | Path, slope: float = 1.0, description: str = "") -> None:
     """Write as .nii or .nii.gz, atomically; every program reads the same geometry from it.
 
     The file keeps the volume's axes and grid. A sheared grid is straightened before (labels: nearest neighbour;
@@ -118,6 +118,7 @@ def write_nifti(volume: CTVolume, path: str | Path, slope: float = 1.0) -> None:
 
     Args:
         slope: readers multiply what is stored by it.
+        description: the header's ``descrip``, at most 79 characters.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -136,11 +137,20 @@ def write_nifti(volume: CTVolume, path: str | Path, slope: float = 1.0) -> None:
         image.get_qform()[:3, 3] + ((affine - image.get_qform()) @ centre)[:3]
     )
     image.header.set_slope_inter(slope, 0)
+    image.header["descrip"] = description
     try:
         nib.save(image, part)
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def nifti_description(path: str | Path) -> str:
+    """``descrip`` of a NIfTI file's header; "" for files of other types."""
+    if not str(path).lower().endswith((".nii", ".nii.gz")):
+        return ""
+    with as_local_file(path) as file:
+        return bytes(nib.load(file).header["descrip"].item()).decode("latin-1").strip("\0 ")
 
 
 def _warn_of_forms(path: str | Path, header: HeaderGeometry) -> None:

@@ -185,3 +185,20 @@ def test_resample_without_a_goal_is_refused():
 def test_loaded_volume_is_the_file(case_folder):
     dataset = ManifestCT(str(case_folder / "cases.jsonl"), split="train", pipeline=[LoadCT()])
     np.testing.assert_array_equal(dataset[0]["volume"], read_ct(case_folder / "p0" / "ct.nii.gz").array)
+
+
+def test_records_say_where_the_text_is_from_and_what_is_synthetic(case_folder):
+    def record(**kwargs):
+        return [(r["cases"], r["text"], r["synthetic"]) for r in build(case_folder, **kwargs).data_records()]
+
+    edit(case_folder, 1, source="CT-RATE v2")
+    assert record() == [(1, "given report", False), (1, "measured", False)]
+    found = build(case_folder, pipeline=[PIPELINE[0], *PIPELINE[2:]]).data_records()
+    assert [(r["text"], r["sources"]) for r in found] == [("given report", ["CT-RATE v2"]), ("none", [])]
+    assert {(r["dataset"], r["split"], r["scheme"]) for r in found} == {("ManifestCT", "train", "thorax_abdomen_20")}
+    edit(case_folder, 1, source="PhantomCT")
+    assert record() == [(1, "measured", False), (1, "phantom", True)]
+    # A store holds measured text as if it were given, and says so.
+    edit(case_folder, 1, source=None, extra={"text_origin": "measured"})
+    assert record() == [(2, "measured", False)]
+    assert record(indices=1) == [(1, "measured", False)]

@@ -335,11 +335,13 @@ def test_a_dump_scores_as_the_model_did(tmp_path, one_rank):
     path = tmp_path / "sub" / "dump.pt"
     metric = DumpPredictions(str(path), protocols=["ct_clip", "ctvlm"], names=NAMES)
     metric.set_prompt_embeddings(prompts(metric), scale=10.0)
+    metric.set_remark("trained on other data")
     evaluator = Evaluator([metric])
     evaluator.process(data_samples=[sample(n) for n in range(11)])
     assert evaluator.evaluate(11) == {"dump/num_cases": 11}
     dump = load_dump(path)
     assert torch.equal(dump["cases"][3]["lesion_map"], sample(3).lesion_map)
+    assert dump["remark"] == "trained on other data"
     metrics = {}
     for metric in build():
         if hasattr(metric, "set_prompt_embeddings"):

@@ -38,10 +38,10 @@ def test_eval_predictions_scores_what_the_dump_holds(run, tmp_path):
         case |= dict(pred_image=image, pred_impression=image, labels={"Emphysema": number % 2, "Atelectasis": None})
         case["pred_probabilities"] = {"Emphysema": number / 12, "Atelectasis": 0.5}
         cases.append(case)
-    save_dump(tmp_path / "dump.pt", cases)
+    save_dump(tmp_path / "dump.pt", cases, remark="a remark on these scores")
     code, out, _ = run("eval_predictions.py", "dump.pt", "--bootstrap", "5", "--out", "scores.json")
     assert code == 0
-    assert "retrieval/t2i_R@10" in out
+    assert "retrieval/t2i_R@10" in out and "a remark on these scores" in out
     assert " to " in out  # intervals
     metrics = json.loads((tmp_path / "scores.json").read_text())["metrics"]
     assert metrics["retrieval/num_cases"] == 12

@@ -7,12 +7,15 @@ import json
 import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import torch
+from matplotlib.image import imread
 
 from ctvlm.datasets import write_manifest
 from ctvlm.datasets.phantom import PhantomCT
 from ctvlm.engine import load_config
 from ctvlm.registry import MODELS
+from ctvlm.utils.training_data import PHANTOM_SOURCE, PHANTOMS_ONLY, data_record
 from ctvlm.volume import CTVolume, write_nifti
 from tests.test_volume.phantoms import save_as, turned
 
@@ -31,6 +34,14 @@ model = dict(
 test_dataloader = dict(dataset=dict(num_cases=1, num_workers=0))
 """
 TOOL = "visualization/vis_attention.py"
+
+
+def itk_peak(path) -> np.ndarray:
+    """Where SimpleITK places the highest voxel, RAS+ mm."""
+    image = sitk.ReadImage(str(path))
+    values = sitk.GetArrayViewFromImage(image)
+    at = np.unravel_index(values.argmax(), values.shape)[::-1]
+    return np.array(image.TransformIndexToPhysicalPoint([int(i) for i in at])) * (-1, -1, 1)
 
 
 @pytest.fixture(scope="module")
@@ -53,9 +64,18 @@ def drawn():
     return CTVolume(hu, case["affine"]), case
 
 
-@pytest.mark.parametrize(("orientation", "degrees"), [("RAS", 0), ("LPS", 0), ("LPS", 15)])
-def test_a_bright_lesion_peaks_in_place_in_the_inputs_space(tool, model, drawn, tmp_path, orientation, degrees):
-    ct = turned(drawn[0], degrees)
+def tilted(ct: CTVolume, degrees: float) -> CTVolume:
+    """The same voxels on a grid that is sheared as by a tilted gantry."""
+    shear = np.eye(4)
+    shear[1, 2] = np.tan(np.deg2rad(degrees))
+    return CTVolume(ct.array, shear @ ct.affine)
+
+
+@pytest.mark.parametrize(
+    ("orientation", "degrees", "tilt"), [("RAS", 0, 0), ("LPS", 0, 0), ("LPS", 15, 0), ("RAS", 0, 15), ("LPS", 10, -20)]
+)
+def test_a_bright_lesion_peaks_in_place_in_the_inputs_space(tool, model, drawn, tmp_path, orientation, degrees, tilt):
+    ct = turned(tilted(drawn[0], tilt), degrees)
     lesion = (ct.affine @ (56.5, 35.5, 22, 1))[:3]
     save_as(ct, tmp_path / "ct.nii.gz", orientation)
     done = tool(TOOL, *model, tmp_path / "ct.nii.gz", "--text", "A lesion.", "--out", tmp_path / "out", "--dpi", 30)
@@ -63,15 +83,24 @@ def test_a_bright_lesion_peaks_in_place_in_the_inputs_space(tool, model, drawn, 
     given = nib.load(tmp_path / "ct.nii.gz")
     for name in ("text_01", "rollout"):
         written = nib.load(tmp_path / "out" / f"{name}.nii.gz")
-        assert written.shape == given.shape
-        np.testing.assert_allclose(written.affine, given.affine, atol=1e-4)
+        if tilt:  # on the straightened grid, which every reader places alike
+            axes = written.affine[:3, :3] / np.linalg.norm(written.affine[:3, :3], axis=0)
+            np.testing.assert_allclose(axes.T @ axes, np.eye(3), atol=1e-4)
+            np.testing.assert_allclose(written.get_qform(), written.affine, atol=1e-3)
+        else:
+            assert written.shape == given.shape
+            np.testing.assert_allclose(written.affine, given.affine, atol=1e-4)
         assert written.get_fdata().max() > 1
     heat = nib.load(tmp_path / "out" / "text_01.nii.gz")
     peak = nib.affines.apply_affine(heat.affine, np.unravel_index(heat.get_fdata().argmax(), heat.shape))
     # At most a patch is a sixth of the volume deep and a twelfth wide, whatever was cropped.
-    patch = np.array(ct.spacing) * ct.shape / (6, 12, 12)
-    off = np.linalg.inv(ct.affine[:3, :3] / np.linalg.norm(ct.affine[:3, :3], axis=0)) @ (peak - lesion)
-    assert (np.abs(off) < patch[::-1]).all(), (peak, lesion)
+    spacing = np.linalg.norm(heat.affine[:3, :3], axis=0)
+    patch = spacing * heat.shape / (12, 12, 6)
+    by_itk = itk_peak(tmp_path / "out" / "text_01.nii.gz")
+    np.testing.assert_allclose(by_itk, peak, atol=0.01)
+    for found_peak in (peak, by_itk):
+        off = np.linalg.inv(heat.affine[:3, :3] / spacing) @ (found_peak - lesion)
+        assert (np.abs(off) < patch).all(), (found_peak, lesion)
     (found,) = [
         m for m in json.loads((tmp_path / "out" / "maps.json").read_text())["maps"] if m["file"] == "text_01.nii.gz"
     ]
@@ -101,6 +130,22 @@ def test_a_manifest_draws_its_case_with_its_steps_and_regions(tool, model, drawn
     done = tool(TOOL, *model, tmp_path / "cases.jsonl", "--out", tmp_path / "names", "--dpi", 30)
     texts = [m["text"] for m in json.loads((tmp_path / "names" / "maps.json").read_text())["maps"]]
     assert len(texts) == 2 + len(np.unique(true)) - 1 and any("Liver." in text for text in texts)
+
+
+def test_a_real_ct_is_marked_if_the_weights_saw_only_phantoms(tool, model, drawn, tmp_path):
+    write_nifti(drawn[0], tmp_path / "real.nii.gz")
+    write_nifti(drawn[0], tmp_path / "phantom.nii.gz", description=PHANTOM_SOURCE)
+    content = torch.load(model[1], weights_only=True)
+    weights = tmp_path / "weights.pth"
+    torch.save({**content, "meta": {"training_data": [data_record("PhantomCT", 1, synthetic=True)]}}, weights)
+    heights = {}
+    for checkpoint, name, said in ((weights, "real", 1), (weights, "phantom", 0), (model[1], "real", 0)):
+        args = (tmp_path / f"{name}.nii.gz", "--text", "A lesion.", "--out", tmp_path / "out", "--dpi", 50)
+        done = tool(TOOL, model[0], checkpoint, *args)
+        assert done.code == 0, done.err
+        assert (done.out + done.err).count(PHANTOMS_ONLY) == said, (name, done.err)
+        heights[said] = imread(tmp_path / "out" / "texts_01.png").shape[0]
+    assert heights[1] - heights[0] == pytest.approx(0.22 * 50, abs=1), "the page has one more line"
 
 
 def test_a_mistake_is_named(tool, model, drawn, tmp_path):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from ctvlm.anatomy import RegionScheme
+from ctvlm.utils.training_data import PHANTOMS_ONLY
 from ctvlm.visualization.overlay import Overlay, heat_colours, overlay_page, window_at, window_for
 from ctvlm.volume import CTVolume, patch_grid_affine
 
@@ -124,3 +125,20 @@ def test_letters_do_not_overlap_and_a_straightened_input_is_marked(depth):
         assert len(drawn) == 5
         for i, one in enumerate(drawn):
             assert not any(one.overlaps(other) for other in drawn[i + 1 :])
+
+
+@pytest.mark.parametrize("depth", [4, 16])
+def test_a_remark_has_a_line_of_its_own(depth):
+    ct = volume((depth, 32, 40))
+    ct = CTVolume(ct.array, ct.affine, straightened=15.0)
+    row = Overlay("A stone.", heat(ct), ["peak: 9"])
+    figure = overlay_page(ct, [row], "case 1", SCHEME, "x mean", PHANTOMS_ONLY)
+    figure.canvas.draw()
+    (remark,) = [text for text in figure.texts if text.get_text() == PHANTOMS_ONLY]
+    box = remark.get_window_extent()
+    assert box.x0 >= 0 and box.x1 <= figure.bbox.x1
+    others = [t for t in figure.texts if t is not remark]
+    others += [t for axes in figure.axes for t in (*axes.texts, axes.title) if t.get_text()]
+    assert len(others) > 10
+    assert not any(box.overlaps(t.get_window_extent()) for t in others)
+    assert not any(box.overlaps(axes.get_window_extent()) for axes in figure.axes)

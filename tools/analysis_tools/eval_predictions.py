@@ -145,6 +145,8 @@ def main() -> None:
     origin = data_origin(dump["cases"])
     title = table_title(f"{len(dump['cases'])} cases of {args.dump}", origin)
     stdout_console().print(metrics_table(results, title))
+    if dump["remark"]:
+        print(f"warning: {dump['remark']}")
     if args.out:
         write_metrics(args.out, results, dump=args.dump, **origin)
         print(f"metrics written to {args.out}")

@@ -22,6 +22,7 @@ from ctvlm.anatomy import scheme_of
 from ctvlm.datasets import write_manifest
 from ctvlm.datasets.phantom import PhantomCT
 from ctvlm.datasets.phantom.ct_rate_layout import write_ct_rate
+from ctvlm.utils.training_data import PHANTOM_SOURCE
 from ctvlm.volume import CTVolume, write_nifti
 
 FOLDERS = {"volume": "ct", "region_map": "regions", "lesion_map": "lesions"}
@@ -46,7 +47,7 @@ def write_case(results: dict, out: Path) -> dict:
     name = results["case_id"]
     files = {key: out / folder / f"{name}.nii.gz" for key, folder in FOLDERS.items()}
     for key, path in files.items():
-        write_nifti(CTVolume(results[key], results["affine"]), path)
+        write_nifti(CTVolume(results[key], results["affine"]), path, description=PHANTOM_SOURCE)
     kept = ("case_id", "patient_id", "split", "report", "cot", "labels")
     found = [step for step in results["cot"] if step["lesion"] is not None]
     return {
@@ -54,7 +55,7 @@ def write_case(results: dict, out: Path) -> dict:
         "volume": str(files["volume"].resolve()),
         "region_map": {"path": str(files["region_map"].resolve()), "source": scheme_of(results).own_source},
         "lesion_masks": [{"path": str(files["lesion_map"].resolve())}] if found else [],
-        "source": "PhantomCT",
+        "source": PHANTOM_SOURCE,
     }
 
 

@@ -151,8 +151,9 @@ def main(argv: list[str] | None = None) -> int:
     drawn = [row for stem, row in rows if stem.startswith("text")]
     pages = {"overview": overview} if overview else {}
     pages |= {f"texts_{start // ROWS + 1:02d}": drawn[start : start + ROWS] for start in range(0, len(drawn), ROWS)}
+    remark = extractor.remark_on(case)
     for stem, page in pages.items():
-        figure = overlay_page(case.ct, page, case.case_id, extractor.read.scheme, UNIT)
+        figure = overlay_page(case.ct, page, case.case_id, extractor.read.scheme, UNIT, remark)
         figure.savefig(out / f"{stem}.png", dpi=args.dpi, facecolor=figure.get_facecolor())
     console = Console()
     if not maps.regions.array.any():

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from ctvlm.anatomy import RegionScheme
+from ctvlm.utils.training_data import PHANTOM_SOURCE
 from ctvlm.volume import CTVolume, write_nifti
 
 METADATA = (
@@ -95,7 +96,7 @@ def _to_dicom_axes(array: np.ndarray) -> np.ndarray:
 def _save(array: np.ndarray, affine: np.ndarray, base: Path, tree: str, name: str) -> None:
     split, patient, letter, _ = name.split("_")
     folder = base / tree.format(split) / f"{split}_{patient}" / f"{split}_{patient}_{letter}"
-    write_nifti(CTVolume(array.transpose(2, 1, 0), affine), folder / f"{name}.nii.gz")
+    write_nifti(CTVolume(array.transpose(2, 1, 0), affine), folder / f"{name}.nii.gz", description=PHANTOM_SOURCE)
 
 
 def _unfold(scheme: RegionScheme, source: str = "totalsegmentator_v2") -> np.ndarray:

@@ -25,6 +25,7 @@ from ctvlm.datasets.phantom.packed import Job, PackedCase
 from ctvlm.datasets.phantom.plan import sample_plan
 from ctvlm.datasets.phantom.reasoning import write_report
 from ctvlm.registry import DATASETS, TRANSFORMS
+from ctvlm.utils.training_data import PHANTOM_SOURCE, data_record
 
 SCHEME = "thorax_abdomen_20"
 CHUNK = 16  # cases a worker draws before it reports: few enough for a smooth bar, enough to hide the pickling
@@ -145,6 +146,10 @@ class PhantomCT(BaseDataset):
             cot=[dict(step) for step in cot],
             labels=dict(case.labels),
         )
+
+    def data_records(self) -> list[dict]:
+        """What a checkpoint trained on this data set records."""
+        return [data_record("PhantomCT", len(self), self.split, "phantom", True, self.scheme.name, [PHANTOM_SOURCE])]
 
     def texts(self) -> list[str]:
         """Impressions and step texts of the split, for fitting a tokenizer. Nothing is drawn for it."""

@@ -11,6 +11,7 @@ from rich.table import Table
 from ctvlm.engine.console import stdout_console
 from ctvlm.engine.metrics_table import ORIGIN, metrics_table, table_title, write_metrics
 from ctvlm.registry import HOOKS
+from ctvlm.utils.training_data import PHANTOMS_ONLY, any_real, only_phantoms, records_of
 
 
 @HOOKS.register_module()
@@ -19,7 +20,8 @@ class ResultsTableHook(Hook):
 
     After training ``results.json`` (of the last validation), after a test ``test_results.json`` and ``.csv``.
     ``metric_rows`` says how intervals, chance levels and numbers of cases are told from metrics. A run resumed after
-    its last epoch validates once, so that it too ends in numbers.
+    its last epoch validates once, so that it too ends in numbers. A line below the table says if the data are real and
+    the weights were trained on phantoms only.
     """
 
     # After the progress bar has left the terminal, and the last checkpoint is written.
@@ -42,16 +44,37 @@ class ResultsTableHook(Hook):
             origin = _data_origin(runner.val_dataloader)
             write_metrics(results, self.metrics, epoch=runner.epoch, iter=runner.iter, **origin)
             console.print(metrics_table(self.metrics, table_title(f"Validation after epoch {runner.epoch}", origin)))
+            _print(_remark(runner, runner.val_dataloader))
         console.print(_files_table(runner, with_results=self.metrics is not None))
+
+    def before_test_epoch(self, runner: Runner) -> None:
+        """Dumps of predictions keep the remark, see DumpPredictions."""
+        for metric in runner.test_loop.evaluator.metrics:
+            if hasattr(metric, "set_remark"):
+                metric.set_remark(_remark(runner, runner.test_dataloader))
 
     def after_test_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
         if runner.rank == 0:
             origin = _data_origin(runner.test_dataloader)
             stdout_console().print(metrics_table(metrics or {}, table_title("Test", origin)))
+            if remark := _remark(runner, runner.test_dataloader):
+                origin["remark"] = remark
+                _print(remark)
             # Not results.json: training has left its own there, of the validation.
             for suffix in (".json", ".csv"):
                 path = Path(runner.work_dir) / f"test_results{suffix}"
                 write_metrics(path, metrics or {}, checkpoint=runner.cfg.get("load_from"), **origin)
+
+
+def _remark(runner: Runner, dataloader: object) -> str:
+    """What to say if the data are real and the weights saw only phantoms; "" otherwise."""
+    trained_on = getattr(runner, "training_data", [])  # CTVLMRunner's
+    return PHANTOMS_ONLY if only_phantoms(trained_on) and any_real(records_of(dataloader.dataset)) else ""
+
+
+def _print(remark: str) -> None:
+    if remark:
+        stdout_console().print(f"warning: {remark}", soft_wrap=True)
 
 
 def _data_origin(dataloader: object) -> dict[str, str]:

@@ -46,6 +46,7 @@ class DumpPredictions(CaseMetric):
         self.skip = set(skip)
         self._prompts: Mapping[str, Any] = {}
         self._scale = 1.0
+        self._remark = ""
 
     def prompts(self) -> list[str]:
         """Sentences whose embeddings are kept."""
@@ -56,6 +57,10 @@ class DumpPredictions(CaseMetric):
         """Take the embeddings to keep, see ``ZeroShotClassificationMetric``."""
         self._prompts, self._scale = dict(embeddings), float(scale)
 
+    def set_remark(self, remark: str) -> None:
+        """Take a warning about the scores, which ``eval_predictions.py`` repeats."""
+        self._remark = remark
+
     def metric_names(self) -> list[str]:
         return ["dump/num_cases"]
 
@@ -64,5 +69,5 @@ class DumpPredictions(CaseMetric):
         return {"sample": encode_case({key: value for key, value in sample.items() if key not in self.skip})}
 
     def score(self, cases: list[dict[str, Any]]) -> dict[str, float]:
-        save_dump(self.out, [case["sample"] for case in cases], self._prompts, self._scale)
+        save_dump(self.out, [case["sample"] for case in cases], self._prompts, self._scale, self._remark)
         return {"num_cases": len(cases)}

@@ -1,0 +1,118 @@
+"""Checkpoints record what their weights were trained on, over warm starts and resumed runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.dataset import ConcatDataset, RepeatDataset
+
+from ctvlm.datasets.phantom import PhantomCT
+from ctvlm.engine import CTVLMRunner
+from ctvlm.registry import DATASETS, METRICS
+from ctvlm.utils.training_data import (
+    PHANTOMS_ONLY,
+    any_real,
+    data_record,
+    only_phantoms,
+    recorded_in,
+    records_of,
+)
+from tests.test_engine.toy import ToyDataset, ToyMetric
+
+
+@DATASETS.register_module(force=True)
+class ToyPhantoms(ToyDataset):
+    def data_records(self):
+        return [data_record("ToyPhantoms", len(self), "train", "phantom", True, "toy")]
+
+
+@DATASETS.register_module(force=True)
+class ToyScans(ToyDataset):
+    def data_records(self):
+        return [data_record("ToyScans", len(self), "train", "given report", False, "toy")]
+
+
+@METRICS.register_module(force=True)
+class ToyDump(ToyMetric):
+    """Takes the remark, as DumpPredictions does."""
+
+    default_prefix = "dump"
+
+    def set_remark(self, remark):
+        self.remark = remark
+
+
+def trained(make, folder: str, kind: str, epochs: int = 1, **overrides) -> str:
+    """A checkpoint of a short run on one kind of data."""
+    cfg = make(folder, train_dataloader__dataset__type=kind, train_cfg__max_epochs=epochs, **overrides)
+    CTVLMRunner.from_cfg(cfg).train()
+    return str(Path(cfg.work_dir) / f"epoch_{epochs}.pth")
+
+
+def records(checkpoint: str) -> list[dict]:
+    return torch.load(checkpoint, weights_only=True)["meta"]["training_data"]
+
+
+def test_a_warm_start_adds_its_data_and_a_resumed_run_adds_none(toy_config):
+    first = trained(toy_config, "first", "ToyPhantoms")
+    (record,) = records(first)
+    assert (record["dataset"], record["cases"], record["synthetic"]) == ("ToyPhantoms", 24, True)
+    tuned = trained(toy_config, "tuned", "ToyScans", load_from=first)
+    assert [r["dataset"] for r in records(tuned)] == ["ToyPhantoms", "ToyScans"]
+    assert not only_phantoms(records(tuned))
+    resumed = trained(toy_config, "tuned", "ToyScans", epochs=2, load_from=tuned, resume=True)
+    assert records(resumed) == records(tuned)
+    best = next(Path(resumed).parent.glob("best*.pth"))
+    assert records(str(best)) == records(tuned)
+    # What does not fit stays as it was, and what was loaded still counts.
+    part = trained(toy_config, "part", "ToyScans", load_from=first, load_strict=False)
+    assert [r["dataset"] for r in records(part)] == ["ToyPhantoms", "ToyScans"]
+
+
+def test_a_checkpoint_without_the_record_is_unknown(toy_config):
+    first = trained(toy_config, "first", "ToyPhantoms")
+    content = torch.load(first, weights_only=True)
+    del content["meta"]["training_data"]
+    torch.save(content, first)
+    assert [r["dataset"] for r in recorded_in(content)] == ["unknown"]
+    tuned = records(trained(toy_config, "tuned", "ToyPhantoms", load_from=first))
+    assert [r["dataset"] for r in tuned] == ["unknown", "ToyPhantoms"]
+    assert not only_phantoms(tuned) and not only_phantoms([]) and not any_real(tuned)
+    assert recorded_in({"state_dict": {}}) == recorded_in(content)
+
+
+def test_a_data_set_without_the_method_makes_no_claim(toy_config):
+    (record,) = records(trained(toy_config, "plain", "ToyDataset"))
+    assert (record["dataset"], record["cases"], record["synthetic"]) == ("ToyDataset", 24, None)
+    assert not only_phantoms([record]) and not any_real([record])
+
+
+@pytest.mark.parametrize(
+    ("trained_on", "tested_on", "said"),
+    [("ToyPhantoms", "ToyScans", True), ("ToyPhantoms", "ToyPhantoms", False), ("ToyScans", "ToyScans", False)],
+)
+def test_scores_of_real_data_with_weights_of_phantoms_come_with_a_line(toy_config, capsys, trained_on, tested_on, said):
+    weights = trained(toy_config, "run", trained_on)
+    capsys.readouterr()
+    cfg = toy_config("test", load_from=weights, test_dataloader__dataset__type=tested_on)
+    cfg.test_evaluator = [cfg.test_evaluator, dict(type="ToyDump")]
+    runner = CTVLMRunner.from_cfg(cfg)
+    runner.test()
+    assert runner.test_loop.evaluator.metrics[1].remark == (PHANTOMS_ONLY if said else "")
+    assert capsys.readouterr().out.count(PHANTOMS_ONLY) == said
+    results = json.loads((Path(cfg.work_dir) / "test_results.json").read_text())
+    assert results.get("remark", "") == (PHANTOMS_ONLY if said else "")
+
+
+def test_wrapped_data_sets_are_all_listed():
+    phantoms = PhantomCT(num_cases=3, split="train", num_workers=0, cache=False)
+    (record,) = records_of(phantoms)
+    assert (record["dataset"], record["cases"], record["split"], record["text"]) == ("PhantomCT", 3, "train", "phantom")
+    assert record["synthetic"] is True and record["scheme"] == "thorax_abdomen_20"
+    both = RepeatDataset(ConcatDataset([phantoms, PhantomCT(2, split="val", num_workers=0, cache=False)]), 2)
+    assert [(r["split"], r["cases"]) for r in records_of(both)] == [("train", 3), ("val", 2)]
+    mixed = torch.utils.data.ConcatDataset([phantoms, ToyScans(4)])
+    assert [r["synthetic"] for r in records_of(mixed)] == [True, False]
