@@ -76,7 +76,7 @@ def overlay_page(
     """
     columns, row_inches = _layout(ct)
     shown = content_windows(ct.array, ct.spacing)
-    title_inches = TITLE_INCHES + (LINE_INCHES if remark else 0)
+    title_inches = TITLE_INCHES + (LINE_INCHES + 0.1 if remark else 0)  # titles of thin slabs rise a little
     size = (sum(columns) + BAR_INCHES + TEXT_INCHES + 0.9, row_inches * len(overlays) + title_inches)
     figure = Figure(figsize=size, facecolor=BACKGROUND)
     FigureCanvasAgg(figure)

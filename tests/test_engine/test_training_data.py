@@ -112,7 +112,9 @@ def test_wrapped_data_sets_are_all_listed():
     (record,) = records_of(phantoms)
     assert (record["dataset"], record["cases"], record["split"], record["text"]) == ("PhantomCT", 3, "train", "phantom")
     assert record["synthetic"] is True and record["scheme"] == "thorax_abdomen_20"
-    both = RepeatDataset(ConcatDataset([phantoms, PhantomCT(2, split="val", num_workers=0, cache=False)]), 2)
+    held_out = PhantomCT(2, split="val", num_workers=0, cache=False)
+    both = ConcatDataset([phantoms, held_out], ignore_keys="split")
+    assert records_of(RepeatDataset(phantoms, 2)) == [record]
     assert [(r["split"], r["cases"]) for r in records_of(both)] == [("train", 3), ("val", 2)]
     mixed = torch.utils.data.ConcatDataset([phantoms, ToyScans(4)])
     assert [r["synthetic"] for r in records_of(mixed)] == [True, False]
