@@ -4,6 +4,7 @@ python tools/analysis_tools/linear_probe.py CONFIG CHECKPOINT --bootstrap 1000
 
 One standard-scaled logistic regression a finding, fitted on the config's training data (as its validation data is
 prepared: not augmented), its penalty and threshold chosen on the validation data, scored on the test data.
+It learns from the config's own labels, so weights trained on phantoms only need no warning.
 """
 
 from __future__ import annotations
