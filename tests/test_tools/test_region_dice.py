@@ -45,6 +45,8 @@ def manifest(tmp_path):
     scheme = RegionScheme.load()
     liver = dict(path=save("liver_map.nii.gz", organ * LIVER), source=scheme.name)
     hu[organ > 0] = 200
+    # Noise, as a scanner gives: air of one value is taken for padding.
+    hu += np.random.default_rng(0).integers(-8, 9, hu.shape, dtype=np.int16)
     ct = save("ct.nii.gz", hu)
     common = dict(split="test", lesion_masks=[])
     cases = [

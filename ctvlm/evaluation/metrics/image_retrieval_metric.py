@@ -56,7 +56,7 @@ class ImageRetrievalMetric(CaseMetric):
         if self.protocol.one_per_study:
             kept = one_per_study(*([case[key] for case in cases] for key in ("case_id", "study", "represents_study")))
             cases = [cases[i] for i in kept]
-        image_NP = np.array([case["image"] for case in cases]).reshape(len(cases), -1)
+        image_NP = np.array([case["image"] for case in cases])  # may be empty: image_map gives NaN
         labels_NC = np.array([case["labels"] for case in cases], dtype=int).reshape(len(cases), len(self.names))
         metrics = image_map(image_NP, labels_NC, self.protocol.image_topk, self.protocol.image_rule)
         return {**metrics, "num_cases": len(cases), "protocol": self.protocol.name}
