@@ -18,6 +18,7 @@ from ctvlm.evaluation.metrics import (
     RetrievalMetric,
     SliceLocalisationMetric,
     StepTextMetric,
+    VLM3DReportMetric,
     ZeroShotClassificationMetric,
 )
 
@@ -38,6 +39,7 @@ __all__ = [
     "RetrievalMetric",
     "SliceLocalisationMetric",
     "StepTextMetric",
+    "VLM3DReportMetric",
     "ZeroShotClassificationMetric",
     "load_dump",
     "save_dump",

@@ -298,9 +298,9 @@ def test_crg_equals_its_formula():
     assert crg_score(truth, 0 * truth) == crg_score(truth, 0 * truth + 1) == pytest.approx(1 / 3)
 
 
-def test_crg_without_positives_or_negatives_is_undefined():
+def test_crg_is_undefined_without_positives_and_zero_without_negatives():
     assert math.isnan(crg_score(np.zeros(18), np.zeros(18)))
-    assert math.isnan(crg_score(np.ones(18), np.ones(18)))
+    assert crg_score(np.ones(18), np.ones(18)) == crg_score(np.ones(18), np.zeros(18)) == 0  # the challenge's rule
     assert crg_score(np.array([1, 0, NAN]), np.array([1, 0, 1])) == 1
     with pytest.raises(ValueError, match="threshold"):
         crg_score(np.array([1, 0]), np.array([0.3, 0.4]))

@@ -63,6 +63,7 @@ from ctvlm.evaluation.functional.retrieval import (
 from ctvlm.evaluation.functional.retrieval_protocols import RETRIEVAL_PROTOCOLS, get_retrieval_protocol
 from ctvlm.evaluation.functional.step_text import rival_cases, step_text_auc, step_text_scores
 from ctvlm.evaluation.functional.studies import one_per_study, study_of
+from ctvlm.evaluation.functional.vlm3d_reports import vlm3d_clean, vlm3d_label_scores, vlm3d_text_scores
 from ctvlm.evaluation.functional.zero_shot import prompt_embeddings, prompt_texts, zero_shot_probabilities
 from ctvlm.evaluation.functional.zero_shot_protocols import PROTOCOLS, Protocol, get_protocol
 
@@ -141,5 +142,8 @@ __all__ = [
     "surface_distances_mm",
     "uniformity",
     "youden_threshold",
+    "vlm3d_clean",
+    "vlm3d_label_scores",
+    "vlm3d_text_scores",
     "zero_shot_probabilities",
 ]

@@ -12,7 +12,10 @@ def crg_score(truth: np.ndarray, predicted: np.ndarray) -> float:
     Saying "nothing" and saying "everything" thus both score 1/3; the definition is the challenge's (FORMATS,
     and crg_score.py of github.com/forithmus/VLM3D-Dockers). Labels are 1, 0 or NaN; a null label counts as none.
 
-    NaN where no label is present (the challenge's script stops there) or all are (U is 0, the score 0 / 0).
+    NaN if no label is present (the challenge's script stops with an error); 0 if all are, as in the challenge.
+
+    CTest-Metric (arXiv 2601.11488) found a negative correlation of CRG with experts' ratings of reports: use it to
+    compare with the challenge, not to choose a model.
     """
     truth, predicted = np.asarray(truth, dtype=np.float64).ravel(), np.asarray(predicted, dtype=np.float64).ravel()
     if truth.shape != predicted.shape:
@@ -22,8 +25,10 @@ def crg_score(truth: np.ndarray, predicted: np.ndarray) -> float:
     if not (np.isin(truth, (0, 1)).all() and np.isin(predicted, (0, 1)).all()):
         raise ValueError("CRG takes labels and predictions of 0 or 1: apply a threshold first.")
     total, positives = truth.size, truth.sum()
-    if positives in (0, total):
+    if not positives:
         return float("nan")
+    if positives == total:
+        return 0.0
     found = (predicted[truth == 1] == 1).sum()
     missed = positives - found
     false = (predicted[truth == 0] == 1).sum()

@@ -15,6 +15,7 @@ from ctvlm.evaluation.metrics.report_generation_metric import ReportGenerationMe
 from ctvlm.evaluation.metrics.retrieval_metric import RetrievalMetric
 from ctvlm.evaluation.metrics.slice_localisation_metric import SliceLocalisationMetric
 from ctvlm.evaluation.metrics.step_text_metric import StepTextMetric
+from ctvlm.evaluation.metrics.vlm3d_report_metric import VLM3DReportMetric
 from ctvlm.evaluation.metrics.zero_shot_classification_metric import ZeroShotClassificationMetric
 
 __all__ = [
@@ -33,5 +34,6 @@ __all__ = [
     "RetrievalMetric",
     "SliceLocalisationMetric",
     "StepTextMetric",
+    "VLM3DReportMetric",
     "ZeroShotClassificationMetric",
 ]

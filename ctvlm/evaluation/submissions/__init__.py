@@ -10,6 +10,7 @@ from ctvlm.evaluation.submissions.vlm3d import (
     read_labels,
     read_submission,
     score_classification,
+    score_reports,
     write_classification,
     write_reports,
 )
@@ -24,6 +25,7 @@ __all__ = [
     "read_labels",
     "read_submission",
     "score_classification",
+    "score_reports",
     "write_classification",
     "write_reports",
     "write_rex_masks",

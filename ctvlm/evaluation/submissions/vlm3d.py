@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from ctvlm.evaluation.functional.protocols import protocol_scores
+from ctvlm.evaluation.functional.vlm3d_reports import vlm3d_text_scores
 from ctvlm.evaluation.functional.zero_shot_protocols import get_protocol
 from ctvlm.evaluation.labels import CT_RATE_LABELS
 from ctvlm.evaluation.submissions.problem import Problem
@@ -150,6 +151,22 @@ def score_classification(submission: Mapping[str, Any], truth: Mapping[str, Mapp
     truth_NC = np.array([[truth[case][label] for label in CT_RATE_LABELS] for case in truth], dtype=float)
     probability_NC = np.array([[values[case][label] for label in CT_RATE_LABELS] for case in cases], dtype=float)
     return protocol_scores(get_protocol("vlm3d"), truth_NC, probability_NC)
+
+
+def score_reports(submission: Mapping[str, Any], references: Mapping[str, str]) -> dict[str, float]:
+    """Text scores of a report generation submission (see ``vlm3d_text_scores``).
+
+    Args:
+        references: case to report, with or without the volume's suffix.
+
+    Raises:
+        ValueError: the submission has an error; check it first.
+    """
+    problems = [p for p in check_reports(submission, references) if p.fatal]
+    if problems:
+        raise ValueError(f"The submission cannot be scored: {problems[0]} ({len(problems)} errors)")
+    reports = {case_name(entry["input_image_name"]): entry["report"] for entry in submission["generated_reports"]}
+    return vlm3d_text_scores([reports[case_name(case)] for case in references], list(references.values()))
 
 
 def check_classification(submission: Mapping[str, Any], cases: Iterable[str] | None = None) -> list[Problem]:
