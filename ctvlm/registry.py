@@ -66,5 +66,7 @@ NECKS = _kind("neck", "ctvlm.models.necks")
 HEADS = _kind("head", "ctvlm.models.heads")
 # Text to embeddings.
 TEXT_ENCODERS = _kind("text_encoder", "ctvlm.models.text_encoders")
+# Learned scores of generated reports, from packages with weights of their own.
+REPORT_SCORERS = _kind("report_scorer", "ctvlm.evaluation")
 # Objectives.
 LOSSES = _kind("loss", "ctvlm.models.losses")

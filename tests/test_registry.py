@@ -36,6 +36,7 @@ def test_what_the_runner_builds_has_a_parent_and_parts_of_models_have_none():
         "HEADS",
         "TEXT_ENCODERS",
         "LOSSES",
+        "REPORT_SCORERS",
     }
     for name, registry in REGISTRIES.items():
         assert registry.scope == "ctvlm"

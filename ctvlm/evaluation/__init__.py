@@ -9,6 +9,7 @@ from ctvlm.evaluation.metrics import (
     DumpPredictions,
     EmbeddingHealthMetric,
     ImageRetrievalMetric,
+    LearnedReportMetric,
     LocalisationMetric,
     PoolRetrievalMetric,
     RegionReportMetric,
@@ -21,8 +22,14 @@ from ctvlm.evaluation.metrics import (
     VLM3DReportMetric,
     ZeroShotClassificationMetric,
 )
+from ctvlm.evaluation.report_scorers import GREEN, BERTScore, RadGraphF1, RaTEScore, ReportScorer
 
 __all__ = [
+    "BERTScore",
+    "GREEN",
+    "RaTEScore",
+    "RadGraphF1",
+    "ReportScorer",
     "CT_RATE_LABELS",
     "AlignmentMetric",
     "CaseMetric",
@@ -30,6 +37,7 @@ __all__ = [
     "DumpPredictions",
     "EmbeddingHealthMetric",
     "ImageRetrievalMetric",
+    "LearnedReportMetric",
     "LocalisationMetric",
     "PoolRetrievalMetric",
     "RegionReportMetric",

@@ -6,6 +6,7 @@ from ctvlm.evaluation.metrics.classification_metric import ClassificationMetric
 from ctvlm.evaluation.metrics.dump_predictions import DumpPredictions
 from ctvlm.evaluation.metrics.embedding_health_metric import EmbeddingHealthMetric
 from ctvlm.evaluation.metrics.image_retrieval_metric import ImageRetrievalMetric
+from ctvlm.evaluation.metrics.learned_report_metric import LearnedReportMetric
 from ctvlm.evaluation.metrics.localisation_metric import LocalisationMetric
 from ctvlm.evaluation.metrics.pool_retrieval_metric import PoolRetrievalMetric
 from ctvlm.evaluation.metrics.region_report_metric import RegionReportMetric
@@ -25,6 +26,7 @@ __all__ = [
     "DumpPredictions",
     "EmbeddingHealthMetric",
     "ImageRetrievalMetric",
+    "LearnedReportMetric",
     "LocalisationMetric",
     "PoolRetrievalMetric",
     "RegionReportMetric",
