@@ -173,7 +173,7 @@ def test_terminal_shows_progress_and_the_log_file_the_rest(toy_config, capsys):
         assert part in steps[0]
     assert sum("validation: toy/error" in line for line in lines) == 4
     row = next(line for line in lines if line.startswith("│ toy/error"))
-    assert [cell.strip() for cell in row.strip("│").split("│")][2:] == ["2", "12"]
+    assert [cell.strip() for cell in row.strip("│").split("│")][2:] == ["2", "12", "ctvlm", ""]
     for path in ("epoch_4.pth", "best_toy_error", "results.json", ".log", "toy_config.py"):
         assert path in out
     assert "Config:" not in out and "System environment" not in out

@@ -71,7 +71,8 @@ def test_everything_is_measured_and_a_dump_scores_the_same(tool, trained, tmp_pa
         "analysis_tools/eval_predictions.py", dump, "--bootstrap", 10, "--thresholds", thresholds, "--out", again
     )
     third = json.loads(again.read_text())["metrics"]
-    assert set(first) - set(third) == {name for name in first if "@50" in name}
+    # Our own retrieval is scored at the default k; published protocols fix theirs.
+    assert set(first) - set(third) == {name for name in first if name.startswith("retrieval/") and "@50" in name}
     # To the last bit but one: its findings come in another order.
     assert third == pytest.approx({name: value for name, value in first.items() if name in third}, abs=1e-9)
 
@@ -114,7 +115,6 @@ def test_probe_and_fine_tune_what_was_trained(tool, trained, tmp_path):
     }
     assert any(moved[name] for name in moved if name.startswith("backbone.blocks"))
     assert not any(moved[name] for name in moved if name.startswith(("text_", "global_projection")))
-    options = [*SMALL, f"load_from={trained}"]
     checkpoint = tmp_path / "tuned" / "epoch_2.pth"
     tested = tool(
         "test.py",
@@ -123,7 +123,7 @@ def test_probe_and_fine_tune_what_was_trained(tool, trained, tmp_path):
         "--work-dir",
         tmp_path / "t",
         "--cfg-options",
-        *options,
+        *SMALL,
     )
     assert tested.code == 0, tested.err
     metrics = json.loads((tmp_path / "t" / "test_results.json").read_text())["metrics"]

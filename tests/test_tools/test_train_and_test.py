@@ -21,7 +21,7 @@ def test_train_then_test_give_the_same_numbers(tool, tmp_path):
     assert "toy/error" in tested.out and "out.json" in tested.out
     # Beside the work folder's own, which leave the results of training alone.
     own = json.loads((tmp_path / "test" / "test_results.json").read_text())
-    assert own == {"checkpoint": str(checkpoint), "metrics": results["metrics"]}
+    assert own == {"checkpoint": str(checkpoint), "metrics": results["metrics"], "n": {"toy/error": 12}}
     assert "toy/error" in (tmp_path / "test" / "test_results.csv").read_text()
     assert not (tmp_path / "test" / "results.json").exists()
 

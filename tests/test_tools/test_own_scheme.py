@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -79,20 +77,10 @@ def test_every_transform(manifest, scheme_file):
     assert {r for step in second.steps for r in step.regions} <= {1, 2, 3}
 
 
-def test_the_store(manifest, scheme_file, repo_root, tmp_path):
+def test_the_store(tool, manifest, scheme_file, tmp_path):
     out = tmp_path / "store"
-    tool = [
-        sys.executable,
-        str(repo_root / "tools/preprocess.py"),
-        str(manifest),
-        str(out),
-        "--no-crop",
-        "--spacing",
-        "4",
-        "4",
-        "4",
-    ]
-    subprocess.run([*tool, "--scheme", str(scheme_file)], check=True, capture_output=True, timeout=300)
+    options = ("--no-crop", "--spacing", 4, 4, 4, "--scheme", scheme_file)
+    assert tool("preprocess.py", manifest, out, *options).code == 0
     stored = out / "manifest.jsonl"
     item = ManifestCT(str(stored), scheme=str(scheme_file), pipeline=[dict(type="LoadStore")])[0]
     assert set(np.unique(item["region_map"])) == {0, 1, 2, 3}
@@ -126,14 +114,13 @@ def test_reading_for_a_model(manifest, scheme_file, repo_root):
     assert read.packed["data_samples"].region_names == ("lung_right", "lung_left", "liver")
 
 
-def test_drawing_and_verifying_on_the_command_line(manifest, scheme_file, repo_root, tmp_path):
+def test_drawing_and_verifying_on_the_command_line(tool, manifest, scheme_file, tmp_path):
     for call in (
-        ["tools/visualization/browse_dataset.py", manifest, "--out", tmp_path / "pictures"],
-        ["tools/misc/verify_dataset.py", manifest, "--errors-only"],
+        ["visualization/browse_dataset.py", manifest, "--out", tmp_path / "pictures"],
+        ["misc/verify_dataset.py", manifest, "--errors-only"],
     ):
-        command = [sys.executable, str(repo_root / call[0]), *map(str, call[1:]), "--scheme", str(scheme_file)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-        assert done.returncode == 0, done.stdout + done.stderr
+        done = tool(*call, "--scheme", scheme_file)
+        assert done.code == 0, done.out + done.err
     assert list((tmp_path / "pictures").glob("*.png"))
 
 
