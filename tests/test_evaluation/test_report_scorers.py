@@ -3,6 +3,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from ctvlm.evaluation import LearnedReportMetric
 from ctvlm.evaluation.report_scorers import ReportScorer
@@ -10,9 +11,14 @@ from ctvlm.registry import REPORT_SCORERS
 from ctvlm.utils import CTVLMError
 
 CALLS = {
-    # The calls of each package, with a toy score: the number of equal characters.
+    # The calls of each package, with a toy score: 1 where both texts are equal.
     "RaTEScore": ("RaTEScore", "RaTEScore", lambda self: SimpleNamespace(compute_score=lambda c, r: self(c, r))),
     "RadGraphF1": ("radgraph", "F1RadGraph", lambda self: lambda hyps, refs: (0, self(hyps, refs), [], [])),
+    "BERTScore": (
+        "bert_score",
+        "BERTScorer",
+        lambda self: SimpleNamespace(score=lambda cands, refs: (None, None, torch.tensor(self(cands, refs)))),
+    ),
     "GREEN": ("green_score", "GREEN", lambda self: lambda refs, hyps: (0, 0, self(hyps, refs), None, None)),
 }
 

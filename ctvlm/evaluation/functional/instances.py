@@ -57,7 +57,7 @@ def instance_counts_by_distance(
     A predicted and a true instance can form a pair if their distance is at most twice the largest voxel spacing. The
     distance is that of the centroids for a focal finding, otherwise the average symmetric surface distance (ASSD).
     Each instance is in at most one pair. The assignment has as many pairs as possible and, among those, the smallest
-    sum of distances. Source: ReXGroundingCT's scorer.
+    sum of distances. Distances and limit follow ReXGroundingCT's scorer; the one-to-one pairing is our reading of it.
 
     Args:
         predicted, truth: instance numbers (D, H, W); 0 is background.
