@@ -24,6 +24,7 @@ FOR_DISPLAY = {
     "ctvlm/engine/errors.py",
     "ctvlm/engine/tuning/trials.py",
     "ctvlm/volume/readers.py",
+    "ctvlm/evaluation/functional/vlm3d_reports.py",  # every line break becomes a blank before METEOR
     "tools/analysis_tools/ablate.py",
     "tools/analysis_tools/benchmark_attention.py",
     "tools/analysis_tools/gradient_cache_memory.py",
