@@ -1,2 +1,2 @@
-# The default model: what every ablation is held against.
+# The default model: the reference of every ablation.
 _base_ = ["../vit3d_cot_contrastive.py"]
