@@ -32,7 +32,7 @@ MODELS = _child("model", MMENGINE_MODELS, "ctvlm.models")
 # Wrappers that put a model on several devices (DDP on CPU and GPU).
 MODEL_WRAPPERS = _child("model_wrapper", MMENGINE_MODEL_WRAPPERS, "ctvlm.engine")
 # Data sets: phantom, manifest.
-DATASETS = _child("dataset", MMENGINE_DATASETS, "ctvlm.datasets")
+DATASETS = _child("dataset", MMENGINE_DATASETS, "ctvlm.datasets", "ctvlm.phantom")
 # Samplers of data sets.
 DATA_SAMPLERS = _child("data_sampler", MMENGINE_DATA_SAMPLERS, "ctvlm.datasets")
 # Steps of a data pipeline: loading, resampling, packing.

@@ -26,8 +26,8 @@ from ctvlm.engine import (
     run_tool,
     set_work_dir,
 )
-from ctvlm.engine.evaluator_config import dump_config, link_dev_thresholds, metric_configs, with_bootstrap
-from ctvlm.engine.metrics_table import write_metrics
+from ctvlm.engine.cli.evaluator_config import dump_config, link_dev_thresholds, metric_configs, with_bootstrap
+from ctvlm.engine.cli.metrics_table import write_metrics
 
 # Keys of the config that this tool sets from its own arguments.
 ARGUMENTS = {

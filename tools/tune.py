@@ -2,7 +2,7 @@
 
 python tools/tune.py configs/tune/phantom.py --trials 20 --workers 2
 
-The config's ``tune`` says what is varied and which metric decides (ctvlm/engine/tuning/search_space.py has the form).
+The config's ``tune`` says what is varied and which metric decides (form: ctvlm/experiments/search/search_space.py).
 Each trial is one run of tools/train.py in a folder of its own. All of them are kept in study.db (SQLite) in the work
 folder: the same command goes on where a search was killed, and may be started several times at once. Ends with a table,
 plots, and the command that trains the best trial again. Needs Optuna: pip install "ctvlm[tune]".
@@ -17,8 +17,8 @@ import sys
 from pathlib import Path
 
 from ctvlm.engine import ConfigError, ConfigOptions, load_config, quiet_warnings, run_tool, user_message
-from ctvlm.engine.console import stdout_console
-from ctvlm.engine.tuning import Search, read_search
+from ctvlm.engine.cli.console import stdout_console
+from ctvlm.experiments.search import Search, read_search
 from ctvlm.registry import MODELS
 from ctvlm.utils import CTVLMError
 
@@ -73,8 +73,8 @@ def main() -> None:
     # custom_imports name modules of projects/, which are not installed.
     sys.path.insert(0, str(TOP))
     try:
-        from ctvlm.engine.tuning.report import best_trials, draw, trials_table
-        from ctvlm.engine.tuning.trials import Workers, open_study
+        from ctvlm.experiments.search.report import best_trials, draw, trials_table
+        from ctvlm.experiments.search.trials import Workers, open_study
     except ModuleNotFoundError as error:
         raise CTVLMError(f'a search needs Optuna (found no {error.name}): pip install "ctvlm[tune]"') from None
     cfg = load_config(args.config, args.parsed)

@@ -1,6 +1,6 @@
 """Data sets and their transforms; importing this registers them all."""
 
-from ctvlm.datasets import phantom, transforms
+from ctvlm.datasets import transforms
 from ctvlm.datasets.manifest import ManifestError, read_manifest, write_manifest
 from ctvlm.datasets.manifest_ct import ManifestCT
 from ctvlm.datasets.measured_reasoning import MeasuredReasoning
@@ -9,7 +9,6 @@ __all__ = [
     "ManifestCT",
     "ManifestError",
     "MeasuredReasoning",
-    "phantom",
     "read_manifest",
     "transforms",
     "write_manifest",

@@ -1,7 +1,8 @@
 """What runs a model: the Runner, its hooks, checkpoints, configs, the process group."""
 
 from ctvlm.engine.checkpoint import CheckpointError, read_checkpoint, write_json
-from ctvlm.engine.config import (
+from ctvlm.engine.checkpoint.weight_match import check_fits
+from ctvlm.engine.cli.config import (
     ConfigError,
     drop_validation,
     enable_amp,
@@ -10,9 +11,9 @@ from ctvlm.engine.config import (
     set_resume,
     set_work_dir,
 )
-from ctvlm.engine.config_options import ConfigOptions
-from ctvlm.engine.console import quiet_warnings
-from ctvlm.engine.errors import run_tool, user_message
+from ctvlm.engine.cli.config_options import ConfigOptions
+from ctvlm.engine.cli.console import quiet_warnings
+from ctvlm.engine.cli.errors import run_tool, user_message
 from ctvlm.engine.hooks import (
     EpochSeedHook,
     FitTokenizerHook,
@@ -23,11 +24,10 @@ from ctvlm.engine.hooks import (
 )
 from ctvlm.engine.launch import init_distributed
 from ctvlm.engine.model_wrapper import CTDistributedDataParallel
-from ctvlm.engine.muon import MuonAdamW, MuonConstructor
-from ctvlm.engine.optim_wrapper import BFloat16OptimWrapper
-from ctvlm.engine.optimizers import ShardedOptimizer
+from ctvlm.engine.optim.bfloat16_optim_wrapper import BFloat16OptimWrapper
+from ctvlm.engine.optim.muon import MuonAdamW, MuonConstructor
+from ctvlm.engine.optim.optimizers import ShardedOptimizer
 from ctvlm.engine.runner import CTVLMRunner
-from ctvlm.engine.weight_match import check_fits
 
 __all__ = [
     "BFloat16OptimWrapper",

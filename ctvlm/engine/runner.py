@@ -15,9 +15,9 @@ from mmengine.runner.checkpoint import _load_checkpoint_to_model
 from torch import nn
 
 from ctvlm.engine.checkpoint import read_checkpoint
-from ctvlm.engine.console import quiet_logger, stdout_console
-from ctvlm.engine.optimizers import call_after_step, is_sharded, refuse_accumulation
-from ctvlm.engine.weight_match import check_fits, load_what_fits
+from ctvlm.engine.checkpoint.weight_match import check_fits, load_what_fits
+from ctvlm.engine.cli.console import quiet_logger, stdout_console
+from ctvlm.engine.optim.optimizers import call_after_step, is_sharded, refuse_accumulation
 from ctvlm.utils import keep_freed_memory
 from ctvlm.utils.pretrained_files import pretrained_files_of
 from ctvlm.utils.training_data import added, recorded_in, records_of

@@ -1,7 +1,6 @@
 """Evaluation: pure functions, the metrics around them, predictions on disk, challenge files."""
 
 from ctvlm.evaluation.dump import load_dump, save_dump
-from ctvlm.evaluation.labels import CT_RATE_LABELS
 from ctvlm.evaluation.metrics import (
     AlignmentMetric,
     CaseMetric,
@@ -23,6 +22,7 @@ from ctvlm.evaluation.metrics import (
     ZeroShotClassificationMetric,
 )
 from ctvlm.evaluation.report_scorers import GREEN, BERTScore, RadGraphF1, RaTEScore, ReportScorer
+from ctvlm.text.finding_labels import CT_RATE_LABELS
 
 __all__ = [
     "BERTScore",

@@ -14,8 +14,7 @@ from mmengine.dist import get_rank
 from torch import Tensor, nn
 
 from ctvlm.models import attention, backbones, layers, losses, necks, region_encoders
-from ctvlm.models.layers import TokenContext
-from ctvlm.structures import EncoderOutput
+from ctvlm.structures import EncoderOutput, TokenContext
 
 
 class ThreeDPatchEmbedding(layers.ThreeDPatchEmbedding):

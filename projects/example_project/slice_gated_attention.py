@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from ctvlm.models.attention import FullAttention
-from ctvlm.models.layers import TokenContext
 from ctvlm.registry import ATTENTION
+from ctvlm.structures import TokenContext
 
 
 @ATTENTION.register_module()

@@ -8,9 +8,9 @@ import torch
 from mmengine.dataset import pseudo_collate
 
 from ctvlm.apis import FeatureExtractor, attention_maps, init_model
-from ctvlm.datasets.phantom import PhantomCT
 from ctvlm.datasets.transforms import PackCTInputs
 from ctvlm.engine import load_config
+from ctvlm.phantom import PhantomCT
 from ctvlm.volume import CTVolume, peak_mm
 
 

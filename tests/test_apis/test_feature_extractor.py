@@ -8,8 +8,8 @@ import torch
 from mmengine.dataset import pseudo_collate
 
 from ctvlm.apis import FeatureExtractor, init_model
-from ctvlm.datasets.phantom import PhantomCT
 from ctvlm.engine import ConfigError, load_config
+from ctvlm.phantom import PhantomCT
 from ctvlm.volume import CTVolume, crop, write_nifti
 
 SOURCE = "thorax_abdomen_20"

@@ -10,8 +10,8 @@ import torch
 
 from ctvlm.apis import FeatureExtractor, init_model
 from ctvlm.datasets import read_manifest
-from ctvlm.datasets.phantom import PhantomCT
 from ctvlm.engine import read_checkpoint
+from ctvlm.phantom import PhantomCT
 from ctvlm.utils.training_data import PHANTOMS_ONLY, data_record
 from ctvlm.volume import CTVolume, write_nifti
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
-from ctvlm.datasets.phantom import PhantomCT
-from ctvlm.datasets.phantom.ct_rate_layout import write_ct_rate
+from ctvlm.phantom import PhantomCT
+from ctvlm.phantom.ct_rate_layout import write_ct_rate
 
 TOOLS = Path(__file__).resolve().parents[2] / "tools" / "dataset_converters"
 SHAPE = (12, 32, 32)

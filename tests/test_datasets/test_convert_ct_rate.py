@@ -16,8 +16,8 @@ from ctvlm.datasets.conversion.ct_rate_scans import VolumeFacts, evaluation_sets
 from ctvlm.datasets.conversion.tables import read_csv
 from ctvlm.datasets.conversion.text import clean
 from ctvlm.datasets.manifest import ManifestError
-from ctvlm.datasets.phantom.ct_rate_layout import METADATA, write_ct_rate
 from ctvlm.datasets.transforms import LoadCT
+from ctvlm.phantom.ct_rate_layout import METADATA, write_ct_rate
 from ctvlm.volume import CTReadError, read_ct
 from tests.test_datasets.converter_tools import phantoms, small_ct_rate, tool
 

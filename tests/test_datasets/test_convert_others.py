@@ -13,7 +13,7 @@ import pytest
 from ctvlm.datasets import read_manifest
 from ctvlm.datasets.conversion.rad_chestct import LABEL_MAPS, fold_columns, labels_of
 from ctvlm.datasets.transforms import LoadCT
-from ctvlm.evaluation.labels import CT_RATE_LABELS
+from ctvlm.text.finding_labels import CT_RATE_LABELS
 from tests.test_datasets.converter_tools import phantoms, small_ct_rate, tool
 
 

@@ -7,7 +7,7 @@ from ctvlm.datasets.conversion.ct_rate_cot import cot_files
 from ctvlm.datasets.conversion.ct_rate_files import find_volumes
 from ctvlm.datasets.conversion.rad_chestct import rad_chestct_cases
 from ctvlm.datasets.conversion.radgenome import region_files
-from ctvlm.engine.metrics_table import write_metrics
+from ctvlm.engine.cli.metrics_table import write_metrics
 from ctvlm.evaluation.functional.studies import study_of
 from ctvlm.evaluation.submissions.vlm3d import case_name, read_cases
 

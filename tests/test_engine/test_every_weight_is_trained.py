@@ -6,9 +6,9 @@ import pytest
 import torch
 from mmengine.dataset import pseudo_collate
 
-from ctvlm.datasets.phantom import PhantomCT
 from ctvlm.datasets.transforms import PackCTInputs
 from ctvlm.engine import load_config
+from ctvlm.phantom import PhantomCT
 from ctvlm.registry import MODELS
 from tests.test_configs import RUNNABLE, name, shrink
 

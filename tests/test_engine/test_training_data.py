@@ -9,8 +9,8 @@ import pytest
 import torch
 from mmengine.dataset import ConcatDataset, RepeatDataset
 
-from ctvlm.datasets.phantom import PhantomCT
 from ctvlm.engine import CTVLMRunner
+from ctvlm.phantom import PhantomCT
 from ctvlm.registry import DATASETS, METRICS
 from ctvlm.utils.training_data import (
     PHANTOMS_ONLY,

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from ctvlm.datasets.phantom import PhantomCT
 from ctvlm.datasets.transforms import PackCTInputs
 from ctvlm.evaluation import LocalisationMetric
+from ctvlm.phantom import PhantomCT
 from ctvlm.registry import MODELS
 
 PATCH, SHAPE = np.array([4, 16, 16]), (16, 96, 96)

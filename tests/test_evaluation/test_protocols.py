@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
-from ctvlm.evaluation import CT_RATE_LABELS
 from ctvlm.evaluation.functional import (
     PROTOCOLS,
     crg_score,
@@ -17,6 +16,7 @@ from ctvlm.evaluation.functional import (
     protocol_scores,
     zero_shot_probabilities,
 )
+from ctvlm.text.finding_labels import CT_RATE_LABELS
 
 NAN = float("nan")
 

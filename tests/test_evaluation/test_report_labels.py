@@ -3,10 +3,10 @@ import csv
 import numpy as np
 import pytest
 
-from ctvlm.datasets.phantom.plan import sample_plan
-from ctvlm.datasets.phantom.reasoning import write_report
-from ctvlm.evaluation import CT_RATE_LABELS
 from ctvlm.evaluation.functional import clinical_scores, report_labels
+from ctvlm.phantom.plan import sample_plan
+from ctvlm.phantom.reasoning import write_report
+from ctvlm.text.finding_labels import CT_RATE_LABELS
 
 
 def stated(text):

@@ -7,7 +7,6 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from ctvlm.evaluation import CT_RATE_LABELS
 from ctvlm.evaluation.submissions import (
     case_name,
     check_classification,
@@ -21,6 +20,7 @@ from ctvlm.evaluation.submissions import (
     write_reports,
     write_rex_masks,
 )
+from ctvlm.text.finding_labels import CT_RATE_LABELS
 from ctvlm.volume import CTVolume
 
 CASES = ["a", "b", "c"]

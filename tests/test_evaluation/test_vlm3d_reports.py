@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from ctvlm.evaluation import CT_RATE_LABELS, ReportGenerationMetric, VLM3DReportMetric
+from ctvlm.evaluation import ReportGenerationMetric, VLM3DReportMetric
 from ctvlm.evaluation.functional import (
     crg_score,
     vlm3d_clean,
@@ -16,6 +16,7 @@ from ctvlm.evaluation.functional import (
     vlm3d_text_scores,
 )
 from ctvlm.evaluation.submissions import read_submission, score_reports, write_reports
+from ctvlm.text.finding_labels import CT_RATE_LABELS
 from ctvlm.utils import CTVLMError
 
 REFERENCES = [

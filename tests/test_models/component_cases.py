@@ -10,9 +10,8 @@ import inspect
 import torch
 
 import ctvlm.models  # noqa: F401  (registers everything)
-from ctvlm.models.layers import TokenContext
 from ctvlm.registry import ATTENTION, BACKBONES, HEADS, LAYERS, NECKS, REGION_ENCODERS
-from ctvlm.structures import EncoderOutput
+from ctvlm.structures import EncoderOutput, TokenContext
 
 REGISTRIES = {r.name: r for r in (LAYERS, ATTENTION, REGION_ENCODERS, BACKBONES, NECKS, HEADS)}
 WIDTH, HEADS_, REGIONS, CHANNELS = 24, 2, 5, 3

@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ctvlm.datasets.phantom import PhantomCT
 from ctvlm.datasets.transforms import PackCTInputs
 from ctvlm.engine import load_config
 from ctvlm.models import literal
@@ -17,6 +16,7 @@ from ctvlm.models.attention import LiteralRegionAwareAttention, LiteralSliceAwar
 from ctvlm.models.layers import LearnedPosition3D, PostNormBlock, ThreeDPatchEmbedding
 from ctvlm.models.losses import FixedTemperatureContrastiveLoss
 from ctvlm.models.region_encoders import MaskCNNRegionEncoder
+from ctvlm.phantom import PhantomCT
 from ctvlm.registry import MODELS
 from tests.test_models.component_cases import random_context
 

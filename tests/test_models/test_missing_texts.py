@@ -6,9 +6,9 @@ import math
 
 import pytest
 
-from ctvlm.datasets.phantom import PhantomCT
 from ctvlm.datasets.transforms import PackCTInputs
 from ctvlm.engine import CTDistributedDataParallel
+from ctvlm.phantom import PhantomCT
 from ctvlm.structures import CoTStep
 from tests.ranks import on_ranks
 from tests.test_models.test_gradient_caching import assert_same, batch, build, double

@@ -14,7 +14,7 @@ import pytest
 
 from ctvlm.engine import load_config
 from ctvlm.evaluation.functional.over_seeds import mean_interval
-from ctvlm.evaluation.seed_table import markdown, notes, summarise
+from ctvlm.experiments.seed_table import markdown, notes, summarise
 
 TOOL = "analysis_tools/ablate.py"
 ROOT = Path(__file__).resolve().parents[2]

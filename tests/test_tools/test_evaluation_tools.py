@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from ctvlm.evaluation import CT_RATE_LABELS, save_dump
+from ctvlm.evaluation import save_dump
 from ctvlm.evaluation.submissions import write_classification
+from ctvlm.text.finding_labels import CT_RATE_LABELS
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import json
 import pytest
 
 from ctvlm.datasets import read_manifest
-from ctvlm.datasets.phantom import PhantomCT
+from ctvlm.phantom import PhantomCT
 from ctvlm.volume import CTVolume, write_nifti
 
 CONVERT, TRAIN = "dataset_converters/folder_to_manifest.py", "train.py"

@@ -12,7 +12,7 @@ import time
 import pytest
 
 from ctvlm.engine import load_config
-from ctvlm.engine.tuning import read_search
+from ctvlm.experiments.search import read_search
 
 pytest.importorskip("optuna")
 

@@ -12,8 +12,8 @@ import torch
 from matplotlib.image import imread
 
 from ctvlm.datasets import write_manifest
-from ctvlm.datasets.phantom import PhantomCT
 from ctvlm.engine import load_config
+from ctvlm.phantom import PhantomCT
 from ctvlm.registry import MODELS
 from ctvlm.utils.training_data import PHANTOM_SOURCE, PHANTOMS_ONLY, data_record
 from ctvlm.volume import CTVolume, write_nifti

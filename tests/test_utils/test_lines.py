@@ -13,16 +13,16 @@ from hypothesis import strategies as st
 from ctvlm.datasets.conversion.journal import Journal
 from ctvlm.datasets.conversion.tables import read_records
 from ctvlm.datasets.manifest import read_manifest, write_manifest
-from ctvlm.engine.tuning.trials import validations
+from ctvlm.experiments.search.trials import validations
 
 SEPARATORS = "\u2028\u2029\u0085\x0b\x0c\x1c\x1d\x1e\r\n"
 # Any text, with the characters that split lines drawn often.
 TEXTS = st.text(st.one_of(st.sampled_from(SEPARATORS), st.characters(exclude_categories=["Cs"])), min_size=1)
 # These split messages and logs for display, or replace line breaks; none of them reads records.
 ALLOWED = {
-    "ctvlm/engine/checkpoint.py",
-    "ctvlm/engine/errors.py",
-    "ctvlm/engine/tuning/trials.py",
+    "ctvlm/engine/checkpoint/files.py",
+    "ctvlm/engine/cli/errors.py",
+    "ctvlm/experiments/search/trials.py",
     "ctvlm/volume/readers.py",
     "ctvlm/evaluation/functional/vlm3d_reports.py",  # every line break becomes a blank before METEOR
     "tools/analysis_tools/ablate.py",

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from ctvlm.datasets.phantom.case import generate_case
+from ctvlm.phantom.case import generate_case
 from ctvlm.volume import CTReadError, read_ct
 from ctvlm.volume.hu_check import check_hu
 from ctvlm.volume.intensity import to_hu

@@ -36,8 +36,8 @@ from mmengine.config import Config
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ctvlm.engine import ConfigError, ConfigOptions, load_config, quiet_warnings, run_tool, write_json
-from ctvlm.engine.console import stdout_console
-from ctvlm.evaluation import seed_table
+from ctvlm.engine.cli.console import stdout_console
+from ctvlm.experiments import seed_table
 from ctvlm.registry import DATASETS
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -25,7 +25,7 @@ from rich.table import Table
 
 from ctvlm.engine import run_tool, write_json
 from ctvlm.models.attention import FullAttention, SliceAwareAttention
-from ctvlm.models.layers import TokenContext
+from ctvlm.structures import TokenContext
 
 SLICES = 16  # of the patch grid at the spec's size
 TARGET_RATIO = 1.35

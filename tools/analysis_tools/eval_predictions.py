@@ -17,9 +17,9 @@ from typing import Any
 from mmengine.evaluator import BaseMetric
 
 from ctvlm.engine import ConfigError, ConfigOptions, load_config, quiet_warnings, run_tool
-from ctvlm.engine.console import stdout_console
-from ctvlm.engine.evaluator_config import metric_configs, with_bootstrap, without_dumps
-from ctvlm.engine.metrics_table import data_origin, metrics_table, table_title, write_metrics
+from ctvlm.engine.cli.console import stdout_console
+from ctvlm.engine.cli.evaluator_config import metric_configs, with_bootstrap, without_dumps
+from ctvlm.engine.cli.metrics_table import data_origin, metrics_table, table_title, write_metrics
 from ctvlm.evaluation import (
     AlignmentMetric,
     ClassificationMetric,

@@ -22,8 +22,8 @@ from rich.progress import track
 
 from ctvlm.apis import init_model
 from ctvlm.engine import ConfigError, ConfigOptions, load_config, quiet_warnings, run_tool, set_work_dir
-from ctvlm.engine.console import stdout_console
-from ctvlm.engine.metrics_table import metrics_table, write_metrics
+from ctvlm.engine.cli.console import stdout_console
+from ctvlm.engine.cli.metrics_table import metrics_table, write_metrics
 from ctvlm.evaluation import ClassificationMetric
 from ctvlm.evaluation.functional.linear_probe import Probe, fit_probe
 

@@ -29,7 +29,7 @@ from ctvlm.apis import init_model
 from ctvlm.datasets.manifest import read_manifest
 from ctvlm.datasets.transforms import LoadCT, LoadStore
 from ctvlm.engine import ConfigError, ConfigOptions, load_config, quiet_warnings, run_tool, write_json
-from ctvlm.engine.console import stdout_console
+from ctvlm.engine.cli.console import stdout_console
 from ctvlm.evaluation.functional.localisation import mask_dice
 from ctvlm.registry import TRANSFORMS
 from ctvlm.utils import CTVLMError

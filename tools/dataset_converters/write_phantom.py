@@ -20,8 +20,8 @@ from rich.progress import track
 
 from ctvlm.anatomy import scheme_of
 from ctvlm.datasets import write_manifest
-from ctvlm.datasets.phantom import PhantomCT
-from ctvlm.datasets.phantom.ct_rate_layout import write_ct_rate
+from ctvlm.phantom import PhantomCT
+from ctvlm.phantom.ct_rate_layout import write_ct_rate
 from ctvlm.utils.training_data import PHANTOM_SOURCE
 from ctvlm.volume import CTVolume, write_nifti
 

@@ -27,9 +27,9 @@ from timm.models.vision_transformer import checkpoint_filter_fn
 from torch import nn
 
 from ctvlm.engine import CheckpointError, ConfigOptions, load_config, quiet_warnings, run_tool
-from ctvlm.engine.checkpoint import AtomicLocalBackend
-from ctvlm.engine.console import stdout_console
-from ctvlm.engine.weight_match import match_weights
+from ctvlm.engine.checkpoint.files import AtomicLocalBackend
+from ctvlm.engine.checkpoint.weight_match import match_weights
+from ctvlm.engine.cli.console import stdout_console
 from ctvlm.models.backbones.inflate import check_convertible, inflate_vit
 from ctvlm.registry import BACKBONES
 

@@ -24,8 +24,8 @@ from ctvlm.datasets.conversion.ct_rate_files import (
 from ctvlm.datasets.conversion.ct_rate_scans import VolumeFacts, evaluation_sets, representative, shows_chest
 from ctvlm.datasets.conversion.found import ConversionError, Dropped, Found
 from ctvlm.datasets.conversion.splits import carve
-from ctvlm.datasets.conversion.tables import natural_key
 from ctvlm.datasets.conversion.text import clean, text_steps
+from ctvlm.utils import natural_key
 
 EXTRA = {"PatientSex": "sex", "PatientAge": "age", "Manufacturer": "manufacturer", "ConvolutionKernel": "kernel"}
 TEXTS = ("Findings_EN", "Impressions_EN")

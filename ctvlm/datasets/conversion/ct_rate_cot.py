@@ -17,8 +17,9 @@ from ctvlm.anatomy import MentionLexicon
 from ctvlm.datasets.conversion.ct_rate import CTRate
 from ctvlm.datasets.conversion.ct_rate_files import parse_name
 from ctvlm.datasets.conversion.found import ConversionError, Dropped, Found
-from ctvlm.datasets.conversion.tables import first_of, natural_key, read_records
+from ctvlm.datasets.conversion.tables import first_of, read_records
 from ctvlm.datasets.conversion.text import clean, number, split_report, tagged, text_steps
+from ctvlm.utils import natural_key
 
 VOLUME = ("volumename", "VolumeName", "volume_name", "volume", "image", "image_path", "id")
 QUESTION = ("question", "instruction", "prompt")

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from ctvlm.datasets.conversion.tables import natural_key
+from ctvlm.utils import natural_key
 
 # A chest does not fit into less; the head series of the validation split have at most 259 mm.
 SMALLEST_CHEST_MM = 260.0

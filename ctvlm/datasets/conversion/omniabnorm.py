@@ -8,8 +8,9 @@ from pathlib import Path
 from ctvlm.anatomy import DEFAULT_SCHEME, MentionLexicon, UnknownLabelError, mention_lexicon
 from ctvlm.datasets.conversion.found import ConversionError, Found
 from ctvlm.datasets.conversion.splits import three_way
-from ctvlm.datasets.conversion.tables import natural_key, read_records
+from ctvlm.datasets.conversion.tables import read_records
 from ctvlm.datasets.conversion.text import clean, number, text_steps
+from ctvlm.utils import natural_key
 
 
 def regions_named(names: object, lexicon: MentionLexicon) -> set[int]:

@@ -16,8 +16,9 @@ import numpy as np
 from ctvlm.anatomy import DEFAULT_SCHEME, MentionLexicon, mention_lexicon
 from ctvlm.datasets.conversion.found import ConversionError, Dropped, Found
 from ctvlm.datasets.conversion.omniabnorm import as_list, patient_of, split_of
-from ctvlm.datasets.conversion.tables import first_of, natural_key, read_json
+from ctvlm.datasets.conversion.tables import first_of, read_json
 from ctvlm.datasets.conversion.text import number, text_steps
+from ctvlm.utils import natural_key
 from ctvlm.volume import write_nifti
 from ctvlm.volume.orient import affine_from_axes, to_ras
 

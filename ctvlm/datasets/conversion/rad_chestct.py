@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ctvlm.datasets.conversion.found import ConversionError, Found
-from ctvlm.datasets.conversion.tables import natural_key, read_csv, repeated
+from ctvlm.datasets.conversion.tables import read_csv, repeated
+from ctvlm.utils import natural_key
 
 # Of every volume (Draelos et al. 2021); the files do not state it. Axes in array order.
 GEOMETRY = dict(spacing=[0.8, 0.8, 0.8], axes="IPL")

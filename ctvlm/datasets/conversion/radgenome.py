@@ -8,8 +8,9 @@ from ctvlm.anatomy import MentionLexicon, UnknownLabelError
 from ctvlm.datasets.conversion.ct_rate import CTRate
 from ctvlm.datasets.conversion.ct_rate_files import parse_name
 from ctvlm.datasets.conversion.found import ConversionError, Dropped, Found
-from ctvlm.datasets.conversion.tables import natural_key, read_csv
+from ctvlm.datasets.conversion.tables import read_csv
 from ctvlm.datasets.conversion.text import clean, number, text_steps
+from ctvlm.utils import natural_key
 
 REPORTS, VQA = "*region_report*.csv", "*vqa*.csv"
 

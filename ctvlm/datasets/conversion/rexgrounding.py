@@ -11,8 +11,9 @@ import numpy as np
 from ctvlm.datasets.conversion.ct_rate import CTRate, prepare_ct_rate
 from ctvlm.datasets.conversion.ct_rate_files import parse_name
 from ctvlm.datasets.conversion.found import ConversionError, Dropped, Found
-from ctvlm.datasets.conversion.tables import natural_key, read_json
+from ctvlm.datasets.conversion.tables import read_json
 from ctvlm.datasets.conversion.text import clean, text_steps
+from ctvlm.utils import natural_key
 from ctvlm.volume import CTVolume, write_nifti
 
 SPLITS = {"train": "train", "val": "val", "valid": "val", "test": "test"}

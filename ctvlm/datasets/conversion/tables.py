@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ __all__ = [
     "Table",
     "TableError",
     "first_of",
-    "natural_key",
     "read_csv",
     "read_json",
     "read_records",
@@ -77,8 +75,3 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def first_of(record: dict[str, Any], keys: Iterable[str]) -> Any:
     """The value under the first of ``keys`` that the record has, filled; None without."""
     return next((record[key] for key in keys if record.get(key) not in (None, "", [])), None)
-
-
-def natural_key(name: str) -> list[tuple[int, str]]:
-    """Sort key under which ``valid_2`` comes before ``valid_10``."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]

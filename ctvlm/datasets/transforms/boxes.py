@@ -8,7 +8,6 @@ from typing import Literal
 import numpy as np
 import torch
 
-AIR = -1024
 Where = Literal["random", "center"]
 
 

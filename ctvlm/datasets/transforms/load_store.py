@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ctvlm.anatomy import scheme_of
-from ctvlm.datasets.transforms.boxes import AIR, Where, box_in, checked_shape, padded
+from ctvlm.datasets.transforms.boxes import Where, box_in, checked_shape, padded
 from ctvlm.datasets.transforms.kept import with_kept
 from ctvlm.datasets.transforms.visible import visible_steps
 from ctvlm.registry import TRANSFORMS
 from ctvlm.volume import CTReadError
+from ctvlm.volume.intensity import AIR
 from ctvlm.volume.store import SUFFIX, StoredArray, label_counts
 
 

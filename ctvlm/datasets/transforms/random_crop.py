@@ -7,11 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from ctvlm.anatomy import scheme_of
-from ctvlm.datasets.transforms.boxes import AIR, box_in, checked_shape, padded
+from ctvlm.datasets.transforms.boxes import box_in, checked_shape, padded
 from ctvlm.datasets.transforms.kept import with_kept
 from ctvlm.datasets.transforms.visible import visible_steps
 from ctvlm.registry import TRANSFORMS
 from ctvlm.volume import CTVolume, crop
+from ctvlm.volume.intensity import AIR
 
 
 @TRANSFORMS.register_module()

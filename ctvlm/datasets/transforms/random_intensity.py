@@ -8,8 +8,7 @@ import torchio as tio
 
 from ctvlm.datasets.transforms.torchio_transform import apply
 from ctvlm.registry import TRANSFORMS
-
-AIR = -1024.0
+from ctvlm.volume.intensity import AIR
 
 
 @TRANSFORMS.register_module()

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from ctvlm.datasets.transforms.boxes import AIR
 from ctvlm.datasets.transforms.kept import with_kept
 from ctvlm.registry import TRANSFORMS
+from ctvlm.volume.intensity import AIR
 
 
 @TRANSFORMS.register_module()

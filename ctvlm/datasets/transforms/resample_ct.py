@@ -7,8 +7,7 @@ from collections.abc import Callable, Sequence
 from ctvlm.datasets.transforms.kept import with_kept
 from ctvlm.registry import TRANSFORMS
 from ctvlm.volume import CTVolume, body_box, crop, crop_or_pad, resample_to_shape, resample_to_spacing
-
-AIR = -1024
+from ctvlm.volume.intensity import AIR
 
 
 @TRANSFORMS.register_module()

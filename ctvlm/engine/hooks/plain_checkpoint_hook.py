@@ -8,7 +8,7 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
-from ctvlm.engine.checkpoint import ATOMIC_BACKEND, pack_message_hub, to_plain, unpack_message_hub
+from ctvlm.engine.checkpoint.files import ATOMIC_BACKEND, pack_message_hub, to_plain, unpack_message_hub
 from ctvlm.registry import HOOKS
 
 

@@ -8,8 +8,8 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from rich.table import Table
 
-from ctvlm.engine.console import stdout_console
-from ctvlm.engine.metrics_table import ORIGIN, metrics_table, table_title, write_metrics
+from ctvlm.engine.cli.console import stdout_console
+from ctvlm.engine.cli.metrics_table import ORIGIN, metrics_table, table_title, write_metrics
 from ctvlm.registry import HOOKS
 from ctvlm.utils.training_data import PHANTOMS_ONLY, any_real, only_phantoms, records_of
 

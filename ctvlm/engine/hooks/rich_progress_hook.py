@@ -11,7 +11,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
-from ctvlm.engine.console import stdout_console
+from ctvlm.engine.cli.console import stdout_console
 from ctvlm.registry import HOOKS
 from ctvlm.utils import describe_environment
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import re
 
-from ctvlm.evaluation.labels import CT_RATE_LABELS
 from ctvlm.text import is_latin
+from ctvlm.text.finding_labels import CT_RATE_LABELS
 
 # Up to so many characters of one clause between the words of a phrase.
 _GAP = r"[^,.;]{0,60}?"

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from ctvlm.utils import natural_key
+
 # CT-RATE: <split>_<patient>_<scan letter>_<reconstruction>, with or without a file suffix.
 _CT_RATE = re.compile(r"^((?:train|valid)_\d+_[a-z]+)_\d+(?i:\.nii(?:\.gz)?)?$")
 
@@ -42,8 +44,3 @@ def represents_study(sample: Mapping) -> bool:
     """False for a CT-RATE volume that is known to show no chest: not in the evaluation set ``nohead``."""
     sets = sample.get("sets")
     return not sets or "nohead" in sets
-
-
-def natural_key(name: str) -> list[tuple[int, str]]:
-    """Sort key under which ``case_2`` comes before ``case_10``."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]

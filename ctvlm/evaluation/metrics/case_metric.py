@@ -13,7 +13,7 @@ from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 
 from ctvlm.evaluation.functional.bootstrap import bootstrap_intervals
-from ctvlm.evaluation.functional.studies import natural_key
+from ctvlm.utils import natural_key
 
 
 class CaseMetric(BaseMetric):

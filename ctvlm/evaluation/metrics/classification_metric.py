@@ -16,9 +16,9 @@ from ctvlm.evaluation.functional.protocols import (
     thresholds_for,
 )
 from ctvlm.evaluation.functional.zero_shot_protocols import get_protocol
-from ctvlm.evaluation.labels import CT_RATE_LABELS
 from ctvlm.evaluation.metrics.case_metric import CaseMetric
 from ctvlm.registry import METRICS
+from ctvlm.text.finding_labels import CT_RATE_LABELS
 
 
 @METRICS.register_module()

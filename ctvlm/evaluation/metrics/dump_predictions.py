@@ -8,9 +8,9 @@ from typing import Any
 from ctvlm.evaluation.dump import encode_case, save_dump
 from ctvlm.evaluation.functional.zero_shot import prompt_texts
 from ctvlm.evaluation.functional.zero_shot_protocols import get_protocol
-from ctvlm.evaluation.labels import CT_RATE_LABELS
 from ctvlm.evaluation.metrics.case_metric import CaseMetric
 from ctvlm.registry import METRICS
+from ctvlm.text.finding_labels import CT_RATE_LABELS
 
 
 @METRICS.register_module()

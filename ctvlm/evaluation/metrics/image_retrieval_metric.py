@@ -10,9 +10,9 @@ import numpy as np
 from ctvlm.evaluation.functional.image_retrieval import image_map
 from ctvlm.evaluation.functional.retrieval_protocols import get_retrieval_protocol
 from ctvlm.evaluation.functional.studies import one_per_study, represents_study, study_of
-from ctvlm.evaluation.labels import CT_RATE_LABELS
 from ctvlm.evaluation.metrics.case_metric import CaseMetric, to_array
 from ctvlm.registry import METRICS
+from ctvlm.text.finding_labels import CT_RATE_LABELS
 
 
 @METRICS.register_module()

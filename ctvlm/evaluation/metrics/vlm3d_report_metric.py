@@ -8,9 +8,9 @@ import numpy as np
 
 from ctvlm.evaluation.functional.report_labels import report_labels
 from ctvlm.evaluation.functional.vlm3d_reports import vlm3d_label_scores, vlm3d_text_scores
-from ctvlm.evaluation.labels import CT_RATE_LABELS
 from ctvlm.evaluation.metrics.case_metric import CaseMetric
 from ctvlm.registry import METRICS
+from ctvlm.text.finding_labels import CT_RATE_LABELS
 
 
 @METRICS.register_module()

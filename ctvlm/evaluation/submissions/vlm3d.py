@@ -18,8 +18,8 @@ import numpy as np
 from ctvlm.evaluation.functional.protocols import protocol_scores
 from ctvlm.evaluation.functional.vlm3d_reports import vlm3d_text_scores
 from ctvlm.evaluation.functional.zero_shot_protocols import get_protocol
-from ctvlm.evaluation.labels import CT_RATE_LABELS
 from ctvlm.evaluation.submissions.problem import Problem
+from ctvlm.text.finding_labels import CT_RATE_LABELS
 from ctvlm.utils.tables import read_csv
 
 _SUFFIXES = (".nii.gz", ".nii", ".mha")

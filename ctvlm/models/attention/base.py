@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch.nn as nn
 from torch import Tensor
 
-from ctvlm.models.layers import TokenContext, apply_rotary, init_vit
+from ctvlm.models.layers import apply_rotary, init_vit
+from ctvlm.structures import TokenContext
 
 
 def check_heads(embed_dims: int, num_heads: int) -> int:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ctvlm.models.attention.augmented_sdpa import MASKED_SCORE
-from ctvlm.models.layers import TokenContext
+from ctvlm.structures import TokenContext
 
 
 @lru_cache(maxsize=1)

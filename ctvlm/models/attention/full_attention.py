@@ -6,8 +6,8 @@ from torch import Tensor
 
 from ctvlm.models.attention.augmented_sdpa import augmented_sdpa
 from ctvlm.models.attention.base import SelfAttention
-from ctvlm.models.layers import TokenContext
 from ctvlm.registry import ATTENTION
+from ctvlm.structures import TokenContext
 
 
 @ATTENTION.register_module()

@@ -8,8 +8,9 @@ from torch import Tensor
 
 from ctvlm.models.attention.base import check_heads
 from ctvlm.models.attention.region_aware_attention import check_regions
-from ctvlm.models.layers import TokenContext, init_vit
+from ctvlm.models.layers import init_vit
 from ctvlm.registry import ATTENTION
+from ctvlm.structures import TokenContext
 
 
 @ATTENTION.register_module()

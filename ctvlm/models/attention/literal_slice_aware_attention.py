@@ -6,8 +6,8 @@ import torch.nn as nn
 from torch import Tensor
 
 from ctvlm.models.attention.slice_aware_attention import SliceAwareAttention
-from ctvlm.models.layers import TokenContext
 from ctvlm.registry import ATTENTION
+from ctvlm.structures import TokenContext
 
 
 @ATTENTION.register_module()

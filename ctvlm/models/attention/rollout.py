@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ctvlm.models.attention.base import SelfAttention
-from ctvlm.models.layers import TokenContext
+from ctvlm.structures import TokenContext
 
 
 class AttentionRecorder:

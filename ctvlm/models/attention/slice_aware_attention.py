@@ -10,8 +10,10 @@ from torch import Tensor
 from ctvlm.models.attention.augmented_sdpa import augmented_sdpa
 from ctvlm.models.attention.base import SelfAttention
 from ctvlm.models.attention.flex import flex_slice_attention
-from ctvlm.models.layers import TokenContext, check_choice, masked_softmax
+from ctvlm.models.layers import masked_softmax
 from ctvlm.registry import ATTENTION
+from ctvlm.structures import TokenContext
+from ctvlm.utils import check_choice
 
 BACKENDS = ("sdpa", "dense", "flex")
 UNITS = ("slices", "mm")

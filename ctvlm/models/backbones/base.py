@@ -6,10 +6,10 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from ctvlm.models.layers import TokenContext, check_channels
+from ctvlm.models.layers import check_channels
 from ctvlm.models.region_encoders import RegionEncoding
 from ctvlm.registry import REGION_ENCODERS
-from ctvlm.structures import EncoderOutput
+from ctvlm.structures import EncoderOutput, TokenContext
 
 # Logits of a patch that was dropped before the blocks: background beyond doubt, and finite.
 DROPPED_LOGIT = -20.0

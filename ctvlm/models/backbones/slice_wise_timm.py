@@ -7,9 +7,9 @@ import torch.nn as nn
 from torch import Tensor
 
 from ctvlm.models.backbones.base import VisionEncoder
-from ctvlm.models.layers import TokenContext, grid_of, init_vit
+from ctvlm.models.layers import grid_of, init_vit
 from ctvlm.registry import BACKBONES
-from ctvlm.structures import EncoderOutput
+from ctvlm.structures import EncoderOutput, TokenContext
 
 
 @BACKBONES.register_module()

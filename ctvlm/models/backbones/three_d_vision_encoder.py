@@ -9,11 +9,11 @@ from torch.utils.checkpoint import checkpoint
 
 from ctvlm.models.backbones.base import VisionEncoder
 from ctvlm.models.backbones.body_selection import body_patches, kept_index
-from ctvlm.models.layers import TokenContext, check_choice
 from ctvlm.models.layers.transformer_block import NORM_EPS
 from ctvlm.models.region_encoders import RegionEncoding
 from ctvlm.registry import BACKBONES, LAYERS
-from ctvlm.structures import EncoderOutput
+from ctvlm.structures import EncoderOutput, TokenContext
+from ctvlm.utils import check_choice
 
 POSITIONS = {"sincos": "SinCosPosition3D", "learned": "LearnedPosition3D", "rotary": "RotaryPosition3D"}
 SELECTIONS = ("none", "body")

@@ -1,6 +1,5 @@
 """Small building blocks of the encoders."""
 
-from ctvlm.models.layers.checks import check_choice
 from ctvlm.models.layers.hierarchical_patch_embedding import HierarchicalPatchEmbedding
 from ctvlm.models.layers.init import init_vit, scale_residual_
 from ctvlm.models.layers.masked_softmax import masked_softmax
@@ -8,12 +7,9 @@ from ctvlm.models.layers.mlp import MLP
 from ctvlm.models.layers.patch_embedding import ThreeDPatchEmbedding, check_channels, grid_of
 from ctvlm.models.layers.position import LearnedPosition3D, RotaryPosition3D, SinCosPosition3D, apply_rotary
 from ctvlm.models.layers.post_norm_block import PostNormBlock
-from ctvlm.models.layers.token_context import TokenContext
-from ctvlm.models.layers.tokenizer import FittedTokenizerMixin, from_bytes, to_bytes, train_tokenizer
 from ctvlm.models.layers.transformer_block import ThreeDTransformerBlock
 
 __all__ = [
-    "FittedTokenizerMixin",
     "HierarchicalPatchEmbedding",
     "MLP",
     "LearnedPosition3D",
@@ -22,15 +18,10 @@ __all__ = [
     "SinCosPosition3D",
     "ThreeDPatchEmbedding",
     "ThreeDTransformerBlock",
-    "TokenContext",
     "apply_rotary",
     "check_channels",
-    "check_choice",
-    "from_bytes",
     "grid_of",
     "init_vit",
     "masked_softmax",
     "scale_residual_",
-    "to_bytes",
-    "train_tokenizer",
 ]

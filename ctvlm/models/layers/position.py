@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from timm.layers import trunc_normal_
 from torch import Tensor
 
-from ctvlm.models.layers.token_context import TokenContext
 from ctvlm.registry import LAYERS
+from ctvlm.structures.token_context import TokenContext
 
 
 @LAYERS.register_module()

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from ctvlm.models.layers.token_context import TokenContext
 from ctvlm.models.layers.transformer_block import ThreeDTransformerBlock
 from ctvlm.registry import LAYERS
+from ctvlm.structures.token_context import TokenContext
 
 
 @LAYERS.register_module()

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from ctvlm.models.layers.init import init_vit, scale_residual_
 from ctvlm.models.layers.mlp import MLP
-from ctvlm.models.layers.token_context import TokenContext
 from ctvlm.registry import ATTENTION, LAYERS
+from ctvlm.structures.token_context import TokenContext
 
 # As in ViTs, so that their weights mean the same here.
 NORM_EPS = 1e-6

@@ -7,9 +7,10 @@ import torch.nn as nn
 from timm.layers import trunc_normal_
 from torch import Tensor
 
-from ctvlm.models.layers import check_choice, init_vit, masked_softmax
+from ctvlm.models.layers import init_vit, masked_softmax
 from ctvlm.registry import NECKS
 from ctvlm.structures import EncoderOutput
+from ctvlm.utils import check_choice
 
 MODES = ("mean", "attention")
 

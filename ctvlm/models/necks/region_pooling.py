@@ -6,9 +6,10 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from ctvlm.models.layers import check_choice, masked_softmax
+from ctvlm.models.layers import masked_softmax
 from ctvlm.registry import NECKS
 from ctvlm.structures import EncoderOutput
+from ctvlm.utils import check_choice
 
 MODES = ("mean", "attention")
 

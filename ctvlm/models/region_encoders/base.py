@@ -9,7 +9,7 @@ import torch.nn as nn
 from timm.layers import trunc_normal_
 from torch import Tensor
 
-from ctvlm.models.layers import TokenContext
+from ctvlm.structures import TokenContext
 
 
 @dataclass

@@ -6,10 +6,11 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from ctvlm.models.layers import TokenContext, init_vit
+from ctvlm.models.layers import init_vit
 from ctvlm.models.region_encoders.base import RegionEncoder, RegionEncoding
 from ctvlm.models.region_encoders.overlap import patch_overlap
 from ctvlm.registry import REGION_ENCODERS
+from ctvlm.structures import TokenContext
 from ctvlm.structures.encoder_output import present_regions
 
 

@@ -9,10 +9,10 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
-from ctvlm.models.layers import TokenContext
 from ctvlm.models.region_encoders.base import RegionEncoder, RegionEncoding
 from ctvlm.models.region_encoders.overlap import UNKNOWN, check_region_map
 from ctvlm.registry import REGION_ENCODERS
+from ctvlm.structures import TokenContext
 from ctvlm.utils.memory import available_memory
 
 GB = 1e9

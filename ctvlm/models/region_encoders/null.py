@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ctvlm.models.layers import TokenContext
 from ctvlm.models.region_encoders.base import RegionEncoder, RegionEncoding, all_background
 from ctvlm.registry import REGION_ENCODERS
+from ctvlm.structures import TokenContext
 
 
 @REGION_ENCODERS.register_module()

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from transformers import BertConfig, BertModel
 
-from ctvlm.models.layers.tokenizer import CLS, PAD, SEP, FittedTokenizerMixin
 from ctvlm.models.text_encoders.base import BaseTextEncoder
 from ctvlm.registry import TEXT_ENCODERS
+from ctvlm.text.tokenizer import CLS, PAD, SEP, FittedTokenizerMixin
 
 
 @TEXT_ENCODERS.register_module()

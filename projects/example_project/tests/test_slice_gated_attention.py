@@ -7,8 +7,8 @@ import torch
 
 from ctvlm.engine import CTVLMRunner, drop_validation, load_config
 from ctvlm.models.attention import FullAttention
-from ctvlm.models.layers import TokenContext
 from ctvlm.registry import ATTENTION, BACKBONES
+from ctvlm.structures import TokenContext
 from projects.example_project.slice_gated_attention import SliceGatedAttention
 
 CONFIG = Path(__file__).parents[1] / "configs" / "vit3d_slice_gated_phantom.py"

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ctvlm.models.attention import FullAttention, SliceAwareAttention
-from ctvlm.models.layers import TokenContext
+from ctvlm.structures import TokenContext
 from tests.test_models.component_cases import random_context
 
 

@@ -5,7 +5,7 @@ import torch
 
 from ctvlm.models.backbones import ThreeDVisionEncoder, body_patches
 from ctvlm.models.backbones.body_selection import kept_index
-from ctvlm.models.layers import TokenContext
+from ctvlm.structures import TokenContext
 
 PATCH = (2, 2, 2)
 

@@ -6,9 +6,9 @@ import torch
 from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from ctvlm.models.layers import train_tokenizer
 from ctvlm.registry import HEADS
 from ctvlm.structures import CoTStep, CTDataSample, EncoderOutput
+from ctvlm.text.tokenizer import train_tokenizer
 from tests.test_models.component_cases import WIDTH, random_output
 
 GRID = (2, 3, 2)

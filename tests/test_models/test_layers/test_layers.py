@@ -8,9 +8,9 @@ from ctvlm.models.layers import (
     RotaryPosition3D,
     SinCosPosition3D,
     ThreeDPatchEmbedding,
-    TokenContext,
     apply_rotary,
 )
+from ctvlm.structures import TokenContext
 from tests.test_models.component_cases import random_context
 
 

@@ -3,8 +3,8 @@
 import torch
 import torch.nn.functional as F
 
-from ctvlm.models.layers import TokenContext
 from ctvlm.models.region_encoders import HardOverlapRegionEncoder, LearnedRegionEncoder, patch_overlap
+from ctvlm.structures import TokenContext
 
 GRID, REGIONS = (2, 2, 3), 4
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from ctvlm.models.backbones import ThreeDVisionEncoder
-from ctvlm.models.layers import TokenContext
 from ctvlm.models.region_encoders import LearnedRegionEncoder, SoftOverlapRegionEncoder
+from ctvlm.structures import TokenContext
 from tests.test_models.component_cases import REGIONS, WIDTH, body_volume
 
 GRID, SIZE = (2, 3, 2), (4, 12, 8)

@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from ctvlm.models.layers import TokenContext
 from ctvlm.models.region_encoders import (
     LearnedRegionEncoder,
     NullRegionEncoder,
@@ -12,6 +11,7 @@ from ctvlm.models.region_encoders import (
     pool_by_assignment,
 )
 from ctvlm.registry import REGION_ENCODERS
+from ctvlm.structures import TokenContext
 
 GRID, PATCH, REGIONS = (2, 1, 3), (2, 3, 2), 4
 SIZE = tuple(g * p for g, p in zip(GRID, PATCH))

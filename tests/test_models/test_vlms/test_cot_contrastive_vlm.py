@@ -3,9 +3,9 @@ import copy
 import pytest
 import torch
 
-from ctvlm.datasets.phantom import PhantomCT
 from ctvlm.datasets.transforms import PackCTInputs
 from ctvlm.models.vlms.step_targets import step_occupancy
+from ctvlm.phantom import PhantomCT
 from ctvlm.registry import HEADS, MODELS
 
 CONFIG = dict(

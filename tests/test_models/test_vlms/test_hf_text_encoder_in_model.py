@@ -7,9 +7,9 @@ import torch
 from mmengine.config import Config
 
 from ctvlm.apis import init_model
-from ctvlm.datasets.phantom import PhantomCT
 from ctvlm.datasets.transforms import PackCTInputs
 from ctvlm.engine import CTVLMRunner
+from ctvlm.phantom import PhantomCT
 from ctvlm.registry import MODELS
 from ctvlm.utils import CTVLMError
 from tests.test_models.text_checkpoints import save_bert

@@ -10,9 +10,9 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from ctvlm.models.heads.generation.base import BaseGenerationHead
 from ctvlm.models.heads.generation.memory import VisualMemory
 from ctvlm.models.heads.generation.turns import Turn, WrittenStep
-from ctvlm.models.layers import FittedTokenizerMixin
 from ctvlm.registry import HEADS
 from ctvlm.structures import EncoderOutput
+from ctvlm.text.tokenizer import FittedTokenizerMixin
 
 # Control tokens come before the tokenizer's own pieces, so that no text can be taken for one.
 PAD, START, END, QUESTION, STEP, IMPRESSION, NUM_CONTROLS = range(7)

@@ -15,10 +15,9 @@ from ctvlm.anatomy import DEFAULT_SCHEME, RegionScheme
 from ctvlm.models.heads.generation.base import BaseGenerationHead
 from ctvlm.models.heads.generation.memory import VisualMemory
 from ctvlm.models.heads.generation.turns import Turn, WrittenStep
-from ctvlm.models.layers import check_choice
 from ctvlm.registry import HEADS
 from ctvlm.structures import EncoderOutput
-from ctvlm.utils import CTVLMError
+from ctvlm.utils import CTVLMError, check_choice
 from ctvlm.utils.pretrained_files import pack_files, stored_files, unpack_files
 
 MODES = ("frozen", "lora", "full")

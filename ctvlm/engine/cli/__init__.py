@@ -1,0 +1,1 @@
+"""What the command-line tools share: configs and their options, the terminal, error messages, result tables."""

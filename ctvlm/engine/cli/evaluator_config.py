@@ -1,0 +1,72 @@
+"""The list of metrics in a config: read it, give it intervals, a dump, thresholds of the dev split."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config, ConfigDict
+
+from ctvlm.evaluation import CaseMetric, ClassificationMetric, ZeroShotClassificationMetric
+from ctvlm.registry import METRICS
+from ctvlm.text.finding_labels import CT_RATE_LABELS
+
+
+def metric_configs(cfg: Config, key: str = "test_evaluator") -> list[dict[str, Any]]:
+    """Copies of an evaluator's metric configs, in whichever of mmengine's forms it is written; empty without one."""
+    evaluator = cfg.get(key) or []
+    listed = [evaluator] if isinstance(evaluator, Mapping) else list(evaluator)
+    if len(listed) == 1 and "metrics" in listed[0]:
+        inner = listed[0]["metrics"]
+        listed = [inner] if isinstance(inner, Mapping) else list(inner)
+    return [ConfigDict(metric) for metric in listed]
+
+
+def without_dumps(metrics: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The metrics that score, without those that only write files (DumpPredictions, mmengine's DumpResults)."""
+    return [metric for metric in metrics if not _class(metric).__name__.startswith("Dump")]
+
+
+def with_bootstrap(metrics: Iterable[Mapping[str, Any]], resamples: int) -> list[dict[str, Any]]:
+    """The metrics with intervals from so many resamples, where they have intervals."""
+    return [
+        ConfigDict(metric, bootstrap=resamples) if issubclass(_class(metric), CaseMetric) else ConfigDict(metric)
+        for metric in metrics
+    ]
+
+
+def dump_config(metrics: Iterable[Mapping[str, Any]], out: str | Path) -> dict[str, Any]:
+    """A DumpPredictions that keeps all that these metrics need, the embeddings of their prompts included."""
+    zero_shot = [metric for metric in metrics if issubclass(_class(metric), ZeroShotClassificationMetric)]
+    protocols = list(dict.fromkeys(metric.get("protocol", "ctvlm") for metric in zero_shot))
+    names = list(dict.fromkeys(name for metric in zero_shot for name in metric.get("names") or CT_RATE_LABELS))
+    return ConfigDict(type="ctvlm.DumpPredictions", out=str(out), protocols=protocols, names=names)
+
+
+def link_dev_thresholds(
+    tested: list[dict[str, Any]], folder: str | Path
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Let the metrics with ``thresholds='dev'`` read thresholds that the dev split is about to write.
+
+    Returns:
+        Metrics for the dev split, which fit and write thresholds (empty where none is asked for), and the metrics for
+        the test split, which read those files.
+    """
+    fitted, reading = [], []
+    for metric in tested:
+        if issubclass(_class(metric), ClassificationMetric) and metric.get("thresholds") == "dev":
+            name = metric.get("prefix") or f"{_class(metric).default_prefix}_{metric.get('protocol', 'ctvlm')}"
+            path = str(Path(folder) / f"thresholds_{name}.json")
+            fitted.append(ConfigDict(metric, thresholds=None, save_thresholds=path, bootstrap=0))
+            metric = ConfigDict(metric, thresholds=path)
+        reading.append(metric)
+    return fitted, reading
+
+
+def _class(metric: Mapping[str, Any]) -> type:
+    kind = metric["type"]
+    found = METRICS.get(kind) if isinstance(kind, str) else kind
+    if found is None:
+        raise KeyError(f"{kind} is not in the ctvlm::metric registry.")
+    return found

@@ -1,0 +1,137 @@
+"""Metrics as a table: on the terminal, in JSON, in CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from ctvlm.engine.checkpoint.files import AtomicLocalBackend, write_json
+from ctvlm.evaluation.functional.protocols import THRESHOLD_FREE
+
+# Rows without a published protocol are scored by this project's own definitions.
+_OWN = "ctvlm"
+# What the data says of itself: the chosen evaluation set, and where the labels come from.
+ORIGIN = ("evaluation_set", "labels_source")
+
+
+@dataclass(frozen=True)
+class MetricRow:
+    """One metric with its interval, chance level, number of cases, protocol and threshold rule, where known."""
+
+    metric: str
+    value: Any
+    low: float | None = None
+    high: float | None = None
+    chance: float | None = None
+    n: int | str | None = None
+    protocol: str = _OWN
+    threshold_rule: str | None = None
+
+
+def metric_rows(metrics: Mapping[str, Any]) -> list[MetricRow]:
+    """Flat metrics as rows.
+
+    - ``<name>_low`` and ``<name>_high`` become the interval,
+    - ``<name>_chance`` or ``<prefix>/chance`` the chance level,
+    - ``<prefix>/num_...`` the number of cases (all of them by name, if there are several),
+    - ``<prefix>/protocol`` the protocol (``ctvlm`` without one),
+    - ``<prefix>/threshold_rule`` the threshold rule of the scores that need a threshold.
+
+    Other text is not a metric. Scores of one finding (``<prefix>/<finding>/<name>``) take what they lack from
+    ``<prefix>``.
+    """
+    with_interval = {key for key in metrics if f"{key}_low" in metrics and f"{key}_high" in metrics}
+    rows = []
+    for key, value in metrics.items():
+        prefix, _, name = key.rpartition("/")
+        bound = name.endswith(("_low", "_high")) and key.rpartition("_")[0] in with_interval
+        if bound or name.endswith("chance") or name.startswith("num_") or isinstance(value, str):
+            continue
+        low, high = (metrics[f"{key}_low"], metrics[f"{key}_high"]) if key in with_interval else (None, None)
+        chance = metrics.get(f"{key}_chance", metrics.get(f"{prefix}/chance"))
+        prefixes = (prefix, prefix.partition("/")[0])
+        protocol = next((metrics[f"{p}/protocol"] for p in prefixes if f"{p}/protocol" in metrics), _OWN)
+        rule = None
+        if name.removesuffix("_prevalence") not in (*THRESHOLD_FREE, "findings_scored"):
+            rule = next((metrics[f"{p}/threshold_rule"] for p in prefixes if f"{p}/threshold_rule" in metrics), None)
+        n = next((count for p in prefixes if (count := _count(metrics, p)) is not None), None)
+        rows.append(MetricRow(key, value, low, high, chance, n, protocol, rule))
+    return rows
+
+
+def _count(metrics: Mapping[str, Any], prefix: str) -> int | str | None:
+    """The number of cases of a prefix; with several counts all of them, by name."""
+    start = f"{prefix}/num_"
+    counts = {key.removeprefix(start): n for key, n in metrics.items() if key.startswith(start)}
+    if len(counts) > 1:
+        return ", ".join(f"{n} {name}" for name, n in counts.items())
+    return next(iter(counts.values()), None)
+
+
+def metrics_table(metrics: Mapping[str, Any], title: str) -> Table:
+    """One row per metric: value, interval where there is any, chance level, number of cases, protocol, threshold."""
+    rows = metric_rows(metrics)
+    intervals = any(row.low is not None for row in rows)
+    table = Table(title=title, title_justify="left")
+    table.add_column("metric")
+    for name in ("value", *(["interval"] if intervals else []), "chance", "n"):
+        table.add_column(name, justify="right")
+    for name in ("protocol", "threshold"):
+        table.add_column(name)
+    for row in rows:
+        bounds = "" if row.low is None else f"{_cell(row.low)} to {_cell(row.high)}"
+        cells = (_cell(row.value), *([bounds] if intervals else []), _cell(row.chance), _cell(row.n))
+        table.add_row(row.metric, *cells, row.protocol, _cell(row.threshold_rule))
+    return table
+
+
+def data_origin(samples: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """The evaluation set and the sources of the labels that data samples, or the cases of a dump, name."""
+    found = {key: sorted({str(sample.get(key)) for sample in samples if sample.get(key)}) for key in ORIGIN}
+    return {key: ", ".join(values) for key, values in found.items() if values}
+
+
+def table_title(what: str, origin: Mapping[str, str]) -> str:
+    """A title that names the evaluation set and the source of the labels."""
+    return ", ".join([what, *(f"{key.replace('_', ' ')} {value}" for key, value in origin.items())])
+
+
+def write_metrics(path: str | Path, metrics: Mapping[str, Any], **origin: Any) -> None:
+    """Write metrics, whole or not at all.
+
+    Args:
+        path: ``.json`` holds ``metrics`` as they are, the number of cases of each under ``n``, and ``origin`` (NaN is
+            null); ``.csv`` one row a metric with the columns of MetricRow (NaN and what is not known are empty) and
+            those of ``origin`` that ORIGIN names.
+
+    Raises:
+        ValueError: for another suffix.
+    """
+    path = Path(path)
+    if path.suffix.lower() == ".json":
+        counts = {row.metric: row.n for row in metric_rows(metrics)}
+        write_json(path, {**origin, "metrics": dict(metrics), "n": counts})
+    elif path.suffix.lower() == ".csv":
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        data = {key: origin[key] for key in ORIGIN if origin.get(key)}
+        writer.writerow([*(field.name for field in fields(MetricRow)), *data])
+        for row in metric_rows(metrics):
+            values = ["" if isinstance(x, float) and math.isnan(x) else x for x in astuple(row)]
+            writer.writerow([*values, *data.values()])
+        AtomicLocalBackend().put_text(text.getvalue(), path)
+    else:
+        raise ValueError(f"Metrics are written as .json or .csv; found {path}.")
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

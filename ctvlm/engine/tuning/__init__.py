@@ -1,5 +1,0 @@
-"""Hyperparameter search: the space a config declares. What runs it (``trials``, ``report``) needs Optuna."""
-
-from ctvlm.engine.tuning.search_space import Choice, Range, Search, option_text, read_search
-
-__all__ = ["Choice", "Range", "Search", "option_text", "read_search"]

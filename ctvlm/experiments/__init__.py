@@ -1,0 +1,1 @@
+"""Experiments over many runs: hyperparameter search and tables over configs and seeds."""

@@ -1,0 +1,5 @@
+"""Hyperparameter search: the space a config declares. What runs it (``trials``, ``report``) needs Optuna."""
+
+from ctvlm.experiments.search.search_space import Choice, Range, Search, option_text, read_search
+
+__all__ = ["Choice", "Range", "Search", "option_text", "read_search"]

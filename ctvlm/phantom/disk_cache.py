@@ -1,0 +1,95 @@
+"""Drawn phantoms on disk, shared by later runs and by processes that run side by side."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+import struct
+import zipfile
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from mmengine.logging import print_log
+
+import ctvlm.anatomy
+from ctvlm.phantom.case import PhantomCase
+from ctvlm.phantom.packed import Job, PackedCase
+
+# What zipfile and NumPy raise on a file that is cut or changed.
+BROKEN = (OSError, ValueError, KeyError, EOFError, RuntimeError, struct.error, zipfile.BadZipFile)
+
+
+@lru_cache(maxsize=1)
+def fingerprint() -> str:
+    """Changes with whatever decides what is drawn: this package's source, the region schemes, NumPy's version."""
+    digest = hashlib.sha256(np.__version__.encode())
+    for folder in (Path(__file__).parent, Path(ctvlm.anatomy.__file__).parent):
+        for path in sorted(p for p in folder.rglob("*") if p.suffix in (".py", ".json")):
+            digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+class DiskCache:
+    """Chunks of drawn cases, one ``.npz`` each, in a folder named after the generator's fingerprint.
+
+    A chunk's name is a hash of its jobs, so that it serves any data set that asks for the same cases. Files appear
+    whole or not at all; a broken one counts as absent. After a change of the phantom's code the folder of the old
+    fingerprint stays behind and may be deleted.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder).expanduser() / f"phantom_{fingerprint()}"
+
+    def path(self, jobs: Sequence[Job]) -> Path:
+        name = hashlib.sha256(json.dumps(list(jobs)).encode()).hexdigest()[:24]
+        return self.folder / f"{name}.npz"
+
+    def load(self, jobs: Sequence[Job], only: int | None = None) -> list[PackedCase] | None:
+        """The cases of a chunk, or the one at index ``only``; None where there is no sound file."""
+        path = self.path(jobs)
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                texts = json.loads(file["texts"].tobytes())
+                return [_read(file, i, texts[i]) for i in (range(len(jobs)) if only is None else [only])]
+        except FileNotFoundError:
+            return None
+        except BROKEN as error:
+            print_log(f"PhantomCT draws again what {path} should hold: {type(error).__name__}: {error}", "current")
+            return None
+
+    def save(self, jobs: Sequence[Job], cases: Sequence[PackedCase]) -> None:
+        """Write a chunk beside its name, then rename: two processes that draw the same write the same."""
+        path = self.path(jobs)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.stem}.{secrets.token_hex(8)}.partial")
+        arrays: dict[str, np.ndarray] = {}
+        texts = []
+        for i, packed in enumerate(cases):
+            case = packed.case
+            arrays[f"volume_{i}"], arrays[f"affine_{i}"] = case.volume, case.affine
+            arrays[f"region_{i}"] = np.frombuffer(packed.region, np.uint8)
+            arrays[f"lesion_{i}"] = np.frombuffer(packed.lesion, np.uint8)
+            keys = ("seed", "case_id", "patient_id", "spacing", "report", "cot", "labels")
+            texts.append({key: getattr(case, key) for key in keys})
+        arrays["texts"] = np.frombuffer(json.dumps(texts).encode(), np.uint8)
+        try:
+            with open(partial, "wb") as file:
+                np.savez(file, **arrays)
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def _read(file: np.lib.npyio.NpzFile, i: int, text: dict) -> PackedCase:
+    case = PhantomCase(
+        volume=file[f"volume_{i}"],
+        affine=file[f"affine_{i}"],
+        region_map=None,
+        lesion_map=None,
+        **{**text, "spacing": tuple(text["spacing"]), "cot": tuple(text["cot"])},
+    )
+    return PackedCase(case, file[f"region_{i}"].tobytes(), file[f"lesion_{i}"].tobytes())

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import io
+from types import SimpleNamespace
+
+import pytest
+from mmengine.dataset import BaseDataset, ConcatDataset, RepeatDataset
+from rich.console import Console
+from torch.utils.data import Subset
+
+from ctvlm.engine import CTVLMRunner, FitTokenizerHook, RichProgressHook
+from ctvlm.engine.cli.metrics_table import metrics_table
+from ctvlm.engine.hooks.fit_tokenizer_hook import collect_texts
+
+
+class Texts(BaseDataset):
+    def __init__(self, *texts):
+        self._texts = list(texts)
+        super().__init__()
+
+    def load_data_list(self):
+        return [{} for _ in self._texts]
+
+    def texts(self):
+        return self._texts
+
+
+def test_texts_are_found_inside_wrappers():
+    assert collect_texts(ConcatDataset([Texts("a", "b"), Texts("c")])) == ["a", "b", "c"]
+    assert collect_texts(RepeatDataset(Texts("a", "b"), 3)) == ["a", "b"]
+    assert collect_texts(Subset(Texts("a"), [0])) == ["a"]
+
+
+def test_data_set_without_texts_is_named():
+    with pytest.raises(ValueError, match=r"data set list has no texts\(\)"):
+        collect_texts([1, 2])
+
+
+def test_model_without_tokenizer_is_left_alone():
+    FitTokenizerHook().before_train(SimpleNamespace(model=object()))
+
+
+def test_tokenizer_is_fitted_once_and_kept_on_resuming(toy_config):
+    cfg = toy_config(train_cfg__max_epochs=1)
+    model = CTVLMRunner.from_cfg(cfg).train()
+    assert model.tokenizer_state() == "24 texts"
+    cfg = toy_config("more", load_from=f"{cfg.work_dir}/epoch_1.pth", resume=True, train_dataloader__dataset__length=32)
+    assert CTVLMRunner.from_cfg(cfg).train().tokenizer_state() == "24 texts"
+
+
+def test_live_bar_shows_the_state_and_leaves_the_terminal(toy_config):
+    screen = io.StringIO()
+    runner = CTVLMRunner.from_cfg(toy_config(model__crash_at_epoch=2))
+    hook = next(hook for hook in runner.hooks if isinstance(hook, RichProgressHook))
+    hook.console = Console(file=screen, force_terminal=True, width=160)
+    with pytest.raises(RuntimeError, match="killed"):
+        runner.train()
+    text = screen.getvalue()
+    assert "epoch 2/4" in text and "loss" in text and "toy/error" in text
+    assert hook.progress is None
+    assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")  # the cursor is shown again
+
+
+def test_interval_must_be_positive():
+    with pytest.raises(ValueError, match="interval is 0"):
+        RichProgressHook(interval=0)
+
+
+def test_table_sets_chance_and_count_beside_their_metric():
+    metrics = {"a/r1": 0.5, "a/r1_chance": 0.01, "a/num_cases": 100, "b/acc": 0.75, "b/chance": 0.05, "c": 3}
+    table = metrics_table(metrics, "title")
+    rows = list(zip(*(column.cells for column in table.columns)))
+    own = ("ctvlm", "")  # protocol and threshold rule
+    assert rows == [("a/r1", "0.5", "0.01", "100", *own), ("b/acc", "0.75", "0.05", "", *own), ("c", "3", "", "", *own)]
+
+
+def test_table_sets_an_interval_beside_its_metric():
+    metrics = {"a/r1": 0.5, "a/r1_low": 0.25, "a/r1_high": 0.75, "a/num_cases": 8, "b/too_low": 1}
+    table = metrics_table(metrics, "title")
+    rows = list(zip(*(column.cells for column in table.columns)))
+    own = ("ctvlm", "")
+    assert rows == [("a/r1", "0.5", "0.25 to 0.75", "", "8", *own), ("b/too_low", "1", "", "", "", *own)]

@@ -1,0 +1,115 @@
+"""Muon: orthogonal steps for weight matrices, AdamW's for the rest, one state for both."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import DefaultScope
+from torch import nn
+from torch.testing import assert_close
+
+from ctvlm.engine import ConfigError, MuonAdamW
+from ctvlm.engine.optim.muon import orthogonalize
+
+
+@pytest.fixture(autouse=True)
+def scope():
+    with DefaultScope.overwrite_default_scope("ctvlm"):
+        yield
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.names = nn.Parameter(torch.randn(20, 32))
+        self.words = nn.Embedding(40, 32)
+        self.wide = nn.Linear(32, 64)
+        self.narrow = nn.Linear(64, 16)
+        self.score = nn.Linear(16, 1)
+
+    def forward(self) -> torch.Tensor:
+        x = self.words.weight[:20] + self.names
+        return self.score(torch.relu(self.narrow(torch.relu(self.wide(x))))).square().mean()
+
+
+def built(model: nn.Module, paramwise_cfg: dict | None = None, **settings) -> MuonAdamW:
+    optimizer = dict(type="MuonAdamW", lr=1e-2, weight_decay=0.1, **settings)
+    cfg = dict(
+        type="OptimWrapper",
+        constructor="MuonConstructor",
+        optimizer=optimizer,
+        **({"paramwise_cfg": paramwise_cfg} if paramwise_cfg else {}),
+    )
+    return build_optim_wrapper(model, cfg).optimizer
+
+
+@pytest.mark.parametrize("shape", [(32, 32), (16, 100), (100, 16)])
+def test_orthogonalized_matrices_keep_their_directions_and_lose_their_sizes(shape):
+    u, s, v = torch.linalg.svd(torch.randn(shape, dtype=torch.float64), full_matrices=False)
+    found = orthogonalize(u * torch.linspace(0.05, 7.0, len(s)) @ v)
+    assert_close(u.T @ found @ v.T, torch.diag(torch.diag(u.T @ found @ v.T)), atol=1e-10, rtol=0)
+    sizes = torch.linalg.svdvals(found)
+    assert sizes.min() > 0.3 and sizes.max() < 1.3
+    assert orthogonalize(torch.zeros(shape)).abs().max() == 0
+
+
+def test_the_weights_of_linear_layers_are_matrices_and_nothing_else_is():
+    model = Net()
+    for paramwise in (None, dict(bias_decay_mult=0.0)):
+        groups = built(model, paramwise).param_groups
+        marked = {id(p) for group in groups if group["matrix"] for p in group["params"]}
+        assert marked == {id(model.wide.weight), id(model.narrow.weight)}
+        assert sum(len(group["params"]) for group in groups) == len(list(model.parameters()))
+
+
+def test_a_step_is_muons_by_hand_for_matrices_and_torchs_adamw_for_the_rest():
+    model = Net().double()
+    twin = copy.deepcopy(model)
+    muon = built(model, momentum=0.9, matrix_lr=3.0)
+    adamw = torch.optim.AdamW(twin.parameters(), lr=1e-2, betas=(0.9, 0.98), weight_decay=0.1)
+    mean = dict.fromkeys(("wide.weight", "narrow.weight"), 0.0)
+    for _ in range(3):
+        # The same gradients for both.
+        model().backward()
+        before = {name: p.detach().clone() for name, p in model.named_parameters()}
+        for p, q in zip(model.parameters(), twin.parameters()):
+            q.grad = p.grad.clone()
+        muon.step()
+        adamw.step()
+        for (name, p), q in zip(model.named_parameters(), twin.parameters()):
+            if name in mean:
+                mean[name] = 0.9 * mean[name] + p.grad
+                size = 1e-2 * 3.0 * (2**0.5 if name == "wide.weight" else 1.0)
+                q.data = before[name] * (1 - 1e-2 * 0.1) - size * orthogonalize(p.grad + 0.9 * mean[name])
+            assert_close(p, q, atol=1e-12, rtol=0)
+        model.zero_grad()
+
+
+def test_a_resumed_run_steps_as_one_that_never_stopped():
+    model = Net()
+    muon = built(model)
+
+    def train(net: nn.Module, optimizer: MuonAdamW) -> None:
+        for _ in range(2):
+            optimizer.zero_grad()
+            net().backward()
+            optimizer.step()
+
+    train(model, muon)
+    other = copy.deepcopy(model)
+    resumed = built(other)
+    resumed.load_state_dict(copy.deepcopy(muon.state_dict()))
+    train(model, muon)
+    train(other, resumed)
+    for p, q in zip(model.parameters(), other.parameters()):
+        assert torch.equal(p, q)
+
+
+def test_it_says_which_constructor_marks_matrices():
+    with pytest.raises(ConfigError, match="constructor='MuonConstructor'"):
+        MuonAdamW(Net().parameters())
+    with pytest.raises(ConfigError, match="constructor='MuonConstructor'"):
+        build_optim_wrapper(Net(), dict(type="OptimWrapper", optimizer=dict(type="MuonAdamW", lr=0.1)))

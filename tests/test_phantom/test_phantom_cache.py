@@ -1,0 +1,130 @@
+"""PhantomCT(cache_dir=...): the same cases as drawn, from sound files of the present generator only."""
+
+from __future__ import annotations
+
+import multiprocessing
+import pickle
+
+import numpy as np
+import pytest
+
+from ctvlm.phantom import disk_cache, phantom_ct
+from ctvlm.phantom.disk_cache import DiskCache
+from ctvlm.phantom.packed import PackedCase
+from ctvlm.phantom.phantom_ct import CHUNK, PhantomCT
+
+SHAPE = (8, 24, 24)
+
+
+def build(folder, num_cases=3, **kwargs) -> PhantomCT:
+    return PhantomCT(num_cases, shape=SHAPE, cache_dir=folder, **{"num_workers": 0, **kwargs})
+
+
+def assert_same(a: PhantomCT, b: PhantomCT) -> None:
+    for i in range(len(a)):
+        one, other = a.results(i), b.results(i)
+        for key in ("volume", "region_map", "lesion_map", "affine"):
+            np.testing.assert_array_equal(one[key], other[key], strict=True)
+        for key in ("report", "cot", "labels", "spacing", "case_id", "patient_id"):
+            assert one[key] == other[key] and type(one[key]) is type(other[key])
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """Counts the cases drawn in this process."""
+    count = []
+    draw = PackedCase.draw
+    monkeypatch.setattr(PackedCase, "draw", lambda job: count.append(job) or draw(job))
+    return count
+
+
+def files(folder):
+    return sorted(folder.glob("*/*.npz"))
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_a_second_run_reads_what_the_first_drew(tmp_path, drawn, cache):
+    plain, first = build(None, CHUNK + 2), build(tmp_path, CHUNK + 2, cache=cache)
+    assert_same(plain, first)
+    drawn.clear()
+    second = build(tmp_path, CHUNK + 2, cache=cache)
+    assert_same(plain, second)
+    assert not drawn
+    assert len(files(tmp_path)) == 2 and len(list(tmp_path.rglob("*"))) == 3  # no partial file is left
+
+
+def test_a_volume_from_disk_is_read_only_too(tmp_path):
+    build(tmp_path).results(0)
+    with pytest.raises(ValueError, match="read-only"):
+        build(tmp_path).results(0)["volume"][:] = 0
+
+
+def test_other_seeds_splits_and_shapes_have_files_of_their_own(tmp_path, drawn):
+    for kwargs in ({}, dict(seed=1), dict(split="val"), dict(shape=(8, 24, 32)), dict(num_cases=2)):
+        PhantomCT(**{"num_cases": 3, "shape": SHAPE, "num_workers": 0, "cache_dir": tmp_path, **kwargs}).results(0)
+    assert len(drawn) == 14 and len(files(tmp_path)) == 5
+
+
+@pytest.mark.parametrize("damage", ["cut", "flip", "empty", "foreign", "pickle"])
+def test_a_broken_file_is_drawn_again(tmp_path, drawn, damage):
+    build(tmp_path).results(0)
+    (path,) = files(tmp_path)
+    sound = path.read_bytes()
+    if damage == "pickle":
+        np.savez(path, texts=np.array([{"seed": 0}], dtype=object))
+    else:
+        middle = len(sound) // 2
+        flipped = sound[:middle] + bytes([sound[middle] ^ 255]) + sound[middle + 1 :]
+        foreign = pickle.dumps([1, 2])
+        path.write_bytes({"cut": sound[:middle], "flip": flipped, "empty": b"", "foreign": foreign}[damage])
+    drawn.clear()
+    assert_same(build(None), build(tmp_path))
+    assert len(drawn) == 6 and path.read_bytes() == sound
+
+
+def test_changed_code_draws_anew(tmp_path, monkeypatch):
+    """The fingerprint is over the bytes of the source."""
+    here = DiskCache(tmp_path).folder
+    assert here == DiskCache(tmp_path).folder
+    package = tmp_path / "phantom"
+    package.mkdir()
+    (package / "chest.py").write_text("LUNG = -850\n")
+    monkeypatch.setattr(disk_cache, "__file__", str(package / "disk_cache.py"))
+    seen = {here.name}
+    for text in ("LUNG = -850\n", "LUNG = -800\n"):
+        (package / "chest.py").write_text(text)
+        disk_cache.fingerprint.cache_clear()
+        seen.add(DiskCache(tmp_path).folder.name)
+    monkeypatch.undo()
+    disk_cache.fingerprint.cache_clear()
+    assert len(seen) == 3 and DiskCache(tmp_path).folder == here
+
+
+def _draw_all(folder):
+    build(folder, 3 * CHUNK).results(0)
+
+
+def test_processes_side_by_side_agree(tmp_path):
+    data, plain = build(tmp_path, 3 * CHUNK), build(None, 3 * CHUNK)
+    other = multiprocessing.get_context("spawn").Process(target=_draw_all, args=(tmp_path,))
+    other.start()
+    while other.is_alive():  # the other process draws at some time meanwhile
+        for path in files(tmp_path):
+            path.unlink()
+        data._store.clear()
+        data.results(0)
+    assert other.exitcode == 0
+    data._store.clear()
+    assert_same(data, plain)
+    assert len(files(tmp_path)) == 3
+
+
+def test_a_loader_worker_keeps_the_chunk_it_had_to_draw(tmp_path, drawn, monkeypatch):
+    class Daemon:
+        daemon = True
+
+    monkeypatch.setattr(phantom_ct.multiprocessing, "current_process", Daemon)
+    build(tmp_path).results(2)
+    assert len(drawn) == 3
+    build(tmp_path).results(0)
+    assert len(drawn) == 3
