@@ -31,7 +31,7 @@ model = dict(
         classification=dict(
             type="ClassificationHead",
             names=names,
-            pooling=dict(type="GlobalPooling", mode="attention", with_regions=True),
+            pooling=dict(type="VolumePooling", mode="attention", with_regions=True),
         )
     ),
 )

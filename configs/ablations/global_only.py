@@ -6,7 +6,7 @@ model = dict(
     regions_in_volume=False,
     shared_projection=True,
     backbone=dict(region_attention=None),
-    global_pooling=dict(_delete_=True, type="GlobalPooling", mode="mean"),
+    global_pooling=dict(_delete_=True, type="VolumePooling", mode="mean"),
     region_pooling=dict(_delete_=True, type="RegionPooling", mode="mean"),
     losses=dict(region=None, step=None, focus=None),
     auxiliary=None,

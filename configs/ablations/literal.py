@@ -20,7 +20,7 @@ model = dict(
         region_encoder=dict(type="MaskCNNRegionEncoder"),
         region_attention=dict(type="LiteralRegionAwareAttention"),
     ),
-    global_pooling=dict(_delete_=True, type="GlobalPooling", mode="mean"),
+    global_pooling=dict(_delete_=True, type="VolumePooling", mode="mean"),
     region_pooling=dict(_delete_=True, type="RegionPooling", mode="mean"),
     losses=dict(
         volume=dict(_delete_=True, type="FixedTemperatureContrastiveLoss", temperature=0.07),

@@ -12,7 +12,7 @@ from ctvlm.apis.case_reader import ReadCase
 from ctvlm.apis.feature_extractor import FeatureExtractor, VolumeFeatures
 from ctvlm.models.attention import SelfAttention
 from ctvlm.models.attention.rollout import AttentionRecorder
-from ctvlm.models.necks import GlobalPooling
+from ctvlm.models.necks import VolumePooling
 from ctvlm.volume import CTVolume
 
 
@@ -44,7 +44,7 @@ def attention_maps(extractor: FeatureExtractor, case: ReadCase, texts: Sequence[
     rollout = None
     if recorder is not None:
         # A plugin's pooling may not say what it weighs: then all patches alike.
-        pooling = model.global_pooling if hasattr(model.global_pooling, "patch_shares") else GlobalPooling()
+        pooling = model.global_pooling if hasattr(model.global_pooling, "patch_shares") else VolumePooling()
         with torch.no_grad():
             readout_BN = pooling.patch_shares(encoded)
         rollout = features.on_grid(recorder.rollout(readout_BN)[0].float().cpu() / mean)

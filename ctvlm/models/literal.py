@@ -114,7 +114,7 @@ class ThreeDVisionEncoder(nn.Module):
             num_heads=num_heads,
             num_regions=num_regions,
         )
-        self.global_pooling = necks.GlobalPooling()
+        self.global_pooling = necks.VolumePooling()
         self.region_pooling = necks.RegionPooling()
         self.global_projection = nn.Linear(embed_dim, embed_dim)
         self.step_projection = nn.Linear(embed_dim, embed_dim)

@@ -52,7 +52,7 @@ def test_a_file_gives_what_the_data_set_gives(trained, extractor):
     sample = extractor.model.test_step(
         pseudo_collate([as_drawn.read(ct, ct.with_array(drawn["region_map"]), SOURCE).packed])
     )[0]
-    torch.testing.assert_close(found.volume, sample.pred_image)
+    torch.testing.assert_close(found.volume, sample.pred_volume)
     torch.testing.assert_close(found.regions, sample.pred_regions)
     assert torch.equal(found.region_mask, sample.pred_region_mask) and found.grid == sample.pred_grid
     assert found.region_names[11] == "liver"

@@ -36,7 +36,7 @@ def test_another_process_gives_the_numbers_of_the_training_process(trained, tmp_
     data = runner.build_dataloader(load_config(config).test_dataloader).dataset
     expected = runner.model.eval().test_step(pseudo_collate([data[0], data[1]]))
     for here, there in zip(expected, torch.load(out, weights_only=True), strict=True):
-        assert {"pred_image", "pred_regions", "pred_steps", "pred_step_attention"} <= set(there)
+        assert {"pred_volume", "pred_regions", "pred_steps", "pred_step_attention"} <= set(there)
         for key, value in there.items():
             torch.testing.assert_close(torch.as_tensor(here.get(key)), torch.as_tensor(value), rtol=0, atol=0)
 

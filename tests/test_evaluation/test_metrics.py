@@ -58,7 +58,7 @@ def sample(number):
     data.labels = {name: [1, 0, None][int(rng.integers(0, 3))] for name in NAMES}
     data.lesion_map = lesions
     data.patch_occupancy = torch.tensor(rng.dirichlet(np.ones(REGIONS + 1), 8) * (rng.random((8, REGIONS + 1)) < 0.5))
-    data.pred_image = image
+    data.pred_volume = image
     data.pred_impression = image + 0.5 * unit(rng, WIDTH)
     data.pred_regions, data.pred_region_mask = unit(rng, REGIONS, WIDTH), torch.tensor([True, True, True, False])
     data.pred_steps = steps
@@ -234,7 +234,7 @@ def test_collapsed_embeddings_never_beat_chance():
     samples = [sample(n).to_dict() for n in range(8)]
     for data in samples:
         for key in (
-            "pred_image",
+            "pred_volume",
             "pred_impression",
             "pred_regions",
             "pred_steps",

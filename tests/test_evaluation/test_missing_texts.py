@@ -36,7 +36,7 @@ def sample(case: int, impression: str, texts: list[str]) -> dict:
         spacing=(5.0, 5.0, 5.0),
         volume_shape=(4, 4, 4),
         lesion_map=torch.ones(4, 4, 4, dtype=torch.uint8),
-        pred_image=unit(6),
+        pred_volume=unit(6),
         pred_impression=unit(6) if impression.strip() else None,
         pred_regions=unit(2, 6),
         pred_region_mask=torch.ones(2, dtype=torch.bool),

@@ -117,7 +117,7 @@ def cases(size=36):
     lesions[5] = attention[:, 2] = 1
     return [
         dict(
-            case_id=f"valid_{i // 2}_a_{i % 2 + 1}", pred_image=image[i], pred_impression=text[i],
+            case_id=f"valid_{i // 2}_a_{i % 2 + 1}", pred_volume=image[i], pred_impression=text[i],
             impression="Not given." if i < 4 else f"text {i}", labels=dict(zip("abc", labels[i].tolist(), strict=True)),
             lesion_map=lesions, steps=[dict(lesion=1), dict(lesion=None)], spacing=(3.0, 1, 1),
             pred_step_attention=attention, pred_grid=(4, 1, 1),
@@ -151,7 +151,7 @@ def test_metrics_name_protocol_and_number():
 
 def test_ct_clips_recall_is_its_scripts():
     samples = cases()
-    text, image = (np.stack([s[key] for s in samples]) for key in ("pred_impression", "pred_image"))
+    text, image = (np.stack([s[key] for s in samples]) for key in ("pred_impression", "pred_volume"))
     metrics = scored(RetrievalMetric(protocol="ct_clip"))
     for k in (5, 10):
         found = [i in top(t, image, k) for i, t in enumerate(text)]

@@ -43,10 +43,10 @@ VARIANTS = {
     ],
     "SliceWindowAttention": [{}, dict(window=3, shift=1)],
     "LearnedRegionEncoder": [{}, dict(teacher=0.5)],
-    "GlobalProjection": [{}, dict(hidden_dims=8)],
-    "ClassificationHead": [dict(names=("a", "b"), pooling=dict(type="GlobalPooling", mode="attention"))],
+    "VolumeProjection": [{}, dict(hidden_dims=8)],
+    "ClassificationHead": [dict(names=("a", "b"), pooling=dict(type="VolumePooling", mode="attention"))],
     "RegionPooling": [{}, dict(mode="attention")],
-    "GlobalPooling": [{}, dict(mode="attention", num_heads=2)],
+    "VolumePooling": [{}, dict(mode="attention", num_heads=2)],
     "ThreeDTransformerBlock": [
         dict(attention=dict(type="SliceAwareAttention"), region_attention=dict(type="RegionAwareAttention"))
     ],

@@ -47,7 +47,7 @@ def build(losses: str = "nce", dropout: float = 0.0, frozen: str | None = None, 
             num_regions=REGIONS,
             drop=dropout,
         ),
-        global_pooling=dict(type="GlobalPooling", mode="attention", with_regions=True),
+        global_pooling=dict(type="VolumePooling", mode="attention", with_regions=True),
         region_pooling=dict(type="RegionPooling", mode="attention"),
         text_encoder=dict(
             type="CompactTextEncoder", vocab_size=400, embed_dims=16, depth=1, num_heads=2, dropout=dropout

@@ -326,7 +326,7 @@ def test_the_ablation_trains_on_phantoms(ablation):
             assert not missing
         optimizer.step()
         history.append({name: float(loss.detach()) for name, loss in losses.items()})
-    assert set(history[0]) == {"loss_global", "loss_region", "loss_step", "loss_focus"}
+    assert set(history[0]) == {"loss_volume", "loss_region", "loss_step", "loss_focus"}
     assert sum(history[-1].values()) < 0.9 * sum(history[0].values())
     encoded = model.eval().encode(data["inputs"])
     outputs = literal.output_dict(model, encoded)

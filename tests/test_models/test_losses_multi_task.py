@@ -7,7 +7,7 @@ import torch
 
 from ctvlm.models.losses import MultiTaskLoss
 
-NAMES = ["loss_global", "loss_region", "loss_step"]
+NAMES = ["loss_volume", "loss_region", "loss_step"]
 
 
 def losses(*values):
@@ -17,7 +17,7 @@ def losses(*values):
 def test_fixed_weights():
     weighted = MultiTaskLoss(NAMES, weights=dict(loss_region=0.5))(losses(2.0, 3.0, 5.0))
     assert {name: value.item() for name, value in weighted.items()} == dict(
-        loss_global=2.0, loss_region=1.5, loss_step=5.0
+        loss_volume=2.0, loss_region=1.5, loss_step=5.0
     )
     assert not list(MultiTaskLoss(NAMES).parameters())
 
@@ -26,7 +26,7 @@ def test_learned_weights_equal_naive_loop():
     module = MultiTaskLoss(NAMES, weights=dict(loss_step=0.25), learned=True)
     with torch.no_grad():
         module.log_variance["loss_region"].fill_(0.7)
-    variance = dict(loss_global=1.0, loss_region=math.exp(0.7), loss_step=4.0)
+    variance = dict(loss_volume=1.0, loss_region=math.exp(0.7), loss_step=4.0)
     found = module(losses(2.0, 3.0, 5.0))
     for name, value in zip(NAMES, (2.0, 3.0, 5.0), strict=True):
         assert found[name].item() == pytest.approx(value / variance[name] + math.log(math.sqrt(variance[name])))
@@ -41,7 +41,7 @@ def test_learned_variance_settles_at_twice_the_loss():
         sum(module(losses(0.5, 2.0, 8.0)).values()).backward()
         optimizer.step()
     found = {name: s.exp().item() for name, s in module.log_variance.items()}
-    assert found == pytest.approx(dict(loss_global=1.0, loss_region=4.0, loss_step=16.0), rel=1e-2)
+    assert found == pytest.approx(dict(loss_volume=1.0, loss_region=4.0, loss_step=16.0), rel=1e-2)
 
 
 @pytest.mark.parametrize("learned", [False, True])

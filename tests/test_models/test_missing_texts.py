@@ -58,7 +58,7 @@ def test_losses_and_gradients_are_finite_and_equal_in_chunks(losses, group, sile
     assert all(gradient.isfinite().all() for gradient in expected[1].values())
     assert_same(gradients(model, cases_of(range(5), GROUPS[group], silent), 2), expected)
     if group == "none":
-        assert expected[0]["loss_global"] == 0
+        assert expected[0]["loss_volume"] == 0
     if silent:
         assert expected[0]["loss_step"] == expected[0]["loss_region"] == 0
 

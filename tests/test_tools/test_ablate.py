@@ -34,7 +34,7 @@ value = {"full": 0.8, "less": 0.5}[name] + 0.01 * int(seed) + (0.001 * int(seed)
 scalars = folder / "stamp" / "vis_data"
 scalars.mkdir(parents=True)
 scalars.joinpath("scalars.json").write_text("".join(
-    json.dumps({"loss": i, "loss_global": 2 * i, "step": i}) + "\\n" for i in range(8)))
+    json.dumps({"loss": i, "loss_volume": 2 * i, "step": i}) + "\\n" for i in range(8)))
 folder.joinpath("results.json").write_text(json.dumps({"metrics": {"region_text/accuracy": value, "other": None}}))
 """
 
@@ -89,7 +89,7 @@ def test_runs_all_once_and_says_what_came_out(ablate, configs, tmp_path):
     assert found["half_width"] == pytest.approx(mean_interval([0.5, 0.511, 0.522])[1])
     assert found["difference"] == pytest.approx(-0.299)
     assert found["difference_half_width"] == pytest.approx(mean_interval([-0.3, -0.299, -0.298])[1])
-    loss = table["rows"]["full"]["metrics"]["train/loss_global"]
+    loss = table["rows"]["full"]["metrics"]["train/loss_volume"]
     assert loss["mean"] == pytest.approx(2 * (3 + 4 + 5 + 6 + 7) / 5)
     assert "Δ -0.299 ± 0.002 *" in outcome.out
     with open(tmp_path / "work" / "table.csv", newline="") as file:
@@ -185,7 +185,7 @@ def test_a_real_run_on_shared_phantoms(shell, tmp_path):
     assert done.code == 0, done.out + done.err
     rows = json.loads((tmp_path / "table.json").read_text())["rows"]
     for name in ("full", "global_only"):
-        assert {"region_text/accuracy", "step_attention/pointing", "retrieval/t2i_R@1", "train/loss_global"} <= set(
+        assert {"region_text/accuracy", "step_attention/pointing", "retrieval/t2i_R@1", "train/loss_volume"} <= set(
             rows[name]["metrics"]
         )
     assert len(list(tmp_path.rglob("*.npz"))) == 2 and not list(tmp_path.rglob("*.pth"))

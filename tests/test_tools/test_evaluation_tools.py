@@ -36,7 +36,7 @@ def test_eval_predictions_scores_what_the_dump_holds(run, tmp_path):
     for number in range(12):
         image = torch.tensor(rng.normal(size=4))
         case = dict(case_id=f"c{number}", patient_id=f"p{number // 2}", impression=f"Text {number}.")
-        case |= dict(pred_image=image, pred_impression=image, labels={"Emphysema": number % 2, "Atelectasis": None})
+        case |= dict(pred_volume=image, pred_impression=image, labels={"Emphysema": number % 2, "Atelectasis": None})
         case["pred_probabilities"] = {"Emphysema": number / 12, "Atelectasis": 0.5}
         cases.append(case)
     save_dump(tmp_path / "dump.pt", cases, remark="a remark on these scores")

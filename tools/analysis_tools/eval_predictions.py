@@ -42,7 +42,7 @@ from ctvlm.registry import METRICS
 
 # What each metric needs in a case, to be scored without being asked for.
 NEEDS = {
-    RetrievalMetric: ("pred_image", "pred_impression"),
+    RetrievalMetric: ("pred_volume", "pred_impression"),
     RegionTextMetric: ("pred_steps", "pred_regions"),
     RegionRetrievalMetric: ("pred_steps", "pred_regions"),
     StepTextMetric: ("pred_steps", "pred_patches"),
@@ -90,7 +90,7 @@ def possible_metrics(dump: dict[str, Any], bootstrap: int, thresholds: str | Non
     if lesions and keys.issuperset({"pred_step_attention", "pred_grid"}):
         metrics.append(SliceLocalisationMetric(bootstrap=bootstrap))
     names = sorted({name for case in dump["cases"] for name in case.get("labels") or {}})
-    if names and "pred_image" in keys:
+    if names and "pred_volume" in keys:
         rules = [p.name for p in RETRIEVAL_PROTOCOLS.values() if p.image_rule]
         metrics += [ImageRetrievalMetric(name, names) for name in rules]
     # Protocols that fold findings belong to one data set: a config asks for them.
@@ -99,7 +99,7 @@ def possible_metrics(dump: dict[str, Any], bootstrap: int, thresholds: str | Non
         if "pred_probabilities" in keys:
             metrics.append(ClassificationMetric(protocol, **settings))
         zero_shot = ZeroShotClassificationMetric(protocol, **settings)
-        if "pred_image" in keys and dump["prompts"].keys() >= set(zero_shot.prompts()):
+        if "pred_volume" in keys and dump["prompts"].keys() >= set(zero_shot.prompts()):
             metrics.append(zero_shot)
     return metrics
 

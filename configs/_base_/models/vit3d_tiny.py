@@ -25,7 +25,7 @@ model = dict(
         region_layer=1,
         token_selection="body",
     ),
-    global_pooling=dict(type="GlobalPooling", mode="attention", with_regions=True),
+    global_pooling=dict(type="VolumePooling", mode="attention", with_regions=True),
     region_pooling=dict(type="RegionPooling", mode="attention"),
     text_encoder=dict(type="CompactTextEncoder", vocab_size=2048, embed_dims=128, depth=2, num_heads=4),
     losses=dict(

@@ -24,7 +24,7 @@ _NAMES = (
 class EmbeddingHealthMetric(CaseMetric):
     """Effective rank and uniformity of images and impressions, their alignment and the gap between them.
 
-    Reads ``impression``, ``pred_image`` (P) and ``pred_impression`` (P). A case without an impression is left out;
+    Reads ``impression``, ``pred_volume`` (P) and ``pred_impression`` (P). A case without an impression is left out;
     ``num_cases`` counts the others. Definitions in ``functional.embedding_health``. Without
     intervals: a resample repeats cases, which is what collapse looks like.
     """
@@ -34,7 +34,7 @@ class EmbeddingHealthMetric(CaseMetric):
     def record(self, sample: dict) -> dict[str, Any] | None:
         if not says_something(sample["impression"]):
             return None
-        return {"image": to_array(sample["pred_image"]), "text": to_array(sample["pred_impression"])}
+        return {"image": to_array(sample["pred_volume"]), "text": to_array(sample["pred_impression"])}
 
     def score(self, cases: list[dict[str, Any]]) -> dict[str, float]:
         if not cases:

@@ -19,7 +19,7 @@ from ctvlm.text.finding_labels import CT_RATE_LABELS
 class ImageRetrievalMetric(CaseMetric):
     """``MAP@k`` between volumes under a published rule, see ``functional.image_retrieval``.
 
-    Reads ``pred_image`` (P) and ``labels`` (finding to 1, 0, None). Cases with an unknown label are left out. There are
+    Reads ``pred_volume`` (P) and ``labels`` (finding to 1, 0, None). Cases with an unknown label are left out. There are
     no intervals: a resample would hold copies of a volume, which find each other.
 
     Args:
@@ -46,7 +46,7 @@ class ImageRetrievalMetric(CaseMetric):
         if any(label is None for label in labels):
             return None
         return {
-            "image": to_array(sample["pred_image"]),
+            "image": to_array(sample["pred_volume"]),
             "labels": np.array(labels, dtype=int),
             "study": sample.get("study_id") or study_of(str(sample["case_id"])),
             "represents_study": represents_study(sample),

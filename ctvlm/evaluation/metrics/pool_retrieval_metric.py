@@ -19,7 +19,7 @@ _TOPK = (1, 8)
 class PoolRetrievalMetric(CaseMetric):
     """Recall at 1 and 8 of a text among the volumes of its pool, mean over 100 random partitions.
 
-    Reads ``pred_image`` (P) and ``pred_impression`` (P). ``pool32_R@1`` is NaN with fewer than 32 cases. There are no
+    Reads ``pred_volume`` (P) and ``pred_impression`` (P). ``pool32_R@1`` is NaN with fewer than 32 cases. There are no
     intervals: the partitions are already repeated, and each would be repeated for every resample.
 
     Args:
@@ -41,7 +41,7 @@ class PoolRetrievalMetric(CaseMetric):
         if not says_something(sample["impression"]):
             return None
         return {
-            "image": to_array(sample["pred_image"]),
+            "image": to_array(sample["pred_volume"]),
             "text": to_array(sample["pred_impression"]),
             "study": sample.get("study_id") or study_of(str(sample["case_id"])),
             "represents_study": represents_study(sample),

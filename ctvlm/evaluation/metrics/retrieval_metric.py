@@ -29,7 +29,7 @@ PLACEHOLDERS = ("", "Not given.")
 class RetrievalMetric(CaseMetric):
     """Recall at k, median rank and MRR, text to image (``t2i``) and image to text (``i2t``).
 
-    Reads ``pred_image`` (P), ``pred_impression`` (P), ``impression``. Intervals resample the queries of whole patients
+    Reads ``pred_volume`` (P), ``pred_impression`` (P), ``impression``. Intervals resample the queries of whole patients
     against the full gallery. A case without an impression is left out; ``num_cases`` counts the others. Without a case
     that counts all metrics are NaN.
 
@@ -82,7 +82,7 @@ class RetrievalMetric(CaseMetric):
         if not says_something(impression) or impression.strip() in self.skip_texts:
             return None
         return {
-            "image": to_array(sample["pred_image"]),
+            "image": to_array(sample["pred_volume"]),
             "text": to_array(sample["pred_impression"]),
             "impression": sample["impression"],
             "study": sample.get("study_id") or study_of(str(sample["case_id"])),

@@ -17,7 +17,7 @@ from ctvlm.registry import METRICS
 class ZeroShotClassificationMetric(ClassificationMetric):
     """Scores of a protocol of ``functional.zero_shot_protocols``, as means over findings.
 
-    Reads ``labels`` (finding to 1, 0, None) and ``pred_image`` (P), which is compared with the embeddings of
+    Reads ``labels`` (finding to 1, 0, None) and ``pred_volume`` (P), which is compared with the embeddings of
     ``prompts()``: whoever runs the model gives them with ``set_prompt_embeddings`` before the first batch. Arguments as
     in ``ClassificationMetric``; the protocol also has the prompts.
     """
@@ -47,4 +47,4 @@ class ZeroShotClassificationMetric(ClassificationMetric):
                 "ZeroShotClassificationMetric has no prompt embeddings: call set_prompt_embeddings (a PromptHook does) "
                 "before the first batch."
             )
-        return zero_shot_probabilities(to_array(sample["pred_image"])[None], *self._directions, self._scale)[0]
+        return zero_shot_probabilities(to_array(sample["pred_volume"])[None], *self._directions, self._scale)[0]

@@ -2,7 +2,7 @@
 
 from ctvlm.models.heads.classification_head import ClassificationHead
 from ctvlm.models.heads.generation import CoTGenerationHead, PrefixGenerationHead
-from ctvlm.models.heads.projection import GlobalProjection, Projection, RegionProjection, StepProjection, TextProjection
+from ctvlm.models.heads.projection import Projection, RegionProjection, StepProjection, TextProjection, VolumeProjection
 from ctvlm.models.heads.region_logits_head import RegionLogitsHead
 from ctvlm.models.heads.segmentation_head import SegmentationHead
 from ctvlm.models.heads.voxel_segmentation_head import VoxelSegmentationHead
@@ -10,7 +10,7 @@ from ctvlm.models.heads.voxel_segmentation_head import VoxelSegmentationHead
 __all__ = [
     "ClassificationHead",
     "CoTGenerationHead",
-    "GlobalProjection",
+    "VolumeProjection",
     "PrefixGenerationHead",
     "Projection",
     "RegionLogitsHead",

@@ -38,7 +38,7 @@ class ClassificationHead(nn.Module):
         if not self.names or len(set(self.names)) < len(self.names):
             raise ValueError(f"ClassificationHead: names = {self.names}; expected one or more findings, each once")
         self.loss_weight = loss_weight
-        self.pooling = NECKS.build(pooling or dict(type="GlobalPooling"), default_args=dict(in_dims=in_dims))
+        self.pooling = NECKS.build(pooling or dict(type="VolumePooling"), default_args=dict(in_dims=in_dims))
         self.norm = nn.LayerNorm(in_dims)
         self.classify = nn.Linear(in_dims, len(self.names))
         self.classify.apply(init_vit)

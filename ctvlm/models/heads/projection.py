@@ -30,7 +30,7 @@ class Projection(nn.Module):
 
 
 @HEADS.register_module()
-class GlobalProjection(Projection):
+class VolumeProjection(Projection):
     """Volume features (B, E) to (B, P), to meet the impression."""
 
 

@@ -21,8 +21,6 @@ from ctvlm.registry import BACKBONES, HEADS, LOSSES, MODELS, NECKS, TEXT_ENCODER
 from ctvlm.structures import Anatomy, CTDataSample, EncoderOutput, Pairs
 
 LEVELS = ("volume", "region", "step", "focus", "order")
-# What a level's loss is logged as, where that is not its own name.
-LOGGED = {"volume": "global"}
 
 
 @MODELS.register_module()
@@ -99,11 +97,11 @@ class CoTContrastiveVLM(BaseModel):
         self.text_encoder = TEXT_ENCODERS.build(text_encoder)
         vision = dict(in_dims=self.backbone.embed_dims)
         text = dict(in_dims=self.text_encoder.embed_dims)
-        self.global_pooling = NECKS.build(global_pooling or dict(type="GlobalPooling"), default_args=vision)
+        self.global_pooling = NECKS.build(global_pooling or dict(type="VolumePooling"), default_args=vision)
         self.region_pooling = NECKS.build(region_pooling or dict(type="RegionPooling"), default_args=vision)
         shared = dict(out_dims=embed_dims)
         self.global_projection = HEADS.build(
-            global_projection or dict(type="GlobalProjection"), default_args=vision | shared
+            global_projection or dict(type="VolumeProjection"), default_args=vision | shared
         )
         if shared_projection:
             self.region_projection = self.step_projection = self.global_projection
@@ -304,7 +302,7 @@ class CoTContrastiveVLM(BaseModel):
     def predict(self, inputs: dict[str, Tensor | None], data_samples: list[CTDataSample]) -> list[CTDataSample]:
         """Add what metrics read to each sample.
 
-        Normalised embeddings: ``pred_image`` (P), ``pred_regions`` (R, P) with ``pred_region_mask`` (R),
+        Normalised embeddings: ``pred_volume`` (P), ``pred_regions`` (R, P) with ``pred_region_mask`` (R),
         ``pred_impression`` (P; None without an impression), ``pred_steps`` (S, P; steps without text are removed),
         ``pred_patches`` (N, P; half precision) as steps
         see them. Attention of the steps over patches: ``pred_step_attention`` (S, N; inverse temperature
@@ -332,7 +330,7 @@ class CoTContrastiveVLM(BaseModel):
             sample.pred_token_mask = encoded.token_mask[b].cpu()
             if anatomy is not None and bool(anatomy.known_BN[b].any()):
                 sample.patch_occupancy = anatomy.shares_BNR1[b].float().cpu()
-            sample.pred_image = image_BP[b]
+            sample.pred_volume = image_BP[b]
             sample.pred_regions = region_BRP[b]
             sample.pred_region_mask = region_mask_BR[b].cpu()
             impression = texts.impressions[b]
@@ -346,4 +344,4 @@ class CoTContrastiveVLM(BaseModel):
 
 def _logged(name: str) -> str:
     """What the loss of a level or head is called in logs."""
-    return f"loss_{LOGGED.get(name, name)}"
+    return f"loss_{name}"

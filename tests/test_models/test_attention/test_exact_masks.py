@@ -12,7 +12,7 @@ from ctvlm.models.attention import ColumnAttention, FullAttention, SliceAwareAtt
 from ctvlm.models.attention.augmented_sdpa import augmented_sdpa
 from ctvlm.models.layers import masked_softmax
 from ctvlm.models.losses.functional import attention_focus, step_attention
-from ctvlm.models.necks import GlobalPooling, RegionPooling
+from ctvlm.models.necks import RegionPooling, VolumePooling
 from ctvlm.structures import TokenContext
 from tests.test_models.component_cases import random_context, random_output
 
@@ -186,7 +186,7 @@ def test_pooling_without_patches_is_finite(mode):
     out = random_output(2, (2, 3, 2), dtype=torch.float64)
     out.token_mask[0], out.token_mask[1] = False, True
     out.tokens.requires_grad_()
-    neck = GlobalPooling(WIDTH, mode, num_heads=2).double()
+    neck = VolumePooling(WIDTH, mode, num_heads=2).double()
     assert not neck.patch_shares(out)[0].any()
     neck(out).sum().backward()
     assert out.tokens.grad.isfinite().all()

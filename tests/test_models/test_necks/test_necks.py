@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from ctvlm.models.necks import FeaturePyramid3D, GlobalPooling, RegionPooling
+from ctvlm.models.necks import FeaturePyramid3D, RegionPooling, VolumePooling
 from tests.test_models.component_cases import random_output
 
 
@@ -43,7 +43,7 @@ def test_region_attention_equals_a_loop_and_starts_from_the_mean():
 
 
 @pytest.mark.parametrize(
-    "neck", [GlobalPooling(), GlobalPooling(24, "attention", num_heads=2).double()], ids=lambda n: n.mode
+    "neck", [VolumePooling(), VolumePooling(24, "attention", num_heads=2).double()], ids=lambda n: n.mode
 )
 def test_global_pooling_reads_only_patches_that_took_part(neck):
     out = output()
@@ -53,12 +53,12 @@ def test_global_pooling_reads_only_patches_that_took_part(neck):
 
 def test_global_mean_equals_a_loop():
     out = output()
-    pooled = GlobalPooling()(out)
+    pooled = VolumePooling()(out)
     for b in range(2):
         torch.testing.assert_close(pooled[b], out.tokens[b][out.token_mask[b]].mean(dim=0))
 
 
-@pytest.mark.parametrize("neck", [GlobalPooling(), RegionPooling()], ids=["global", "region"])
+@pytest.mark.parametrize("neck", [VolumePooling(), RegionPooling()], ids=["global", "region"])
 def test_pooling_is_blind_to_the_order_of_patches(neck):
     out = output()
     order = torch.randperm(12)
@@ -95,10 +95,10 @@ def test_pyramid_at_the_patch_grid_keeps_places():
 @pytest.mark.parametrize(
     ("make", "named"),
     [
-        (lambda: GlobalPooling(mode="max"), "mode"),
+        (lambda: VolumePooling(mode="max"), "mode"),
         (lambda: RegionPooling(mode="max"), "mode"),
         (lambda: RegionPooling(mode="attention"), "in_dims"),
-        (lambda: GlobalPooling(mode="attention"), "in_dims"),
+        (lambda: VolumePooling(mode="attention"), "in_dims"),
         (lambda: FeaturePyramid3D(24, scales=()), "scales"),
     ],
 )
@@ -110,11 +110,11 @@ def test_refuses_settings_that_cannot_be(make, named):
 def test_patch_shares_are_the_weights_of_the_pooled_feature():
     torch.manual_seed(0)
     out = output()
-    neck = GlobalPooling(24, mode="attention", num_heads=1).double()
+    neck = VolumePooling(24, mode="attention", num_heads=1).double()
     values_BNE = neck.kv(out.tokens).chunk(2, dim=-1)[1]
     torch.testing.assert_close(neck.proj((neck.patch_shares(out)[:, None] @ values_BNE)[:, 0]), neck(out))
-    torch.testing.assert_close((GlobalPooling().patch_shares(out)[:, None] @ out.tokens)[:, 0], GlobalPooling()(out))
+    torch.testing.assert_close((VolumePooling().patch_shares(out)[:, None] @ out.tokens)[:, 0], VolumePooling()(out))
     # What a region's token gets goes to that region's patches, so nothing is lost.
-    with_regions = GlobalPooling(24, mode="attention", num_heads=2, with_regions=True).double().patch_shares(out)
+    with_regions = VolumePooling(24, mode="attention", num_heads=2, with_regions=True).double().patch_shares(out)
     torch.testing.assert_close(with_regions.sum(dim=1), torch.ones(2, dtype=torch.float64))
     assert not with_regions[~out.token_mask].any()

@@ -15,7 +15,7 @@ CONFIG = dict(
     backbone=dict(
         type="ThreeDVisionEncoder", patch_size=(4, 16, 16), embed_dims=24, depth=2, num_heads=2, token_selection="body"
     ),
-    global_pooling=dict(type="GlobalPooling", mode="attention", with_regions=True),
+    global_pooling=dict(type="VolumePooling", mode="attention", with_regions=True),
     region_pooling=dict(type="RegionPooling", mode="attention"),
     text_encoder=dict(type="CompactTextEncoder", vocab_size=400, embed_dims=16, depth=1, num_heads=2, dropout=0.0),
     losses=dict(
@@ -53,7 +53,7 @@ def batch(dataset, indices, with_map=True):
 def test_every_parameter_gets_a_gradient(dataset):
     model = build(dataset)
     losses = model(**model.data_preprocessor(batch(dataset, range(4))), mode="loss")
-    assert set(losses) == {"loss_global", "loss_region", "loss_step", "loss_focus"}
+    assert set(losses) == {"loss_volume", "loss_region", "loss_step", "loss_focus"}
     sum(losses.values()).backward()
     missing = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
     # Every text of a batch is encoded once, so only pieces that occur have a gradient; the table as a whole does.
@@ -62,7 +62,7 @@ def test_every_parameter_gets_a_gradient(dataset):
 
 def test_each_level_can_be_left_out(dataset):
     model = build(dataset, losses=dict(volume=dict(type="CrossModalContrastiveLoss")))
-    assert set(model(**model.data_preprocessor(batch(dataset, range(2))), mode="loss")) == {"loss_global"}
+    assert set(model(**model.data_preprocessor(batch(dataset, range(2))), mode="loss")) == {"loss_volume"}
     with pytest.raises(ValueError, match="'everything'"):
         build(dataset, losses=dict(everything=dict(type="CrossModalContrastiveLoss")))
 
@@ -71,9 +71,9 @@ def test_predictions_do_not_depend_on_the_batch(dataset):
     model = build(dataset).eval()
     together = model(**model.data_preprocessor(batch(dataset, [0, 1, 2])), mode="predict")
     alone = model(**model.data_preprocessor(batch(dataset, [2])), mode="predict")[0]
-    for key in ("pred_image", "pred_regions", "pred_impression", "pred_steps", "pred_step_attention"):
+    for key in ("pred_volume", "pred_regions", "pred_impression", "pred_steps", "pred_step_attention"):
         torch.testing.assert_close(together[2].get(key), alone.get(key), rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(alone.pred_image.norm(), torch.tensor(1.0))
+    torch.testing.assert_close(alone.pred_volume.norm(), torch.tensor(1.0))
     torch.testing.assert_close(alone.pred_step_attention.sum(dim=1), torch.ones(len(alone.steps)))
     assert not alone.pred_step_attention[:, ~alone.pred_token_mask].any()
 
@@ -85,7 +85,7 @@ def test_a_bare_ct_without_any_mask_works(dataset):
     assert float(losses["loss_region"].detach()) == 0.0
     assert all(torch.isfinite(loss) for loss in losses.values())
     sample = model.eval()(**data, mode="predict")[0]
-    assert torch.isfinite(sample.pred_image).all()
+    assert torch.isfinite(sample.pred_volume).all()
     assert not sample.pred_region_mask.any()
     assert sample.get("patch_occupancy") is None
 
@@ -102,7 +102,7 @@ def test_one_batch_can_be_learned(dataset):
         sum(losses.values()).backward()
         optimizer.step()
         history.append({name: float(loss.detach()) for name, loss in losses.items()})
-    assert history[-1]["loss_global"] < 0.2 * history[0]["loss_global"]
+    assert history[-1]["loss_volume"] < 0.2 * history[0]["loss_volume"]
     assert history[-1]["loss_region"] < 0.7 * history[0]["loss_region"]
     assert history[-1]["loss_step"] < 0.7 * history[0]["loss_step"]
     assert history[-1]["loss_focus"] < history[0]["loss_focus"]

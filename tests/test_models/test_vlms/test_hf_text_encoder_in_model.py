@@ -69,7 +69,7 @@ def predict(model, batch):
     model.eval()
     with torch.no_grad():
         samples = model(**model.data_preprocessor(batch), mode="predict")
-    return torch.stack([torch.stack([sample.pred_image, sample.pred_impression]) for sample in samples])
+    return torch.stack([torch.stack([sample.pred_volume, sample.pred_impression]) for sample in samples])
 
 
 def test_trains_only_what_it_should_and_keeps_what_was_pretrained(tmp_path, batch):

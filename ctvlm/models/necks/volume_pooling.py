@@ -16,7 +16,7 @@ MODES = ("mean", "attention")
 
 
 @NECKS.register_module()
-class GlobalPooling(nn.Module):
+class VolumePooling(nn.Module):
     """Pool the patches that took part: (B, E).
 
     Args:
@@ -29,15 +29,15 @@ class GlobalPooling(nn.Module):
         self, in_dims: int | None = None, mode: str = "mean", num_heads: int = 4, with_regions: bool = False
     ) -> None:
         super().__init__()
-        check_choice("GlobalPooling", "mode", mode, MODES)
+        check_choice("VolumePooling", "mode", mode, MODES)
         self.mode = mode
         if with_regions and mode != "attention":
-            raise ValueError(f"GlobalPooling(with_regions=True) needs mode='attention'; got mode={mode!r}")
+            raise ValueError(f"VolumePooling(with_regions=True) needs mode='attention'; got mode={mode!r}")
         self.with_regions = with_regions
         if mode == "attention":
             if in_dims is None or in_dims % num_heads:
                 raise ValueError(
-                    f"GlobalPooling(mode='attention'): in_dims = {in_dims}; expected the tokens' width, a multiple of "
+                    f"VolumePooling(mode='attention'): in_dims = {in_dims}; expected the tokens' width, a multiple of "
                     f"num_heads = {num_heads}"
                 )
             self.num_heads = num_heads
