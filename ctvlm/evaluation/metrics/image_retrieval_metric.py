@@ -19,8 +19,8 @@ from ctvlm.text.finding_labels import CT_RATE_LABELS
 class ImageRetrievalMetric(CaseMetric):
     """``MAP@k`` between volumes under a published rule, see ``functional.image_retrieval``.
 
-    Reads ``pred_volume`` (P) and ``labels`` (finding to 1, 0, None). Cases with an unknown label are left out. There are
-    no intervals: a resample would hold copies of a volume, which find each other.
+    Reads ``pred_volume`` (P) and ``labels`` (finding to 1, 0, None). Cases with an unknown label are left out. There
+    are no intervals: a resample would hold copies of a volume, which find each other.
 
     Args:
         protocol: ``ct_clip``, ``spectre`` or ``radfinder``.
