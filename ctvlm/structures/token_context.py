@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ctvlm.structures.anatomy import Anatomy
+
 
 @dataclass(frozen=True)
 class TokenContext:
@@ -28,6 +30,7 @@ class TokenContext:
         region_tokens_BRE: features of the regions that patches may attend to.
         rotary: cosines and sines, each (B, 1, N, half of the head width), see RotaryPosition3D.
         is_full_grid: N = d*h*w, in order and without padding.
+        anatomy: overlap of all patches of the grid with the region map, if it is already computed.
     """
 
     grid: tuple[int, int, int]
@@ -38,6 +41,7 @@ class TokenContext:
     region_tokens_BRE: Tensor | None = None
     rotary: tuple[Tensor, Tensor] | None = None
     is_full_grid: bool = False
+    anatomy: Anatomy | None = None
     cache: dict = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -51,6 +55,9 @@ class TokenContext:
 
     def with_rotary(self, rotary: tuple[Tensor, Tensor]) -> TokenContext:
         return dataclasses.replace(self, rotary=rotary)
+
+    def with_anatomy(self, anatomy: Anatomy | None) -> TokenContext:
+        return dataclasses.replace(self, anatomy=anatomy)
 
     @property
     def num_cells(self) -> int:

@@ -62,6 +62,7 @@ VARIANTS = {
         dict(position="rotary", token_selection="body"),
         dict(token_selection="body", region_encoder=dict(type="LearnedRegionEncoder")),
         dict(region_encoder=dict(type="NullRegionEncoder")),
+        dict(region_encoder=dict(type="HardOverlapRegionEncoder")),
         dict(
             attention=dict(type="SliceWindowAttention"),
             global_attention=dict(type="FullAttention"),

@@ -6,6 +6,8 @@ import pytest
 import torch
 from torch.utils.checkpoint import checkpoint
 
+from ctvlm.models.region_encoders import overlap, patch_overlap
+from ctvlm.structures import Anatomy
 from tests.test_models.component_cases import (
     GRIDS,
     all_cases,
@@ -112,6 +114,26 @@ def test_backbone_keeps_the_contract_of_its_output(case):
     assert torch.equal(out.levels[-1], out.tokens)
     assert not out.tokens[~out.token_mask].any()
     assert not out.region_tokens[~out.region_mask].any()
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if c[0] == "backbone"], ids=case_id)
+def test_backbone_with_given_anatomy_equals_one_that_computes_it(case, monkeypatch):
+    results = []
+    for given in (False, True):
+        backbone = build(*case).train()
+        inputs = make_inputs(*case[:2], backbone, 2, (2, 3, 2))
+        anatomy = Anatomy(*patch_overlap(inputs[1], (2, 3, 2), backbone.num_regions))
+        before = [anatomy.shares_BNR1.clone(), anatomy.known_BN.clone()]
+        torch.manual_seed(3)
+        if given:
+            monkeypatch.setattr(overlap, "patch_overlap", None)
+        output = backbone(*inputs, anatomy) if given else backbone(*inputs)
+        loss_of(output).backward()
+        results.append((tensors_of(output), gradients(backbone)))
+        assert all(torch.equal(a, b) for a, b in zip(before, (anatomy.shares_BNR1, anatomy.known_BN), strict=True))
+    (computed, computed_grads), (given, given_grads) = results
+    assert all(torch.equal(a, b) for a, b in zip(computed, given, strict=True))
+    assert all(torch.equal(given_grads[name], grad) for name, grad in computed_grads.items())
 
 
 @pytest.mark.parametrize("case", [c for c in CASES if c[0] == "backbone"], ids=case_id)

@@ -16,9 +16,11 @@ DROPPED_LOGIT = -20.0
 
 
 class VisionEncoder(nn.Module):
-    """``forward(volume_BCDHW, region_map_BDHW=None, spacing_B3=None) -> EncoderOutput``.
+    """Base class of vision encoders.
 
-    Spacing is in mm (z, y, x) per voxel; without it 1 mm is taken.
+    ``forward(volume_BCDHW, region_map_BDHW=None, spacing_B3=None, anatomy=None)`` returns an EncoderOutput.
+    ``spacing_B3`` is in mm (z, y, x) per voxel, 1 mm by default. ``anatomy`` is the overlap of the patches with
+    ``region_map_BDHW``; if it is given, region encoders do not compute it again.
 
     Args:
         mean, std: of each channel over voxels, to standardise the input with; None: as it comes, in [0, 1].

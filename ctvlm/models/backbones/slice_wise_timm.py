@@ -9,7 +9,7 @@ from torch import Tensor
 from ctvlm.models.backbones.base import VisionEncoder
 from ctvlm.models.layers import grid_of, init_vit
 from ctvlm.registry import BACKBONES
-from ctvlm.structures import EncoderOutput, TokenContext
+from ctvlm.structures import Anatomy, EncoderOutput, TokenContext
 
 
 @BACKBONES.register_module()
@@ -54,7 +54,11 @@ class SliceWiseTimm(VisionEncoder):
         self.proj.apply(init_vit)
 
     def forward(
-        self, volume_BCDHW: Tensor, region_map_BDHW: Tensor | None = None, spacing_B3: Tensor | None = None
+        self,
+        volume_BCDHW: Tensor,
+        region_map_BDHW: Tensor | None = None,
+        spacing_B3: Tensor | None = None,
+        anatomy: Anatomy | None = None,
     ) -> EncoderOutput:
         self.check_region_map(volume_BCDHW, region_map_BDHW)
         grid = grid_of(tuple(volume_BCDHW.shape[2:]), self.patch_size)
@@ -64,6 +68,6 @@ class SliceWiseTimm(VisionEncoder):
         features_BdpcN = features_Mchw.flatten(2).view(batch, grid[0], self.patch_size[0], -1, grid[1] * grid[2])
         pooled_BNc = features_BdpcN.mean(dim=2).transpose(2, 3).flatten(1, 2)
         tokens_BNE = self.norm(self.proj(pooled_BNc))
-        ctx = TokenContext.full(batch, grid, self.token_spacing(volume_BCDHW, spacing_B3, grid))
+        ctx = TokenContext.full(batch, grid, self.token_spacing(volume_BCDHW, spacing_B3, grid), anatomy=anatomy)
         encoding = self.region_encoder.assign(tokens_BNE, region_map_BDHW, ctx)
         return self.assemble(tokens_BNE, ctx, encoding, [tokens_BNE])

@@ -12,7 +12,7 @@ from ctvlm.models.backbones.body_selection import body_patches, kept_index
 from ctvlm.models.layers.transformer_block import NORM_EPS
 from ctvlm.models.region_encoders import RegionEncoding
 from ctvlm.registry import BACKBONES, LAYERS
-from ctvlm.structures import EncoderOutput, TokenContext
+from ctvlm.structures import Anatomy, EncoderOutput, TokenContext
 from ctvlm.utils import check_choice
 
 POSITIONS = {"sincos": "SinCosPosition3D", "learned": "LearnedPosition3D", "rotary": "RotaryPosition3D"}
@@ -132,11 +132,15 @@ class ThreeDVisionEncoder(VisionEncoder):
         return LAYERS.build(position, default_args=sizes)
 
     def forward(
-        self, volume_BCDHW: Tensor, region_map_BDHW: Tensor | None = None, spacing_B3: Tensor | None = None
+        self,
+        volume_BCDHW: Tensor,
+        region_map_BDHW: Tensor | None = None,
+        spacing_B3: Tensor | None = None,
+        anatomy: Anatomy | None = None,
     ) -> EncoderOutput:
         self.check_region_map(volume_BCDHW, region_map_BDHW)
         tokens_BNE = self.patch_embed(self.standardize(volume_BCDHW))
-        ctx = self._context(volume_BCDHW, spacing_B3)
+        ctx = self._context(volume_BCDHW, spacing_B3).with_anatomy(anatomy)
         if self.position.additive:
             tokens_BNE = tokens_BNE + self.position(ctx.grid, tokens_BNE)
         tokens_BNE = ctx.gather(tokens_BNE)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ctvlm.models.layers import init_vit
 from ctvlm.models.region_encoders.base import RegionEncoder, RegionEncoding
-from ctvlm.models.region_encoders.overlap import patch_overlap
+from ctvlm.models.region_encoders.overlap import overlap_of
 from ctvlm.registry import REGION_ENCODERS
 from ctvlm.structures import TokenContext
 from ctvlm.structures.encoder_output import present_regions
@@ -57,9 +57,9 @@ class LearnedRegionEncoder(RegionEncoder):
         predicted_BNR1 = logits_BNR1.softmax(dim=-1)
         if region_map_BDHW is None:
             return RegionEncoding(predicted_BNR1, logits_BNR1, self._predicted_presence(predicted_BNR1, ctx))
-        shares_BNR1, known_BN = patch_overlap(region_map_BDHW, ctx.grid, self.num_regions)
-        shares_BNR1 = ctx.gather(shares_BNR1).to(predicted_BNR1)
-        taken_BN1 = ctx.gather(known_BN[..., None]).to(predicted_BNR1) * float(self.training or self.trust_map)
+        overlap = overlap_of(region_map_BDHW, ctx, self.num_regions)
+        shares_BNR1 = ctx.gather(overlap.shares_BNR1).to(predicted_BNR1)
+        taken_BN1 = ctx.gather(overlap.known_BN[..., None]).to(predicted_BNR1) * float(self.training or self.trust_map)
         # lerp keeps rows at 1, and a case of unknown voxels only at its prediction.
         share_BN1 = taken_BN1 * (self.teacher if self.training else 1.0)
         mixed_BNR1 = torch.lerp(predicted_BNR1, shares_BNR1, share_BN1)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ctvlm.structures import Anatomy, TokenContext
+
 UNKNOWN = -1
 
 
@@ -39,6 +41,20 @@ def patch_overlap(region_map_BDHW: Tensor, grid: tuple[int, int, int], num_regio
     counts_BNR1 = counts_BNx[..., 1:]
     counts_BNR1[..., 0] += (known_BN == 0).float()
     return counts_BNR1 / counts_BNR1.sum(dim=-1, keepdim=True), known_BN
+
+
+def overlap_of(region_map_BDHW: Tensor, ctx: TokenContext, num_regions: int) -> Anatomy:
+    """Overlap of the patches of the full grid with a region map: ``ctx.anatomy`` if it is given, else computed.
+
+    Raises:
+        ValueError: ``ctx.anatomy`` is of another grid or another number of regions; see also ``patch_overlap``.
+    """
+    if ctx.anatomy is None:
+        return Anatomy(*patch_overlap(region_map_BDHW, ctx.grid, num_regions))
+    expected = (len(region_map_BDHW), ctx.num_cells, num_regions + 1)
+    if tuple(ctx.anatomy.shares_BNR1.shape) != expected:
+        raise ValueError(f"anatomy.shares_BNR1 has shape {tuple(ctx.anatomy.shares_BNR1.shape)}; expected {expected}")
+    return ctx.anatomy
 
 
 def check_region_map(region_map_BDHW: Tensor, num_regions: int) -> None:

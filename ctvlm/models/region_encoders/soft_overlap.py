@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from ctvlm.models.region_encoders.base import RegionEncoder, RegionEncoding, all_background
-from ctvlm.models.region_encoders.overlap import patch_overlap
+from ctvlm.models.region_encoders.overlap import overlap_of
 from ctvlm.registry import REGION_ENCODERS
 from ctvlm.structures import TokenContext
 
@@ -20,5 +20,4 @@ class SoftOverlapRegionEncoder(RegionEncoder):
     def assign(self, tokens_BNE: Tensor, region_map_BDHW: Tensor | None, ctx: TokenContext) -> RegionEncoding:
         if region_map_BDHW is None:
             return RegionEncoding(all_background(tokens_BNE, self.num_regions))
-        shares_BNR1, _ = patch_overlap(region_map_BDHW, ctx.grid, self.num_regions)
-        return RegionEncoding(ctx.gather(shares_BNR1))
+        return RegionEncoding(ctx.gather(overlap_of(region_map_BDHW, ctx, self.num_regions).shares_BNR1))

@@ -11,7 +11,7 @@ from ctvlm.models.region_encoders import (
     pool_by_assignment,
 )
 from ctvlm.registry import REGION_ENCODERS
-from ctvlm.structures import TokenContext
+from ctvlm.structures import Anatomy, TokenContext
 
 GRID, PATCH, REGIONS = (2, 1, 3), (2, 3, 2), 4
 SIZE = tuple(g * p for g, p in zip(GRID, PATCH))
@@ -127,3 +127,9 @@ def test_null_ignores_the_map():
     encoding, tokens_BRE = encoder(torch.randn(2, 6, 6), random_map(), context())
     assert (encoding.assignment[..., 0] == 1).all()
     assert not tokens_BRE.any()
+
+
+def test_anatomy_of_another_grid_is_an_error():
+    ctx = context().with_anatomy(Anatomy(torch.zeros(2, 5, REGIONS + 1), torch.zeros(2, 5)))
+    with pytest.raises(ValueError, match=r"\(2, 5, 5\).*\(2, 6, 5\)"):
+        SoftOverlapRegionEncoder(6, REGIONS).assign(torch.randn(2, 6, 6), random_map(), ctx)
