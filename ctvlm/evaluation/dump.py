@@ -6,7 +6,6 @@ run. Label maps, mostly zero, are run-length coded.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
@@ -14,6 +13,8 @@ from typing import Any
 
 import numpy as np
 import torch
+
+from ctvlm.utils import atomic_write
 
 _FORMAT = "ctvlm-predictions"
 _VERSION = 1
@@ -43,14 +44,8 @@ def save_dump(
         "scale": float(scale),
         "remark": remark,
     }
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".part{os.getpid()}_{path.name}")
-    try:
+    with atomic_write(path) as part:
         torch.save(content, part)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def load_dump(path: str | Path) -> dict[str, Any]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import secrets
 import struct
 import zipfile
 from collections.abc import Sequence
@@ -18,6 +16,7 @@ from mmengine.logging import print_log
 import ctvlm.anatomy
 from ctvlm.phantom.case import PhantomCase
 from ctvlm.phantom.packed import Job, PackedCase
+from ctvlm.utils import atomic_write
 
 # What zipfile and NumPy raise on a file that is cut or changed.
 BROKEN = (OSError, ValueError, KeyError, EOFError, RuntimeError, struct.error, zipfile.BadZipFile)
@@ -62,10 +61,7 @@ class DiskCache:
             return None
 
     def save(self, jobs: Sequence[Job], cases: Sequence[PackedCase]) -> None:
-        """Write a chunk beside its name, then rename: two processes that draw the same write the same."""
-        path = self.path(jobs)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.stem}.{secrets.token_hex(8)}.partial")
+        """Write a chunk atomically. Processes that draw the same chunk write the same file."""
         arrays: dict[str, np.ndarray] = {}
         texts = []
         for i, packed in enumerate(cases):
@@ -76,12 +72,8 @@ class DiskCache:
             keys = ("seed", "case_id", "patient_id", "spacing", "report", "cot", "labels")
             texts.append({key: getattr(case, key) for key in keys})
         arrays["texts"] = np.frombuffer(json.dumps(texts).encode(), np.uint8)
-        try:
-            with open(partial, "wb") as file:
-                np.savez(file, **arrays)
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
+        with atomic_write(self.path(jobs)) as part:
+            np.savez(part, **arrays)
 
 
 def _read(file: np.lib.npyio.NpzFile, i: int, text: dict) -> PackedCase:

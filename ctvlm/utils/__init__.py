@@ -1,5 +1,6 @@
-"""Small things that every floor above may use."""
+"""Utilities shared by all packages."""
 
+from ctvlm.utils.atomic import atomic_write
 from ctvlm.utils.checks import check_choice
 from ctvlm.utils.distributed import all_gather_with_grad
 from ctvlm.utils.env import describe_environment, seed_everything, seed_worker
@@ -10,6 +11,7 @@ from ctvlm.utils.natural_sort import natural_key
 __all__ = [
     "CTVLMError",
     "all_gather_with_grad",
+    "atomic_write",
     "check_choice",
     "describe_environment",
     "keep_freed_memory",

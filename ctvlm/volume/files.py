@@ -14,6 +14,7 @@ from pathlib import Path
 
 import fsspec
 
+from ctvlm.utils import atomic_write
 from ctvlm.volume.ct_volume import CTReadError
 
 
@@ -78,14 +79,8 @@ def write_bytes(path: str | Path, data: bytes) -> None:
         fs.makedirs(posixpath.dirname(name), exist_ok=True)
         fs.pipe_file(name, data)
         return
-    path = local(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".part{os.getpid()}_{path.name}")
-    try:
+    with atomic_write(local(path)) as part:
         part.write_bytes(data)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def remove(path: str | Path) -> None:

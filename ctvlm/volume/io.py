@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,6 +10,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
+from ctvlm.utils import atomic_write
 from ctvlm.volume.ct_volume import CTReadError, CTVolume
 from ctvlm.volume.files import as_local_file
 from ctvlm.volume.headers import HeaderGeometry, disagreement, missing_geometry, second_form
@@ -120,10 +120,6 @@ def write_nifti(volume: CTVolume, path: str | Path, slope: float = 1.0, descript
         slope: readers multiply what is stored by it.
         description: the header's ``descrip``, at most 79 characters.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # The suffix decides on compression, so the part file keeps it.
-    part = path.with_name(f".part{os.getpid()}_{path.name}")
     labels = volume.array.dtype.kind in "ub" and slope == 1
     array, affine = straighten(volume.array.transpose(2, 1, 0), volume.affine, labels, float(volume.array.min()))
     image = nib.Nifti1Image(array, affine)
@@ -138,11 +134,8 @@ def write_nifti(volume: CTVolume, path: str | Path, slope: float = 1.0, descript
     )
     image.header.set_slope_inter(slope, 0)
     image.header["descrip"] = description
-    try:
+    with atomic_write(path) as part:
         nib.save(image, part)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def nifti_description(path: str | Path) -> str:

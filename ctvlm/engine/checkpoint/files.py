@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from mmengine.fileio import LocalBackend, register_backend
 from mmengine.logging import HistoryBuffer
 from torch import Tensor
 
-from ctvlm.utils import CTVLMError
+from ctvlm.utils import CTVLMError, atomic_write
 
 _PLAIN = (str, bytes, int, float, bool, type(None), Tensor, torch.dtype, torch.Size, torch.device)
 
@@ -28,18 +27,9 @@ class AtomicLocalBackend(LocalBackend):
     """Local files that appear under their name only once they are complete."""
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
-        """Write to a neighbour, flush to the disk, then rename over the name."""
-        path = Path(filepath)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-        try:
-            with open(partial, "wb") as file:
-                file.write(obj)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
+        """Write bytes atomically and flush them to the disk."""
+        with atomic_write(filepath, sync=True) as part:
+            part.write_bytes(obj)
 
     def put_text(self, obj: str, filepath: str | Path, encoding: str = "utf-8") -> None:
         """As ``put``, for text."""

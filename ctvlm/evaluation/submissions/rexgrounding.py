@@ -7,7 +7,6 @@ rexrank.ai/explore/submission_guideline_ct.html.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import nibabel as nib
 import numpy as np
 
 from ctvlm.evaluation.submissions.problem import Problem
+from ctvlm.utils import atomic_write
 from ctvlm.volume import CTVolume
 from ctvlm.volume.grids import sample_grid
 
@@ -42,14 +42,8 @@ def write_rex_masks(path: str | Path, masks: Sequence[CTVolume], reference: str 
             )
         to_mask = np.linalg.inv(mask.affine) @ affine
         stacked[number] = sample_grid(mask.array.transpose(2, 1, 0).astype(np.uint8), to_mask, shape, "nearest", 0)
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".part{os.getpid()}_{path.name}")  # the suffix decides on compression
-    try:
+    with atomic_write(path) as part:
         nib.save(nib.Nifti1Image(stacked, affine), part)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def check_rex(folder: str | Path, dataset: str | Path, split: str = "test") -> list[Problem]:

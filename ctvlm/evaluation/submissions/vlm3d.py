@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from ctvlm.evaluation.functional.vlm3d_reports import vlm3d_text_scores
 from ctvlm.evaluation.functional.zero_shot_protocols import get_protocol
 from ctvlm.evaluation.submissions.problem import Problem
 from ctvlm.text.finding_labels import CT_RATE_LABELS
+from ctvlm.utils import atomic_write
 from ctvlm.utils.tables import read_csv
 
 _SUFFIXES = (".nii.gz", ".nii", ".mha")
@@ -273,11 +273,5 @@ def _write(path: str | Path, content: dict[str, Any], problems: list[Problem]) -
     fatal = [problem for problem in problems if problem.fatal]
     if fatal:
         raise ValueError(f"{path} not written: {fatal[0]} ({len(fatal)} errors)")
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".part{os.getpid()}_{path.name}")
-    try:
+    with atomic_write(path) as part:
         part.write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
