@@ -9,6 +9,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ctvlm.models.backbones.base import VisionEncoder
 from ctvlm.models.backbones.body_selection import body_patches, kept_index
+from ctvlm.models.layers import Position3D
 from ctvlm.models.layers.transformer_block import NORM_EPS
 from ctvlm.models.region_encoders import RegionEncoding
 from ctvlm.registry import BACKBONES, LAYERS
@@ -124,12 +125,13 @@ class ThreeDVisionEncoder(VisionEncoder):
         if isinstance(position, str):
             check_choice("ThreeDVisionEncoder", "position", position, POSITIONS)
             position = dict(type=POSITIONS[position])
-        if position["type"] == "RotaryPosition3D":
-            return LAYERS.build(position, default_args=dict(head_dims=embed_dims // num_heads))
-        sizes = dict(embed_dims=embed_dims)
-        if position["type"] == "LearnedPosition3D":
+        cls = position["type"] if isinstance(position["type"], type) else LAYERS.get(position["type"])
+        # A name that is not registered is an error of build.
+        wanted = getattr(cls, "sizes", Position3D.sizes)
+        sizes: dict[str, object] = dict(embed_dims=embed_dims, head_dims=embed_dims // num_heads)
+        if "base_grid" in wanted:
             sizes["base_grid"] = self.patch_embed.grid_of(tuple(img_size))
-        return LAYERS.build(position, default_args=sizes)
+        return LAYERS.build(position, default_args={name: sizes[name] for name in wanted})
 
     def forward(
         self,

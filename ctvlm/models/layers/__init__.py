@@ -5,7 +5,13 @@ from ctvlm.models.layers.init import init_vit, scale_residual_
 from ctvlm.models.layers.masked_softmax import masked_softmax
 from ctvlm.models.layers.mlp import MLP
 from ctvlm.models.layers.patch_embedding import ThreeDPatchEmbedding, check_channels, grid_of
-from ctvlm.models.layers.position import LearnedPosition3D, RotaryPosition3D, SinCosPosition3D, apply_rotary
+from ctvlm.models.layers.position import (
+    LearnedPosition3D,
+    Position3D,
+    RotaryPosition3D,
+    SinCosPosition3D,
+    apply_rotary,
+)
 from ctvlm.models.layers.post_norm_block import PostNormBlock
 from ctvlm.models.layers.transformer_block import ThreeDTransformerBlock
 
@@ -13,6 +19,7 @@ __all__ = [
     "HierarchicalPatchEmbedding",
     "MLP",
     "LearnedPosition3D",
+    "Position3D",
     "PostNormBlock",
     "RotaryPosition3D",
     "SinCosPosition3D",

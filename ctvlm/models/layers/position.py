@@ -1,4 +1,4 @@
-"""Position encodings of a 3D patch grid, none of them tied to one volume size."""
+"""Position encodings of a 3D patch grid. Each works for any volume size."""
 
 from __future__ import annotations
 
@@ -14,27 +14,39 @@ from ctvlm.registry import LAYERS
 from ctvlm.structures.token_context import TokenContext
 
 
-@LAYERS.register_module()
-class SinCosPosition3D(nn.Module):
-    """Fixed sines and cosines of (z, y, x) grid coordinates, computed for any grid: (N, E).
+class Position3D(nn.Module):
+    """Base class of position encodings.
 
-    A third of the width goes to each axis; what is left of a width that six does not divide stays zero.
-
-    Args:
-        scale: factor of the code. At 1 its length is that of the patch embedding, most of which is what all cases
-            share at a place: what tells cases apart is then a small part of a token, and is learned later.
+    Attributes:
+        additive: True: ``forward(grid, like)`` returns a code (N, E) that is added to the tokens. False:
+            ``forward(ctx)`` returns cosines and sines that attention layers apply to queries and keys.
+        sizes: constructor arguments that the encoder provides, of ``embed_dims``, ``head_dims`` and ``base_grid`` (the
+            patch grid of the encoder's ``img_size``).
     """
 
-    additive = True
+    additive: bool = True
+    sizes: tuple[str, ...] = ("embed_dims",)
+
+
+@LAYERS.register_module()
+class SinCosPosition3D(Position3D):
+    """Fixed sines and cosines of (z, y, x) grid coordinates, computed for any grid: (N, E).
+
+    Each axis gets a third of the width. The rest of a width that 6 does not divide is zero.
+
+    Args:
+        scale: factor of the code. At 1 its norm is that of the patch embedding. All cases have the same code at a
+            position, so what distinguishes them is then a small part of a token, and is learned later.
+    """
 
     def __init__(self, embed_dims: int, temperature: float = 10000.0, scale: float = 1.0) -> None:
         super().__init__()
         if embed_dims < 6:
-            raise ValueError(f"embed_dims = {embed_dims}; three axes of sines and cosines need at least 6")
+            raise ValueError(f"embed_dims = {embed_dims}; sines and cosines of three axes need at least 6")
         self.embed_dims = embed_dims
         self.temperature = temperature
         self.scale = scale
-        # Grids of one training are few; recomputing one every step would cost more than keeping it.
+        # The grid rarely changes during a training.
         self._cache: dict[tuple, Tensor] = {}
 
     def forward(self, grid: tuple[int, int, int], like: Tensor) -> Tensor:
@@ -54,10 +66,10 @@ class SinCosPosition3D(nn.Module):
 
 
 @LAYERS.register_module()
-class LearnedPosition3D(nn.Module):
+class LearnedPosition3D(Position3D):
     """One learned vector per cell of ``base_grid``, interpolated trilinearly to other grids: (N, E)."""
 
-    additive = True
+    sizes = ("embed_dims", "base_grid")
 
     def __init__(self, embed_dims: int, base_grid: tuple[int, int, int]) -> None:
         super().__init__()
@@ -66,22 +78,23 @@ class LearnedPosition3D(nn.Module):
         trunc_normal_(self.table, std=0.02)
 
     def forward(self, grid: tuple[int, int, int], like: Tensor) -> Tensor:
-        table = self.table
+        table: Tensor = self.table
         if tuple(grid) != self.base_grid:
             table = F.interpolate(table, size=tuple(grid), mode="trilinear", align_corners=False)
         return table.flatten(2).transpose(1, 2)[0]
 
 
 @LAYERS.register_module()
-class RotaryPosition3D(nn.Module):
+class RotaryPosition3D(Position3D):
     """Rotation angles from positions in mm, applied to queries and keys by the attention layers.
 
-    A third of the head's pairs turns with each axis, at wavelengths from ``min_wavelength`` to
-    ``max_wavelength`` mm; pairs left over stay unrotated. Scores then depend on distances in mm, whatever
-    the spacing.
+    Each axis rotates a third of the head's pairs, at wavelengths from ``min_wavelength`` to ``max_wavelength`` mm.
+    Remaining pairs are not rotated. Scores then depend on distances in mm, whatever the spacing.
     """
 
     additive = False
+    sizes = ("head_dims",)
+    omega: Tensor
 
     def __init__(self, head_dims: int, min_wavelength: float = 20.0, max_wavelength: float = 2000.0) -> None:
         super().__init__()
@@ -100,7 +113,7 @@ class RotaryPosition3D(nn.Module):
 
 
 def apply_rotary(x_BKNd: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
-    """Turn the pairs (i, i + half) of the last dimension."""
+    """Rotate the pairs (i, i + half) of the last dimension."""
     cos, sin = (part.to(x_BKNd.dtype) for part in rotary)
     first, second = x_BKNd.chunk(2, dim=-1)
     return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)

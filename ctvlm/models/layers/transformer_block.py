@@ -8,26 +8,29 @@ import torch.nn as nn
 from timm.layers import DropPath
 from torch import Tensor
 
-from ctvlm.models.layers.init import init_vit, scale_residual_
-from ctvlm.models.layers.mlp import MLP
+from ctvlm.models.layers.init import scale_residual_
 from ctvlm.registry import ATTENTION, LAYERS
 from ctvlm.structures.token_context import TokenContext
 
-# As in ViTs, so that their weights mean the same here.
+# The value that ViTs use, so that their pretrained weights give the same output here.
 NORM_EPS = 1e-6
+# Names of the last linear layer of a residual branch: in attention layers and in the MLP.
+LAST_LINEARS = ("proj", "fc2")
 
 
 @LAYERS.register_module()
 class ThreeDTransformerBlock(nn.Module):
-    """Pre-norm block: self-attention, attention to regions (optional), MLP; each added to the stream.
+    """Pre-norm block: self-attention, attention to regions (optional), MLP; each is added to its input.
 
     Args:
         attention: config of a self-attention layer of the ATTENTION registry.
-        region_attention: config of a layer that reads ``ctx.region_tokens_BRE``; ``None`` leaves it out.
-        depth: number of blocks of the whole encoder, for the residual-friendly initial scale.
+        region_attention: config of a layer that reads ``ctx.region_tokens_BRE``; ``None``: no attention to regions.
+        mlp_ratio: hidden width of the MLP over ``embed_dims``.
+        mlp: config of the MLP, a LAYERS component with the arguments of MLP.
+        depth: number of blocks of the encoder; the last linear layer of each branch is scaled by it.
 
     Attributes:
-        ends_with_norm: True where the output is normalised, so that the encoder needs no norm after the last block.
+        ends_with_norm: True if the output is normalised, so that the encoder adds no norm after the last block.
     """
 
     ends_with_norm = False
@@ -40,6 +43,7 @@ class ThreeDTransformerBlock(nn.Module):
         attention: dict,
         region_attention: dict | None = None,
         mlp_ratio: float = 4.0,
+        mlp: dict | None = None,
         drop: float = 0.0,
         drop_path: float = 0.0,
         depth: int = 1,
@@ -53,23 +57,26 @@ class ThreeDTransformerBlock(nn.Module):
             self.norm_region = nn.LayerNorm(embed_dims, eps=self.norm_eps)
             self.region_attention = ATTENTION.build(region_attention, default_args=sizes)
         self.norm_mlp = nn.LayerNorm(embed_dims, eps=self.norm_eps)
-        self.mlp = MLP(embed_dims, int(embed_dims * mlp_ratio), drop)
+        self.mlp = LAYERS.build(
+            {"type": "MLP", **(mlp or {})},
+            default_args=dict(embed_dims=embed_dims, hidden_dims=int(embed_dims * mlp_ratio), drop=drop),
+        )
         self.drop_path = DropPath(drop_path) if drop_path > 0 else nn.Identity()
-        self.mlp.apply(init_vit)
         self.scale_residuals(depth)
 
     def scale_residuals(self, depth: int) -> None:
-        """Shrink the last linear of each branch for ``depth`` blocks."""
-        scale_residual_(self.mlp.fc2, depth)
-        # By name, because an attention layer may hold several (AxialAttention) or none (a plugin's own).
+        """Scale the last linear layer of each branch for ``depth`` blocks.
+
+        Layers are found by their name, because an attention layer may have several (AxialAttention) or none.
+        """
         for name, module in self.named_modules():
-            if name.split(".")[-1] == "proj" and isinstance(module, nn.Linear):
+            if name.split(".")[-1] in LAST_LINEARS and isinstance(module, nn.Linear):
                 scale_residual_(module, depth)
 
     def forward(
         self, x_BNE: Tensor, ctx: TokenContext, pool_regions: Callable[[Tensor], Tensor] | None = None
     ) -> Tensor:
-        """``pool_regions`` makes region tokens (B, R, E) from the stream as it is after self-attention."""
+        """``pool_regions`` computes region tokens (B, R, E) from the output of self-attention."""
         x_BNE = x_BNE + self.drop_path(self.attention(self.norm_attention(x_BNE), ctx))
         if self.region_attention is not None:
             if pool_regions is not None:

@@ -6,7 +6,14 @@ import pytest
 import torch
 
 from ctvlm.models.backbones import FactorizedCTViT, SliceWiseTimm, ThreeDVisionEncoder
-from ctvlm.registry import BACKBONES
+from ctvlm.models.layers import (
+    MLP,
+    LearnedPosition3D,
+    RotaryPosition3D,
+    SinCosPosition3D,
+    ThreeDTransformerBlock,
+)
+from ctvlm.registry import BACKBONES, LAYERS
 
 SMALL = dict(img_size=(4, 12, 8), patch_size=(2, 4, 4), embed_dims=24, depth=2, num_heads=2, num_regions=5)
 
@@ -96,6 +103,61 @@ def test_learned_positions_are_their_table_on_their_own_grid():
     torch.testing.assert_close(model.position((2, 3, 2), table), table[0].flatten(1).T)
     constant = torch.nn.init.ones_(table)
     torch.testing.assert_close(model.position((5, 4, 3), constant), torch.ones(60, 24))
+
+
+@LAYERS.register_module(force=True)
+class ShortRotary(RotaryPosition3D):
+    """A subclass, as a plugin registers it."""
+
+    def __init__(self, head_dims):
+        super().__init__(head_dims, max_wavelength=200.0)
+
+
+@LAYERS.register_module(force=True)
+class TanhMLP(MLP):
+    def __init__(self, embed_dims, hidden_dims, drop=0.0, gain=1.0):
+        super().__init__(embed_dims, hidden_dims, drop)
+        self.act, self.gain = torch.nn.Tanh(), gain
+
+
+@LAYERS.register_module(force=True)
+class CountingBlock(ThreeDTransformerBlock):
+    def __init__(self, *args, start=0, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.calls = start
+
+    def forward(self, *args):
+        self.calls += 1
+        return super().forward(*args)
+
+
+@pytest.mark.parametrize(
+    ("position", "cls"),
+    [
+        (dict(type="ShortRotary"), ShortRotary),
+        (dict(type="ctvlm.ShortRotary"), ShortRotary),
+        (dict(type=ShortRotary), ShortRotary),
+        (dict(type="ctvlm.RotaryPosition3D", min_wavelength=10.0), RotaryPosition3D),
+        (dict(type="ctvlm.LearnedPosition3D"), LearnedPosition3D),
+        (dict(type="ctvlm.SinCosPosition3D"), SinCosPosition3D),
+    ],
+)
+def test_positions_are_found_through_the_registry(position, cls):
+    model = encoder(position=position)
+    assert type(model.position) is cls
+    assert torch.isfinite(model(torch.rand(1, 3, 4, 12, 8)).tokens).all()
+
+
+def test_an_unknown_position_is_an_error_of_the_registry():
+    with pytest.raises(KeyError, match="NoPosition.*layer"):
+        encoder(position=dict(type="NoPosition"))
+
+
+def test_block_and_mlp_are_replaceable():
+    model = encoder(block=dict(type="ctvlm.CountingBlock", start=3, mlp=dict(type="TanhMLP", gain=2.0)))
+    model(torch.rand(1, 3, 4, 12, 8))
+    assert [(block.calls, type(block.mlp), block.mlp.gain) for block in model.blocks] == [(4, TanhMLP, 2.0)] * 2
+    assert model.blocks[0].mlp.fc1.out_features == 96
 
 
 def test_training_a_step_lowers_the_loss():
