@@ -21,6 +21,7 @@ from ctvlm.evaluation.metrics import (
     VLM3DReportMetric,
     ZeroShotClassificationMetric,
 )
+from ctvlm.evaluation.needs import needed_keys
 from ctvlm.evaluation.report_scorers import GREEN, BERTScore, RadGraphF1, RaTEScore, ReportScorer
 from ctvlm.text.finding_labels import CT_RATE_LABELS
 
@@ -50,5 +51,6 @@ __all__ = [
     "VLM3DReportMetric",
     "ZeroShotClassificationMetric",
     "load_dump",
+    "needed_keys",
     "save_dump",
 ]

@@ -17,7 +17,9 @@ import torch
 from ctvlm.utils import atomic_write
 
 _FORMAT = "ctvlm-predictions"
-_VERSION = 1
+_VERSION = 2
+# Keys that older versions wrote under another name.
+_RENAMED = {"pred_image": "pred_volume"}
 
 
 def save_dump(
@@ -68,7 +70,8 @@ def load_dump(path: str | Path) -> dict[str, Any]:
         raise ValueError(f"{path} is not a dump of predictions: expected {_FORMAT}, as DumpPredictions writes.")
     if content["version"] > _VERSION:
         raise ValueError(f"{path} has version {content['version']}; this ctvlm reads up to {_VERSION}: update it.")
-    cases = [{key: _restored(value) for key, value in case.items()} for case in content["cases"]]
+    renamed = _RENAMED if content["version"] < 2 else {}
+    cases = [{renamed.get(key, key): _restored(value) for key, value in case.items()} for case in content["cases"]]
     kept = {"prompts": content["prompts"], "scale": content["scale"], "remark": content.get("remark", "")}
     return {"cases": cases, **kept}
 

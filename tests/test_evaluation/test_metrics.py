@@ -15,15 +15,20 @@ from ctvlm.evaluation import (
     ClassificationMetric,
     DumpPredictions,
     EmbeddingHealthMetric,
+    ImageRetrievalMetric,
     LocalisationMetric,
+    PoolRetrievalMetric,
     RegionReportMetric,
     RegionRetrievalMetric,
     RegionTextMetric,
     ReportGenerationMetric,
     RetrievalMetric,
+    SliceLocalisationMetric,
     StepTextMetric,
+    VLM3DReportMetric,
     ZeroShotClassificationMetric,
     load_dump,
+    needed_keys,
     save_dump,
 )
 from ctvlm.registry import METRICS
@@ -348,6 +353,74 @@ def test_a_dump_scores_as_the_model_did(tmp_path, one_rank):
             metric.set_prompt_embeddings(dump["prompts"], dump["scale"])
         metrics |= scored(metric, dump["cases"])
     same(metrics, one_rank)
+
+
+def test_a_retrieval_dump_is_small_and_scores_the_same(tmp_path):
+    """A case of the base preset has 16,384 patches: 16.8 MB with all predictions."""
+    rng, patches = np.random.default_rng(0), torch.zeros(16384, 512, dtype=torch.float16)
+    cases = [sample(n).to_dict() | dict(pred_patches=patches) for n in range(8)]
+    for case in cases:
+        case["pred_volume"], case["pred_impression"] = unit(rng, 512), unit(rng, 512)
+    metrics = [RetrievalMetric(topk=(1, 5)), EmbeddingHealthMetric()]
+    path = tmp_path / "dump.pt"
+    scored(DumpPredictions(str(path), keys=needed_keys(metrics)), cases)
+    assert path.stat().st_size / len(cases) < 10_000
+    dumped = load_dump(path)["cases"]
+    for metric in metrics:
+        assert scored(metric, dumped) == scored(metric, cases)
+    assert RegionTextMetric().missing_keys(dumped[0]) == ["pred_region_mask", "pred_regions", "pred_steps", "steps"]
+
+
+class ReadKeys(dict):
+    """A data sample that records the keys that are read."""
+
+    def __init__(self, sample):
+        super().__init__(sample)
+        self.read = set()
+
+    def __getitem__(self, key):
+        self.read.add(key)
+        return super().__getitem__(key)
+
+    def get(self, key, default=None):
+        self.read.add(key)
+        return super().get(key, default)
+
+
+@pytest.mark.parametrize(
+    "metric",
+    [
+        *build(),
+        ClassificationMetric("ctvlm", NAMES),
+        ImageRetrievalMetric("spectre", NAMES),
+        PoolRetrievalMetric("spectre"),
+        ReportGenerationMetric(reference="both", label_reports=True),
+        SliceLocalisationMetric(),
+        VLM3DReportMetric(),
+    ],
+    ids=lambda metric: metric.prefix or metric.default_prefix,
+)
+def test_metrics_declare_what_they_read(metric):
+    data = sample(1).to_dict() | dict(labels=dict.fromkeys(NAMES, 1), pred_probabilities=dict.fromkeys(NAMES, 0.5))
+    case = ReadKeys(data)
+    metric.record(case)
+    assert case.read <= metric.needs | {"case_id", "patient_id"}
+    assert metric.optional_needs <= metric.needs
+    record = metric.record({key: data[key] for key in (*metric.needs, "case_id") if key in data})
+    assert record is not None
+    assert metric.missing_keys(data) == []
+
+
+def test_version_1_of_a_dump_still_loads(tmp_path):
+    path = tmp_path / "old.pt"
+    save_dump(path, [{"case_id": "a", "pred_image": torch.ones(3)}])
+    content = torch.load(path, weights_only=True) | {"version": 1}
+    torch.save(content, path)
+    case = load_dump(path)["cases"][0]
+    assert case.keys() == {"case_id", "pred_volume"}
+    torch.save(content | {"version": 99}, path)
+    with pytest.raises(ValueError, match=r"old\.pt.*99"):
+        load_dump(path)
 
 
 def test_other_files_are_no_dumps(tmp_path):

@@ -49,6 +49,28 @@ def test_eval_predictions_scores_what_the_dump_holds(run, tmp_path):
     assert metrics["classification_vlm3d/auroc"] == pytest.approx(21 / 36)
     assert metrics["classification_ctvlm/f1"] is None  # no thresholds from a dev split
     assert "region_text/accuracy" not in metrics
+    assert any("pred_regions" in line and "region_text" in line for line in out.splitlines())
+
+
+def test_eval_predictions_scores_a_config_as_far_as_the_dump_allows(run, tmp_path):
+    image = torch.eye(4)
+    cases = [
+        dict(
+            case_id=f"c{n}", patient_id=f"p{n}", impression=f"Text {n}.", pred_volume=image[n], pred_impression=image[n]
+        )
+        for n in range(4)
+    ]
+    save_dump(tmp_path / "dump.pt", cases)
+    metrics = [dict(type="RetrievalMetric", topk=(1,)), dict(type="StepTextMetric")]
+    (tmp_path / "config.py").write_text(f"default_scope = 'ctvlm'\ntest_evaluator = {metrics}\n")
+    code, out, err = run("eval_predictions.py", "dump.pt", "--config", "config.py", "--out", "scores.json")
+    assert code == 0, err
+    assert json.loads((tmp_path / "scores.json").read_text())["metrics"]["retrieval/t2i_R@1"] == 1
+    assert "pred_patches" in out and "step_text" in out
+    (tmp_path / "config.py").write_text(f"default_scope = 'ctvlm'\ntest_evaluator = {metrics[1:]}\n")
+    code, _, err = run("eval_predictions.py", "dump.pt", "--config", "config.py")
+    assert code == 2
+    assert "pred_patches" in err and "dump.pt" in err
 
 
 def test_eval_predictions_says_what_is_wrong(run, tmp_path):

@@ -3,8 +3,8 @@
 python tools/analysis_tools/eval_predictions.py predictions.pt --bootstrap 1000 --out scores.json
 python tools/analysis_tools/eval_predictions.py predictions.pt --config configs/vit3d_cot_contrastive.py
 
-The dump is what the metric DumpPredictions writes. Without a config, everything that the dump has the data for is
-scored.
+The metric DumpPredictions writes the dump. With a config, its test_evaluator is scored; by default, every metric whose
+data the dump contains. Metrics whose data are not in the dump are listed with the missing keys.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from ctvlm.engine.cli.evaluator_config import metric_configs, with_bootstrap, wi
 from ctvlm.engine.cli.metrics_table import data_origin, metrics_table, table_title, write_metrics
 from ctvlm.evaluation import (
     AlignmentMetric,
+    CaseMetric,
     ClassificationMetric,
     EmbeddingHealthMetric,
     ImageRetrievalMetric,
@@ -40,16 +41,19 @@ from ctvlm.evaluation import (
 from ctvlm.evaluation.functional import PROTOCOLS, RETRIEVAL_PROTOCOLS
 from ctvlm.registry import METRICS
 
-# What each metric needs in a case, to be scored without being asked for.
-NEEDS = {
-    RetrievalMetric: ("pred_volume", "pred_impression"),
-    RegionTextMetric: ("pred_steps", "pred_regions"),
-    RegionRetrievalMetric: ("pred_steps", "pred_regions"),
-    StepTextMetric: ("pred_steps", "pred_patches"),
-    AlignmentMetric: ("pred_step_attention", "patch_occupancy"),
-    ReportGenerationMetric: ("pred_report",),
-    RegionReportMetric: ("pred_cot", "steps"),
-}
+# Metrics without a protocol that are scored by default.
+DEFAULT_METRICS = (
+    RetrievalMetric,
+    EmbeddingHealthMetric,
+    RegionTextMetric,
+    RegionRetrievalMetric,
+    StepTextMetric,
+    AlignmentMetric,
+    LocalisationMetric,
+    SliceLocalisationMetric,
+    ReportGenerationMetric,
+    RegionReportMetric,
+)
 
 
 def parse_args() -> argparse.Namespace:
@@ -75,37 +79,42 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def possible_metrics(dump: dict[str, Any], bootstrap: int, thresholds: str | None) -> list[BaseMetric]:
-    """Every metric that the dump has the data for."""
-    keys = set.intersection(*(set(case) for case in dump["cases"]))
-    metrics: list[BaseMetric] = [kind(bootstrap=bootstrap) for kind, needs in NEEDS.items() if keys.issuperset(needs)]
-    if keys.issuperset(NEEDS[RetrievalMetric]):
-        metrics.append(EmbeddingHealthMetric())
-        published = [protocol for name, protocol in RETRIEVAL_PROTOCOLS.items() if name != "ctvlm"]
-        metrics += [RetrievalMetric(protocol=p.name, bootstrap=bootstrap) for p in published if p.topk]
-        metrics += [PoolRetrievalMetric(p.name) for p in published if p.pool_sizes]
-    lesions = any(case.get("lesion_map") is not None for case in dump["cases"])
-    if lesions and (keys.issuperset({"pred_step_attention", "pred_grid"}) or "pred_lesion_map" in keys):
-        metrics.append(LocalisationMetric(bootstrap=bootstrap))
-    if lesions and keys.issuperset({"pred_step_attention", "pred_grid"}):
-        metrics.append(SliceLocalisationMetric(bootstrap=bootstrap))
-    names = sorted({name for case in dump["cases"] for name in case.get("labels") or {}})
-    if names and "pred_volume" in keys:
-        rules = [p.name for p in RETRIEVAL_PROTOCOLS.values() if p.image_rule]
-        metrics += [ImageRetrievalMetric(name, names) for name in rules]
-    # Protocols that fold findings belong to one data set: a config asks for them.
-    for protocol in [p.name for p in PROTOCOLS.values() if p.fold is None and p.select(names)]:
-        settings = dict(names=names, thresholds=thresholds, bootstrap=bootstrap)
-        if "pred_probabilities" in keys:
-            metrics.append(ClassificationMetric(protocol, **settings))
-        zero_shot = ZeroShotClassificationMetric(protocol, **settings)
-        if "pred_volume" in keys and dump["prompts"].keys() >= set(zero_shot.prompts()):
-            metrics.append(zero_shot)
+def default_metrics(dump: dict[str, Any], bootstrap: int, thresholds: str | None) -> list[BaseMetric]:
+    """The metrics that are scored without a config."""
+    metrics: list[BaseMetric] = [kind(bootstrap=bootstrap) for kind in DEFAULT_METRICS]
+    published = [protocol for name, protocol in RETRIEVAL_PROTOCOLS.items() if name != "ctvlm"]
+    metrics += [RetrievalMetric(protocol=p.name, bootstrap=bootstrap) for p in published if p.topk]
+    metrics += [PoolRetrievalMetric(p.name) for p in published if p.pool_sizes]
+    names = sorted({name for case in dump["cases"] for name in case.get("labels") or {}}) or None
+    metrics += [ImageRetrievalMetric(p.name, names) for p in published if p.image_rule]
+    for protocol in PROTOCOLS.values():
+        # Protocols that fold findings belong to one data set: only a config selects them.
+        if protocol.fold is None and (names is None or protocol.select(names)):
+            settings: dict[str, Any] = dict(names=names, thresholds=thresholds, bootstrap=bootstrap)
+            metrics.append(ClassificationMetric(protocol.name, **settings))
+            metrics.append(ZeroShotClassificationMetric(protocol.name, **settings))
     return metrics
 
 
+def missing_data(metric: BaseMetric, dump: dict[str, Any]) -> list[str]:
+    """Data that the metric needs and that no case of the dump contains; empty if it can be scored."""
+    available = {key for case in dump["cases"] for key, value in case.items() if value is not None and value != {}}
+    missing = metric.missing_keys(available) if isinstance(metric, CaseMetric) else []
+    if hasattr(metric, "prompts") and not dump["prompts"].keys() >= set(metric.prompts()):
+        missing.append("embeddings of its prompts")
+    return missing
+
+
+def skipped_table(skipped: list[tuple[BaseMetric, list[str]]]) -> str:
+    """One line for each set of missing data, with the metrics that need it."""
+    metrics: dict[str, list[str]] = {}
+    for metric, missing in skipped:
+        metrics.setdefault(", ".join(missing), []).append(metric.prefix or metric.default_prefix)
+    return "\n".join(f"not scored, the dump has no {keys}: {', '.join(names)}" for keys, names in metrics.items())
+
+
 def configured_metrics(args: argparse.Namespace) -> list[BaseMetric]:
-    """The metrics of a config's test_evaluator, but for those that write dumps."""
+    """The metrics of a config's test_evaluator, without those that write dumps."""
     cfg = load_config(args.config, args.cfg_options)
     metrics = without_dumps(metric_configs(cfg))
     if not metrics:
@@ -138,13 +147,18 @@ def main() -> None:
     dump = load_dump(args.dump)
     if not dump["cases"]:
         raise ValueError(f"{args.dump} holds no case.")
-    metrics = configured_metrics(args) if args.config else possible_metrics(dump, args.bootstrap, args.thresholds)
+    listed = configured_metrics(args) if args.config else default_metrics(dump, args.bootstrap, args.thresholds)
+    missing = [missing_data(metric, dump) for metric in listed]
+    metrics = [metric for metric, keys in zip(listed, missing, strict=True) if not keys]
+    skipped = skipped_table([(metric, keys) for metric, keys in zip(listed, missing, strict=True) if keys])
     if not metrics:
-        raise ValueError(f"{args.dump} holds no predictions that a metric knows: found {sorted(dump['cases'][0])}.")
+        raise ValueError(f"{args.dump}: no metric can be scored from the keys {sorted(dump['cases'][0])}.\n{skipped}")
     results = score(dump, metrics)
     origin = data_origin(dump["cases"])
     title = table_title(f"{len(dump['cases'])} cases of {args.dump}", origin)
     stdout_console().print(metrics_table(results, title))
+    if skipped:
+        print(skipped)
     if dump["remark"]:
         print(f"warning: {dump['remark']}")
     if args.out:

@@ -8,7 +8,7 @@ from typing import Any
 
 from mmengine.config import Config, ConfigDict
 
-from ctvlm.evaluation import CaseMetric, ClassificationMetric, ZeroShotClassificationMetric
+from ctvlm.evaluation import CaseMetric, ClassificationMetric, ZeroShotClassificationMetric, needed_keys
 from ctvlm.registry import METRICS
 from ctvlm.text.finding_labels import CT_RATE_LABELS
 
@@ -37,11 +37,14 @@ def with_bootstrap(metrics: Iterable[Mapping[str, Any]], resamples: int) -> list
 
 
 def dump_config(metrics: Iterable[Mapping[str, Any]], out: str | Path) -> dict[str, Any]:
-    """A DumpPredictions that keeps all that these metrics need, the embeddings of their prompts included."""
+    """Config of a DumpPredictions that writes what these metrics need, including the embeddings of their prompts."""
+    metrics = without_dumps(metrics)
+    keys = needed_keys(_declared(metric) for metric in metrics)
     zero_shot = [metric for metric in metrics if issubclass(_class(metric), ZeroShotClassificationMetric)]
     protocols = list(dict.fromkeys(metric.get("protocol", "ctvlm") for metric in zero_shot))
     names = list(dict.fromkeys(name for metric in zero_shot for name in metric.get("names") or CT_RATE_LABELS))
-    return ConfigDict(type="ctvlm.DumpPredictions", out=str(out), protocols=protocols, names=names)
+    settings = dict(out=str(out), protocols=protocols, names=names, keys=None if keys is None else sorted(keys))
+    return ConfigDict(type="ctvlm.DumpPredictions", **settings)
 
 
 def link_dev_thresholds(
@@ -62,6 +65,15 @@ def link_dev_thresholds(
             metric = ConfigDict(metric, thresholds=path)
         reading.append(metric)
     return fitted, reading
+
+
+def _declared(metric: Mapping[str, Any]) -> object:
+    """The class of a metric, or the metric itself if its ``needs`` depend on options; None if it declares none."""
+    kind = _class(metric)
+    needs = getattr(kind, "needs", None)
+    if needs is CaseMetric.needs:  # not overridden
+        return None
+    return METRICS.build(metric) if isinstance(needs, property) else kind
 
 
 def _class(metric: Mapping[str, Any]) -> type:

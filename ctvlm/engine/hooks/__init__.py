@@ -3,6 +3,7 @@
 from ctvlm.engine.hooks.epoch_seed_hook import EpochSeedHook
 from ctvlm.engine.hooks.fit_tokenizer_hook import FitTokenizerHook
 from ctvlm.engine.hooks.plain_checkpoint_hook import PlainCheckpointHook
+from ctvlm.engine.hooks.prediction_keys_hook import PredictionKeysHook
 from ctvlm.engine.hooks.prompt_hook import PromptHook
 from ctvlm.engine.hooks.results_table_hook import ResultsTableHook
 from ctvlm.engine.hooks.rich_progress_hook import RichProgressHook
@@ -11,6 +12,7 @@ __all__ = [
     "EpochSeedHook",
     "FitTokenizerHook",
     "PlainCheckpointHook",
+    "PredictionKeysHook",
     "PromptHook",
     "ResultsTableHook",
     "RichProgressHook",

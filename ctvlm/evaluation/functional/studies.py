@@ -12,6 +12,9 @@ from ctvlm.utils import natural_key
 # CT-RATE: <split>_<patient>_<scan letter>_<reconstruction>, with or without a file suffix.
 _CT_RATE = re.compile(r"^((?:train|valid)_\d+_[a-z]+)_\d+(?i:\.nii(?:\.gz)?)?$")
 
+# Keys of a data sample, besides its case_id, that tell its study and whether it represents it.
+STUDY_KEYS = frozenset({"study_id", "sets"})
+
 
 def study_of(case_id: str) -> str:
     """Study of a case: CT-RATE's scan without its reconstruction number; any other id is its own study."""

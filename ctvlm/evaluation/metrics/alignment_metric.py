@@ -30,6 +30,8 @@ class AlignmentMetric(CaseMetric):
     """
 
     default_prefix = "step_attention"
+    optional_needs = frozenset({"pred_token_mask", "pred_grid", "volume_shape", "spacing"})
+    needs = frozenset({"pred_step_attention", "patch_occupancy", "steps"}) | optional_needs
 
     def __init__(self, min_share: float = 0.0, **kwargs):
         super().__init__(**kwargs)

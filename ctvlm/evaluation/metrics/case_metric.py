@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -42,6 +42,21 @@ class CaseMetric(BaseMetric):
         self.bootstrap_method = bootstrap_method
         self.level = level
         self._size: int | None = None
+
+    @property
+    def needs(self) -> frozenset[str] | None:
+        """Keys of a data sample that ``record`` reads besides ``case_id`` and ``patient_id``; None: any key.
+
+        A subclass overrides it with a class attribute, or with a property where it depends on options.
+        """
+        return None
+
+    # The part of ``needs`` that every data sample may lack: the metric is defined without it.
+    optional_needs: frozenset[str] = frozenset()
+
+    def missing_keys(self, available: Collection[str]) -> list[str]:
+        """Keys without which no case can be scored, and which are not among the ``available`` ones."""
+        return sorted((self.needs or frozenset()) - self.optional_needs - set(available))
 
     @abstractmethod
     def record(self, sample: dict) -> dict[str, Any] | None:

@@ -42,6 +42,7 @@ class ClassificationMetric(CaseMetric):
     """
 
     default_prefix = "classification"
+    needs = frozenset({"labels", "pred_probabilities"})
 
     def __init__(
         self,

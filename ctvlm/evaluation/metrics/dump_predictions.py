@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from ctvlm.evaluation.dump import encode_case, save_dump
@@ -11,6 +11,8 @@ from ctvlm.evaluation.functional.zero_shot_protocols import get_protocol
 from ctvlm.evaluation.metrics.case_metric import CaseMetric
 from ctvlm.registry import METRICS
 from ctvlm.text.finding_labels import CT_RATE_LABELS
+
+_ALWAYS = frozenset({"case_id", "patient_id", "evaluation_set", "labels_source"})
 
 
 @METRICS.register_module()
@@ -24,7 +26,8 @@ class DumpPredictions(CaseMetric):
         out: the .pt file.
         protocols: zero-shot protocols whose prompts' embeddings are kept, so that the dump can be scored by them.
         names: findings of those prompts; CT-RATE's 18 by default.
-        skip: keys of the samples to leave out.
+        keys: keys of the samples to write, such as the ``needs`` of the metrics that will score the file; None writes
+            all. The ids of the case, its evaluation set and the source of its labels are always written.
     """
 
     default_prefix = "dump"
@@ -34,7 +37,7 @@ class DumpPredictions(CaseMetric):
         out: str,
         protocols: Sequence[str] = (),
         names: Sequence[str] | None = None,
-        skip: Sequence[str] = (),
+        keys: Iterable[str] | None = None,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -43,10 +46,17 @@ class DumpPredictions(CaseMetric):
         self.out = out
         self.names = list(CT_RATE_LABELS if names is None else names)
         self.protocols = [get_protocol(name) for name in protocols]
-        self.skip = set(skip)
+        self.keys = None if keys is None else frozenset(keys) | _ALWAYS
         self._prompts: Mapping[str, Any] = {}
         self._scale = 1.0
         self._remark = ""
+
+    @property
+    def needs(self) -> frozenset[str] | None:
+        return self.keys
+
+    def missing_keys(self, available: Collection[str]) -> list[str]:
+        return []
 
     def prompts(self) -> list[str]:
         """Sentences whose embeddings are kept."""
@@ -66,7 +76,8 @@ class DumpPredictions(CaseMetric):
 
     def record(self, sample: dict) -> dict[str, Any]:
         # Encoded at once: the lesion maps of a whole test set would not fit in memory.
-        return {"sample": encode_case({key: value for key, value in sample.items() if key not in self.skip})}
+        kept = {key: value for key, value in sample.items() if self.keys is None or key in self.keys}
+        return {"sample": encode_case(kept)}
 
     def score(self, cases: list[dict[str, Any]]) -> dict[str, float]:
         save_dump(self.out, [case["sample"] for case in cases], self._prompts, self._scale, self._remark)

@@ -30,6 +30,7 @@ class EmbeddingHealthMetric(CaseMetric):
     """
 
     default_prefix = "embedding"
+    needs = frozenset({"impression", "pred_volume", "pred_impression"})
 
     def record(self, sample: dict) -> dict[str, Any] | None:
         if not says_something(sample["impression"]):

@@ -9,7 +9,7 @@ import numpy as np
 
 from ctvlm.evaluation.functional.image_retrieval import image_map
 from ctvlm.evaluation.functional.retrieval_protocols import get_retrieval_protocol
-from ctvlm.evaluation.functional.studies import one_per_study, represents_study, study_of
+from ctvlm.evaluation.functional.studies import STUDY_KEYS, one_per_study, represents_study, study_of
 from ctvlm.evaluation.metrics.case_metric import CaseMetric, to_array
 from ctvlm.registry import METRICS
 from ctvlm.text.finding_labels import CT_RATE_LABELS
@@ -31,6 +31,8 @@ class ImageRetrievalMetric(CaseMetric):
     """
 
     default_prefix = "image_retrieval"
+    needs = frozenset({"labels", "pred_volume"}) | STUDY_KEYS
+    optional_needs = STUDY_KEYS
 
     def __init__(self, protocol: str, names: Sequence[str] | None = None, prefix: str | None = None, **kwargs):
         super().__init__(prefix=prefix or f"{self.default_prefix}_{protocol}", **kwargs)

@@ -24,6 +24,8 @@ class LearnedReportMetric(CaseMetric):
     """
 
     default_prefix = "report_learned"
+    needs = frozenset({"pred_report", "findings", "impression"})
+    optional_needs = frozenset({"findings", "impression"})
 
     def __init__(self, scorers: Sequence[dict[str, Any]], **kwargs: Any):
         super().__init__(**kwargs)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -60,6 +60,7 @@ class LocalisationMetric(CaseMetric):
     """
 
     default_prefix = "localisation"
+    needs = frozenset({"lesion_map", "steps", "spacing", "pred_lesion_map", "pred_step_attention", "pred_grid"})
 
     def __init__(
         self,
@@ -72,6 +73,10 @@ class LocalisationMetric(CaseMetric):
         self.thresholds = tuple(thresholds)
         self.share_of_peak = share_of_peak
         self.per_finding = per_finding
+
+    def missing_keys(self, available: Collection[str]) -> list[str]:
+        masks, attention = {"pred_lesion_map"}, {"pred_step_attention", "pred_grid"}
+        return sorted(set(super().missing_keys(available)) - (attention if masks <= set(available) else masks))
 
     def record(self, sample: dict) -> dict[str, Any] | None:
         if sample.get("lesion_map") is None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from ctvlm.evaluation.functional.pools import pool_recall
 from ctvlm.evaluation.functional.retrieval_protocols import get_retrieval_protocol
-from ctvlm.evaluation.functional.studies import one_per_study, represents_study, study_of
+from ctvlm.evaluation.functional.studies import STUDY_KEYS, one_per_study, represents_study, study_of
 from ctvlm.evaluation.metrics.case_metric import CaseMetric, says_something, to_array
 from ctvlm.registry import METRICS
 
@@ -30,6 +30,8 @@ class PoolRetrievalMetric(CaseMetric):
     """
 
     default_prefix = "pool_retrieval"
+    needs = frozenset({"impression", "pred_volume", "pred_impression"}) | STUDY_KEYS
+    optional_needs = STUDY_KEYS
 
     def __init__(self, protocol: str, prefix: str | None = None, **kwargs):
         super().__init__(prefix=prefix or f"{self.default_prefix}_{protocol}", **kwargs)

@@ -33,6 +33,8 @@ class RegionReportMetric(CaseMetric):
     """
 
     default_prefix = "region_report"
+    needs = frozenset({"steps", "pred_cot", "region_names", "scheme"})
+    optional_needs = frozenset({"region_names", "scheme"})
 
     def __init__(self, abnormal_only: bool = False, per_region: bool = False, **kwargs: Any):
         super().__init__(**kwargs)

@@ -21,6 +21,7 @@ class RegionRetrievalMetric(CaseMetric):
     """
 
     default_prefix = "region_retrieval"
+    needs = frozenset({"pred_steps", "pred_regions", "pred_region_mask", "steps"})
 
     def __init__(self, duplicates: Duplicates = "hit", **kwargs):
         super().__init__(**kwargs)

@@ -20,6 +20,7 @@ class RegionTextMetric(CaseMetric):
     """
 
     default_prefix = "region_text"
+    needs = frozenset({"pred_steps", "pred_regions", "pred_region_mask", "steps"})
 
     def record(self, sample: dict) -> dict[str, Any]:
         hits, chances = region_text_hits(

@@ -38,14 +38,19 @@ class ReportGenerationMetric(CaseMetric):
     """
 
     default_prefix = "report"
+    optional_needs = frozenset({"labels", "pred_report_labels"})
 
     def __init__(self, reference: str = "findings", label_reports: bool = False, baseline: bool = False, **kwargs: Any):
         super().__init__(**kwargs)
         if reference not in ("findings", "impression", "both"):
             raise ValueError(f"Unknown reference={reference!r}: expected 'findings', 'impression' or 'both'.")
-        self.reference = reference
+        self._fields = ("findings", "impression") if reference == "both" else (reference,)
         self.label_reports = label_reports
         self.baseline = baseline
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return frozenset({*self._fields, "pred_report"}) | self.optional_needs
 
     def metric_names(self) -> list[str]:
         nothing = np.zeros((1, 1))
@@ -54,8 +59,7 @@ class ReportGenerationMetric(CaseMetric):
         return super().metric_names() + [f"{prefix}/{name}" for name in (*clinical_scores(nothing, nothing), "crg")]
 
     def record(self, sample: dict) -> dict[str, Any] | None:
-        fields = ("findings", "impression") if self.reference == "both" else (self.reference,)
-        reference = " ".join(sample[field] for field in fields).strip()
+        reference = " ".join(sample[field] for field in self._fields).strip()
         if not reference:
             return None
         predicted = sample.get("pred_report_labels")

@@ -17,7 +17,7 @@ from ctvlm.evaluation.functional.retrieval import (
     text_groups,
 )
 from ctvlm.evaluation.functional.retrieval_protocols import get_retrieval_protocol
-from ctvlm.evaluation.functional.studies import one_per_study, represents_study, study_of
+from ctvlm.evaluation.functional.studies import STUDY_KEYS, one_per_study, represents_study, study_of
 from ctvlm.evaluation.metrics.case_metric import CaseMetric, says_something, to_array
 from ctvlm.registry import METRICS
 
@@ -48,6 +48,8 @@ class RetrievalMetric(CaseMetric):
     """
 
     default_prefix = "retrieval"
+    needs = frozenset({"impression", "pred_volume", "pred_impression"}) | STUDY_KEYS
+    optional_needs = STUDY_KEYS
 
     def __init__(
         self,

@@ -25,6 +25,7 @@ class SliceLocalisationMetric(CaseMetric):
     """
 
     default_prefix = "slice_localisation"
+    needs = frozenset({"pred_step_attention", "pred_grid", "lesion_map", "steps", "spacing"})
 
     def record(self, sample: dict) -> dict[str, Any] | None:
         if sample.get("lesion_map") is None:

@@ -25,6 +25,8 @@ class StepTextMetric(CaseMetric):
     """
 
     default_prefix = "step_text"
+    needs = frozenset({"pred_steps", "pred_patches", "pred_step_scale", "pred_token_mask", "steps"})
+    optional_needs = frozenset({"pred_token_mask"})
 
     def record(self, sample: dict) -> dict[str, Any]:
         patches_NP = to_array(sample["pred_patches"])

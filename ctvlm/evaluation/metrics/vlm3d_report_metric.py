@@ -32,6 +32,8 @@ class VLM3DReportMetric(CaseMetric):
     """
 
     default_prefix = "report_vlm3d"
+    needs = frozenset({"pred_report", "findings", "impression", "labels", "pred_report_labels"})
+    optional_needs = frozenset({"findings", "impression", "labels", "pred_report_labels"})
 
     def __init__(self, label_reports: bool = False, **kwargs: Any):
         super().__init__(**kwargs)

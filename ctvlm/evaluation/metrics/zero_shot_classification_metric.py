@@ -23,6 +23,7 @@ class ZeroShotClassificationMetric(ClassificationMetric):
     """
 
     default_prefix = "zero_shot"
+    needs = frozenset({"labels", "pred_volume"})
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)

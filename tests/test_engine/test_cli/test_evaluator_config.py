@@ -43,6 +43,14 @@ def test_a_dump_keeps_the_prompts_of_all_protocols():
     assert METRICS.build(dump_config(LISTED[:1], "x.pt")).prompts() == []
 
 
+def test_a_dump_contains_what_the_metrics_need():
+    dump = METRICS.build(dump_config([*LISTED, dict(type="ReportGenerationMetric", reference="impression")], "x.pt"))
+    assert {"pred_volume", "pred_impression", "labels", "pred_report", "patient_id"} <= dump.keys
+    assert not {"pred_patches", "lesion_map", "findings"} & dump.keys
+    METRICS.register_module(name="ToyWithout", module=type("ToyWithout", (), {}), force=True)
+    assert dump_config([*LISTED, dict(type="ToyWithout")], "x.pt")["keys"] is None
+
+
 def test_dev_thresholds_are_written_where_they_are_read(tmp_path):
     fitted, reading = link_dev_thresholds(LISTED, tmp_path)
     assert len(reading) == len(LISTED)

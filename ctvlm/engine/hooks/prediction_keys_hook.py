@@ -1,0 +1,32 @@
+"""Tell the model which predictions the metrics read."""
+
+from __future__ import annotations
+
+from mmengine.evaluator import Evaluator
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+
+from ctvlm.evaluation import needed_keys
+from ctvlm.registry import HOOKS
+
+
+@HOOKS.register_module()
+class PredictionKeysHook(Hook):
+    """Before validation and test: call ``model.set_predictions(keys)`` with the keys that the metrics need.
+
+    ``keys`` is None (predict everything) if one of the metrics does not declare ``needs``. A model without
+    ``set_predictions`` is left as it is.
+    """
+
+    def before_val_epoch(self, runner: Runner) -> None:
+        self._set_predictions(runner, runner.val_loop.evaluator)
+
+    def before_test_epoch(self, runner: Runner) -> None:
+        self._set_predictions(runner, runner.test_loop.evaluator)
+
+    @staticmethod
+    def _set_predictions(runner: Runner, evaluator: Evaluator) -> None:
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        if hasattr(model, "set_predictions"):
+            model.set_predictions(needed_keys(evaluator.metrics))

@@ -1,0 +1,16 @@
+"""The keys of data samples that metrics read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+def needed_keys(metrics: Iterable[object]) -> frozenset[str] | None:
+    """Union of the ``needs`` of metrics; None (all keys) if one of them declares none."""
+    keys: set[str] = set()
+    for metric in metrics:
+        needs = getattr(metric, "needs", None)
+        if needs is None:
+            return None
+        keys.update(needs)
+    return frozenset(keys)
