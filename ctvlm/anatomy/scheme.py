@@ -31,7 +31,7 @@ class Region:
     hu: tuple[float, float] | None = None
 
     @property
-    def spoken(self) -> str:
+    def display_name(self) -> str:
         """The name as a radiologist writes it: "right upper lobe", "left kidney", "liver"."""
         return self.synonyms[0] if self.synonyms else self.name.replace("_", " ")
 
@@ -92,7 +92,7 @@ class RegionScheme:
         return [self.name, *self.id_tables]
 
     @cached_property
-    def own_source(self) -> str:
+    def source_id(self) -> str:
         """``source`` of label maps that hold this scheme's ids: its name and a digest of its ids and names."""
         digest = hashlib.sha256("\n".join(self.names).encode()).hexdigest()[:8]
         return f"{self.name}@{digest}"
@@ -140,8 +140,8 @@ class RegionScheme:
         Classes outside the scheme, and classes coarser than it, become background.
 
         Args:
-            source: the declared origin of the ids: one of ``sources``, or ``own_source``. The scheme's own name and
-                ``own_source`` leave the ids as they are.
+            source: the declared origin of the ids: one of ``sources``, or ``source_id``. The scheme's own name and
+                ``source_id`` leave the ids as they are.
 
         Raises:
             UnknownLabelError: an id that the source does not have (the message names another version of the source
@@ -162,21 +162,21 @@ class RegionScheme:
             self._refuse(np.unique(labels), source, len(table) - 1)
         return table[labels]
 
-    def check_own(self, source: str | None, path: str | Path = "the label map") -> None:
+    def check_source(self, source: str | None, path: str | Path = "the label map") -> None:
         """Check that ``source`` is this scheme: ids of a label map of it need no fold. None is not checked.
 
         Raises:
             UnknownLabelError: another scheme, or another file's version of it; names ``path``.
         """
-        if source not in (None, self.name, self.own_source):
+        if source not in (None, self.name, self.source_id):
             raise UnknownLabelError(
-                f"{path} has region ids of {source}, expected {self.own_source} ({self.reference}): give the scheme "
+                f"{path} has region ids of {source}, expected {self.source_id} ({self.reference}): give the scheme "
                 "file that it was written with"
             )
 
     def _table(self, source: str) -> np.ndarray:
         if source.partition("@")[0] == self.name:
-            self.check_own(source)
+            self.check_source(source)
             return np.arange(self.num_regions + 1, dtype=np.uint8)
         if source not in self.id_tables:
             raise ValueError(

@@ -105,7 +105,7 @@ class CaseReader:
                 results = step(results)
         return ReadCase(
             case_id=case["case_id"],
-            ct=CTVolume(loaded["volume"], loaded["affine"], loaded["straightened"]),
+            ct=CTVolume(loaded["volume"], loaded["affine"], loaded["shear_degrees"]),
             region_map=loaded["region_map"],
             packed=PackCTInputs()(results),
             affine=np.asarray(results["affine"], dtype=np.float64),
@@ -129,7 +129,7 @@ class CaseReader:
             volume=ct.array,
             affine=ct.affine,
             spacing=ct.spacing,
-            straightened=ct.straightened,
+            shear_degrees=ct.shear_degrees,
             region_map=region_map,
         )
         return {**case, **arrays, "coarse_masks": {}, "lesion_map": None}

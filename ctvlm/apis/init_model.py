@@ -11,8 +11,8 @@ from torch import nn
 import ctvlm.models  # noqa: F401  (registers everything)
 from ctvlm.engine import CheckpointError, ConfigError, check_fits, load_config, read_checkpoint
 from ctvlm.registry import MODELS
-from ctvlm.utils.pretrained_files import pretrained_files_of
-from ctvlm.utils.training_data import recorded_in
+from ctvlm.utils.pretrained_files import use_pretrained_files
+from ctvlm.utils.training_data import checkpoint_records
 
 
 def default_device() -> torch.device:
@@ -43,7 +43,7 @@ def init_model(
         raise ConfigError(f"the config {cfg.filename} has no 'model' to build")
     read = None if checkpoint is None else read_checkpoint(checkpoint)
     # Where the checkpoint carries a pretrained part's files, the folder that the config names need not be here.
-    with pretrained_files_of(read["state_dict"] if read else {}):
+    with use_pretrained_files(read["state_dict"] if read else {}):
         model = MODELS.build(cfg.model)
     if read is not None:
         check_fits(model, read, checkpoint)
@@ -54,5 +54,5 @@ def init_model(
             # What check_fits lets pass: the bytes of a tokenizer that only one of the two has.
             raise CheckpointError(f"checkpoint {checkpoint} does not fit the config's model: {error}") from error
     model.cfg = cfg
-    model.training_data = [] if read is None else recorded_in(read)
+    model.training_data = [] if read is None else checkpoint_records(read)
     return model.to(default_device() if device is None else device).eval()

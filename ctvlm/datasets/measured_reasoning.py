@@ -120,12 +120,12 @@ class MeasuredReasoning:
         steps += self._coarse(results, scheme, choose, facts)
         steps += self._pairs(found, scheme, choose, facts)
         for region_id, m in sorted(found.items(), key=lambda item: -item[1].ml):
-            name = scheme[region_id].spoken
+            name = scheme[region_id].display_name
             steps.append(self._region(name, m, (scheme.name_of(region_id),), choose))
         if found:
             telling = [*sorted(found, key=lambda i: -found[i].ml)[:2], max(found, key=lambda i: found[i].hu)]
             for i in dict.fromkeys(telling):
-                facts.append(f"{scheme[i].spoken} of {_number(found[i].ml)} ml at {found[i].hu:.0f} HU")
+                facts.append(f"{scheme[i].display_name} of {_number(found[i].ml)} ml at {found[i].hu:.0f} HU")
             steps += self._contacts(contact_areas(region_map, spacing), found, scheme, choose)
             facts.insert(0, f"{len(found)} of {scheme.num_regions} regions labelled")
         return steps, _sentence("; ".join(facts[:7])) + "."
@@ -153,7 +153,7 @@ class MeasuredReasoning:
         for number, m in measure_labels(lesion_map, results["volume"], results["spacing"]).items():
             inside = [] if region_map is None else np.bincount(region_map[lesion_map == number])[1:]
             regions = (scheme.name_of(int(np.argmax(inside)) + 1),) if np.any(inside) else ()
-            where = f" in the {scheme[scheme.id_of(regions[0])].spoken}" if regions else ""
+            where = f" in the {scheme[scheme.id_of(regions[0])].display_name}" if regions else ""
             text = choose(LESION).format(ml=_number(m.ml), hu=f"{m.hu:.0f}", density=_word(m.hu, DENSITY), where=where)
             steps.append(_step(text, regions, (names.get(number) or "lesion",), number))
             facts.append(f"{names.get(number) or 'lesion'} of {_number(m.ml)} ml{where}")
@@ -182,7 +182,7 @@ class MeasuredReasoning:
                 # What the scan cuts off cannot be compared.
                 continue
             percent = round(100 * (found[a].ml / found[b].ml - 1))
-            words = dict(larger=scheme[a].spoken, smaller=scheme[b].spoken, percent=percent)
+            words = dict(larger=scheme[a].display_name, smaller=scheme[b].display_name, percent=percent)
             text = choose(PAIR if percent >= 5 else EQUAL).format(**words)
             steps.append(_step(text, (scheme.name_of(a), scheme.name_of(b))))
             if percent >= 5:
@@ -199,8 +199,8 @@ class MeasuredReasoning:
         steps = []
         for region_id in sorted((i for i in touching if touching[i]), key=lambda i: -len(touching[i]))[:3]:
             near = touching[region_id][:3]
-            neighbours = _list([f"the {scheme[i].spoken}" for i in near])
-            text = choose(CONTACT).format(name=scheme[region_id].spoken, neighbours=neighbours)
+            neighbours = _list([f"the {scheme[i].display_name}" for i in near])
+            text = choose(CONTACT).format(name=scheme[region_id].display_name, neighbours=neighbours)
             steps.append(_step(text, tuple(scheme.name_of(i) for i in (region_id, *near))))
         return steps
 

@@ -165,7 +165,7 @@ def _line(results: dict, case: dict, folder: str, arrays: dict) -> dict:
     line["volume"] = {"path": arrays["volume"]["file"]}
     line["region_map"] = None
     if "region_map" in arrays:
-        line["region_map"] = {"path": arrays["region_map"]["file"], "source": scheme_of(results).own_source}
+        line["region_map"] = {"path": arrays["region_map"]["file"], "source": scheme_of(results).source_id}
     line["lesion_masks"] = []
     if "lesion_map" in arrays:
         path = arrays["lesion_map"]["file"]

@@ -19,8 +19,8 @@ from ctvlm.engine.checkpoint.weight_match import check_fits, load_what_fits
 from ctvlm.engine.cli.console import quiet_logger, stdout_console
 from ctvlm.engine.optim.optimizers import call_after_step, is_sharded, refuse_accumulation
 from ctvlm.utils import keep_freed_memory
-from ctvlm.utils.pretrained_files import pretrained_files_of
-from ctvlm.utils.training_data import added, recorded_in, records_of
+from ctvlm.utils.pretrained_files import use_pretrained_files
+from ctvlm.utils.training_data import checkpoint_records, dataset_records, merge_records
 
 
 class CTVLMRunner(Runner):
@@ -67,7 +67,7 @@ class CTVLMRunner(Runner):
         strict = self._resume or self.cfg.get("load_strict", True)
         if self._load_from is None or not strict:  # a warm start may leave them as they were pretrained
             return super().build_model(model)
-        with pretrained_files_of(read_checkpoint(self._load_from)["state_dict"]):
+        with use_pretrained_files(read_checkpoint(self._load_from)["state_dict"]):
             return super().build_model(model)
 
     def build_optim_wrapper(self, optim_wrapper: OptimWrapper | dict) -> OptimWrapper | OptimWrapperDict:
@@ -92,8 +92,8 @@ class CTVLMRunner(Runner):
         if not isinstance(self._train_loop, BaseLoop):  # this run only evaluates
             return self._loaded_data
         if self._own_data is None:  # counting a large manifest takes seconds
-            self._own_data = records_of(self.train_dataloader.dataset)
-        return added(self._loaded_data, self._own_data)
+            self._own_data = dataset_records(self.train_dataloader.dataset)
+        return merge_records(self._loaded_data, self._own_data)
 
     def save_checkpoint(self, *args: Any, save_optimizer: bool = True, meta: dict | None = None, **kwargs: Any) -> None:
         """As mmengine's, with ``training_data`` in ``meta``. All ranks gather the state of a sharded optimizer."""
@@ -125,9 +125,9 @@ class CTVLMRunner(Runner):
             self.logger.info(f"Weights of {filename}\n{match.full()}")
             if self.rank == 0:
                 stdout_console().print(f"{filename}: {match.short()} (names in the log)", soft_wrap=True)
-        loaded = recorded_in(checkpoint)
+        loaded = checkpoint_records(checkpoint)
         # Weights that do not fit keep what was loaded before.
-        self._loaded_data = loaded if strict else added(self._loaded_data, loaded)
+        self._loaded_data = loaded if strict else merge_records(self._loaded_data, loaded)
         self._has_loaded = True
         self.logger.info(f"Loaded checkpoint {filename}")
         return checkpoint

@@ -1,6 +1,6 @@
 """Text without a model: sentences, words, left and right."""
 
-from ctvlm.text.laterality import swap_label_sides, swap_sides, unreliable_side
+from ctvlm.text.laterality import find_ambiguous_side, swap_label_sides, swap_sides
 from ctvlm.text.scripts import is_latin, words
 from ctvlm.text.sentences import plain_sentences, split_sentences
 
@@ -10,6 +10,6 @@ __all__ = [
     "split_sentences",
     "swap_label_sides",
     "swap_sides",
-    "unreliable_side",
+    "find_ambiguous_side",
     "words",
 ]

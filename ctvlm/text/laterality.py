@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 
-from ctvlm.text.side_words import unswappable_word
+from ctvlm.text.side_words import find_unswappable_word
 
 _LEVEL = r"(?:upper|middle|lower)"
 _AND = r"(?:\s*,\s*and\s+|\s*,\s*|\s+and\s+|\s+or\s+|\s*[/&-]\s*)"
@@ -91,7 +91,7 @@ _JOINED_BEFORE = re.compile(r"(?:[<>:=≤≥]|(?<![^\W_])[RL]\s*(?:[/+&-]|\band|
 def swap_sides(text: str) -> str:
     """The text as it is true of the mirrored patient; upper and lower case stay.
 
-    What ``unreliable_side`` finds stays as it is: do not mirror a case with such a text.
+    What ``find_ambiguous_side`` finds stays as it is: do not mirror a case with such a text.
     """
     lobes = _lobes(text)
     edits = [(start, end, _cased(new, text[start:end])) for start, end, new in lobes]
@@ -103,7 +103,7 @@ def swap_sides(text: str) -> str:
     return "".join([*parts, text[end:]])
 
 
-def unreliable_side(text: str) -> str | None:
+def find_ambiguous_side(text: str) -> str | None:
     """The first word that may name a side and that ``swap_sides`` cannot swap reliably; None without.
 
     English words that may be a side or not ("the drain was left in the", "RT"), side words of other languages, and
@@ -112,7 +112,7 @@ def unreliable_side(text: str) -> str | None:
     for match, kind in _sides(text, _lobes(text)):
         if kind == "unsure":
             return match.group()
-    return unswappable_word(text)
+    return find_unswappable_word(text)
 
 
 def swap_label_sides(labels: dict[str, int | None]) -> dict[str, int | None]:

@@ -33,7 +33,7 @@ _FOREIGN = regex.compile(
 )
 
 
-def unswappable_word(text: str) -> str | None:
+def find_unswappable_word(text: str) -> str | None:
     """The first side word of another language, or abbreviation without a mirror image; None without.
 
     Text in a script whose side words are unknown (Arabic, Thai, ...) counts as one.

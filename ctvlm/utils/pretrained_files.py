@@ -40,7 +40,7 @@ def unpack_files(packed: Tensor) -> tuple[str, dict[str, bytes]]:
 
 
 @contextmanager
-def pretrained_files_of(state_dict: Mapping[str, Tensor]) -> Iterator[None]:
+def use_pretrained_files(state_dict: Mapping[str, Tensor]) -> Iterator[None]:
     """Within, parts whose source is stored in the state dict are built from there; load it afterwards."""
     packed = [value for key, value in state_dict.items() if key.rpartition(".")[2] == KEY and value.numel()]
     token = _stored.set(dict(map(unpack_files, packed)))
@@ -51,5 +51,5 @@ def pretrained_files_of(state_dict: Mapping[str, Tensor]) -> Iterator[None]:
 
 
 def stored_files(source: str) -> dict[str, bytes] | None:
-    """Files of a source in the state dict that ``pretrained_files_of`` speaks of, if it has them."""
+    """Files of a source in the state dict that ``use_pretrained_files`` speaks of, if it has them."""
     return (_stored.get() or {}).get(source)

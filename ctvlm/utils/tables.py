@@ -40,8 +40,8 @@ class Table:
     """Rows by column name, their numbers in the file, the refused rows (number, reason), and remarks on the file."""
 
     rows: list[dict[str, str]] = field(default_factory=list)
-    numbers: list[int] = field(default_factory=list)
-    refused: list[tuple[int, str]] = field(default_factory=list)
+    row_numbers: list[int] = field(default_factory=list)
+    rejected: list[tuple[int, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
@@ -94,7 +94,7 @@ def _read_cp1252(path: str | Path, raw: bytes, error: UnicodeDecodeError) -> tup
     return text, [note]
 
 
-def read_csv(path: str | Path, needs: Iterable[str] = ()) -> Table:
+def read_csv(path: str | Path, required: Iterable[str] = ()) -> Table:
     """Rows of a CSV file by column name.
 
     The delimiter (comma, semicolon, tab, vertical bar) and the encoding are detected; blanks around column names are
@@ -102,13 +102,13 @@ def read_csv(path: str | Path, needs: Iterable[str] = ()) -> Table:
     under its number (the header is row 1, as in a spreadsheet): its texts may stand in the wrong columns.
 
     Raises:
-        TableError: not text, no rows, no whole row, a column twice, or without one of the columns in ``needs``.
+        TableError: not text, no rows, no whole row, a column twice, or without one of the columns in ``required``.
     """
     # A report fits, whatever its length.
     csv.field_size_limit(2**27)
-    needs = list(needs)
+    required = list(required)
     text, notes = read_text(path)
-    delimiter = _delimiter(text, needs)
+    delimiter = _delimiter(text, required)
     if delimiter != ",":
         notes.append(f"{path}: columns are separated by {DELIMITERS[delimiter]}")
     # Strict: after a quotation mark in the wrong place nothing tells where a cell ends.
@@ -124,32 +124,32 @@ def read_csv(path: str | Path, needs: Iterable[str] = ()) -> Table:
     header = [name.strip() for name in records[0]] if records else []
     if header and header != records[0]:
         notes.append(f"{path}: blanks around column names were removed")
-    _check_header(path, header, needs)
+    _check_header(path, header, required)
     table = Table(notes=notes)
     for number, cells in enumerate(records[1:], start=2):
         if not any(cell.strip() for cell in cells):
             continue
         if len(cells) == len(header):
-            table.numbers.append(number)
+            table.row_numbers.append(number)
             table.rows.append({name: cell for name, cell in zip(header, cells) if name})
         else:
-            table.refused.append((number, f"{len(cells)} cells"))
-    if table.refused:
-        listed = ", ".join(f"row {number} ({what})" for number, what in table.refused[:MAX_LISTED])
-        more = len(table.refused) - MAX_LISTED
+            table.rejected.append((number, f"{len(cells)} cells"))
+    if table.rejected:
+        listed = ", ".join(f"row {number} ({what})" for number, what in table.rejected[:MAX_LISTED])
+        more = len(table.rejected) - MAX_LISTED
         notes.append(
-            f"{path}: {len(table.refused)} of {len(table.rows) + len(table.refused)} rows refused, because the header "
+            f"{path}: {len(table.rejected)} of {len(table.rows) + len(table.rejected)} rows rejected: the header "
             f"has {len(header)} cells: {listed}{f' and {more} more' if more > 0 else ''}; likely an unquoted "
             f"{DELIMITERS[delimiter].removesuffix('s')} in a text"
         )
     if not table.rows:
-        found = f"no row with the header's {len(header)} cells ({notes[-1]})" if table.refused else "no rows"
-        raise TableError(f"{path}: found {found}; expected the columns {', '.join(needs or header)} with rows")
+        found = f"no row with the header's {len(header)} cells ({notes[-1]})" if table.rejected else "no rows"
+        raise TableError(f"{path}: found {found}; expected the columns {', '.join(required or header)} with rows")
     return table
 
 
-def _delimiter(text: str, needs: list[str]) -> str:
-    """The delimiter that gives a header with the columns in ``needs``, else the one that gives most columns."""
+def _delimiter(text: str, required: list[str]) -> str:
+    """The delimiter that gives a header with the columns in ``required``, else the one that gives most columns."""
 
     def fit(delimiter: str) -> tuple[int, int]:
         try:
@@ -157,25 +157,25 @@ def _delimiter(text: str, needs: list[str]) -> str:
         except csv.Error:
             return 0, 0
         names = {name.strip() for name in header}
-        return sum(name in names for name in needs), len(header)
+        return sum(name in names for name in required), len(header)
 
     return max(DELIMITERS, key=fit)
 
 
-def _check_header(path: str | Path, header: list[str], needs: list[str]) -> None:
+def _check_header(path: str | Path, header: list[str], required: list[str]) -> None:
     twice = sorted({name for name in header if name and header.count(name) > 1})
     if twice:
         raise TableError(f"{path}: the column {twice[0]!r} is there twice; remove or rename one of them")
-    missing = [name for name in needs if name not in header]
+    missing = [name for name in required if name not in header]
     if not missing:
         return
     plain = {"".join(filter(str.isalnum, name.lower())): name for name in header}
     similar = [(name, plain[key]) for name in missing if (key := "".join(filter(str.isalnum, name.lower()))) in plain]
     hint = f"; rename {similar[0][1]!r} to {similar[0][0]!r}" if similar else "; is it the right file?"
-    raise TableError(f"{path}: found columns {header[:30]}; expected {', '.join(needs)} with rows{hint}")
+    raise TableError(f"{path}: found columns {header[:30]}; expected {', '.join(required)} with rows{hint}")
 
 
-def repeated(rows: Iterable[dict[str, str]], key: str, columns: Iterable[str]) -> list[str]:
+def find_conflicting_keys(rows: Iterable[dict[str, str]], key: str, columns: Iterable[str]) -> list[str]:
     """Values of the column ``key`` under which rows differ in one of ``columns``, in the order of the rows."""
     columns = list(columns)
     first: dict[str, list[str]] = {}

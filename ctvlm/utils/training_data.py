@@ -32,7 +32,7 @@ def data_record(
     )
 
 
-def records_of(dataset: Any) -> list[dict]:
+def dataset_records(dataset: Any) -> list[dict]:
     """Records of a data set, and of each data set inside a wrapper.
 
     A data set states them by a method ``data_records()``. Without it, only its type and length are known.
@@ -41,16 +41,16 @@ def records_of(dataset: Any) -> list[dict]:
         return dataset.data_records()
     inside = getattr(dataset, "datasets", None) or [getattr(dataset, "dataset", None)]
     if inside != [None]:
-        return [record for one in inside for record in records_of(one)]
+        return [record for one in inside for record in dataset_records(one)]
     return [data_record(type(dataset).__name__, len(dataset) if hasattr(dataset, "__len__") else None)]
 
 
-def recorded_in(checkpoint: dict) -> list[dict]:
+def checkpoint_records(checkpoint: dict) -> list[dict]:
     """Records of a checkpoint; one of type ``'unknown'`` for a checkpoint without them."""
     return list((checkpoint.get("meta") or {}).get("training_data") or [data_record("unknown")])
 
 
-def added(before: list[dict], now: list[dict]) -> list[dict]:
+def merge_records(before: list[dict], now: list[dict]) -> list[dict]:
     """``before``, then what is new in ``now``: a resumed run trains on the same data again."""
     return before + [record for record in now if record not in before]
 

@@ -18,7 +18,7 @@ from ctvlm.visualization.planes import (
     draw_plane,
     is_flat,
     region_colours,
-    straightened_note,
+    shear_note,
 )
 
 BACKGROUND, WARN = "#101216", "#ffc857"
@@ -112,7 +112,7 @@ def _write_text(axes, results: dict, scheme: RegionScheme, colours: list[str], m
         wrapped = textwrap.wrap(text.replace("$", r"\$"), TEXT_WIDTH, initial_indent=indent, subsequent_indent=indent)
         lines.extend((part, colour, bold) for part in wrapped)
 
-    if note := straightened_note(results.get("straightened", 0.0)):
+    if note := shear_note(results.get("shear_degrees", 0.0)):
         add(note.capitalize(), WARN, bold=True)
         lines.append(("", INK, False))
     report = results.get("report") or {}
@@ -128,7 +128,7 @@ def _write_text(axes, results: dict, scheme: RegionScheme, colours: list[str], m
         add(f"{number}. {textwrap.shorten(step['text'], 300, placeholder=' ...')}")
         if step.get("regions"):
             ids = [scheme.id_of(name) for name in step["regions"]]
-            words = ", ".join(scheme[i].spoken for i in ids)
+            words = ", ".join(scheme[i].display_name for i in ids)
             lesion = f"   lesion {step['lesion']}" if step.get("lesion") is not None else ""
             add(words + lesion, colours[ids[0] - 1], indent="    ")
     labels = results.get("labels") or {}
@@ -144,7 +144,7 @@ def _write_text(axes, results: dict, scheme: RegionScheme, colours: list[str], m
         add("no region map" + (", only masks of several regions" if coarse else ""), FAINT)
     else:
         # A mask that lacks an organ does not say that the scan does.
-        unmarked = [r.spoken for r in scheme.regions if not (regions == r.id).any()]
+        unmarked = [r.display_name for r in scheme.regions if not (regions == r.id).any()]
         lines.append(("", INK, False))
         add(
             f"Regions: {scheme.num_regions - len(unmarked)} of {scheme.num_regions} marked"
@@ -152,7 +152,7 @@ def _write_text(axes, results: dict, scheme: RegionScheme, colours: list[str], m
             FAINT,
         )
     for name in coarse:
-        covered = ", ".join(scheme[i].spoken for i in scheme.ids_of_class(name))
+        covered = ", ".join(scheme[i].display_name for i in scheme.ids_of_class(name))
         add(f"Dashed: {name.replace('_', ' ')}, one mask for {covered}", FAINT)
     height = axes.get_window_extent().height / axes.figure.dpi
     step = min(0.165 / height, 1 / max(len(lines), 1))

@@ -26,7 +26,7 @@ from ctvlm.visualization.planes import (
     is_flat,
     plane_of,
     region_colours,
-    straightened_note,
+    shear_note,
 )
 from ctvlm.volume import CTVolume, patches_to_grid, peak_mm
 
@@ -109,7 +109,7 @@ def overlay_page(
     y = 1 - LINE_INCHES / size[1]
     figure.text(0.3 / size[0], y, title, color=INK, fontsize=12, weight="bold", va="center")
     line = f"{shape} voxels of {spacing} mm (z, y, x); the patient's right is on the left"
-    line = "; ".join(filter(None, (line, straightened_note(ct.straightened))))
+    line = "; ".join(filter(None, (line, shear_note(ct.shear_degrees))))
     figure.text(0.3 / size[0], y - LINE_INCHES / size[1], line, color=FAINT, fontsize=8, va="center")
     if remark:
         remark_y = y - 2 * LINE_INCHES / size[1]

@@ -38,7 +38,7 @@ def is_flat(shape: tuple[int, int, int], spacing: tuple[float, float, float]) ->
     return 2.3 * shape[0] * spacing[0] < shape[1] * spacing[1]
 
 
-def straightened_note(degrees: float) -> str:
+def shear_note(degrees: float) -> str:
     """The remark on a sheared input, or ""."""
     return f"straightened: the file's grid is sheared by {degrees:.1f}°" if degrees else ""
 
@@ -115,7 +115,7 @@ def _draw_masks(axes, results: dict, plane: str, index: int, spacing: list, sche
     if results.get("region_map") is not None:
         regions = plane_of(results["region_map"], plane, index)
         for number in np.unique(regions[regions > 0]):
-            masks.append((regions == number, colours[number - 1], scheme[int(number)].spoken, "solid"))
+            masks.append((regions == number, colours[number - 1], scheme[int(number)].display_name, "solid"))
     for mask, colour, name, style in masks:
         _outline(axes, x, y, mask, colour, 0.9, style)
         if named and mask.sum() * spacing[0] * spacing[1] > 250:

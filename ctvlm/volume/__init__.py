@@ -1,8 +1,8 @@
 """Volumes with geometry: reading, checking, resampling, windows."""
 
 from ctvlm.volume.ct_volume import CTReadError, CTVolume
-from ctvlm.volume.io import FormsWarning, nifti_description, read_ct, read_grid, read_label_map, write_nifti
-from ctvlm.volume.match import MOSTLY, MaskMismatchError, match_mask, sample_mask
+from ctvlm.volume.io import QFormConflictWarning, nifti_description, read_ct, read_grid, read_label_map, write_nifti
+from ctvlm.volume.match import MIN_OVERLAP, MaskMismatchError, match_mask, sample_mask
 from ctvlm.volume.patch_grid import patch_grid_affine, patches_to_grid, peak_mm
 from ctvlm.volume.resample import (
     body_box,
@@ -16,8 +16,8 @@ from ctvlm.volume.resample import (
 __all__ = [
     "CTReadError",
     "CTVolume",
-    "FormsWarning",
-    "MOSTLY",
+    "QFormConflictWarning",
+    "MIN_OVERLAP",
     "MaskMismatchError",
     "body_box",
     "crop",

@@ -14,13 +14,13 @@ from ctvlm.volume.headers import HeaderGeometry
 class CTReadError(ValueError):
     """A file that cannot become a right volume: names the file, what was found, what was expected, what to do."""
 
-    def __init__(self, path: str | Path, found: str, expected: str, do: str) -> None:
-        self.path, self.found, self.expected, self.do = str(path), found, expected, do
-        super().__init__(f"{path}: found {found}; expected {expected}; {do}")
+    def __init__(self, path: str | Path, found: str, expected: str, action: str) -> None:
+        self.path, self.found, self.expected, self.action = str(path), found, expected, action
+        super().__init__(f"{path}: found {found}; expected {expected}; {action}")
 
     def __reduce__(self):
         # Exceptions are re-made from args when they cross from a worker process; ours has four.
-        return type(self), (self.path, self.found, self.expected, self.do)
+        return type(self), (self.path, self.found, self.expected, self.action)
 
 
 @dataclass(frozen=True)
@@ -30,14 +30,13 @@ class CTVolume:
     Attributes:
         array: (D, H, W), index order z, y, x; int16 or float32 HU, or unsigned labels.
         affine: 4x4, voxel index (x, y, z, 1) to RAS+ mm.
-        straightened: degrees of shear (gantry tilt) of the file's grid, which reading resampled to an orthogonal one;
-            0 where nothing was resampled.
+        shear_degrees: shear (gantry tilt) of the file's grid that was removed by resampling; 0 without resampling.
         header: grid of the file that it was read from; None for volumes made otherwise.
     """
 
     array: np.ndarray
     affine: np.ndarray
-    straightened: float = 0.0
+    shear_degrees: float = 0.0
     header: HeaderGeometry | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -70,4 +69,4 @@ class CTVolume:
         """Other values on the same grid."""
         if array.shape != self.array.shape:
             raise ValueError(f"array of shape {array.shape} does not lie on a grid of shape {self.array.shape}")
-        return CTVolume(array, self.affine, self.straightened, self.header)
+        return CTVolume(array, self.affine, self.shear_degrees, self.header)

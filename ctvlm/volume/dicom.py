@@ -7,7 +7,15 @@ from pathlib import Path
 import numpy as np
 
 from ctvlm.volume.ct_volume import CTReadError
-from ctvlm.volume.dicom_headers import Frame, Header, affine_of, describe, frames_of, obstacle, series_of
+from ctvlm.volume.dicom_headers import (
+    Frame,
+    Header,
+    affine_from_frames,
+    describe,
+    find_series,
+    not_ct_reason,
+    read_frames,
+)
 
 CT_IMAGES = "the slices of one CT series, or one enhanced CT file"
 
@@ -28,7 +36,7 @@ def read_dicom(path: Path, key: str | None = None, modality: str | None = None) 
             (localizer, dose report, segmentation), or slices that make no grid.
         ImportError: pydicom or SimpleITK is not installed.
     """
-    headers = _chosen(path, series_of(path), key)
+    headers = _chosen(path, find_series(path), key)
     _refuse_other_files(path, headers, modality)
     sizes = {(h.tags.get("Rows"), h.tags.get("Columns")) for h in headers}
     if len(sizes) > 1:
@@ -39,8 +47,8 @@ def read_dicom(path: Path, key: str | None = None, modality: str | None = None) 
         raise CTReadError(path, found, CT_IMAGES, f"give the path of one file, such as {multi[0].path.name}")
     if path.is_file() and not multi:
         raise CTReadError(path, "one slice of a series", CT_IMAGES, "give the folder that holds the slices")
-    frames = [frame for header in headers for frame in frames_of(header)]
-    affine, order = affine_of(frames, path)
+    frames = [frame for header in headers for frame in read_frames(header)]
+    affine, order = affine_from_frames(frames, path)
     array = _pixels([headers[0].path] if multi else [headers[k].path for k in order])
     if multi:
         array = _rescale_each(array, frames)[order]
@@ -61,7 +69,7 @@ def _chosen(path: Path, series: dict[str, list[Header]], key: str | None) -> lis
 
 
 def _refuse_other_files(path: Path, headers: list[Header], modality: str | None) -> None:
-    others = [(h.path.name, *kind) for h in headers if (kind := obstacle(h, modality))]
+    others = [(h.path.name, *kind) for h in headers if (kind := not_ct_reason(h, modality))]
     if not others:
         return
     name, what, do = others[0]

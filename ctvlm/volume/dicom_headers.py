@@ -63,7 +63,7 @@ def is_dicom(path: Path) -> bool:
         return False
 
 
-def series_of(path: Path) -> dict[str, list[Header]]:
+def find_series(path: Path) -> dict[str, list[Header]]:
     """Series UID to the files of a folder (not of its sub-folders), or of one file.
 
     Raises:
@@ -89,7 +89,7 @@ def series_of(path: Path) -> dict[str, list[Header]]:
     return found
 
 
-def obstacle(header: Header, modality: str | None = None) -> tuple[str, str] | None:
+def not_ct_reason(header: Header, modality: str | None = None) -> tuple[str, str] | None:
     """(what the file is, what to do) where it is no CT slice; None where it is.
 
     Args:
@@ -118,13 +118,13 @@ def obstacle(header: Header, modality: str | None = None) -> tuple[str, str] | N
 
 def describe(uid: str, headers: Sequence[Header]) -> str:
     """A series in a few words, for messages."""
-    kind = obstacle(headers[0])
+    kind = not_ct_reason(headers[0])
     what = kind[0] if kind else "CT"
     title = str(headers[0].tags.get("SeriesDescription") or "").strip()
     return f"{uid} ({what}, {sum(h.frames for h in headers)} images{f', {title}' if title else ''})"
 
 
-def frames_of(header: Header) -> list[Frame]:
+def read_frames(header: Header) -> list[Frame]:
     """Slices of one file, in stored order.
 
     Raises:
@@ -172,7 +172,7 @@ def _frame(header: Header, groups: list, number: int) -> Frame:
     )
 
 
-def affine_of(frames: Sequence[Frame], path: Path) -> tuple[np.ndarray, list[int]]:
+def affine_from_frames(frames: Sequence[Frame], path: Path) -> tuple[np.ndarray, list[int]]:
     """Affine (4x4, voxel x, y, z to RAS+ mm) of slices, and their order along the third axis.
 
     The step between slices is the difference of their positions, so that a gantry tilt is kept.

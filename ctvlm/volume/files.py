@@ -109,4 +109,4 @@ def as_local_file(path: str | Path) -> Iterator[Path]:
         try:
             yield copy
         except CTReadError as error:
-            raise CTReadError(path, error.found, error.expected, error.do) from error
+            raise CTReadError(path, error.found, error.expected, error.action) from error

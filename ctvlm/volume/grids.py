@@ -19,7 +19,7 @@ def corners(shape: Sequence[int]) -> np.ndarray:
     return np.vstack([points, np.ones((1, 8))])
 
 
-def largest_move(to_other: np.ndarray, shape: Sequence[int]) -> float:
+def max_displacement(to_other: np.ndarray, shape: Sequence[int]) -> float:
     """Largest change of an index under a 4x4 index transform, over a grid of ``shape``, in voxels."""
     points = corners(shape)
     return float(np.abs((to_other @ points - points)[:3]).max())

@@ -8,7 +8,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from ctvlm.volume.grids import corners, largest_move
+from ctvlm.volume.grids import corners, max_displacement
 
 # Keys that state a part of the geometry; the first of each tuple is the usual one.
 META_KEYS = {
@@ -24,7 +24,7 @@ NRRD_KEYS = {
 # NRRD's named spaces that say where left, front and head are; "scanner-xyz" and "space dimension" do not.
 NRRD_SPACES = ("right-anterior-superior", "left-anterior-superior", "left-posterior-superior", "ras", "las", "lps")
 # In voxels: below this two forms of one header mean the same, headers hold rounded numbers.
-DISAGREEMENT = 0.5
+MAX_DISPLACEMENT = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,17 +34,17 @@ class HeaderGeometry:
     Attributes:
         shape: voxels along x, y, z.
         affine: 4x4 to RAS+ mm, the reading that is used.
-        other: the second reading of a NIfTI header whose sform and qform disagree; None otherwise.
+        alternative: the second reading of a NIfTI header whose sform and qform disagree; None otherwise.
     """
 
     shape: tuple[int, int, int]
     affine: np.ndarray
-    other: np.ndarray | None = None
+    alternative: np.ndarray | None = None
 
     @property
-    def readings(self) -> list[np.ndarray]:
+    def affines(self) -> list[np.ndarray]:
         """``affine``, and ``other`` where there is one."""
-        return [self.affine] if self.other is None else [self.affine, self.other]
+        return [self.affine] if self.alternative is None else [self.affine, self.alternative]
 
 
 def missing_geometry(path: Path) -> dict[str, str]:
@@ -89,10 +89,10 @@ def _missing_in_nifti(path: Path) -> dict[str, str]:
     return {} if (raw["pixdim"][1:4] != 0).all() else dict(spacing="pixdim")
 
 
-def second_form(path: Path, shape: tuple[int, int, int]) -> np.ndarray | None:
+def conflicting_qform(path: Path, shape: tuple[int, int, int]) -> np.ndarray | None:
     """The qform of a NIfTI header that sets both forms, where it disagrees with the sform; None otherwise.
 
-    They disagree where a voxel of one lies more than ``DISAGREEMENT`` voxels from where the other puts it.
+    They disagree where a voxel of one lies more than ``MAX_DISPLACEMENT`` voxels from where the other puts it.
     """
     if not path.name.lower().endswith((".nii", ".nii.gz", ".hdr", ".img")):
         return None
@@ -105,7 +105,7 @@ def second_form(path: Path, shape: tuple[int, int, int]) -> np.ndarray | None:
         return None  # a quaternion that is none says nothing
     if not np.isfinite(sform).all() or abs(np.linalg.det(sform[:3, :3])) < 1e-9:
         return None  # refused by the reader's own checks
-    return qform if largest_move(np.linalg.inv(sform) @ qform, shape) > DISAGREEMENT else None
+    return qform if max_displacement(np.linalg.inv(sform) @ qform, shape) > MAX_DISPLACEMENT else None
 
 
 def describe(affine: np.ndarray) -> str:
@@ -115,26 +115,26 @@ def describe(affine: np.ndarray) -> str:
     return f"axes {''.join(nib.aff2axcodes(affine))}, first voxel at ({place}) mm, voxels of ({size}) mm"
 
 
-def disagreement(header: HeaderGeometry) -> str:
+def describe_conflict(header: HeaderGeometry) -> str:
     """What the two forms of a header say, and which one is used."""
     points = corners(header.shape)
-    apart = np.linalg.norm(((header.other - header.affine) @ points)[:3], axis=0).max()
+    apart = np.linalg.norm(((header.alternative - header.affine) @ points)[:3], axis=0).max()
     return (
         f"sform and qform disagree by up to {apart:.1f} mm: the sform says {describe(header.affine)}; the qform says "
-        f"{describe(header.other)}. The sform is used. Make the two equal, or declare affine=; masks that fit only "
-        "the qform are refused"
+        f"{describe(header.alternative)}. The sform is used. Make the two equal or declare affine=. A mask that "
+        "fits only the qform is rejected."
     )
 
 
-def fits_only_otherwise(mask: HeaderGeometry, ct: HeaderGeometry) -> bool:
+def fits_only_alternative(mask: HeaderGeometry, ct: HeaderGeometry) -> bool:
     """Whether a mask lies on its CT only by a reading of one of the two headers that is not used.
 
-    Tried from strict to loose, until used and unused readings differ: the same grid, the same lattice of voxels
+    Tried from strict to loose, until used and unused affines differ: the same grid, the same lattice of voxels
     (a crop), a field of view inside the CT's.
     """
-    if mask.other is None and ct.other is None:
+    if mask.alternative is None and ct.alternative is None:
         return False
-    pairs = [(m, c) for m in mask.readings for c in ct.readings]
+    pairs = [(m, c) for m in mask.affines for c in ct.affines]
     for fits in (_same_grid, _same_lattice, _inside):
         used, *unused = (fits(m, mask.shape, c, ct.shape) for m, c in pairs)
         if used != any(unused):
@@ -143,7 +143,7 @@ def fits_only_otherwise(mask: HeaderGeometry, ct: HeaderGeometry) -> bool:
 
 
 def _same_grid(mask: np.ndarray, mask_shape: tuple, ct: np.ndarray, ct_shape: tuple) -> bool:
-    return tuple(mask_shape) == tuple(ct_shape) and largest_move(np.linalg.inv(ct) @ mask, ct_shape) <= DISAGREEMENT
+    return mask_shape == ct_shape and max_displacement(np.linalg.inv(ct) @ mask, ct_shape) <= MAX_DISPLACEMENT
 
 
 def _same_lattice(mask: np.ndarray, mask_shape: tuple, ct: np.ndarray, ct_shape: tuple) -> bool:

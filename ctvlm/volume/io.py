@@ -13,7 +13,7 @@ import numpy as np
 from ctvlm.utils import atomic_write
 from ctvlm.volume.ct_volume import CTReadError, CTVolume
 from ctvlm.volume.files import as_local_file
-from ctvlm.volume.headers import HeaderGeometry, disagreement, missing_geometry, second_form
+from ctvlm.volume.headers import HeaderGeometry, conflicting_qform, describe_conflict, missing_geometry
 from ctvlm.volume.intensity import to_hu
 from ctvlm.volume.orient import affine_from_axes, straighten, to_ras
 from ctvlm.volume.readers import read_raw
@@ -22,7 +22,7 @@ from ctvlm.volume.readers import read_raw
 SPACING_RANGE = (0.05, 50.0)
 
 
-class FormsWarning(UserWarning):
+class QFormConflictWarning(UserWarning):
     """A NIfTI header whose sform and qform place the voxels differently."""
 
 
@@ -58,7 +58,7 @@ def read_ct(
         FileNotFoundError: there is no such file.
 
     Warns:
-        FormsWarning: sform and qform of a NIfTI header disagree; the sform is used.
+        QFormConflictWarning: sform and qform of a NIfTI header disagree; the sform is used.
     """
     with as_local_file(path) as file:
         array, header = _placed(file, key, spacing, axes, affine, modality)
@@ -99,7 +99,7 @@ def read_grid(
 
     Returns:
         Shape (z, y, x) and affine (4x4, to RAS+ mm) of a CTVolume that ``write_nifti`` lays out as the file is. A
-        sheared grid cannot be written so that all programs agree: take ``straight_grid`` of it.
+        sheared grid cannot be written so that all programs agree: take ``orthogonal_grid`` of it.
 
     Raises:
         CTReadError, FileNotFoundError: as ``read_ct``.
@@ -147,8 +147,8 @@ def nifti_description(path: str | Path) -> str:
 
 
 def _warn_of_forms(path: str | Path, header: HeaderGeometry) -> None:
-    if header.other is not None:
-        warnings.warn(f"{path}: {disagreement(header)}", FormsWarning, stacklevel=3)
+    if header.alternative is not None:
+        warnings.warn(f"{path}: {describe_conflict(header)}", QFormConflictWarning, stacklevel=3)
 
 
 def _placed(
@@ -187,7 +187,7 @@ def _placed(
     if (
         declared is None
         and axes is None
-        and (other := second_form(path, array.shape)) is not None
+        and (other := conflicting_qform(path, array.shape)) is not None
         and spacing is not None
     ):
         other = _declare(array, other, spacing, axes, path)

@@ -7,11 +7,11 @@ import warnings
 import numpy as np
 
 from ctvlm.volume.ct_volume import CTVolume
-from ctvlm.volume.headers import disagreement, fits_only_otherwise
+from ctvlm.volume.headers import describe_conflict, fits_only_alternative
 from ctvlm.volume.resample import resample_to_grid
 
 # A mask with less than this share of its volume inside the CT is reported.
-MOSTLY = 0.5
+MIN_OVERLAP = 0.5
 
 
 class MaskMismatchError(ValueError):
@@ -31,7 +31,7 @@ def match_mask(mask: CTVolume, ct: CTVolume, name: str = "mask") -> CTVolume | N
     if out is None:
         found = "nothing of it remains on the CT's grid" if kept == 0 else "no voxel is marked"
         warnings.warn(f"{name}: {found}; taken as absent", stacklevel=2)
-    elif kept < MOSTLY:
+    elif kept < MIN_OVERLAP:
         warnings.warn(f"{name}: only {kept:.0%} of its volume lies inside the CT", stacklevel=2)
     return out
 
@@ -47,12 +47,12 @@ def sample_mask(mask: CTVolume, ct: CTVolume, name: str = "mask") -> tuple[CTVol
         MaskMismatchError: what it marks lies outside the CT, or it lies on the CT only by the form (sform or qform) of
             one of the two headers that is not used.
     """
-    if mask.header is not None and ct.header is not None and fits_only_otherwise(mask.header, ct.header):
-        which = "CT" if ct.header.other is not None else "mask"
+    if mask.header is not None and ct.header is not None and fits_only_alternative(mask.header, ct.header):
+        which = "CT" if ct.header.alternative is not None else "mask"
         raise MaskMismatchError(
             f"{name}: found a mask that fits its CT only by the qform of the {which}'s header, whose "
-            f"{disagreement((ct if which == 'CT' else mask).header)}; expected one that fits by the sform: repair the "
-            "header that is wrong, and write the mask again"
+            f"{describe_conflict((ct if which == 'CT' else mask).header)}; expected one that fits by the sform. "
+            "Repair the wrong header and write the mask again."
         )
     marked = np.argwhere(mask.array)
     if not len(marked):

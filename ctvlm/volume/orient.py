@@ -62,11 +62,11 @@ def straighten(
         fill: value of voxels that the array does not cover.
 
     Returns:
-        Array of the same dtype and its affine, see ``straight_grid``.
+        Array of the same dtype and its affine, see ``orthogonal_grid``.
     """
     if not is_sheared(affine):
         return array, affine
-    shape, straight = straight_grid(array.shape, affine)
+    shape, straight = orthogonal_grid(array.shape, affine)
     to_array = np.linalg.inv(affine) @ straight
     if labels:
         return sample_grid(array, to_array, shape, "nearest", fill=0), straight
@@ -77,7 +77,7 @@ def straighten(
     return out, straight
 
 
-def straight_grid(shape: tuple[int, int, int], affine: np.ndarray) -> tuple[tuple[int, int, int], np.ndarray]:
+def orthogonal_grid(shape: tuple[int, int, int], affine: np.ndarray) -> tuple[tuple[int, int, int], np.ndarray]:
     """The orthogonal grid that covers a sheared one; shape and affine, (x, y, z).
 
     It keeps the two axes closest to a right angle (the slice plane) and squares the third. The volume of a voxel

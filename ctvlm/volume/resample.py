@@ -11,7 +11,7 @@ from scipy import ndimage
 from torch.nn import functional as F
 
 from ctvlm.volume.ct_volume import CTVolume
-from ctvlm.volume.grids import largest_move, sample_grid
+from ctvlm.volume.grids import max_displacement, sample_grid
 
 Mode = Literal["linear", "nearest", "majority"]
 Shape = tuple[int, int, int]
@@ -58,7 +58,7 @@ def resample_to_grid(
     """
     to_old = np.linalg.inv(volume.affine) @ affine
     # The moves of all voxels count, not the entries of the matrix: 0.1% of the spacing is half a voxel of 512.
-    if tuple(shape) == volume.shape and largest_move(to_old, shape[::-1]) < 0.01:
+    if tuple(shape) == volume.shape and max_displacement(to_old, shape[::-1]) < 0.01:
         return CTVolume(volume.array, affine)
     # The array's axes are z, y, x.
     to_old[:3, :3], to_old[:3, 3] = to_old[:3, :3][::-1, ::-1].copy(), to_old[:3, 3][::-1].copy()

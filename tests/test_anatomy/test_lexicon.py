@@ -86,7 +86,7 @@ def test_spoken_name_of_every_region_is_found_as_itself():
     for region in LEXICON.scheme.regions:
         for phrase in region.synonyms:
             assert region.id in LEXICON.regions_in(f"Normal {phrase}."), phrase
-        assert LEXICON.regions_in(f"Normal {region.spoken}.") == (region.id,)
+        assert LEXICON.regions_in(f"Normal {region.display_name}.") == (region.id,)
 
 
 def test_own_scheme_is_read_by_its_synonyms(tmp_path):

@@ -15,10 +15,10 @@ from ctvlm.registry import DATASETS, METRICS
 from ctvlm.utils.training_data import (
     PHANTOMS_ONLY,
     any_real,
+    checkpoint_records,
     data_record,
+    dataset_records,
     only_phantoms,
-    recorded_in,
-    records_of,
 )
 from tests.test_engine.toy import ToyDataset, ToyMetric
 
@@ -77,11 +77,11 @@ def test_a_checkpoint_without_the_record_is_unknown(toy_config):
     content = torch.load(first, weights_only=True)
     del content["meta"]["training_data"]
     torch.save(content, first)
-    assert [r["dataset"] for r in recorded_in(content)] == ["unknown"]
+    assert [r["dataset"] for r in checkpoint_records(content)] == ["unknown"]
     tuned = records(trained(toy_config, "tuned", "ToyPhantoms", load_from=first))
     assert [r["dataset"] for r in tuned] == ["unknown", "ToyPhantoms"]
     assert not only_phantoms(tuned) and not only_phantoms([]) and not any_real(tuned)
-    assert recorded_in({"state_dict": {}}) == recorded_in(content)
+    assert checkpoint_records({"state_dict": {}}) == checkpoint_records(content)
 
 
 def test_a_data_set_without_the_method_makes_no_claim(toy_config):
@@ -109,12 +109,12 @@ def test_scores_of_real_data_with_weights_of_phantoms_come_with_a_line(toy_confi
 
 def test_wrapped_data_sets_are_all_listed():
     phantoms = PhantomCT(num_cases=3, split="train", num_workers=0, cache=False)
-    (record,) = records_of(phantoms)
+    (record,) = dataset_records(phantoms)
     assert (record["dataset"], record["cases"], record["split"], record["text"]) == ("PhantomCT", 3, "train", "phantom")
     assert record["synthetic"] is True and record["scheme"] == "thorax_abdomen_20"
     held_out = PhantomCT(2, split="val", num_workers=0, cache=False)
     both = ConcatDataset([phantoms, held_out], ignore_keys="split")
-    assert records_of(RepeatDataset(phantoms, 2)) == [record]
-    assert [(r["split"], r["cases"]) for r in records_of(both)] == [("train", 3), ("val", 2)]
+    assert dataset_records(RepeatDataset(phantoms, 2)) == [record]
+    assert [(r["split"], r["cases"]) for r in dataset_records(both)] == [("train", 3), ("val", 2)]
     mixed = torch.utils.data.ConcatDataset([phantoms, ToyScans(4)])
-    assert [r["synthetic"] for r in records_of(mixed)] == [True, False]
+    assert [r["synthetic"] for r in dataset_records(mixed)] == [True, False]

@@ -10,7 +10,7 @@ from transformers import AutoModel, AutoModelForTextEncoding, AutoTokenizer
 from ctvlm.models.text_encoders import HFTextEncoder
 from ctvlm.registry import TEXT_ENCODERS
 from ctvlm.utils import CTVLMError
-from ctvlm.utils.pretrained_files import pretrained_files_of
+from ctvlm.utils.pretrained_files import use_pretrained_files
 from tests.test_models import text_checkpoints as saved
 
 LONG = "The left lung is normal. Small nodule in the right upper lobe; no pleural effusion! " * 4
@@ -190,7 +190,7 @@ def test_state_dict_alone_restores_the_encoder(tmp_path, family, train):
 
     file.seek(0)
     state = torch.load(file, weights_only=True)
-    with pretrained_files_of(state):
+    with use_pretrained_files(state):
         restored = build(**arguments)
     restored.load_state_dict(state)
     assert torch.equal(restored.eval()([*TEXTS, LONG]), expected)
@@ -206,9 +206,9 @@ def test_another_process_gives_the_same_numbers(tmp_path, folders):
     program = f"""
 import torch
 from ctvlm.registry import TEXT_ENCODERS
-from ctvlm.utils.pretrained_files import pretrained_files_of
+from ctvlm.utils.pretrained_files import use_pretrained_files
 state = torch.load({str(tmp_path / "state.pth")!r}, weights_only=True)
-with pretrained_files_of(state):
+with use_pretrained_files(state):
     encoder = TEXT_ENCODERS.build(dict(type="HFTextEncoder", pretrained={str(folder)!r}, train="top"))
 encoder.load_state_dict(state)
 torch.save(encoder.eval()({[*TEXTS, LONG]!r}), {str(tmp_path / "out.pth")!r})

@@ -7,7 +7,7 @@ from transformers import BertModel, BertTokenizer
 from ctvlm.models.text_encoders.checkpoint_formats import Source, read_tower
 from ctvlm.registry import TEXT_ENCODERS
 from ctvlm.utils import CTVLMError
-from ctvlm.utils.pretrained_files import pretrained_files_of
+from ctvlm.utils.pretrained_files import use_pretrained_files
 from tests.test_models import text_checkpoints as saved
 
 TEXTS = ["No pleural effusion.", "small nodule in the right upper lobe"]
@@ -42,7 +42,7 @@ def test_biobert_keeps_its_case(tmp_path):
         hidden_TE = hidden_states(model, folder, text, do_lower_case=False)
         torch.testing.assert_close(row, hidden_TE.mean(dim=0), rtol=1e-4, atol=1e-5)
     assert (encoder(["No"]) - encoder(["no"])).abs().max() > 1e-3
-    with pretrained_files_of(encoder.state_dict()):
+    with use_pretrained_files(encoder.state_dict()):
         restored = build(folder)  # the option travels with the tokenizer
     assert restored.tokenize(["No"]) == encoder.tokenize(["No"]) != encoder.tokenize(["no"])
 

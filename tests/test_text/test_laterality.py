@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ctvlm.anatomy import RegionScheme, mention_lexicon
-from ctvlm.text import swap_label_sides, swap_sides, unreliable_side
+from ctvlm.text import find_ambiguous_side, swap_label_sides, swap_sides
 
 SCHEME = RegionScheme.load()
 # The mirrored map has no middle lobe, but "right lung" and "both lungs" go on naming it.
@@ -61,7 +61,7 @@ def in_step(text: str) -> bool:
 )
 def test_words(text, swapped):
     assert swap_sides(text) == swapped
-    assert unreliable_side(text) is None
+    assert find_ambiguous_side(text) is None
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_words(text, swapped):
     ],
 )  # fmt: skip
 def test_a_side_that_cannot_be_swapped_is_named(text):
-    assert unreliable_side(text)
+    assert find_ambiguous_side(text)
 
 
 def test_other_languages_without_a_side_pass():
@@ -88,7 +88,7 @@ def test_other_languages_without_a_side_pass():
         "Печень в норме.",
         "Links to images: none",
     ):
-        assert (unreliable_side(text) is None) == (not text.startswith("Links")), text
+        assert (find_ambiguous_side(text) is None) == (not text.startswith("Links")), text
 
 
 def test_few_real_reports_are_refused(shared_data):
@@ -97,7 +97,7 @@ def test_few_real_reports_are_refused(shared_data):
     path = next((shared_data / "text" / "ct_rate").glob("*reports*.csv"))
     with open(path, newline="", encoding="utf-8") as file:
         texts = {row["Findings_EN"] + "\n" + row["Impressions_EN"] for row in csv.DictReader(file)}
-    refused = {text: word for text in texts if (word := unreliable_side(text))}
+    refused = {text: word for text in texts if (word := find_ambiguous_side(text))}
     assert len(refused) / len(texts) < 0.1, sorted(refused.values())
 
 

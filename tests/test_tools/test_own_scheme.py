@@ -138,14 +138,14 @@ def test_an_edited_file_is_another_scheme(scheme_file):
     scheme_file.write_text(scheme_file.read_text().replace("liver", "spleen"))
     after = RegionScheme.load(scheme_file)
     assert (before[3].name, after[3].name) == ("liver", "spleen")
-    assert before.own_source != after.own_source
+    assert before.source_id != after.source_id
     assert fingerprint(case, Recipe(scheme=str(scheme_file))) != mark
-    with pytest.raises(UnknownLabelError, match=after.own_source):
-        after.fold(np.array([1]), before.own_source)
+    with pytest.raises(UnknownLabelError, match=after.source_id):
+        after.fold(np.array([1]), before.source_id)
 
 
 def test_an_unchanged_copy_is_the_same_scheme(tmp_path):
     copy = tmp_path / "copy.json"
     shutil.copy(DATA_DIR / f"{DEFAULT_SCHEME}.json", copy)
-    assert RegionScheme.load(copy).own_source == RegionScheme.load().own_source
+    assert RegionScheme.load(copy).source_id == RegionScheme.load().source_id
     assert RegionScheme.load(copy).reference == str(copy)

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from ctvlm.models.text_encoders.tower import write_files
-from ctvlm.utils.pretrained_files import pack_files, pretrained_files_of, stored_files, unpack_files
+from ctvlm.utils.pretrained_files import pack_files, stored_files, unpack_files, use_pretrained_files
 
 FILES = {"config.json": b"{}", "deep/vocab.txt": bytes(range(256)) * 10}
 
@@ -21,9 +21,9 @@ def test_files_are_found_by_source_and_only_within():
         "w": torch.ones(1),
     }
     assert stored_files("a") is None
-    with pretrained_files_of(state):
+    with use_pretrained_files(state):
         assert (stored_files("a"), stored_files("b"), stored_files("c")) == (FILES, {}, None)
-        with pretrained_files_of({}):
+        with use_pretrained_files({}):
             assert stored_files("a") is None
         assert stored_files("a") == FILES
     assert stored_files("a") is None

@@ -11,7 +11,7 @@ import pytest
 from ctvlm.datasets.conversion.found import ConversionError
 from ctvlm.datasets.conversion.tables import read_records
 from ctvlm.utils.placeholders import is_missing
-from ctvlm.utils.tables import TableError, read_csv, read_text, repeated
+from ctvlm.utils.tables import TableError, find_conflicting_keys, read_csv, read_text
 
 ROWS = [
     {"VolumeName": "valid_1_a_1.nii.gz", "Findings_EN": 'A "5 mm" nodule; small, round.\nNo effusion.', "x": "1"},
@@ -33,7 +33,7 @@ def test_delimiter_and_encoding_are_detected_and_reported(tmp_path, delimiter, e
     path = tmp_path / "t.csv"
     path.write_bytes(as_csv(ROWS, delimiter).encode(encoding))
     table = read_csv(path, ["VolumeName", "Findings_EN"])
-    assert table.rows == ROWS and not table.refused
+    assert table.rows == ROWS and not table.rejected
     notes = " ".join(table.notes)
     assert (encoding in notes) == (encoding not in ("utf-8", "utf-8-sig"))
     assert ("separated by" in notes) == (delimiter != ",")
@@ -51,7 +51,7 @@ def test_rows_of_another_length_are_refused_with_their_number(tmp_path):
     path.write_text('name,text,x\na,one,1\nb,two, three,2\n\nc,four\nd,"five, six",3\n')
     table = read_csv(path, ["name", "text"])
     assert [row["name"] for row in table.rows] == ["a", "d"] and table.rows[1]["text"] == "five, six"
-    assert table.numbers == [2, 6] and table.refused == [(3, "4 cells"), (5, "2 cells")]
+    assert table.row_numbers == [2, 6] and table.rejected == [(3, "4 cells"), (5, "2 cells")]
     (note,) = table.notes
     assert "2 of 4 rows" in note and "row 3" in note and "row 5" in note
 
@@ -95,7 +95,7 @@ def test_rows_of_one_name_with_different_texts():
     rows = [
         dict(name=n, text=t, x=x) for n, t, x in (("a", "one", 1), ("b", "two", 1), ("a", "one ", 2), ("b", "3", 1))
     ]
-    assert repeated(rows, "name", ["text"]) == ["b"]
+    assert find_conflicting_keys(rows, "name", ["text"]) == ["b"]
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
@@ -130,5 +130,5 @@ def test_not_given_in_any_form_is_missing_and_a_short_impression_is_not():
 def test_real_tables_are_read_without_a_remark(shared_data):
     for path in sorted((shared_data / "text" / "ct_rate").glob("*.csv")):
         table = read_csv(path, ["VolumeName"])
-        assert len(table.rows) >= 240 and not table.notes and not table.refused
+        assert len(table.rows) >= 240 and not table.notes and not table.rejected
     assert read_text(path)[1] == []

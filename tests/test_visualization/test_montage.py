@@ -116,8 +116,8 @@ def test_coarse_masks_are_drawn_dashed_and_named():
 
 
 def test_a_straightened_input_is_marked():
-    assert "sheared by 12.5°" in texts(montage(box(30, straightened=12.5)))
-    assert "sheared" not in texts(montage(box(30, straightened=0.0)))
+    assert "sheared by 12.5°" in texts(montage(box(30, shear_degrees=12.5)))
+    assert "sheared" not in texts(montage(box(30, shear_degrees=0.0)))
 
 
 def test_the_tilt_of_a_file_reaches_the_picture(tmp_path):

@@ -114,7 +114,7 @@ def test_a_text_about_lungs_is_not_shown_in_a_lung_window_where_there_is_no_lung
 @pytest.mark.parametrize("depth", [4, 8, 16])
 def test_letters_do_not_overlap_and_a_straightened_input_is_marked(depth):
     ct = volume((depth, 32, 40))
-    ct = CTVolume(ct.array, np.diag([2.0, 2.0, 2.5, 1.0]), straightened=15.0)
+    ct = CTVolume(ct.array, np.diag([2.0, 2.0, 2.5, 1.0]), shear_degrees=15.0)
     figure = overlay_page(ct, [Overlay("x", heat(ct))], "a", SCHEME, "unit")
     assert "sheared by 15.0" in words(figure)
     figure.canvas.draw()
@@ -130,7 +130,7 @@ def test_letters_do_not_overlap_and_a_straightened_input_is_marked(depth):
 @pytest.mark.parametrize("depth", [4, 16])
 def test_a_remark_has_a_line_of_its_own(depth):
     ct = volume((depth, 32, 40))
-    ct = CTVolume(ct.array, ct.affine, straightened=15.0)
+    ct = CTVolume(ct.array, ct.affine, shear_degrees=15.0)
     row = Overlay("A stone.", heat(ct), ["peak: 9"])
     figure = overlay_page(ct, [row], "case 1", SCHEME, "x mean", PHANTOMS_ONLY)
     figure.canvas.draw()

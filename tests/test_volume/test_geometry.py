@@ -11,8 +11,8 @@ import pytest
 from ctvlm.volume import (
     CTReadError,
     CTVolume,
-    FormsWarning,
     MaskMismatchError,
+    QFormConflictWarning,
     crop,
     match_mask,
     read_ct,
@@ -176,7 +176,7 @@ CHANGES = {"shift": dict(x_mm=40.0), "half a voxel": dict(x_mm=0.45), "flip": di
 def test_forms_that_disagree_are_told_and_the_sform_is_used(change, tmp_path):
     qform = moved(CT.affine, **CHANGES[change])
     two_forms(tmp_path / "ct.nii", CT, qform)
-    with pytest.warns(FormsWarning, match=r"ct\.nii.*sform says axes RAS.*qform says.*sform is used"):
+    with pytest.warns(QFormConflictWarning, match=r"ct\.nii.*sform says axes RAS.*qform says.*sform is used"):
         ct = read_ct(tmp_path / "ct.nii")
     np.testing.assert_allclose(ct.affine, CT.affine, atol=1e-4)
 
@@ -190,17 +190,17 @@ def test_forms_that_disagree_are_told_and_the_sform_is_used(change, tmp_path):
     # The other way round: the mask's header has two forms, and only the unused one fits.
     save_as(CT, tmp_path / "plain.nii")
     two_forms(tmp_path / "two.nii", CTVolume(MARKED.array, qform), CT.affine)
-    with pytest.warns(FormsWarning, match=r"two\.nii"):
+    with pytest.warns(QFormConflictWarning, match=r"two\.nii"):
         two = read_label_map(tmp_path / "two.nii")
     with pytest.raises(MaskMismatchError, match="qform of the mask"):
         match_mask(two, read_ct(tmp_path / "plain.nii"), "two.nii")
     # The same header on both fits by the sform; a declared geometry settles it.
     two_forms(tmp_path / "same.nii", MARKED, qform)
-    with pytest.warns(FormsWarning):
+    with pytest.warns(QFormConflictWarning):
         same = read_label_map(tmp_path / "same.nii")
     np.testing.assert_array_equal(match_mask(same, ct).array, MARKED.array)
     with warnings.catch_warnings():
-        warnings.simplefilter("error", FormsWarning)
+        warnings.simplefilter("error", QFormConflictWarning)
         declared = read_ct(tmp_path / "ct.nii", affine=qform)
     assert match_mask(read_label_map(tmp_path / "other.nii"), declared).array.any()
 
@@ -208,7 +208,7 @@ def test_forms_that_disagree_are_told_and_the_sform_is_used(change, tmp_path):
 def test_a_crop_on_the_lattice_of_the_qform_is_refused(tmp_path):
     qform = moved(CT.affine, x_mm=0.4 * 0.75 + 0.75)
     two_forms(tmp_path / "ct.nii", CT, qform)
-    with pytest.warns(FormsWarning):
+    with pytest.warns(QFormConflictWarning):
         ct = read_ct(tmp_path / "ct.nii")
     for affine, fits in ((qform, False), (CT.affine, True)):
         save_as(crop(CTVolume(MARKED.array, affine), (slice(1, 5), slice(2, 7), slice(2, 6))), tmp_path / "mask.nii")
@@ -224,7 +224,7 @@ def test_a_crop_on_the_lattice_of_the_qform_is_refused(tmp_path):
 def test_forms_that_agree_or_stand_alone_cause_no_warning(codes, x_mm, tmp_path):
     two_forms(tmp_path / "ct.nii", CT, moved(CT.affine, x_mm), codes)
     with warnings.catch_warnings():
-        warnings.simplefilter("error", FormsWarning)
+        warnings.simplefilter("error", QFormConflictWarning)
         got = read_ct(tmp_path / "ct.nii")
     assert got.affine[0, 3] == pytest.approx(CT.affine[0, 3] + (40 if codes == (0, 1) else 0), abs=1e-4)
 
@@ -238,7 +238,7 @@ def test_the_liver_is_not_read_from_a_mask_that_is_shifted(shared_data, tmp_path
     image.set_qform(qform, 1)
     nib.save(image, tmp_path / "ct.nii.gz")
     nib.save(nib.Nifti1Image(np.asanyarray(seg.dataobj).astype(np.uint8), qform), tmp_path / "seg.nii.gz")
-    with pytest.warns(FormsWarning, match="40.0 mm"):
+    with pytest.warns(QFormConflictWarning, match="40.0 mm"):
         ct = read_ct(tmp_path / "ct.nii.gz")
     with pytest.raises(MaskMismatchError):
         match_mask(read_label_map(tmp_path / "seg.nii.gz"), ct)

@@ -53,7 +53,7 @@ def write_case(results: dict, out: Path) -> dict:
     return {
         **{key: results[key] for key in kept},
         "volume": str(files["volume"].resolve()),
-        "region_map": {"path": str(files["region_map"].resolve()), "source": scheme_of(results).own_source},
+        "region_map": {"path": str(files["region_map"].resolve()), "source": scheme_of(results).source_id},
         "lesion_masks": [{"path": str(files["lesion_map"].resolve())}] if found else [],
         "source": PHANTOM_SOURCE,
     }

@@ -29,7 +29,7 @@ from ctvlm.engine import ConfigOptions, load_config, quiet_warnings, run_tool, w
 from ctvlm.utils import CTVLMError
 from ctvlm.visualization.overlay import Overlay, overlay_page
 from ctvlm.volume import CTVolume, patches_to_grid, peak_mm, read_grid, write_nifti
-from ctvlm.volume.orient import is_sheared, straight_grid
+from ctvlm.volume.orient import is_sheared, orthogonal_grid
 
 UNIT = "times the mean of all patches"
 ROWS = 4  # maps on a page
@@ -78,12 +78,12 @@ def texts_of(args: argparse.Namespace, case: ReadCase, extractor: FeatureExtract
     regions = extractor.read.scheme.regions
     if case.region_map is not None:
         regions = [region for region in regions if (case.region_map == region.id).any()]
-    return steps or [f"{region.spoken.capitalize()}." for region in regions]
+    return steps or [f"{region.display_name.capitalize()}." for region in regions]
 
 
 def overlays_of(maps: AttentionMaps, texts: list[str], scheme: RegionScheme) -> Iterator[tuple[str, Overlay]]:
     """File name and row of each map."""
-    names = {region.id: region.spoken for region in scheme.regions}
+    names = {region.id: region.display_name for region in scheme.regions}
 
     def peak(heat: CTVolume) -> list[str]:
         at = int(heat.array.argmax())
@@ -112,7 +112,7 @@ def write_maps(rows: list[tuple[str, Overlay]], source: dict, out: Path, extract
     shape, affine = read_grid(source["path"], **geometry)
     sheared = is_sheared(affine)
     if sheared:
-        shape, affine = straight_grid(shape[::-1], affine)
+        shape, affine = orthogonal_grid(shape[::-1], affine)
         shape = shape[::-1]
     index = []
     for stem, overlay in rows:

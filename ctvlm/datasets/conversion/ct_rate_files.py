@@ -17,7 +17,7 @@ import nibabel as nib
 import numpy as np
 
 from ctvlm.datasets.conversion.found import ConversionError, Dropped
-from ctvlm.datasets.conversion.tables import read_csv, repeated
+from ctvlm.datasets.conversion.tables import find_conflicting_keys, read_csv
 from ctvlm.volume import CTReadError
 
 NAME = re.compile(r"(?<![a-z0-9])(train|valid)_(\d+)(?:_([a-z]+)(?:_(\d+))?)?(?![a-z0-9])", re.IGNORECASE)
@@ -97,7 +97,7 @@ def rows_by_name(
             if name := parse_name(row["VolumeName"]):
                 all_rows.append({**row, "VolumeName": name.volume})
     columns = compare or {c for row in all_rows[:1] for c in row if not c.startswith("Volume")}
-    if twice := repeated(all_rows, "VolumeName", columns):
+    if twice := find_conflicting_keys(all_rows, "VolumeName", columns):
         listed = ", ".join(twice[:5]) + (f" and {len(twice) - 5} more" if len(twice) > 5 else "")
         where = ", ".join(path.name for path in paths)
         notes.append(f"{where}: {len(twice)} volumes have two rows that differ; the first one is used: {listed}")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ctvlm.volume import CTReadError
-from ctvlm.volume.dicom_headers import describe, is_dicom, obstacle, series_of
+from ctvlm.volume.dicom_headers import describe, find_series, is_dicom, not_ct_reason
 
 # Files of a folder that are opened before it counts as one without DICOM.
 TRIED = 8
@@ -43,10 +43,12 @@ def dicom_folders(paths: Iterable[Path]) -> set[Path]:
 def ct_series(folder: Path) -> CTSeries:
     """CT series of a folder; the files of a series are checked when the case is opened."""
     try:
-        series = series_of(folder)
+        series = find_series(folder)
     except (CTReadError, ImportError) as error:
         return CTSeries({}, str(error))
-    names = {uid: headers for uid, headers in series.items() if any(obstacle(header) is None for header in headers)}
+    names = {
+        uid: headers for uid, headers in series.items() if any(not_ct_reason(header) is None for header in headers)
+    }
     if not names:
         listed = ", ".join(describe(uid, headers) for uid, headers in series.items())
         return CTSeries({}, f"no CT series in the DICOM folder {folder.name}, but {listed or 'no image'}")

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ctvlm.datasets.conversion.found import ConversionError, Found
-from ctvlm.datasets.conversion.tables import read_csv, repeated
+from ctvlm.datasets.conversion.tables import find_conflicting_keys, read_csv
 from ctvlm.utils import natural_key
 
 # Of every volume (Draelos et al. 2021); the files do not state it. Axes in array order.
@@ -116,7 +116,7 @@ def rad_chestct_cases(root: Path, label_map: str = "literature") -> Found:
         absent = [label for label, names in columns.items() if not names]
         if len(absent) == len(columns):
             raise ConversionError(f"{table}: no column of the form abnormality*location; found {list(rows[0])[:5]}")
-        if twice := repeated(rows, ID, rows[0]):
+        if twice := find_conflicting_keys(rows, ID, rows[0]):
             found.notes.append(f"{table.name}: {len(twice)} volumes have two rows that differ, such as {twice[0]}")
         found.notes.append(f"{table.name}: unknown for all its cases: {', '.join(absent)}")
         for row in rows:

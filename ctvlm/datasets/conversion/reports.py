@@ -56,7 +56,7 @@ def add_reports(found: Found, path: Path, columns: ReportColumns, allow_neither:
     findings, impression = _text_columns(rows, names, id_column, columns, path)
     texts: dict[str, tuple[int, dict[str, str]]] = {}
     orphans = []
-    for number, row in zip(table.numbers, rows):
+    for number, row in zip(table.row_numbers, rows):
         report = _report(row, findings, impression)
         cases = _named(row[id_column], keys)
         if not cases:

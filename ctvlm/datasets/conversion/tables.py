@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ctvlm.datasets.conversion.found import ConversionError
-from ctvlm.utils.tables import Table, TableError, read_csv, read_text, repeated
+from ctvlm.utils.tables import Table, TableError, find_conflicting_keys, read_csv, read_text
 
 __all__ = [
     "Table",
@@ -18,7 +18,7 @@ __all__ = [
     "read_json",
     "read_records",
     "read_text",
-    "repeated",
+    "find_conflicting_keys",
 ]
 
 

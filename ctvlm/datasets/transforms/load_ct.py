@@ -8,7 +8,7 @@ import numpy as np
 
 from ctvlm.anatomy import RegionScheme, UnknownLabelError, implausible_regions, scheme_of
 from ctvlm.registry import TRANSFORMS
-from ctvlm.volume import MOSTLY, CTVolume, FormsWarning, read_ct, read_label_map, sample_mask
+from ctvlm.volume import MIN_OVERLAP, CTVolume, QFormConflictWarning, read_ct, read_label_map, sample_mask
 
 NAMED = 4  # names in one warning
 
@@ -25,7 +25,7 @@ class RegionWarning(UserWarning):
 class LoadCT:
     """Read the CT, and bring its region map and lesion masks onto its grid in physical space.
 
-    Adds ``volume`` (D, H, W) in HU, ``affine``, ``spacing`` (mm, z y x), ``straightened`` (degrees of shear taken out,
+    Adds ``volume`` (D, H, W) in HU, ``affine``, ``spacing`` (mm, z y x), ``shear_degrees`` (degrees of shear taken out,
     see CTVolume), ``region_map`` (uint8 region ids, or None), ``lesion_map`` (uint8 lesion ids, or None),
     ``coarse_masks``: class name to mask, for classes that cover several regions ("lung") and so do not fold into the
     map, and ``empty_masks``: the classes whose file marks no voxel. TotalSegmentator writes a file for every class, so
@@ -71,7 +71,7 @@ class LoadCT:
             "volume": ct.array,
             "affine": ct.affine,
             "spacing": ct.spacing,
-            "straightened": ct.straightened,
+            "shear_degrees": ct.shear_degrees,
             "scheme": scheme.reference,
             "region_map": region_map,
             "coarse_masks": coarse,
@@ -132,15 +132,15 @@ class _MaskReader:
 
     def __call__(self, path: str, options: dict) -> np.ndarray | None:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FormsWarning)  # one for all masks, see warn
+            warnings.simplefilter("ignore", QFormConflictWarning)  # one for all masks, see warn
             labels = read_label_map(path, **options)
-        if labels.header.other is not None and self.ct.header.other is None:
+        if labels.header.alternative is not None and self.ct.header.alternative is None:
             self.two_forms.append(path)
         mask, kept = sample_mask(labels, self.ct, name=path)
         if mask is None:
             self.empty.append(path)
             return None
-        if kept < MOSTLY:
+        if kept < MIN_OVERLAP:
             self.cut.append(f"{path} ({kept:.0%} inside)")
         return mask.array
 

@@ -70,7 +70,7 @@ class LoadStore:
                         labels.path, f"shape {labels.shape}", f"{stored.shape}, the CT's", "preprocess the case again"
                     )
                 if key == "region_map":
-                    scheme.check_own(entry.get("source"), labels.path)
+                    scheme.check_source(entry.get("source"), labels.path)
                 array = labels.read(box).array
                 out[key] = padded(array, window, 0)
                 if key == "region_map" and array.shape != stored.shape:

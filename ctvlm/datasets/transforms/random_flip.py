@@ -9,7 +9,7 @@ import torch
 
 from ctvlm.anatomy import RegionScheme, scheme_of
 from ctvlm.registry import TRANSFORMS
-from ctvlm.text import swap_label_sides, swap_sides, unreliable_side
+from ctvlm.text import find_ambiguous_side, swap_label_sides, swap_sides
 
 
 @TRANSFORMS.register_module()
@@ -19,7 +19,7 @@ class RandomFlipCT:
     "Opacity in the right lower lobe" becomes "opacity in the left lower lobe" with the ids of the left lower lobe under
     it. What has no mirror image of its own (the middle lobe) becomes what lies there (see ``RegionScheme.partner_ids``
     and ``ctvlm.text.laterality``). A case is never mirrored if one of its texts has a side word that cannot be swapped
-    reliably (``ctvlm.text.unreliable_side``), such as a German or Chinese one. The affine stays: the patient is
+    reliably (``ctvlm.text.find_ambiguous_side``), such as a German or Chinese one. The affine stays: the patient is
     mirrored, not the scanner. The heart then points to the right, as in situs inversus: set ``p`` to 0 where that
     matters.
     """
@@ -32,7 +32,7 @@ class RandomFlipCT:
     def __call__(self, results: dict) -> dict:
         if torch.rand(()).item() >= self.p:
             return results
-        if any(unreliable_side(text) for text in _texts(results)):
+        if any(find_ambiguous_side(text) for text in _texts(results)):
             return results
         scheme = scheme_of(results)
         out = {**results}

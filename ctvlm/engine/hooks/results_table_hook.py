@@ -11,7 +11,7 @@ from rich.table import Table
 from ctvlm.engine.cli.console import stdout_console
 from ctvlm.engine.cli.metrics_table import ORIGIN, metrics_table, table_title, write_metrics
 from ctvlm.registry import HOOKS
-from ctvlm.utils.training_data import PHANTOMS_ONLY, any_real, only_phantoms, records_of
+from ctvlm.utils.training_data import PHANTOMS_ONLY, any_real, dataset_records, only_phantoms
 
 
 @HOOKS.register_module()
@@ -69,7 +69,7 @@ class ResultsTableHook(Hook):
 def _remark(runner: Runner, dataloader: object) -> str:
     """What to say if the data are real and the weights saw only phantoms; "" otherwise."""
     trained_on = getattr(runner, "training_data", [])  # CTVLMRunner's
-    return PHANTOMS_ONLY if only_phantoms(trained_on) and any_real(records_of(dataloader.dataset)) else ""
+    return PHANTOMS_ONLY if only_phantoms(trained_on) and any_real(dataset_records(dataloader.dataset)) else ""
 
 
 def _print(remark: str) -> None:

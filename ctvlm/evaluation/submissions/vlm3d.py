@@ -110,7 +110,7 @@ def read_labels(path: str | Path) -> dict[str, dict[str, float]]:
 def _whole_rows(path: str | Path, needs: Sequence[str]) -> list[dict[str, str]]:
     """Rows of a CSV file; one that is cut off or too long is an error, because every case counts."""
     table = read_csv(path, needs)
-    if table.refused:
+    if table.rejected:
         raise ValueError(table.notes[-1])
     return table.rows
 

@@ -6,7 +6,7 @@ import torch
 
 from ctvlm.models.heads.generation.memory import VisualMemory
 from ctvlm.utils import CTVLMError
-from ctvlm.utils.pretrained_files import pretrained_files_of
+from ctvlm.utils.pretrained_files import use_pretrained_files
 from tests.test_models.test_heads.generation_cases import (
     features,
     loud,
@@ -54,7 +54,7 @@ def test_a_checkpoint_alone_gives_the_same_text(folder, train):
     buffer.seek(0)
     state = torch.load(buffer, weights_only=True)
     shutil.rmtree(folder)
-    with pretrained_files_of(state):
+    with use_pretrained_files(state):
         fresh = prefix_head(folder, train=train, lora=lora)
     fresh.load_state_dict(state)
     assert fresh.eval().generate(encoded, [[""], ["Any effusion?"], [""]], max_new_tokens=20) == expected
