@@ -1,8 +1,8 @@
-"""Every registry of ctvlm.
+"""The registries of ctvlm.
 
-Two sorts. *Children* of mmengine's roots hold what the Runner builds, so a config may name mmengine's
-own components beside ours. *Kinds* have no parent and hold the parts of a model: naming a loss where a
-backbone belongs fails with "X is not in the ctvlm::backbone registry".
+There are two types. *Child* registries have an mmengine registry as parent and contain what the Runner builds, so a
+config can also use mmengine's own components. *Kind* registries have no parent and contain the parts of a model: a
+loss in the position of a backbone raises "X is not in the ctvlm::backbone registry".
 """
 
 from mmengine.registry import DATA_SAMPLERS as MMENGINE_DATA_SAMPLERS
@@ -27,9 +27,9 @@ def _kind(name: str, location: str) -> Registry:
     return Registry(name, scope="ctvlm", locations=[location])
 
 
-# Whole vision-language models and data preprocessors: what the Runner calls "the model".
+# Complete vision-language models and data preprocessors; the Runner builds them as ``model``.
 MODELS = _child("model", MMENGINE_MODELS, "ctvlm.models")
-# Wrappers that put a model on several devices (DDP on CPU and GPU).
+# Wrappers for distributed training (DDP on CPU and GPU).
 MODEL_WRAPPERS = _child("model_wrapper", MMENGINE_MODEL_WRAPPERS, "ctvlm.engine")
 # Data sets: phantom, manifest.
 DATASETS = _child("dataset", MMENGINE_DATASETS, "ctvlm.datasets", "ctvlm.phantom")
@@ -43,11 +43,11 @@ METRICS = _child("metric", MMENGINE_METRICS, "ctvlm.evaluation")
 HOOKS = _child("hook", MMENGINE_HOOKS, "ctvlm.engine")
 # Optimizer wrappers: mixed precision on any device.
 OPTIM_WRAPPERS = _child("optim_wrapper", MMENGINE_OPTIM_WRAPPERS, "ctvlm.engine")
-# What sorts a model's parameters for an optimizer: weight matrices for Muon.
+# Constructors of parameter groups, such as the weight matrices for Muon.
 OPTIM_WRAPPER_CONSTRUCTORS = _child(
     "optimizer wrapper constructor", MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS, "ctvlm.engine"
 )
-# Optimizers: Muon; one whose state is shared out among the ranks.
+# Optimizers: Muon, and one that shards its state over the ranks.
 OPTIMIZERS = _child("optimizer", MMENGINE_OPTIMIZERS, "ctvlm.engine")
 # Log processors of the Runner.
 LOG_PROCESSORS = _child("log_processor", MMENGINE_LOG_PROCESSORS, "ctvlm.engine")
@@ -56,7 +56,7 @@ LOG_PROCESSORS = _child("log_processor", MMENGINE_LOG_PROCESSORS, "ctvlm.engine"
 LAYERS = _kind("layer", "ctvlm.models.layers")
 # Attention over patch tokens, and between patches and regions.
 ATTENTION = _kind("attention", "ctvlm.models.attention")
-# From a label map (or from features) to the patch-to-region assignment and region tokens.
+# Label map (or features) to patch-to-region assignment and region tokens.
 REGION_ENCODERS = _kind("region_encoder", "ctvlm.models.region_encoders")
 # Volume to EncoderOutput.
 BACKBONES = _kind("backbone", "ctvlm.models.backbones")
@@ -66,7 +66,7 @@ NECKS = _kind("neck", "ctvlm.models.necks")
 HEADS = _kind("head", "ctvlm.models.heads")
 # Text to embeddings.
 TEXT_ENCODERS = _kind("text_encoder", "ctvlm.models.text_encoders")
-# Learned scores of generated reports, from packages with weights of their own.
+# Learned scores of generated reports, from packages with their own weights.
 REPORT_SCORERS = _kind("report_scorer", "ctvlm.evaluation")
 # Objectives.
 LOSSES = _kind("loss", "ctvlm.models.losses")

@@ -1,4 +1,4 @@
-"""Fixtures and switches shared by every test."""
+"""Options and fixtures of all tests."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import pytest
 
 REPO_ROOT = Path(__file__).resolve().parents[1]
 
-# Small tensors gain nothing from threads, and test workers would fight over the cores. Must be set before
-# torch starts its pool; subprocesses started by tests inherit it.
+# Small tensors gain nothing from threads, and test workers would compete for the cores. Set before torch starts its
+# thread pool; subprocesses of tests inherit it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-# Read by huggingface_hub when it is imported: no test reaches for the network.
+# Read by huggingface_hub on import: tests do not use the network.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 
@@ -28,7 +28,7 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(config, items):
-    """Skip slow tests unless --runslow or an -m expression that names them asks for them."""
+    """Skip slow tests unless --runslow is given or the -m expression contains ``slow``."""
     if config.getoption("--runslow") or "slow" in (config.getoption("-m") or ""):
         return
     skip = pytest.mark.skip(reason="slow: run with --runslow")
@@ -39,10 +39,10 @@ def pytest_collection_modifyitems(config, items):
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """Folder with real CTs, masks and reports: CTVLM_SHARED, or shared/data beside the checkout."""
+    """Folder with real CTs, masks and reports: CTVLM_SHARED, or ../shared/data of the checkout."""
     folder = Path(os.environ.get("CTVLM_SHARED", REPO_ROOT.parent / "shared" / "data"))
     if not folder.is_dir():
-        pytest.skip(f"no real samples at {folder}: set CTVLM_SHARED to a folder that holds them")
+        pytest.skip(f"no real samples at {folder}: set CTVLM_SHARED to their folder")
     return folder
 
 
@@ -53,7 +53,7 @@ def repo_root() -> Path:
 
 @pytest.fixture
 def fresh_mmengine():
-    """Forget the named singletons of earlier runs: two runs of one config in one second share their names."""
+    """Clear mmengine's named singletons: runs of one config within one second have the same name."""
     from mmengine.logging import MessageHub, MMLogger
     from mmengine.registry import DefaultScope
     from mmengine.visualization import Visualizer

@@ -1,4 +1,4 @@
-"""Typed containers that pass between data, models and evaluation."""
+"""Typed containers for the data passed between data sets, models and evaluation."""
 
 from ctvlm.structures.anatomy import Anatomy
 from ctvlm.structures.ct_data_sample import CoTStep, CTDataSample

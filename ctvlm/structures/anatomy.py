@@ -1,4 +1,4 @@
-"""Where the regions lie on a batch's patch grid."""
+"""Overlap of patches and regions."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from torch import Tensor
 
 @dataclass
 class Anatomy:
-    """The exact overlap of patches with the region maps of a batch, whatever the encoder was shown of them.
+    """Exact overlap of patches and region maps, independent of which maps the encoder receives.
 
     Attributes:
-        shares_BNR1: share of each patch's known voxels in each region (B, N, R + 1), column 0 background.
-        known_BN: share of each patch's voxels whose region is known (B, N); 0 everywhere for a case without a map.
+        shares_BNR1: share of each patch's known voxels in each region (B, N, R + 1); column 0 is background.
+        known_BN: share of each patch's voxels whose region is known (B, N); 0 for a case without a region map.
     """
 
     shares_BNR1: Tensor

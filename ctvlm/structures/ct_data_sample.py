@@ -1,4 +1,4 @@
-"""What is known about one case besides its voxels."""
+"""Annotations and predictions of one case."""
 
 from __future__ import annotations
 
@@ -11,10 +11,14 @@ from mmengine.structures import BaseDataElement
 class CoTStep:
     """One reasoning step of a report.
 
-    ``regions`` are ids of the RegionScheme (1..R) that the step mentions, ``entities`` the findings it
-    names, ``lesion`` the id of the lesion mask that shows it (``None``: no mask). ``normal`` marks a step that says
-    nothing but that its regions are normal: such steps mean the same in other words, and do not repel one another.
-    ``question`` is what the step answers, where a data set asks.
+    Attributes:
+        text: the step's text.
+        regions: ids in the RegionScheme (1..R) of the regions that the step mentions.
+        entities: findings that the step names.
+        lesion: id of the step's lesion mask; ``None`` without a mask.
+        normal: True if the step only states that its regions are normal. Such steps are equivalent, so that a
+            contrastive loss does not use them as negatives of each other.
+        question: the question that the step answers, for data sets with questions.
     """
 
     text: str
@@ -29,13 +33,13 @@ class CTDataSample(BaseDataElement):
     """Annotations and predictions of one case.
 
     Meta information: ``case_id``, ``patient_id``, ``spacing`` (mm, z y x), ``volume_shape`` (D, H, W), ``scheme``
-    (name of the RegionScheme), ``region_names`` (of its ids 1..R), ``affine`` (4x4, voxel x y z to RAS+ mm),
-    ``region_kept`` (region id to the share of the region that crops and shifts left in the volume; a region that is not
-    named is whole), ``sets`` (names of the evaluation sets that hold the case), ``evaluation_set`` (the one that was
-    chosen, or None), ``labels_source`` (where the labels come from, or None).
+    (name of the RegionScheme), ``region_names`` (of ids 1..R), ``affine`` (4x4, voxel x y z to RAS+ mm),
+    ``region_kept`` (region id to the share of the region that remains in the volume after crops and shifts; a missing
+    region is complete), ``sets`` (names of the evaluation sets that contain the case), ``evaluation_set`` (the selected
+    one, or None), ``labels_source`` (origin of the labels, or None).
 
-    Annotations: ``impression`` and ``findings`` (str), ``steps`` (list of CoTStep), ``labels``
-    (name to 1, 0 or None), ``lesion_map`` (uint8 tensor D H W, where there is one).
+    Annotations: ``impression`` and ``findings`` (str), ``steps`` (list of CoTStep), ``labels`` (name to 1, 0 or None),
+    ``lesion_map`` (uint8 tensor (D, H, W), optional).
 
-    Predictions carry the prefix ``pred_`` and are tensors on the CPU.
+    Predictions have the prefix ``pred_`` and are CPU tensors.
     """

@@ -1,4 +1,4 @@
-"""What a vision encoder returns."""
+"""Output of a vision encoder."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ class EncoderOutput:
 
     Attributes:
         tokens: patch features (B, N, E), flattened z-major; zero where ``token_mask`` is False.
-        token_mask: True where the patch took part (B, N); False for patches dropped by body selection.
+        token_mask: True for encoded patches (B, N); False for patches dropped by body selection.
         positions: patch centres in mm, z y x, from the first voxel's corner (B, N, 3).
         region_tokens: region features (B, R, E); zero for a region that is not in the volume.
         patch_to_region: assignment (B, N, R + 1), rows sum to 1; column 0 is background, column r is
             region id r.
         grid: (d, h, w).
         levels: features of several depths for a pyramid, each (B, N, E), shallow to deep.
-        region_logits: patch-to-region logits (B, N, R + 1) where the encoder predicts regions itself.
-        region_presence: regions in the volume (B, R) as the region encoder judges; ``None``: by the assignment.
+        region_logits: patch-to-region logits (B, N, R + 1) if the encoder predicts regions.
+        region_presence: regions in the volume (B, R) according to the region encoder; ``None``: derived from
+            ``patch_to_region``.
     """
 
     tokens: Tensor
@@ -36,13 +37,13 @@ class EncoderOutput:
 
     @property
     def region_mask(self) -> Tensor:
-        """True for a region that is in the volume (B, R): that owns some part of some patch, if no one knows better."""
+        """True for regions that are in the volume (B, R): ``region_presence``, or else by ``patch_to_region``."""
         return present_regions(self.patch_to_region) if self.region_presence is None else self.region_presence
 
 
 def present_regions(assignment_BNR1: Tensor) -> Tensor:
-    """True for a region whose shares of patches add up to a twentieth of one (B, R).
+    """True for regions that cover more than 0.05 patches in total (B, R).
 
-    For exact shares only: a predicted assignment spreads more than that of every region over the volume.
+    Valid for exact shares only: a predicted assignment gives every region more than that.
     """
     return assignment_BNR1[..., 1:].sum(dim=1) > 0.05

@@ -1,4 +1,4 @@
-"""Matching rows of two modalities, for a contrastive loss."""
+"""Pairs of embeddings for a contrastive loss."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from torch import Tensor
 
 @dataclass
 class Pairs:
-    """M pairs of something seen and what is said of it.
+    """M pairs of a visual feature and its text.
 
     Attributes:
         visual_MP, text_MP: embeddings (M, P), not normalised.
-        text_ids_M: equal where the same is said (M), on every rank.
-        region_ids_M: the region that each pair speaks of (M), where pairs are regions.
+        text_ids_M: ids (M) that are equal for equivalent texts, across all ranks.
+        region_ids_M: region of each pair (M), for pairs of regions.
     """
 
     visual_MP: Tensor
@@ -26,6 +26,9 @@ class Pairs:
 
     @staticmethod
     def cat(parts: Sequence[Pairs]) -> Pairs:
-        """The pairs of several parts of a batch, in order."""
-        columns = [[getattr(part, name) for part in parts] for name in Pairs.__dataclass_fields__]
-        return Pairs(*(None if column[0] is None else torch.cat(column) for column in columns))
+        """Concatenate the pairs of several parts of a batch."""
+        regions = [part.region_ids_M for part in parts if part.region_ids_M is not None]
+        visual_MP, text_MP, text_ids_M = (
+            torch.cat([getattr(part, name) for part in parts]) for name in ("visual_MP", "text_MP", "text_ids_M")
+        )
+        return Pairs(visual_MP, text_MP, text_ids_M, torch.cat(regions) if regions else None)

@@ -1,4 +1,4 @@
-"""Where the tokens of a batch lie: what every attention layer may ask besides the features."""
+"""Geometry of the tokens of a batch, for attention layers."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from ctvlm.structures.anatomy import Anatomy
 
 @dataclass(frozen=True)
 class TokenContext:
-    """Geometry, mask and regions of tokens (B, N, E) that lie on the patch grid ``grid = (d, h, w)``.
+    """Geometry, mask and regions of tokens (B, N, E) on the patch grid ``grid = (d, h, w)``.
 
-    N may be smaller than d*h*w: with body selection only some patches are kept, padded to the longest case.
-    The object is immutable, because activation checkpointing reads it a second time; ``with_regions`` makes
-    a changed copy. ``cache`` is shared by the copies and holds what all blocks need and no gradient passes.
+    N can be smaller than d*h*w: body selection keeps some of the patches and pads to the longest case. The object is
+    immutable because activation checkpointing reads it twice; the ``with_*`` methods return a modified copy. Copies
+    share ``cache``, which contains values that all blocks need and that have no gradient.
 
     Attributes:
         grid: (d, h, w) of the full patch grid.
-        index_BN: flat z-major position of each token in the grid; positions of one case are all different.
+        index_BN: flat z-major index of each token in the grid, unique within a case.
         token_mask_BN: False for padding; ``None``: no padding.
         spacing_B3: distance between neighbouring tokens in mm (z, y, x).
         patch_to_region_BNR1: assignment, rows sum to 1, column 0 is background.
-        region_tokens_BRE: features of the regions that patches may attend to.
+        region_tokens_BRE: features of the regions that patches can attend to.
         rotary: cosines and sines, each (B, 1, N, half of the head width), see RotaryPosition3D.
-        is_full_grid: N = d*h*w, in order and without padding.
-        anatomy: overlap of all patches of the grid with the region map, if it is already computed.
+        is_full_grid: True if N = d*h*w, in grid order and without padding.
+        anatomy: overlap of all patches of the grid with the region map, if already computed.
     """
 
     grid: tuple[int, int, int]
@@ -46,9 +46,9 @@ class TokenContext:
 
     @classmethod
     def full(cls, batch: int, grid: tuple[int, int, int], spacing_B3: Tensor, **kwargs) -> TokenContext:
-        """Every patch of the grid is a token."""
+        """Context in which every patch of the grid is a token."""
         index_BN = torch.arange(math.prod(grid), device=spacing_B3.device).expand(batch, -1)
-        return cls(tuple(grid), index_BN, None, spacing_B3, is_full_grid=True, **kwargs)
+        return cls(grid, index_BN, None, spacing_B3, is_full_grid=True, **kwargs)
 
     def with_regions(self, patch_to_region_BNR1: Tensor, region_tokens_BRE: Tensor | None) -> TokenContext:
         return dataclasses.replace(self, patch_to_region_BNR1=patch_to_region_BNR1, region_tokens_BRE=region_tokens_BRE)
@@ -81,7 +81,7 @@ class TokenContext:
         return (self.zyx_BN3 + 0.5) * self.spacing_B3[:, None]
 
     def z_onehot_BNd(self, dtype: torch.dtype) -> Tensor:
-        """Slice index of each token, one-hot; computed once for all blocks."""
+        """One-hot slice index of each token (B, N, d), computed once for all blocks."""
         key = ("z_onehot", dtype)
         if key not in self.cache:
             rows = self.z_BN[:1] if self.is_full_grid else self.z_BN
@@ -89,14 +89,18 @@ class TokenContext:
         return self.cache[key].expand(self.index_BN.shape[0], -1, -1)
 
     def gather(self, full_BNx: Tensor) -> Tensor:
-        """From one row per patch of the grid to one row per token."""
+        """Select the rows of the tokens from one row per patch: (B, d*h*w, x) to (B, N, x)."""
         if self.is_full_grid:
             return full_BNx
         index_BNx = self.index_BN[..., None].expand(-1, -1, full_BNx.shape[-1])
         return full_BNx.gather(1, index_BNx)
 
     def scatter(self, tokens_BNx: Tensor, fill: Tensor | None = None) -> Tensor:
-        """From one row per token to one row per patch of the grid; ``fill`` (x,) or zeros where there is none."""
+        """Write one row per token to one row per patch: (B, N, x) to (B, d*h*w, x).
+
+        Args:
+            fill: row (x,) of patches without a token; zeros by default.
+        """
         if self.is_full_grid:
             return tokens_BNx
         batch, _, width = tokens_BNx.shape

@@ -1,4 +1,4 @@
-"""Messages for settings that cannot be."""
+"""Validation of options."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ from collections.abc import Collection
 
 
 def check_choice(owner: str, name: str, value: str, choices: Collection[str]) -> None:
-    """Refuse a value outside ``choices``."""
+    """Raise ValueError if ``value`` is not one of ``choices``."""
     if value not in choices:
-        raise ValueError(f"{owner}: {name} = {value!r} is unknown; expected one of {sorted(choices)}")
+        raise ValueError(f"{owner}: found {name}={value!r}; expected one of {sorted(choices)}.")

@@ -1,4 +1,4 @@
-"""Gathering features of all ranks, with their gradients."""
+"""Differentiable all-gather."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ class _AllGather(torch.autograd.Function):
     def forward(ctx, x: Tensor) -> Tensor:
         rank, world_size = dist.get_rank(), dist.get_world_size()
         length = torch.tensor([len(x)], device=x.device)
-        lengths = [torch.empty_like(length) for _ in range(world_size)]
-        dist.all_gather(lengths, length)
-        lengths = [int(n) for n in lengths]
-        # Collectives want equal shapes: pad the first axis to the longest, and cut after gathering.
+        gathered = [torch.empty_like(length) for _ in range(world_size)]
+        dist.all_gather(gathered, length)
+        lengths = [int(n) for n in gathered]
+        # Collectives need equal shapes: pad the first axis to the longest, and remove the padding afterwards.
         padded = x.new_zeros((max(lengths), *x.shape[1:]))
         padded[: len(x)] = x
         parts = [torch.empty_like(padded) for _ in range(world_size)]
@@ -32,12 +32,12 @@ class _AllGather(torch.autograd.Function):
 
 
 def all_gather_with_grad(x: Tensor) -> Tensor:
-    """Rows of every rank in rank order, (sum of all ranks' lengths, ...); ranks may hold different numbers of rows.
+    """Gather the rows of all ranks in rank order: (sum of all lengths, ...).
 
-    The backward pass sums the gradients that all ranks have for a row. When every rank computes the loss
-    over all gathered rows, and DDP averages the parameters' gradients over ranks, the result equals that of
-    one process that holds the whole batch. Every rank must call this the same number of times, also in the
-    backward pass. One process: returns ``x``.
+    Ranks can have different numbers of rows. The backward pass sums the gradients of a row over all ranks. If every
+    rank computes the loss over all gathered rows and DDP averages the gradients over ranks, the result equals that of
+    one process with the whole batch. Every rank must call this function, and its backward pass, equally often. With a
+    single process it returns ``x``.
     """
     if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
         return x

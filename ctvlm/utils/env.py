@@ -1,4 +1,4 @@
-"""Seeds and a summary of the machine."""
+"""Random seeds and a description of the environment."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import torch
 
 
 def seed_everything(*entropy: int) -> None:
-    """Seed Python's, NumPy's and torch's generators (all devices) from a tuple of non-negative integers.
+    """Seed the generators of Python, NumPy and torch (all devices) from a tuple of non-negative integers.
 
-    The numbers are mixed, not added: (seed, epoch, rank) = (0, 1, 0) and (1, 0, 0) give different streams.
+    The integers are mixed, not added: (seed, epoch, rank) = (0, 1, 0) and (1, 0, 0) give different streams.
     """
     seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
     random.seed(seed)
@@ -22,10 +22,10 @@ def seed_everything(*entropy: int) -> None:
 
 
 def seed_worker(worker_id: int) -> None:
-    """Seed a data worker from the main process's generator, so that each epoch augments anew but repeatably.
+    """Seed a data worker from the main process, so that augmentations differ between epochs but are reproducible.
 
-    torch seeds its own generator in each worker from a number that the main process draws per epoch; NumPy
-    and Python would start every worker and every epoch from the same state.
+    torch seeds its own generator in each worker with a number that the main process draws per epoch. Without this
+    function, NumPy and Python start every worker and every epoch from the same state.
     """
     del worker_id  # torch.initial_seed() differs between workers already
     seed = torch.initial_seed() % 2**32
@@ -34,7 +34,7 @@ def seed_worker(worker_id: int) -> None:
 
 
 def describe_environment() -> str:
-    """One line: versions, and what the tensors run on."""
+    """One line with the versions of Python, torch and mmengine, and the device."""
     if torch.cuda.is_available():
         device = f"{torch.cuda.device_count()} x {torch.cuda.get_device_name(0)}"
     else:

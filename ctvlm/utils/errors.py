@@ -1,7 +1,7 @@
-"""The error of ctvlm's own."""
+"""Base class of ctvlm's errors."""
 
 from __future__ import annotations
 
 
 class CTVLMError(Exception):
-    """Something the user can put right: the message names the thing, what was found, what was expected."""
+    """An error that the user can fix. The message states what was found and what was expected."""

@@ -9,16 +9,16 @@ import sys
 import psutil
 import torch
 
-# Of mallopt(3).
+# Parameters of mallopt(3).
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
 MOST = 2**31 - 1
 
 
 def keep_freed_memory() -> bool:
-    """Have glibc keep large freed blocks for the next step, which asks for the same ones again.
+    """Configure glibc to keep large freed blocks, because every training step allocates blocks of the same sizes.
 
-    Given back to the system at once, each page of a CPU's activations is zeroed and mapped anew in every step. Nothing
-    is changed, and False returned, where the C library has no such setting or the user's MALLOC_ variables decide.
+    By default glibc returns them to the system, which zeroes and maps every page of the activations again in each
+    step. Returns False, without any change, if the C library has no such setting or MALLOC_* variables are set.
     """
     if not sys.platform.startswith("linux") or any(name.startswith("MALLOC_") for name in os.environ):
         return False
@@ -27,7 +27,7 @@ def keep_freed_memory() -> bool:
 
 
 def available_memory(device: torch.device) -> int:
-    """Bytes that can still be allocated on the CPU or a CUDA device; elsewhere the host's memory is taken."""
+    """Available memory in bytes of a CUDA device; for other devices, of the host."""
     if device.type == "cuda":
         cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + cached

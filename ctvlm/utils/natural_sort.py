@@ -1,4 +1,4 @@
-"""Sorting of names that hold numbers."""
+"""Natural sort order of names with numbers."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ import re
 
 
 def natural_key(name: str) -> list[tuple[int, str]]:
-    """Sort key under which ``case_2`` comes before ``case_10``."""
+    """Sort key that orders ``case_2`` before ``case_10``."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]

@@ -1,4 +1,4 @@
-"""Texts that stand for "nothing was written"."""
+"""Placeholders for missing text."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ PLACEHOLDERS = {"", "not given", "nan", "none", "null", "nil", "n/a", "na", "n.a
 
 
 def is_missing(text: str | None) -> bool:
-    """Whether a text is empty or a placeholder such as "Not given.", "N/A", "nil" or "-", in any case and padding."""
+    """Whether a text is empty or a placeholder such as "Not given.", "N/A" or "-"; ignores case and white space."""
     return " ".join((text or "").split()).lower().strip(" .-–—_") in PLACEHOLDERS

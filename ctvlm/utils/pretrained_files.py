@@ -1,6 +1,6 @@
-"""Files of a pretrained part (its config, its tokenizer), carried inside the state dict.
+"""Files of a pretrained component (config, tokenizer) inside the state dict.
 
-A model that names a folder or a hub id can then be rebuilt from its checkpoint where neither can be reached.
+They allow to rebuild a model from its checkpoint on a machine without access to the original folder or hub id.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from contextvars import ContextVar
 import torch
 from torch import Tensor
 
-KEY = "pretrained_files"  # the name of the buffer
+KEY = "pretrained_files"  # name of the buffer
 _SOURCE = "source.json"
 _stored: ContextVar[dict[str, dict[str, bytes]] | None] = ContextVar("stored_pretrained_files", default=None)
 
 
 def pack_files(source: str, files: Mapping[str, bytes]) -> Tensor:
-    """Files as one zip archive in a uint8 tensor, to be registered as a buffer called ``KEY``.
+    """Pack files into a zip archive in a uint8 tensor, to be registered as a buffer named ``KEY``.
 
-    Equal files give equal bytes: the archive holds no times and is sorted by name.
+    Equal files give equal bytes: the archive contains no times and is sorted by name.
     """
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as target:
@@ -33,7 +33,7 @@ def pack_files(source: str, files: Mapping[str, bytes]) -> Tensor:
 
 
 def unpack_files(packed: Tensor) -> tuple[str, dict[str, bytes]]:
-    """Inverse of ``pack_files``: the source and its files."""
+    """Inverse of ``pack_files``; returns the source and its files."""
     with zipfile.ZipFile(io.BytesIO(packed.cpu().numpy().tobytes())) as archive:
         files = {name: archive.read(name) for name in archive.namelist()}
     return json.loads(files.pop(_SOURCE)), files
@@ -41,7 +41,7 @@ def unpack_files(packed: Tensor) -> tuple[str, dict[str, bytes]]:
 
 @contextmanager
 def use_pretrained_files(state_dict: Mapping[str, Tensor]) -> Iterator[None]:
-    """Within, parts whose source is stored in the state dict are built from there; load it afterwards."""
+    """Context in which ``stored_files`` returns the files of a state dict, for building the model before loading."""
     packed = [value for key, value in state_dict.items() if key.rpartition(".")[2] == KEY and value.numel()]
     token = _stored.set(dict(map(unpack_files, packed)))
     try:
@@ -51,5 +51,5 @@ def use_pretrained_files(state_dict: Mapping[str, Tensor]) -> Iterator[None]:
 
 
 def stored_files(source: str) -> dict[str, bytes] | None:
-    """Files of a source in the state dict that ``use_pretrained_files`` speaks of, if it has them."""
+    """Files of a source in the state dict of the enclosing ``use_pretrained_files``; None if it has no such source."""
     return (_stored.get() or {}).get(source)

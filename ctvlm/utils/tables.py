@@ -1,4 +1,4 @@
-"""CSV files and encoded text from other programs: read them as they are meant, or say what is wrong."""
+"""Readers of CSV and text files in any common encoding, with errors that state the cause."""
 
 from __future__ import annotations
 
@@ -13,31 +13,38 @@ from pathlib import Path
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 BOMS = {
     codecs.BOM_UTF8: "utf-8-sig",
-    codecs.BOM_UTF32_LE: "utf-32",  # before UTF-16: its mark starts with UTF-16's
+    codecs.BOM_UTF32_LE: "utf-32",  # before UTF-16, whose mark is a prefix of this one
     codecs.BOM_UTF32_BE: "utf-32",
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
-# First bytes of files that are often passed as a table.
+# First bytes of other file types that are often passed as a table.
 OTHER_FILES = {
     b"PK\x03\x04": "an Excel workbook or a ZIP archive; export the sheet as CSV in UTF-8",
     b"\xd0\xcf\x11\xe0": "an old Excel workbook; export the sheet as CSV in UTF-8",
-    b"\x1f\x8b": "compressed with gzip; unpack it first",
+    b"\x1f\x8b": "a gzip-compressed file; unpack it first",
     b"PAR1": "a Parquet file; export it as CSV in UTF-8",
     b"version https://git-lfs": "a Git LFS pointer; fetch the file itself (git lfs pull)",
 }
-# Letters with an accent, quotation marks and dashes in UTF-8, which have no meaning side by side in cp1252.
+# Accented letters, quotation marks and dashes in UTF-8; these bytes do not occur in this order in cp1252 text.
 UTF8_LETTER = re.compile(rb"[\xc3-\xc5][\x80-\xbf]|\xe2\x80[\x80-\xbf]")
 MAX_LISTED = 5
 
 
 class TableError(ValueError):
-    """A table that cannot be read: the message names the file, what was found, and what to do."""
+    """A table cannot be read. The message states the file, the cause and what to do."""
 
 
 @dataclass
 class Table:
-    """Rows by column name, their numbers in the file, the refused rows (number, reason), and remarks on the file."""
+    """Content of a CSV file.
+
+    Attributes:
+        rows: column name to cell.
+        row_numbers: number of each row in the file.
+        rejected: (row number, reason) of rows that were not read.
+        notes: remarks about the file.
+    """
 
     rows: list[dict[str, str]] = field(default_factory=list)
     row_numbers: list[int] = field(default_factory=list)
@@ -46,31 +53,31 @@ class Table:
 
 
 def read_text(path: str | Path) -> tuple[str, list[str]]:
-    """Text of a file, and a remark where it is not UTF-8.
+    """Read a text file; returns the text and a list with a note if the file is not UTF-8.
 
-    UTF-8, UTF-16 and UTF-32 are detected; what is none of them is read as cp1252, the usual encoding of Windows.
+    UTF-8, UTF-16 and UTF-32 are detected; any other file is read as cp1252, the usual encoding of Windows.
 
     Raises:
-        TableError: not text, or text that mixes encodings.
+        TableError: the file is not text, or mixes encodings.
     """
     raw = Path(path).read_bytes()
     for start, what in OTHER_FILES.items():
         if raw.startswith(start):
-            raise TableError(f"{path} is {what}")
+            raise TableError(f"{path}: found {what}.")
     encoding = next((name for mark, name in BOMS.items() if raw.startswith(mark)), None) or _utf16_without_mark(raw)
     try:
         text = raw.decode(encoding or "utf-8")
     except UnicodeDecodeError as error:
         if encoding:
-            raise TableError(f"{path} starts like {encoding}, but is not ({error}); save it as UTF-8") from None
+            raise TableError(f"{path}: found the start of {encoding}, but {error}. Save it as UTF-8.") from None
         return _read_cp1252(path, raw, error)
     if "\0" in text:
-        raise TableError(f"{path} holds zero bytes: it is not a text file; expected text in UTF-8")
+        raise TableError(f"{path}: found zero bytes; expected a text file in UTF-8.")
     return text, [f"{path}: read as {encoding}"] if encoding not in (None, "utf-8-sig") else []
 
 
 def _utf16_without_mark(raw: bytes) -> str | None:
-    """The byte order of UTF-16 that has no mark: in text that is mostly ASCII every second byte is zero."""
+    """Detect UTF-16 without a byte order mark: in mostly ASCII text every second byte is zero."""
     start = raw[:2000]
     half = len(start) // 2
     for name, zeros in (("utf-16-le", start[1::2].count(0)), ("utf-16-be", start[0::2].count(0))):
@@ -80,46 +87,49 @@ def _utf16_without_mark(raw: bytes) -> str | None:
 
 
 def _read_cp1252(path: str | Path, raw: bytes, error: UnicodeDecodeError) -> tuple[str, list[str]]:
-    place = f"byte {error.start} (line {raw[: error.start].count(10) + 1})"
+    position = f"byte {error.start} (line {raw[: error.start].count(10) + 1})"
     try:
         text = raw.decode("cp1252")
     except UnicodeDecodeError:
         raise TableError(
-            f"{path}: {place} is not UTF-8, and the file is not cp1252 either; likely another encoding of Windows "
-            "(cp1254, GBK, ...) or a damaged file: save it as UTF-8"
+            f"{path}: {position} is neither UTF-8 nor cp1252. The file has another Windows encoding (cp1254, GBK, ...) "
+            "or is damaged. Save it as UTF-8."
         ) from None
     if UTF8_LETTER.search(raw):
-        raise TableError(f"{path} is UTF-8 but for {place}: the file mixes two encodings; save it as UTF-8")
-    note = f"{path}: not UTF-8 at {place}; read as cp1252 (Windows): check letters with accents, or save it as UTF-8"
+        raise TableError(f"{path}: found UTF-8 except for {position}: the file mixes two encodings. Save it as UTF-8.")
+    note = f"{path}: not UTF-8 at {position}; read as cp1252 (Windows). Check accented letters, or save it as UTF-8."
     return text, [note]
 
 
 def read_csv(path: str | Path, required: Iterable[str] = ()) -> Table:
-    """Rows of a CSV file by column name.
+    """Read the rows of a CSV file.
 
-    The delimiter (comma, semicolon, tab, vertical bar) and the encoding are detected; blanks around column names are
-    removed. ``notes`` names each of these. A row with more or fewer cells than the header is refused and counted
-    under its number (the header is row 1, as in a spreadsheet): its texts may stand in the wrong columns.
+    The delimiter (comma, semicolon, tab, vertical bar) and the encoding are detected, and blanks around column names
+    are removed; ``notes`` reports each of these. A row with more or fewer cells than the header is rejected, because
+    its cells may be in the wrong columns. Row numbers start at 1 for the header, as in a spreadsheet.
+
+    Args:
+        required: names of columns that the file must have.
 
     Raises:
-        TableError: not text, no rows, no whole row, a column twice, or without one of the columns in ``required``.
+        TableError: the file is not text, has no valid row, a duplicate column, or lacks a required column.
     """
-    # A report fits, whatever its length.
+    # Large enough for any report.
     csv.field_size_limit(2**27)
     required = list(required)
     text, notes = read_text(path)
     delimiter = _delimiter(text, required)
     if delimiter != ",":
         notes.append(f"{path}: columns are separated by {DELIMITERS[delimiter]}")
-    # Strict: after a quotation mark in the wrong place nothing tells where a cell ends.
+    # Strict: after a misplaced quotation mark the ends of cells are unknown.
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     records: list[list[str]] = []
     try:
         records.extend(reader)
     except csv.Error as error:
         raise TableError(
-            f"{path}, row {len(records) + 1}: a quotation mark is not closed, or not doubled inside a quoted cell "
-            f"({error}); correct that row"
+            f"{path}, row {len(records) + 1}: found a quotation mark that is not closed, or not doubled inside a "
+            f"quoted cell ({error}). Correct that row."
         ) from None
     header = [name.strip() for name in records[0]] if records else []
     if header and header != records[0]:
@@ -139,17 +149,17 @@ def read_csv(path: str | Path, required: Iterable[str] = ()) -> Table:
         more = len(table.rejected) - MAX_LISTED
         notes.append(
             f"{path}: {len(table.rejected)} of {len(table.rows) + len(table.rejected)} rows rejected: the header "
-            f"has {len(header)} cells: {listed}{f' and {more} more' if more > 0 else ''}; likely an unquoted "
-            f"{DELIMITERS[delimiter].removesuffix('s')} in a text"
+            f"has {len(header)} cells: {listed}{f' and {more} more' if more > 0 else ''}. A text probably contains an "
+            f"unquoted {DELIMITERS[delimiter].removesuffix('s')}."
         )
     if not table.rows:
         found = f"no row with the header's {len(header)} cells ({notes[-1]})" if table.rejected else "no rows"
-        raise TableError(f"{path}: found {found}; expected the columns {', '.join(required or header)} with rows")
+        raise TableError(f"{path}: found {found}; expected rows with the columns {', '.join(required or header)}.")
     return table
 
 
 def _delimiter(text: str, required: list[str]) -> str:
-    """The delimiter that gives a header with the columns in ``required``, else the one that gives most columns."""
+    """Delimiter that gives most of the ``required`` columns in the header, then most columns."""
 
     def fit(delimiter: str) -> tuple[int, int]:
         try:
@@ -165,18 +175,18 @@ def _delimiter(text: str, required: list[str]) -> str:
 def _check_header(path: str | Path, header: list[str], required: list[str]) -> None:
     twice = sorted({name for name in header if name and header.count(name) > 1})
     if twice:
-        raise TableError(f"{path}: the column {twice[0]!r} is there twice; remove or rename one of them")
+        raise TableError(f"{path}: found column {twice[0]!r} twice; expected unique names. Rename one of them.")
     missing = [name for name in required if name not in header]
     if not missing:
         return
     plain = {"".join(filter(str.isalnum, name.lower())): name for name in header}
     similar = [(name, plain[key]) for name in missing if (key := "".join(filter(str.isalnum, name.lower()))) in plain]
-    hint = f"; rename {similar[0][1]!r} to {similar[0][0]!r}" if similar else "; is it the right file?"
-    raise TableError(f"{path}: found columns {header[:30]}; expected {', '.join(required)} with rows{hint}")
+    hint = f"Rename {similar[0][1]!r} to {similar[0][0]!r}." if similar else "Check that it is the right file."
+    raise TableError(f"{path}: found columns {header[:30]}; expected {', '.join(required)}. {hint}")
 
 
 def find_conflicting_keys(rows: Iterable[dict[str, str]], key: str, columns: Iterable[str]) -> list[str]:
-    """Values of the column ``key`` under which rows differ in one of ``columns``, in the order of the rows."""
+    """Values of column ``key`` whose rows differ in any of ``columns``, in row order."""
     columns = list(columns)
     first: dict[str, list[str]] = {}
     out: dict[str, None] = {}

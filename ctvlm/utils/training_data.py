@@ -1,10 +1,10 @@
-"""Records of what weights were trained on; checkpoints hold them in ``meta["training_data"]``."""
+"""Records of the data that weights were trained on, stored in ``meta["training_data"]`` of checkpoints."""
 
 from __future__ import annotations
 
 from typing import Any
 
-# The ``source`` of phantom cases in a manifest, and the description of phantom CTs in NIfTI headers.
+# ``source`` of phantom cases in a manifest, and description of phantom CTs in NIfTI headers.
 PHANTOM_SOURCE = "PhantomCT"
 PHANTOMS_ONLY = "these weights were trained on phantoms only: attention and text scores on real CTs are not meaningful"
 
@@ -18,11 +18,11 @@ def data_record(
     scheme: str | None = None,
     sources: list[str] | None = None,
 ) -> dict[str, Any]:
-    """One entry of the training data, in plain containers; None is "unknown".
+    """One record in plain containers; None means unknown.
 
     Args:
         dataset: type of the data set.
-        text: where the text comes from: ``'given report'``, ``'measured'``, ``'phantom'`` or ``'none'``.
+        text: origin of the text: ``'given report'``, ``'measured'``, ``'phantom'`` or ``'none'``.
         synthetic: whether the CTs are phantoms.
         scheme: name of the region scheme.
         sources: ``source`` of the manifest's cases.
@@ -33,9 +33,9 @@ def data_record(
 
 
 def dataset_records(dataset: Any) -> list[dict]:
-    """Records of a data set, and of each data set inside a wrapper.
+    """Records of a data set, or of each data set inside a wrapper.
 
-    A data set states them by a method ``data_records()``. Without it, only its type and length are known.
+    A data set provides them with a method ``data_records()``. Without it, only its type and length are known.
     """
     if hasattr(dataset, "data_records"):
         return dataset.data_records()
@@ -51,7 +51,7 @@ def checkpoint_records(checkpoint: dict) -> list[dict]:
 
 
 def merge_records(before: list[dict], now: list[dict]) -> list[dict]:
-    """``before``, then what is new in ``now``: a resumed run trains on the same data again."""
+    """``before`` and the records of ``now`` that are not in it: a resumed run trains on the same data again."""
     return before + [record for record in now if record not in before]
 
 
@@ -61,5 +61,5 @@ def only_phantoms(records: list[dict]) -> bool:
 
 
 def any_real(records: list[dict]) -> bool:
-    """Whether some of the data are known not to be phantoms."""
+    """Whether some training data are known not to be phantoms."""
     return any(record.get("synthetic") is False for record in records)

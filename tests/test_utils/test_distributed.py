@@ -72,6 +72,6 @@ def test_two_ranks_with_uneven_rows_equal_one_process():
         torch.testing.assert_close(torch.tensor(found, dtype=torch.float64), parameter.grad)
 
 
-def test_one_process_gets_its_tensor_back():
+def test_one_process_returns_its_tensor():
     x = torch.randn(3, 2, requires_grad=True)
     assert all_gather_with_grad(x) is x

@@ -13,7 +13,7 @@ def draw():
     return random.random(), np.random.random(), torch.rand(()).item()  # noqa: NPY002
 
 
-def test_same_entropy_same_numbers_and_every_position_matters():
+def test_equal_entropy_gives_equal_numbers_and_its_order_matters():
     draws = {}
     for entropy in [(0, 1, 0), (1, 0, 0), (0, 0, 1), (1, 1, 0)]:
         seed_everything(*entropy)
@@ -31,7 +31,7 @@ class Noise(Dataset):
         return np.random.random(), random.random()  # noqa: NPY002
 
 
-def test_workers_differ_between_each_other_and_epochs_but_repeat():
+def test_workers_and_epochs_differ_and_are_reproducible():
     loader = DataLoader(Noise(), num_workers=2, worker_init_fn=seed_worker, multiprocessing_context="fork")
     epochs = []
     for seed in (1, 2, 1):

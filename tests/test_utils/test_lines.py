@@ -1,4 +1,4 @@
-"""Lines of data end at a line feed only: ``str.splitlines`` also splits at U+2028, U+2029 and U+0085."""
+"""Lines of data files end at line feeds only. ``str.splitlines`` would also split at U+2028, U+2029 and U+0085."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from ctvlm.datasets.manifest import read_manifest, write_manifest
 from ctvlm.experiments.search.trials import validations
 
 SEPARATORS = "\u2028\u2029\u0085\x0b\x0c\x1c\x1d\x1e\r\n"
-# Any text, with the characters that split lines drawn often.
+# Any text, with frequent line separators.
 TEXTS = st.text(st.one_of(st.sampled_from(SEPARATORS), st.characters(exclude_categories=["Cs"])), min_size=1)
-# These split messages and logs for display, or replace line breaks; none of them reads records.
+# Files that split messages and logs for display or replace line breaks; none of them reads records.
 ALLOWED = {
     "ctvlm/engine/checkpoint/files.py",
     "ctvlm/engine/cli/errors.py",
@@ -82,19 +82,19 @@ def test_any_text_survives_json_lines_of_a_data_set(texts):
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
-def test_windows_line_ends_are_read(end, tmp_path):
+def test_windows_line_endings(end, tmp_path):
     (tmp_path / "m.jsonl").write_bytes(end.join(json.dumps(case_of("a", i)) for i in range(2)).encode() + end.encode())
     assert [case["case_id"] for case in read_manifest(tmp_path / "m.jsonl")] == ["a0", "a1"]
 
 
-def test_scalars_with_a_separator_in_a_text_are_read(tmp_path):
+def test_scalars_with_a_separator_in_a_text(tmp_path):
     path = tmp_path / "run" / "vis_data" / "scalars.json"
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps({"note": "a\u2028b", "r": 0.5, "step": 2}, ensure_ascii=False) + "\n", encoding="utf-8")
     assert validations(tmp_path, "r") == [(2, 0.5)]
 
 
-def test_no_data_is_split_by_splitlines(repo_root):
+def test_no_data_reader_uses_splitlines(repo_root):
     sources = [path for folder in ("ctvlm", "tools") for path in (repo_root / folder).rglob("*.py")]
     found = {p.relative_to(repo_root).as_posix() for p in sources if ".splitlines(" in p.read_text(encoding="utf-8")}
     assert found <= ALLOWED

@@ -1,4 +1,4 @@
-"""Freed memory stays with the process."""
+"""Freed memory stays in the process."""
 
 import os
 import platform
@@ -30,12 +30,12 @@ def in_new_process(**environment: str) -> list[str]:
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the setting is glibc's")
-def test_a_block_freed_is_used_again_without_new_pages():
+def test_freed_blocks_are_reused_without_new_pages():
     kept, first, *later = in_new_process()
     assert kept == "True"
     assert int(first) > 100
     assert all(int(faults) < int(first) / 10 for faults in later)
 
 
-def test_the_users_own_settings_stand():
+def test_malloc_variables_of_the_user_have_priority():
     assert in_new_process(MALLOC_ARENA_MAX="4")[0] == "False"

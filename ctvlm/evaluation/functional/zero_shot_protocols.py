@@ -14,6 +14,7 @@ import numpy as np
 from ctvlm.evaluation.functional.classification import DECISION_SCORES
 from ctvlm.evaluation.functional.rad_chestct import max16
 from ctvlm.evaluation.functional.zero_shot import Phrases, Template
+from ctvlm.text.finding_labels import CT_RATE_LABELS
 
 Fold = Callable[[Sequence[str], np.ndarray, np.ndarray], tuple[list[str], np.ndarray, np.ndarray]]
 
@@ -78,25 +79,8 @@ _ENSEMBLE: tuple[Template, ...] = (
     ("{} is present.", "{} is not present."),
 )
 
-# The findings of fVLM and HLIP: CT-RATE's without medical material and lymphadenopathy.
-FINDINGS_16 = (
-    "Emphysema",
-    "Atelectasis",
-    "Lung nodule",
-    "Lung opacity",
-    "Pulmonary fibrotic sequela",
-    "Pleural effusion",
-    "Mosaic attenuation pattern",
-    "Peribronchial thickening",
-    "Consolidation",
-    "Bronchiectasis",
-    "Interlobular septal thickening",
-    "Cardiomegaly",
-    "Pericardial effusion",
-    "Coronary artery wall calcification",
-    "Hiatal hernia",
-    "Arterial wall calcification",
-)
+# The findings of fVLM and HLIP.
+FINDINGS_16 = tuple(name for name in CT_RATE_LABELS if name not in ("Medical material", "Lymphadenopathy"))
 _FVLM_PHRASES: Mapping[str, tuple[str, str]] = {
     "Atelectasis": ("Atelectatic", "Atelectatic"),
     "Lung nodule": ("Nodule", "Nodule"),
