@@ -2,10 +2,11 @@
 
 python tools/tune.py configs/tune/phantom.py --trials 20 --workers 2
 
-The config's ``tune`` says what is varied and which metric decides (form: ctvlm/experiments/search/search_space.py).
-Each trial is one run of tools/train.py in a folder of its own. All of them are kept in study.db (SQLite) in the work
-folder: the same command goes on where a search was killed, and may be started several times at once. Ends with a table,
-plots, and the command that trains the best trial again. Needs Optuna: pip install "ctvlm[tune]".
+The ``tune`` dictionary of the config defines the search space and the metric (see
+ctvlm/experiments/search/search_space.py). Each trial is one run of tools/train.py in its own folder. The work folder
+contains the study as study.db (SQLite): the same command resumes an interrupted search, and several processes can run
+it at once. At the end, the tool prints a table, writes plots, and prints the command that trains the best trial again.
+Needs Optuna: pip install "ctvlm[tune]".
 """
 
 from __future__ import annotations
@@ -22,15 +23,15 @@ from ctvlm.experiments.search import Search, read_search
 from ctvlm.registry import MODELS
 from ctvlm.utils import CTVLMError
 
-TOP = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def parse_args() -> argparse.Namespace:
     """Command line."""
     parser = argparse.ArgumentParser(description="Search hyperparameters of a config.")
-    parser.add_argument("config", help="config file with a 'tune'")
-    parser.add_argument("--trials", type=int, default=20, help="finished trials to reach, earlier ones included")
-    parser.add_argument("--workers", type=int, default=1, help="trials run at once (on GPUs in turn)")
+    parser.add_argument("config", help="config file with a 'tune' dictionary")
+    parser.add_argument("--trials", type=int, default=20, help="finished trials, including those of earlier calls")
+    parser.add_argument("--workers", type=int, default=1, help="number of parallel trials, distributed over the GPUs")
     parser.add_argument("--work-dir", help="folder of the study (default: work_dirs/tune_<config name>)")
     parser.add_argument(
         "--cfg-options", nargs="+", metavar="KEY=VALUE", default=[], help="override the config in every trial: a.b=1"
@@ -39,13 +40,13 @@ def parse_args() -> argparse.Namespace:
     args = parser.parse_args()
     if args.trials < 0 or args.workers < 1:
         parser.error("--trials must not be negative, --workers at least 1")
-    # Checked here, handed on to the trials as they stand.
+    # Parsed here to check them; the trials receive the original text.
     ConfigOptions(["--cfg-options"], "parsed")(parser, args, args.cfg_options)
     return args
 
 
 def check_models(args: argparse.Namespace, search: Search) -> None:
-    """Build the model once with each choice and each end of a range; a search should not find out trial by trial."""
+    """Build the model once with each choice and each bound of a range, so that errors appear before the search."""
     for parameter in search.space:
         for text in parameter.texts if parameter.key.startswith("model.") else ():
             pair = argparse.Namespace()
@@ -56,41 +57,42 @@ def check_models(args: argparse.Namespace, search: Search) -> None:
                 reason = user_message(error)
                 if reason is None:
                     raise
-                raise ConfigError(f"tune.space: no model can be built with {parameter.key}={text}: {reason}") from error
+                raise ConfigError(
+                    f"tune.space: the model cannot be built with {parameter.key}={text}: {reason}"
+                ) from error
 
 
 def train_command(args: argparse.Namespace, options: list[str], folder: Path | str | None) -> list[str]:
-    """The command that trains one trial."""
-    where = [] if folder is None else ["--work-dir", str(folder)]
-    script = str(TOP / "tools" / "train.py")
-    return [sys.executable, script, args.config, *where, "--cfg-options", *args.cfg_options, *options]
+    """Command that trains one trial."""
+    work_dir = [] if folder is None else ["--work-dir", str(folder)]
+    script = str(ROOT / "tools" / "train.py")
+    return [sys.executable, script, args.config, *work_dir, "--cfg-options", *args.cfg_options, *options]
 
 
 def main() -> None:
-    """Check, search, report."""
+    """Check the search space, run the search, print the results."""
     args = parse_args()
     quiet_warnings()
-    # custom_imports name modules of projects/, which are not installed.
-    sys.path.insert(0, str(TOP))
+    sys.path.insert(0, str(ROOT))  # custom_imports may name modules of projects/, which is not installed
     try:
-        from ctvlm.experiments.search.report import best_trials, draw, trials_table
+        from ctvlm.experiments.search.report import best_trials, trials_table, write_plots
         from ctvlm.experiments.search.trials import Workers, open_study
     except ModuleNotFoundError as error:
-        raise CTVLMError(f'a search needs Optuna (found no {error.name}): pip install "ctvlm[tune]"') from None
+        raise CTVLMError(f'a search needs Optuna (no module {error.name}): pip install "ctvlm[tune]"') from None
     cfg = load_config(args.config, args.parsed)
     search = read_search(cfg)
     check_models(args, search)
     work_dir = Path(args.work_dir or cfg.get("work_dir") or f"work_dirs/tune_{Path(args.config).stem}")
     study = open_study(cfg, search, work_dir)
     console = stdout_console()
-    # As Ctrl-C does: the training processes are ended first.
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    # Exit through the finally clauses, as Ctrl-C does, so that the training processes are stopped.
+    previous = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         Workers(study, search, work_dir, lambda *trial: train_command(args, *trial), args.trials, args.workers).run()
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, previous)
         console.print(trials_table(study, search))
-        for path in draw(study, search, work_dir):
+        for path in write_plots(study, search, work_dir):
             console.print(f"plot: {path}", soft_wrap=True)
     if best := best_trials(study):
         command = train_command(args, best[0].user_attrs["options"], None)

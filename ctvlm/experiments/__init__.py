@@ -1,1 +1,1 @@
-"""Experiments over many runs: hyperparameter search and tables over configs and seeds."""
+"""Experiments of many training runs: hyperparameter search, and tables over configs and seeds."""

@@ -1,4 +1,4 @@
-"""One table over configs and seeds: mean, interval, and the difference to a reference."""
+"""Tables over configs and seeds: mean, interval, and difference to a reference config."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ import csv
 import io
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from rich.table import Table
 
+from ctvlm.engine.checkpoint import write_json
 from ctvlm.evaluation.functional.over_seeds import mean_interval, paired_difference
 
 
 class Column(NamedTuple):
-    """A metric of the table: heading, key among a run's metrics, number format."""
+    """One metric of the table: title, key of the metric, number format."""
 
     title: str
     key: str
@@ -26,33 +28,33 @@ COLUMNS = (
     Column("step-text AUC ↑", "step_text/auc"),
     Column("pointing game ↑", "step_attention/pointing"),
     Column("slice error mm ↓", "step_attention/slice_error_mm", ".1f"),
-    # Of few cases, recall at a rank is too coarse to tell models apart: this reads every rank.
+    # MRR uses every rank. Recall at a rank is too coarse to distinguish models on few cases.
     Column("t→i MRR ↑", "retrieval/t2i_MRR"),
     Column("i→t MRR ↑", "retrieval/i2t_MRR"),
 )
 CAPTION = (
-    "Mean over seeds ± half of its 95% interval (Student's t); Δ: difference to {reference}, paired by seed, with its "
-    "own interval; * where that leaves out 0. All metrics are in the CSV and JSON files."
+    "Mean over seeds ± half width of its 95% interval (Student's t). Δ: difference to {reference}, paired by seed, "
+    "with its own interval; * if that interval excludes 0. The CSV and JSON files contain all metrics."
 )
 
 
 def summarise(
     results: Sequence[Mapping[str, Any]], names: Sequence[str], reference: str, failed: Mapping[str, str]
 ) -> dict[str, Any]:
-    """Means, intervals and differences of all metrics that any run has.
+    """Compute mean, interval and difference to the reference of every metric.
 
     Args:
-        results: of finished runs: ``config``, ``seed``, ``seconds`` and ``metrics``.
-        names: configs in the order of the rows; one without a result gets an empty row.
-        reference: the config that others are held against.
-        failed: what went wrong, by config.
+        results: ``config``, ``seed``, ``seconds`` and ``metrics`` of each finished run.
+        names: configs in the order of the rows; a config without results gets an empty row.
+        reference: name of the config that the others are compared with.
+        failed: error message of each config with a failed run.
     """
     values: dict[str, dict[str, dict[int, float]]] = {name: {} for name in names}
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for result in results:
         seconds[result["config"]].append(result["seconds"])
         for key, value in result["metrics"].items():
-            # Protocols and threshold rules are text.
+            # Protocols and threshold rules are strings.
             if isinstance(value, (int, float)):
                 values[result["config"]].setdefault(key, {})[result["seed"]] = value
     rows = {}
@@ -73,37 +75,38 @@ def summarise(
 
 
 def cells(row: Mapping[str, Any], column: Column) -> list[str]:
-    """What the table says of a metric: its mean, and below it the difference to the reference."""
-    found = row["metrics"].get(column.key)
-    if found is None or not math.isfinite(found["mean"]):
+    """Lines of a table cell: the mean, and the difference to the reference."""
+    metric = row["metrics"].get(column.key)
+    if metric is None or not math.isfinite(metric["mean"]):
         return [""]
-    lines = [_with_interval(found["mean"], found["half_width"], column.form)]
-    difference, half = found.get("difference", math.nan), found.get("difference_half_width", math.nan)
+    lines = [_with_interval(metric["mean"], metric["half_width"], column.form)]
+    difference, half = metric.get("difference", math.nan), metric.get("difference_half_width", math.nan)
     if math.isfinite(difference):
-        clear = " *" if abs(difference) > half else ""
-        lines.append("Δ " + _with_interval(difference, half, "+" + column.form) + clear)
+        significant = " *" if abs(difference) > half else ""
+        lines.append("Δ " + _with_interval(difference, half, "+" + column.form) + significant)
     return lines
 
 
 def notes(summary: Mapping[str, Any]) -> list[str]:
-    """What a reader must know to read the rows: failures, and accuracies over other steps than the reference's."""
+    """Remarks on the rows: failed runs, and accuracies over another number of steps than the reference has."""
     reference = summary["rows"].get(summary["reference"])
     key = "region_text/num_steps"
-    found = [f"{name} failed: {row['failed']}" for name, row in summary["rows"].items() if row["failed"]]
+    remarks = [f"{name} failed: {row['failed']}" for name, row in summary["rows"].items() if row["failed"]]
     if reference is None or key not in reference["metrics"]:
-        return found
-    usual = reference["metrics"][key]["mean"]
+        return remarks
+    expected = reference["metrics"][key]["mean"]
     for name, row in summary["rows"].items():
         steps = row["metrics"].get(key)
-        if steps is not None and steps["mean"] != usual:
-            found.append(
-                f"{name}: region-text accuracy over {steps['mean']:.0f} steps, not {usual:.0f}: its regions are others"
+        if steps is not None and steps["mean"] != expected:
+            remarks.append(
+                f"{name}: region-text accuracy over {steps['mean']:.0f} steps instead of {expected:.0f}, because it "
+                "uses other regions"
             )
-    return found
+    return remarks
 
 
 def rich_table(summary: Mapping[str, Any]) -> Table:
-    """For the terminal."""
+    """Table for the terminal."""
     table = Table(caption=CAPTION.format(reference=summary["reference"]), caption_justify="left", show_lines=True)
     table.add_column("config", no_wrap=True)
     for column in COLUMNS:
@@ -117,7 +120,7 @@ def rich_table(summary: Mapping[str, Any]) -> Table:
 
 
 def markdown(summary: Mapping[str, Any]) -> str:
-    """For a README."""
+    """Table in Markdown."""
     titles = ["config", *(column.title for column in COLUMNS), "runs", "min/run"]
     lines = [f"| {' | '.join(titles)} |", f"|{' --- |' * len(titles)}"]
     for name, row in summary["rows"].items():
@@ -127,15 +130,22 @@ def markdown(summary: Mapping[str, Any]) -> str:
 
 
 def csv_text(summary: Mapping[str, Any]) -> str:
-    """One line per config and metric, for a spreadsheet."""
+    """CSV with one row per config and metric."""
     fields = ("config", "metric", "runs", "mean", "half_width", "difference", "difference_half_width")
     out = io.StringIO()
     writer = csv.DictWriter(out, fields, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     for name, row in summary["rows"].items():
-        for key, found in row["metrics"].items():
-            writer.writerow(dict(config=name, metric=key, runs=len(found["by_seed"]), **found))
+        for key, metric in row["metrics"].items():
+            writer.writerow(dict(config=name, metric=key, runs=len(metric["by_seed"]), **metric))
     return out.getvalue()
+
+
+def write_tables(summary: Mapping[str, Any], folder: Path) -> None:
+    """Write ``table.json``, ``table.csv`` and ``table.md``."""
+    write_json(folder / "table.json", dict(summary))
+    for name, text in (("table.csv", csv_text(summary)), ("table.md", markdown(summary))):
+        (folder / name).write_text(text, encoding="utf-8")
 
 
 def _with_interval(value: float, half: float, form: str) -> str:

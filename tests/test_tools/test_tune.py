@@ -1,4 +1,4 @@
-"""The search: refused before its first trial where it cannot go well, and a small one to its end."""
+"""tune.py: configuration errors end it before the first trial; a small search runs to its end."""
 
 from __future__ import annotations
 
@@ -36,45 +36,42 @@ def config(tmp_path, repo_root):
     return write
 
 
-def test_the_shipped_search_is_sound(repo_root):
+def test_search_space_of_the_config_is_valid(repo_root):
     assert len(read_search(load_config(repo_root / CONFIG)).space) == 3
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (dict(metric="region_text/acuracy"), "did you mean 'region_text/accuracy'"),
-        (dict(space={"model.backbone.deph": [2, 3]}), "did you mean 'depth'?"),
-        (
-            dict(space={"model.backbone.num_heads": [2, 5]}),
-            "no model can be built with model.backbone.num_heads=5: ",
-        ),
+        (dict(metric="region_text/acuracy"), "'region_text/accuracy'"),
+        (dict(space={"model.backbone.deph": [2, 3]}), "'depth'"),
+        (dict(space={"model.backbone.num_heads": [2, 5]}), "model.backbone.num_heads=5"),
     ],
 )
-def test_a_mistake_is_refused_before_the_first_trial(tool, config, tmp_path, changes, message):
-    ended = tool("tune.py", config(**changes), "--work-dir", tmp_path / "study")
-    assert ended.code == 2
-    assert message in ended.err and ended.err.count("error:") == 1 and "Traceback" not in ended.err
+def test_config_errors_are_reported_before_the_first_trial(tool, config, tmp_path, changes, message):
+    outcome = tool("tune.py", config(**changes), "--work-dir", tmp_path / "study")
+    assert outcome.code == 2
+    assert message in outcome.err and outcome.err.count("error:") == 1 and "Traceback" not in outcome.err
     assert not (tmp_path / "study").exists()
 
 
 @pytest.mark.parametrize("args", [["nowhere.py"], [CONFIG, "--workers", "0"], [CONFIG, "--cfg-options", "a"]])
-def test_a_mistake_on_the_command_line(tool, args, tmp_path):
-    ended = tool("tune.py", *args, "--work-dir", tmp_path / "study")
-    assert ended.code == 2 and "Traceback" not in ended.err
+def test_command_line_errors(tool, args, tmp_path):
+    outcome = tool("tune.py", *args, "--work-dir", tmp_path / "study")
+    assert outcome.code == 2 and "Traceback" not in outcome.err
     assert not (tmp_path / "study").exists()
 
 
 @pytest.mark.slow
-def test_a_search_to_its_end(tool, tmp_path):
+def test_small_search(tool, tmp_path):
     args = (CONFIG, "--work-dir", tmp_path, "--trials", 2, "--workers", 2, "--cfg-options", *SMALL)
-    ended = tool("tune.py", *args)
-    assert ended.code == 0, ended.err
+    outcome = tool("tune.py", *args)
+    assert outcome.code == 0, outcome.err
     results = [json.loads((tmp_path / f"trial_000{n}" / "results.json").read_text())["metrics"] for n in (0, 1)]
     assert all(0 <= r["region_text/accuracy"] <= 1 for r in results)
-    assert "2 complete" in ended.out
+    assert "2 complete" in outcome.out
     assert (tmp_path / "history.png").exists()
-    command = shlex.split(ended.out.split("train the best again:\n")[1])
+    command = shlex.split(outcome.out[outcome.out.index("python tools/train.py") :])
     assert command[:3] == ["python", "tools/train.py", CONFIG]
     best = max(r["region_text/accuracy"] for r in results)
     again = tool(*command[1:2][0].split("/")[-1:], *command[2:], "--work-dir", tmp_path / "again")
@@ -83,7 +80,7 @@ def test_a_search_to_its_end(tool, tmp_path):
 
 
 @pytest.mark.slow
-def test_ending_a_search_ends_its_training(tmp_path, repo_root):
+def test_terminating_a_search_stops_its_training(tmp_path, repo_root):
     command = [sys.executable, "tools/tune.py", CONFIG, "--work-dir", tmp_path, "--cfg-options", *SMALL]
     search = subprocess.Popen(
         [*map(str, command), "train_cfg.max_epochs=1000"], cwd=repo_root, stdout=subprocess.DEVNULL

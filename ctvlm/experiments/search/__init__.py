@@ -1,4 +1,4 @@
-"""Hyperparameter search: the space a config declares. What runs it (``trials``, ``report``) needs Optuna."""
+"""Hyperparameter search. Importing ``trials`` or ``report`` needs Optuna."""
 
 from ctvlm.experiments.search.search_space import Choice, Range, Search, option_text, read_search
 

@@ -1,11 +1,12 @@
-"""What a study has found: a table and plots."""
+"""Table and plots of the results of a study."""
 
 from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import optuna
@@ -17,12 +18,13 @@ from ctvlm.experiments.search.search_space import Search
 
 def best_trials(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
     """Completed trials, best first."""
-    done = study.get_trials(states=(TrialState.COMPLETE,))
-    return sorted(done, key=lambda t: t.value, reverse=study.direction == optuna.study.StudyDirection.MAXIMIZE)
+    completed = study.get_trials(states=(TrialState.COMPLETE,))
+    maximize = study.direction == optuna.study.StudyDirection.MAXIMIZE
+    return sorted(completed, key=lambda trial: trial.values[0], reverse=maximize)
 
 
 def trials_table(study: optuna.Study, search: Search, shown: int = 10) -> Table:
-    """The best trials with what was varied."""
+    """Table of the best trials and their parameters."""
     counts = Counter(trial.state.name.lower() for trial in study.trials)
     title = f"{study.study_name}: {', '.join(f'{n} {state}' for state, n in sorted(counts.items()))}"
     table = Table(title=title, title_justify="left")
@@ -34,24 +36,31 @@ def trials_table(study: optuna.Study, search: Search, shown: int = 10) -> Table:
     for trial in best_trials(study)[:shown]:
         values = [trial.params.get(parameter.key) for parameter in search.space]
         cells = [f"{value:.4g}" if isinstance(value, float) else str(value) for value in values]
-        minutes = trial.duration.total_seconds() / 60
+        minutes = trial.duration.total_seconds() / 60 if trial.duration else float("nan")
         table.add_row(str(trial.number), f"{trial.value:.4g}", *cells, f"{minutes:.1f}")
     return table
 
 
-def draw(study: optuna.Study, search: Search, folder: Path) -> Iterator[Path]:
-    """Write the study's plots (PNG): what every trial scored, over each varied key, over all of them together, and how
-    much of the differences each key explains. Without a finished trial none, and the last two need two that differ.
+def write_plots(study: optuna.Study, search: Search, folder: Path) -> Iterator[Path]:
+    """Write plots of the study as PNG files and yield their paths.
+
+    ``history`` and ``slice`` (metric over each parameter) need one completed trial; ``parallel_coordinate`` and
+    ``importances`` need two trials with different values.
     """
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
     from optuna.visualization import matplotlib as plots
 
-    done = best_trials(study)
-    wanted = {"history": plots.plot_optimization_history, "slice": plots.plot_slice} if done else {}
-    if len({trial.value for trial in done}) > 1:
-        wanted |= {"parallel_coordinate": plots.plot_parallel_coordinate, "importances": plots.plot_param_importances}
-    for name, plot in wanted.items():
+    completed = best_trials(study)
+    functions: dict[str, Callable[..., Any]] = {}
+    if completed:
+        functions |= {"history": plots.plot_optimization_history, "slice": plots.plot_slice}
+    if len({trial.value for trial in completed}) > 1:
+        functions |= {
+            "parallel_coordinate": plots.plot_parallel_coordinate,
+            "importances": plots.plot_param_importances,
+        }
+    for name, plot in functions.items():
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             plot(study, target_name=search.metric)

@@ -1,51 +1,51 @@
-"""What a hyperparameter search varies: the ``tune`` of a config, checked before anything runs.
+"""Read and check the search space of a config: its ``tune`` dictionary.
 
 tune = dict(
     metric="retrieval/t2i_MRR",
     direction="maximize",
-    prune=True,  # optional: stop trials that do worse than the median at their validations
+    prune=True,  # optional: stop trials whose validation metric is worse than the median
     space={
         "optim_wrapper.optimizer.lr": dict(low=1e-4, high=3e-3, log=True),
         "model.backbone.attention.type": ["SliceAwareAttention", "AxialAttention"],
     },
 )
 
-Keys are those of ``--cfg-options``. A list names choices (numbers, words, True, None, or lists of them); a dict a
-range, of whole numbers where both ends are whole, with ``log`` or ``step``.
+Keys have the form of ``--cfg-options``. A list contains choices (numbers, strings, booleans, None, or lists of them). A
+dict is a range, optionally with ``log`` or ``step``; it is a range of integers if both bounds are integers.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, Protocol
 
-import mmengine.registry
 from mmengine.config import Config
 from mmengine.evaluator import BaseMetric
-from mmengine.registry import Registry
 
-import ctvlm.registry
 from ctvlm.engine.cli.config import ConfigError
 from ctvlm.engine.cli.config_options import ConfigOptions
 from ctvlm.engine.cli.evaluator_config import metric_configs, without_dumps
+from ctvlm.engine.cli.registries import all_registries
 from ctvlm.evaluation import CaseMetric
 from ctvlm.registry import METRICS
 
 
 class Trial(Protocol):
-    """What is used of Optuna's trial."""
+    """The methods of Optuna's trial that a search calls."""
 
     def suggest_categorical(self, name: str, choices: Sequence[str]) -> str: ...
-    def suggest_float(self, name: str, low: float, high: float, **kwargs: Any) -> float: ...
-    def suggest_int(self, name: str, low: int, high: int, **kwargs: Any) -> int: ...
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None = ..., log: bool = ...
+    ) -> float: ...
+    def suggest_int(self, name: str, low: int, high: int, *, step: int = ..., log: bool = ...) -> int: ...
 
 
 @dataclass(frozen=True)
 class Choice:
-    """One of several values, each as the text that ``--cfg-options`` reads as that value."""
+    """One of several values, each written as for ``--cfg-options``."""
 
     key: str
     texts: tuple[str, ...]
@@ -56,7 +56,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Range:
-    """A number from ``low`` to ``high``, both included."""
+    """A number between ``low`` and ``high``, both included."""
 
     key: str
     low: float
@@ -66,12 +66,12 @@ class Range:
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """The two ends, as text."""
+        """The two bounds as text."""
         return repr(self.low), repr(self.high)
 
     def suggest(self, trial: Trial) -> str:
         if isinstance(self.low, int) and isinstance(self.high, int):
-            return repr(trial.suggest_int(self.key, self.low, self.high, log=self.log, step=self.step or 1))
+            return repr(trial.suggest_int(self.key, self.low, self.high, log=self.log, step=int(self.step or 1)))
         return repr(trial.suggest_float(self.key, float(self.low), float(self.high), log=self.log, step=self.step))
 
 
@@ -85,28 +85,28 @@ class Search:
     prune: bool = False
 
     def suggest(self, trial: Trial) -> list[str]:
-        """``key=value`` of each varied key, for ``--cfg-options``."""
+        """Sample each parameter; returns ``key=value`` options for ``--cfg-options``."""
         return [f"{parameter.key}={parameter.suggest(trial)}" for parameter in self.space]
 
 
 def read_search(cfg: Config) -> Search:
-    """The search that a config declares.
+    """Read and check the search space of a config.
 
     Raises:
-        ConfigError: there is none, a key or a component that the config has no place for, a range or choice that is
-            none, or a metric that the config's validation does not report.
+        ConfigError: the config has no ``tune``; a key or component does not fit the config; a range or list of choices
+            is invalid; or validation does not report the metric.
     """
     tune = cfg.get("tune")
     if not isinstance(tune, Mapping):
-        raise ConfigError(f"the config {cfg.filename} has no tune=dict(metric=..., direction=..., space={{...}})")
+        raise ConfigError(f"config {cfg.filename} has no tune=dict(metric=..., direction=..., space={{...}})")
     expected = {"metric", "direction", "space", "prune"}
     for key in tune:
         if key not in expected:
             raise ConfigError(f"tune has no '{key}'{_hint(key, expected)}")
     if tune.get("direction") not in ("maximize", "minimize"):
-        raise ConfigError(f"tune.direction is {tune.get('direction')!r}: expected 'maximize' or 'minimize'")
+        raise ConfigError(f"tune.direction is {tune.get('direction')!r}; expected 'maximize' or 'minimize'")
     if not isinstance(tune.get("space"), Mapping) or not tune["space"]:
-        raise ConfigError("tune.space is empty: expected keys of the config, each with its choices or range")
+        raise ConfigError("tune.space is empty; expected keys of the config, each with its choices or range")
     _check_metric(cfg, tune.get("metric"))
     space = tuple(_parameter(key, value) for key, value in tune["space"].items())
     for parameter in space:
@@ -115,16 +115,16 @@ def read_search(cfg: Config) -> Search:
 
 
 def option_text(value: Any) -> str:
-    """A value as the text that ``--cfg-options`` reads as the same value.
+    """Format a value for ``--cfg-options``.
 
     Raises:
-        ValueError: there is no such text.
+        ValueError: ``--cfg-options`` would read the text as another value.
     """
     text = _text(value)
     is_list = any(mark in text for mark in ",[(")
-    read = ConfigOptions._parse_iterable(text) if is_list else ConfigOptions._parse_int_float_bool(text)
-    if read != value or type(read) is not type(value):
-        raise ValueError(f"{value!r} would be read as {read!r}")
+    parsed = ConfigOptions._parse_iterable(text) if is_list else ConfigOptions._parse_int_float_bool(text)
+    if parsed != value or type(parsed) is not type(value):
+        raise ValueError(f"{value!r} would be read as {parsed!r}")
     return text
 
 
@@ -136,119 +136,114 @@ def _text(value: Any) -> str:
 
 
 def _parameter(key: str, declared: Any) -> Choice | Range:
-    where = f"tune.space['{key}']"
+    name = f"tune.space['{key}']"
     if isinstance(declared, (list, tuple)):
         try:
             texts = tuple(option_text(list(v) if isinstance(v, tuple) else v) for v in declared)
         except (ValueError, SyntaxError, AssertionError) as error:
-            raise ConfigError(f"{where}: a choice cannot be given on the command line: {error}") from None
+            raise ConfigError(f"{name}: a choice cannot be written for --cfg-options: {error}") from None
         if len(set(texts)) < max(2, len(texts)):
-            raise ConfigError(f"{where} has the choices {list(texts)}: expected two or more that differ")
+            raise ConfigError(f"{name} has the choices {list(texts)}; expected at least two different ones")
         return Choice(key, texts)
     if not isinstance(declared, Mapping) or not {"low", "high"} <= set(declared) <= {"low", "high", "log", "step"}:
-        raise ConfigError(f"{where} is {declared!r}: expected a list of choices, or dict(low=, high=, log=, step=)")
+        raise ConfigError(f"{name} is {declared!r}; expected a list of choices, or dict(low=, high=, log=, step=)")
     for bound in ("low", "high", "step"):
         number = declared.get(bound, 1)
         if isinstance(number, bool) or not isinstance(number, (int, float)):
-            raise ConfigError(f"{where}: {bound} is {number!r}, expected a number")
+            raise ConfigError(f"{name}: {bound} is {number!r}; expected a number")
     parameter = Range(key, **declared)
     if not parameter.low < parameter.high or (parameter.log and parameter.low <= 0):
         raise ConfigError(
-            f"{where} runs from {parameter.low} to {parameter.high}: expected low < high, above 0 with log"
+            f"{name} has low={parameter.low} and high={parameter.high}; expected low < high, and low > 0 with log"
         )
     if parameter.step is not None and (parameter.log or parameter.step <= 0):
-        raise ConfigError(f"{where}: step is {parameter.step}: expected a number above 0, and none with log")
+        raise ConfigError(f"{name}: step is {parameter.step}; expected a positive number, and no step with log")
     if isinstance(parameter.low, int) and isinstance(parameter.high, int) and isinstance(parameter.step, float):
-        raise ConfigError(f"{where}: step is {parameter.step} between whole numbers: write low and high with a point")
+        raise ConfigError(f"{name}: step is {parameter.step}, but low and high are integers: write them as floats")
     return parameter
 
 
 def _check_key(cfg: Config, parameter: Choice | Range) -> None:
     *parents, leaf = parameter.key.split(".")
-    place, walked = cfg._cfg_dict, ""
+    node, path = cfg._cfg_dict, ""
     for part in parents:
-        place = _step(place, part, walked, parameter.key)
-        walked = f"{walked}.{part}" if walked else part
-    classes = _classes(place.get("type")) if isinstance(place, Mapping) else []
-    if leaf == "type" and isinstance(place, Mapping) and "type" in place:
+        node = _child(node, part, path, parameter.key)
+        path = f"{path}.{part}" if path else part
+    components = _components(node.get("type")) if isinstance(node, Mapping) else []
+    if leaf == "type" and isinstance(node, Mapping) and "type" in node:
         for text in parameter.texts:
-            _check_component(place, text, parameter.key)
-    elif not isinstance(place, Mapping) or leaf not in place:
-        accepted = {name for cls in classes for name in _arguments(cls)}
+            _check_component(node, text, parameter.key)
+    elif not isinstance(node, Mapping) or leaf not in node:
+        accepted = {name for component in components for name in _arguments(component)}
         if leaf not in accepted:
-            _step(place, leaf, walked, parameter.key, accepted)
+            _child(node, leaf, path, parameter.key, accepted)
 
 
-def _step(place: Any, part: str, walked: str, key: str, accepted: set[str] = frozenset()) -> Any:
-    """One step down a dotted key."""
-    if isinstance(place, Mapping) and part in place:
-        return place[part]
-    if isinstance(place, (list, tuple)) and part.isdigit() and int(part) < len(place):
-        return place[int(part)]
-    inside = f"in '{walked}' of the config" if walked else "in the config"
-    known = set(place) | accepted if isinstance(place, Mapping) else {str(i) for i in range(len(place or ()))}
-    raise ConfigError(f"tune.space['{key}']: there is no '{part}' {inside}{_hint(part, known)}")
+def _child(node: Any, part: str, path: str, key: str, accepted: Collection[str] = ()) -> Any:
+    """Return the element ``part`` of a dict or list of the config, which is at ``path``."""
+    if isinstance(node, Mapping) and part in node:
+        return node[part]
+    if isinstance(node, (list, tuple)) and part.isdigit() and int(part) < len(node):
+        return node[int(part)]
+    location = f"in '{path}' of the config" if path else "in the config"
+    known = {*node, *accepted} if isinstance(node, Mapping) else {str(i) for i in range(len(node or ()))}
+    raise ConfigError(f"tune.space['{key}']: there is no '{part}' {location}{_hint(part, known)}")
 
 
-def _check_component(place: Mapping, name: str, key: str) -> None:
-    """A component of the kind that stands there now, which takes the arguments that stand beside it."""
-    kinds = [registry for registry in _registries() if registry.get(place["type"]) is not None]
-    found = next((registry.get(name) for registry in kinds if registry.get(name) is not None), None)
-    if found is None:
-        names = {other for registry in kinds for other in registry.module_dict}
+def _check_component(node: Mapping, name: str, key: str) -> None:
+    """Check that ``name`` is registered where the current type is, and accepts the other keys of ``node``."""
+    registries = [registry for registry in all_registries() if registry.get(node["type"]) is not None]
+    component = next((registry.get(name) for registry in registries if registry.get(name) is not None), None)
+    if component is None:
+        names = {other for registry in registries for other in registry.module_dict}
         raise ConfigError(
-            f"tune.space['{key}']: '{name}' is not registered where '{place['type']}' is{_hint(name, names)}"
+            f"tune.space['{key}']: '{name}' is not in the registry of '{node['type']}'{_hint(name, names)}"
         )
-    accepted = _arguments(found)
-    for argument in set(place) - {"type"}:
+    accepted = _arguments(component)
+    for argument in set(node) - {"type"}:
         if accepted and argument not in accepted:
             raise ConfigError(
-                f"tune.space['{key}']: {name} takes no '{argument}', which the config sets beside the type: "
-                "leave one of the two out"
+                f"tune.space['{key}']: {name} takes no '{argument}', which the config sets for the current type: "
+                "remove the argument or this choice"
             )
 
 
 def _check_metric(cfg: Config, metric: Any) -> None:
-    listed = without_dumps(metric_configs(cfg, "val_evaluator"))
-    if not listed or cfg.get("val_cfg") is None:
-        raise ConfigError(f"the config {cfg.filename} does not validate: a search needs its val_evaluator and val_cfg")
+    configs = without_dumps(metric_configs(cfg, "val_evaluator"))
+    if not configs or cfg.get("val_cfg") is None:
+        raise ConfigError(f"config {cfg.filename} does not validate: a search needs val_evaluator and val_cfg")
     known: set[str] = set()
-    for built in map(METRICS.build, listed):
+    for built in map(METRICS.build, configs):
         prefix = built.prefix or built.default_prefix or ""
         if isinstance(built, CaseMetric):
             known |= set(built.metric_names())
-            # Scores of single findings or entities come with the data.
+            # The names of per-finding scores depend on the data.
             if getattr(built, "per_finding", False) and str(metric).startswith(f"{prefix}/"):
                 return
         elif isinstance(built, BaseMetric) and str(metric).startswith(f"{prefix}/" if prefix else ""):
-            return  # of somebody else's metric only the prefix is known
+            return  # for a metric of a plugin, only the prefix is known
     if metric not in known:
         raise ConfigError(
             f"tune.metric is {metric!r}, which validation does not report{_hint(str(metric), known, count=3)}"
         )
 
 
-def _registries() -> list[Registry]:
-    modules = (ctvlm.registry, mmengine.registry)
-    return [value for module in modules for value in vars(module).values() if isinstance(value, Registry)]
-
-
-def _classes(name: Any) -> list[Any]:
-    """Everything registered under a name."""
+def _components(name: Any) -> list[Any]:
+    """Every component that is registered under a name."""
     if not isinstance(name, str):
         return []
-    found = [registry.get(name) for registry in _registries()]
-    return list({id(item): item for item in found if item is not None}.values())
+    components = [registry.get(name) for registry in all_registries()]
+    return list({id(component): component for component in components if component is not None}.values())
 
 
 def _arguments(component: Any) -> set[str]:
-    """Arguments a component can be built with, its bases' included; empty where it takes any."""
+    """Argument names of a component, including those of its base classes; empty if it takes any argument."""
     if not inspect.isclass(component):
         return set(inspect.signature(component).parameters)
     names: set[str] = set()
     for cls in inspect.getmro(component):
         if "__init__" in vars(cls) and cls is not object:
-            parameters = inspect.signature(cls.__init__).parameters
+            parameters = inspect.signature(vars(cls)["__init__"]).parameters
             names |= set(parameters) - {"self"}
             if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
                 return names
@@ -256,7 +251,7 @@ def _arguments(component: Any) -> set[str]:
 
 
 def _hint(name: str, known: set[str] | Sequence[str], count: int = 1) -> str:
-    near = get_close_matches(name, sorted(known), n=count, cutoff=0.5)
-    if near:
-        return f": did you mean {' or '.join(repr(n) for n in near)}?"
-    return f". There are: {', '.join(sorted(known))}" if known else ""
+    matches = get_close_matches(name, sorted(known), n=count, cutoff=0.5)
+    if matches:
+        return f": did you mean {' or '.join(map(repr, matches))}?"
+    return f"; available: {', '.join(sorted(known))}" if known else ""

@@ -1,3 +1,5 @@
+import re
+
 import pytest
 
 from ctvlm.engine import ConfigError, load_config
@@ -10,7 +12,7 @@ TUNE = dict(
     space={
         "optim_wrapper.optimizer.lr": dict(low=1e-4, high=3e-3, log=True),
         "model.backbone.attention.type": ["SliceAwareAttention", "AxialAttention"],
-        "model.backbone.drop_path": dict(low=0.0, high=0.3, step=0.1),  # not in the config, but the backbone takes it
+        "model.backbone.drop_path": dict(low=0.0, high=0.3, step=0.1),  # an argument that the config does not set
         "model.backbone.depth": dict(low=2, high=4),
         "param_scheduler.0.end": [10, 30],
         "optim_wrapper.optimizer.betas": [[0.9, 0.98], [0.9, 0.999]],
@@ -30,7 +32,7 @@ def cfg(repo_root):
 
 
 class FirstTrial:
-    """Optuna's trial, which always takes the first or the lowest."""
+    """A trial that always suggests the first choice or the lower bound."""
 
     def suggest_categorical(self, name, choices):
         return choices[0]
@@ -41,7 +43,7 @@ class FirstTrial:
     suggest_int = suggest_float
 
 
-def test_a_search_is_read(cfg):
+def test_search_is_read_from_the_config(cfg):
     search = read_search(cfg())
     assert search.space[0] == Range("optim_wrapper.optimizer.lr", 1e-4, 3e-3, log=True)
     assert search.space[1] == Choice("model.backbone.attention.type", ("SliceAwareAttention", "AxialAttention"))
@@ -56,7 +58,7 @@ def test_a_search_is_read(cfg):
     ]
 
 
-def test_options_reach_the_config_as_they_were_meant(cfg, repo_root):
+def test_options_set_the_config_values(cfg, repo_root):
     from argparse import ArgumentParser
 
     from ctvlm.engine import ConfigOptions
@@ -73,71 +75,71 @@ def test_options_reach_the_config_as_they_were_meant(cfg, repo_root):
 
 
 @pytest.mark.parametrize("value", [1, 0.5, 1e-7, True, None, "word", "two words", [1, 2], [[1, 2], [3]], ["a", "b"]])
-def test_values_travel_through_the_command_line(value):
+def test_values_can_be_written_for_the_command_line(value):
     assert isinstance(option_text(value), str)
 
 
 @pytest.mark.parametrize("value", ["None", "1e-3", "true", "a,b", {"type": "X"}])
-def test_values_that_would_change_on_the_way_are_refused(value):
-    with pytest.raises(ValueError, match="would be read as"):
+def test_values_that_would_be_read_differently_are_rejected(value):
+    with pytest.raises(ValueError, match=re.escape(repr(value))):
         option_text(value)
 
 
 @pytest.mark.parametrize(
-    ("space", "message"),
+    ("space", "facts"),
     [
-        ({"model.backbon.depth": [1, 2]}, "no 'backbon' in 'model' of the config: did you mean 'backbone'?"),
-        ({"modle.depth": [1, 2]}, "no 'modle' in the config: did you mean 'model'?"),
-        ({"model.backbone.depht": [1, 2]}, "did you mean 'depth'?"),
-        ({"param_scheduler.7.end": [1, 2]}, "no '7' in 'param_scheduler'"),
-        ({"model.backbone.attention.type": ["AxialAttn", "FullAttention"]}, "did you mean 'AxialAttention'?"),
-        ({"model.backbone.attention.type": ["AxialAttention", "RetrievalMetric"]}, "'RetrievalMetric' is not reg"),
-        ({"model.backbone.type": ["ThreeDVisionEncoder", "SliceWiseTimm"]}, "SliceWiseTimm takes no '"),
-        ({"model.backbone.depth": [2]}, "two or more that differ"),
-        ({"model.backbone.depth": [2, 2]}, "two or more that differ"),
-        ({"model.backbone.depth": 2}, "is 2: expected a list of choices"),
-        ({"model.backbone.depth": dict(low=1)}, "expected a list of choices, or dict"),
-        ({"model.backbone.depth": dict(low=4, high=2)}, "expected low < high"),
-        ({"model.backbone.depth": dict(low=0, high=2, log=True)}, "above 0 with log"),
-        ({"model.backbone.depth": dict(low=1, high=4, step=0.5)}, "between whole numbers"),
-        ({"model.backbone.depth": dict(low="1", high=4)}, "low is '1', expected a number"),
-        ({"model.backbone.attention": [dict(type="FullAttention"), None]}, "cannot be given on the command line"),
-        ({}, "tune.space is empty"),
+        ({"model.backbon.depth": [1, 2]}, ["'backbon'", "'model'", "'backbone'"]),
+        ({"modle.depth": [1, 2]}, ["'modle'", "'model'"]),
+        ({"model.backbone.depht": [1, 2]}, ["'depht'", "'depth'"]),
+        ({"param_scheduler.7.end": [1, 2]}, ["'7'", "'param_scheduler'"]),
+        ({"model.backbone.attention.type": ["AxialAttn", "FullAttention"]}, ["'AxialAttn'", "'AxialAttention'"]),
+        ({"model.backbone.attention.type": ["AxialAttention", "RetrievalMetric"]}, ["'RetrievalMetric'"]),
+        ({"model.backbone.type": ["ThreeDVisionEncoder", "SliceWiseTimm"]}, ["SliceWiseTimm"]),
+        ({"model.backbone.depth": [2]}, ["['2']"]),
+        ({"model.backbone.depth": [2, 2]}, ["['2', '2']"]),
+        ({"model.backbone.depth": 2}, ["is 2"]),
+        ({"model.backbone.depth": dict(low=1)}, ["{'low': 1}", "high="]),
+        ({"model.backbone.depth": dict(low=4, high=2)}, ["low=4", "high=2"]),
+        ({"model.backbone.depth": dict(low=0, high=2, log=True)}, ["low=0", "log"]),
+        ({"model.backbone.depth": dict(low=1, high=4, step=0.5)}, ["step is 0.5"]),
+        ({"model.backbone.depth": dict(low="1", high=4)}, ["low is '1'"]),
+        ({"model.backbone.attention": [dict(type="FullAttention"), None]}, ["'model.backbone.attention'"]),
+        ({}, ["tune.space"]),
     ],
 )
-def test_mistakes_in_the_space_are_named(cfg, space, message):
+def test_errors_in_the_space(cfg, space, facts):
     with pytest.raises(ConfigError) as caught:
         read_search(cfg(space=space))
-    assert message in str(caught.value)
+    assert all(fact in str(caught.value) for fact in [*facts, *space])
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (dict(metric="retrieval/t2i_R@2"), "did you mean 'retrieval/"),
+        (dict(metric="retrieval/t2i_R@2"), "retrieval/t2i_R@1"),
         (dict(metric=None), "tune.metric is None"),
-        (dict(direction="up"), "expected 'maximize' or 'minimize'"),
-        (dict(trials=3), "tune has no 'trials'"),
+        (dict(direction="up"), "'maximize'"),
+        (dict(trials=3), "'trials'"),
     ],
 )
-def test_mistakes_around_the_space_are_named(cfg, changes, message):
+def test_errors_outside_the_space(cfg, changes, message):
     with pytest.raises(ConfigError) as caught:
         read_search(cfg(**changes))
     assert message in str(caught.value)
 
 
-def test_a_config_that_cannot_be_searched_says_so(cfg):
+def test_config_without_tune_or_validation(cfg):
     plain = cfg()
     plain.tune = None
-    with pytest.raises(ConfigError, match="no tune=dict"):
+    with pytest.raises(ConfigError, match="tune="):
         read_search(plain)
     unvalidated = cfg()
     unvalidated.val_evaluator = None
-    with pytest.raises(ConfigError, match="does not validate"):
+    with pytest.raises(ConfigError, match="val_evaluator"):
         read_search(unvalidated)
 
 
-def test_of_other_peoples_metrics_the_prefix_is_known(cfg):
+def test_metric_of_a_plugin_is_checked_by_its_prefix(cfg):
     import tests.test_engine.toy  # noqa: F401  (registers ToyMetric)
 
     other = cfg(metric="toy/error")

@@ -1,8 +1,9 @@
-"""Studies whose trials are processes of a second."""
+"""Studies whose trials are processes of about one second."""
 
 from __future__ import annotations
 
 import json
+import re
 import sys
 import textwrap
 import threading
@@ -16,11 +17,11 @@ optuna = pytest.importorskip("optuna")
 from ctvlm.engine import ConfigError  # noqa: E402
 from ctvlm.experiments.search import Range, Search  # noqa: E402
 from ctvlm.experiments.search import trials as running  # noqa: E402
-from ctvlm.experiments.search.report import best_trials, draw, trials_table  # noqa: E402
-from ctvlm.experiments.search.trials import TrialError, Workers, open_study, validations  # noqa: E402
+from ctvlm.experiments.search.report import best_trials, trials_table, write_plots  # noqa: E402
+from ctvlm.experiments.search.trials import TrialError, Workers, open_study, read_validations  # noqa: E402
 
 SEARCH = Search("m/score", "minimize", (Range("x", -2.0, 2.0), Range("n", 1, 3)))
-# Writes what a training run writes: scalars while it goes, results at its end.
+# Writes the files of a training run: scalars during training, results at the end.
 TRAIN = textwrap.dedent(
     """
     import json, pathlib, sys, time
@@ -60,14 +61,14 @@ def states(study):
     return [trial.state.name for trial in study.trials]
 
 
-def test_a_study_is_searched_gone_on_with_and_reported(workers, tmp_path):
+def test_study_is_searched_resumed_and_reported(workers, tmp_path):
     first = workers(2)
     first.run()
     again = workers(5, workers=2)
     again.run()
     trials = again.study.trials
     assert states(again.study) == ["COMPLETE"] * 5
-    assert len({trial.params["x"] for trial in trials}) == 5  # no trial was drawn twice
+    assert len({trial.params["x"] for trial in trials}) == 5  # no trial was sampled twice
     for trial in trials:
         assert trial.value == pytest.approx(trial.params["x"] ** 2)
         assert (tmp_path / "study" / f"trial_{trial.number:04d}" / "results.json").exists()
@@ -77,44 +78,44 @@ def test_a_study_is_searched_gone_on_with_and_reported(workers, tmp_path):
     assert best[0].value == min(trial.value for trial in trials)
     table = trials_table(again.study, SEARCH)
     assert table.row_count == 5
-    assert table.title == "toy: 5 complete"
+    assert "toy" in table.title and "5 complete" in table.title
 
 
 @pytest.mark.slow
-def test_a_study_is_drawn(tmp_path):
+def test_plots(tmp_path):
     study = optuna.create_study()
     study.optimize(lambda trial: trial.suggest_float("x", -2, 2) ** 2 + trial.suggest_int("n", 1, 3), n_trials=6)
-    pictures = list(draw(study, SEARCH, tmp_path))
-    assert {path.name for path in pictures} == {
+    plots = list(write_plots(study, SEARCH, tmp_path))
+    assert {path.name for path in plots} == {
         "history.png",
         "slice.png",
         "parallel_coordinate.png",
         "importances.png",
     }
-    assert all(path.stat().st_size > 5_000 for path in pictures)
+    assert all(path.stat().st_size > 5_000 for path in plots)
 
 
-def test_another_space_needs_another_folder(workers):
+def test_another_space_needs_another_folder(workers, tmp_path):
     workers(0)
-    with pytest.raises(ConfigError, match="another space or metric"):
+    with pytest.raises(ConfigError, match=re.escape(str(tmp_path / "study"))):
         workers(0, space={"x": [1, 2]})
 
 
-@pytest.mark.parametrize(("extra", "message"), [("fail=1", "error: no such thing"), ("nan=1", "m/score is None")])
-def test_trials_that_all_fail_end_the_search(workers, extra, message):
+@pytest.mark.parametrize(("extra", "message"), [("fail=1", "no such thing"), ("nan=1", "m/score is None")])
+def test_search_stops_if_all_trials_fail(workers, extra, message):
     failing = workers(10, extra=[extra])
-    with pytest.raises(TrialError, match=f"3 trials in a row failed, the last with: {message}"):
+    with pytest.raises(TrialError, match=f"^3 .*{message}"):
         failing.run()
     assert states(failing.study) == ["FAIL"] * 3
-    assert list(draw(failing.study, SEARCH, failing.work_dir)) == []
+    assert list(write_plots(failing.study, SEARCH, failing.work_dir)) == []
     assert trials_table(failing.study, SEARCH).row_count == 0
 
 
-def test_the_trial_of_a_killed_worker_is_run_again(workers, monkeypatch):
+def test_trial_of_a_killed_worker_is_repeated(workers, monkeypatch):
     monkeypatch.setattr(running, "HEARTBEAT", 1)
     monkeypatch.setattr(running, "GRACE", 2)
     search = workers(2)
-    with pytest.warns(UserWarning, match="Heartbeat"):  # a worker took a trial, lived for a heartbeat, was killed
+    with pytest.warns(UserWarning, match="Heartbeat"):  # a worker that was killed after one heartbeat
         killed = search.study.ask()
     values = killed.suggest_float("x", -2, 2), killed.suggest_int("n", 1, 3)
     search.study._storage.record_heartbeat(killed._trial_id)
@@ -124,7 +125,7 @@ def test_the_trial_of_a_killed_worker_is_run_again(workers, monkeypatch):
     assert values in [(t.params["x"], t.params["n"]) for t in best_trials(search.study)]
 
 
-def test_a_worse_trial_is_pruned_and_its_process_ended(workers):
+def test_pruned_trial_and_its_process_are_stopped(workers):
     search = Search("m/score", "minimize", SEARCH.space, prune=True)
     slow = workers(1, extra=["seconds=60"], search=search)
     slow.study.pruner = optuna.pruners.ThresholdPruner(upper=-1)
@@ -135,7 +136,7 @@ def test_a_worse_trial_is_pruned_and_its_process_ended(workers):
     assert slow.study.trials[0].intermediate_values == {1: pytest.approx(slow.study.trials[0].params["x"] ** 2)}
 
 
-def test_stopping_ends_the_processes(workers):
+def test_stopping_the_search_stops_its_processes(workers):
     slow = workers(2, workers=2, extra=["seconds=60"])
     threading.Timer(3, slow.stop.set).start()
     started = time.monotonic()
@@ -144,10 +145,10 @@ def test_stopping_ends_the_processes(workers):
     assert set(states(slow.study)) == {"FAIL"}
 
 
-def test_validations_are_read_while_they_are_written(tmp_path):
+def test_validations_are_read_from_an_incomplete_file(tmp_path):
     folder = tmp_path / "20260101" / "vis_data"
     folder.mkdir(parents=True)
     lines = [{"m/score": 0.5, "step": 2}, {"loss": 1.0, "step": 3}, {"m/score": float("nan"), "step": 4}]
     (folder / "scalars.json").write_text("\n".join(map(json.dumps, lines)) + '\n{"m/sc')
-    assert validations(tmp_path, "m/score") == [(2, 0.5)]
-    assert validations(tmp_path / "none", "m/score") == []
+    assert read_validations(tmp_path, "m/score") == [(2, 0.5)]
+    assert read_validations(tmp_path / "none", "m/score") == []
