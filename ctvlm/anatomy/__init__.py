@@ -1,4 +1,4 @@
-"""Anatomical regions: the scheme, folds of other label maps, mentions in text, plausibility of masks."""
+"""Anatomical regions: scheme, mapping of other label maps, mentions in text, plausibility of region maps."""
 
 from ctvlm.anatomy.lexicon import Mention, MentionLexicon, mention_lexicon
 from ctvlm.anatomy.plausibility import implausible_regions

@@ -1,9 +1,9 @@
-"""Find the regions that radiology text mentions."""
+"""Find mentions of regions in radiology text."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -17,10 +17,9 @@ LOBES = (
 )
 ABBREVIATION = r"\b(?P<short>[RL][UL]L|RML)\b"
 
-# First come, first served: a span that one pattern took is closed to those after it. No regions: words that only
-# look like a mention.
+# (pattern, regions). The first matching pattern claims a span. Empty regions: words that only look like a mention.
 Terms = tuple[tuple[str, tuple[str, ...]], ...]
-# Before the lungs and kidneys, whose words these contain.
+# Searched before the lungs and kidneys, because they contain words such as "lung" and "renal".
 FIRST: Terms = (
     (r"lung (?:parenchyma )?window\w*|(?:hepatic|splenic) flexure|thyroid cartilages?|(?:infra|supra)renal", ()),
     (r"pulmonary (?:arter\w+|veins?|trunk|conus|embol\w+)", ("mediastinum",)),
@@ -52,16 +51,16 @@ TERMS: Terms = (
     (r"clavic(?:le|les|ular)|clavicula|scapul(?:a|ae|ar)", ("rib_cage",)),
     (r"bones?|bony|osseous|skeletal", ("spine", "rib_cage")),
 )
-LUNG = {
+LUNG: dict[str, tuple[str, ...]] = {
     "right": ("lung_upper_lobe_right", "lung_middle_lobe_right", "lung_lower_lobe_right"),
     "left": ("lung_upper_lobe_left", "lung_lower_lobe_left"),
 }
-KIDNEY = {"right": ("kidney_right",), "left": ("kidney_left",)}
+KIDNEY: dict[str, tuple[str, ...]] = {"right": ("kidney_right",), "left": ("kidney_left",)}
 
 
 @dataclass(frozen=True)
 class Mention:
-    """Where a text names regions: ``text[start:end]``, and their ids in ascending order."""
+    """Regions that ``text[start:end]`` mentions, as ids in ascending order."""
 
     start: int
     end: int
@@ -69,15 +68,15 @@ class Mention:
 
 
 class MentionLexicon:
-    """Finds mentions of a scheme's regions: plurals, adjectives ("hepatic"), laterality, lobes.
+    """Find mentions of a scheme's regions, including plurals, adjectives ("hepatic"), sides and lobes.
 
-    "Left lower lobe" is one lobe, "left lung" two, "both lungs" or "lungs" all five; a lobe or kidney without a side
-    takes the side named last in its sentence, else means both. Regions of an own scheme that are not among the
-    default twenty are found by their synonyms.
+    "Left lower lobe" is one lobe, "left lung" two, "both lungs" or "lungs" all five. A lobe or kidney without a side
+    has the last side named in its sentence, or both sides. Regions of a custom scheme that are not in the default
+    scheme are found by their synonyms.
 
-    Measured (tests/test_anatomy/test_lexicon.py): on RadGenome's 175 anatomy names, weighted by how often they occur,
-    precision 0.998 and recall 1.000 (the lists were completed with these names in view); on its rows of known anatomy,
-    99% of the findings that name a region name the right one; 98% of sentences about the thyroid are found.
+    Measured (tests/test_anatomy/test_lexicon.py): precision 0.998 and recall 1.000 on RadGenome's 175 anatomy names,
+    weighted by frequency (the word lists were completed with these names); 99% of RadGenome's findings that name a
+    region name the correct one; 98% of sentences about the thyroid are found.
     """
 
     def __init__(self, scheme: RegionScheme | None = None) -> None:
@@ -86,44 +85,51 @@ class MentionLexicon:
         self._ids = {name: self.scheme.id_of(name) for name in known}
         terms = [(p, names) for p, names in TERMS if set(names) & known]
         shipped = {n for _, names in terms for n in names} | {n for d in (LUNG, KIDNEY) for s in d.values() for n in s}
-        own = [
+        custom = [
             ("|".join(re.escape(word) + "s?" for word in words), (region.name,))
             for region in self.scheme.regions
             if region.name not in shipped
             for words in [sorted({region.name.replace("_", " "), *region.synonyms}, key=len, reverse=True)]
         ]
-        # The longest synonym first: "left lung" is not a mention of an own region "lung".
-        own.sort(key=lambda term: -len(term[0].split("|")[0]))
-        # What only looks like a mention comes before everything, an own region's words before the default's.
-        first = [term for term in FIRST if not term[1]] + own + [term for term in FIRST if term[1]]
+        # The longest synonym first: "left lung" is not a mention of a custom region "lung".
+        custom.sort(key=lambda term: -len(term[0].split("|")[0]))
+        # Order: words that only look like a mention, custom regions, default regions.
+        first = [term for term in FIRST if not term[1]] + custom + [term for term in FIRST if term[1]]
         self._first, self._terms = (
             [(re.compile(rf"\b(?:{p})\b", re.IGNORECASE), names) for p, names in table] for table in (first, terms)
         )
 
     def find(self, text: str) -> list[Mention]:
-        """All mentions, in the order of the text."""
-        found: list[Mention] = []
-        taken = bytearray(len(text))
+        """All mentions in text order."""
+        mentions: list[Mention] = []
+        claimed = bytearray(len(text))
         for pattern, names in self._first:
-            self._take(pattern.finditer(text), lambda m, names=names: names, taken, found)
-        self._take(_LOBES.finditer(text), lambda m: self._lobes(m, text), taken, found)
-        self._take(_LUNG.finditer(text), lambda m: _sided(m, text, LUNG, inherit=False), taken, found)
-        self._take(_KIDNEY.finditer(text), lambda m: _sided(m, text, KIDNEY), taken, found)
+            self._claim(pattern.finditer(text), lambda m, names=names: names, claimed, mentions)
+        self._claim(_LOBES.finditer(text), lambda m: self._lobes(m, text), claimed, mentions)
+        self._claim(_LUNG.finditer(text), lambda m: _sided(m, text, LUNG, inherit=False), claimed, mentions)
+        self._claim(_KIDNEY.finditer(text), lambda m: _sided(m, text, KIDNEY), claimed, mentions)
         for pattern, names in self._terms:
-            self._take(pattern.finditer(text), lambda m, names=names: names, taken, found)
-        return sorted((m for m in found if m.regions), key=lambda m: m.start)
+            self._claim(pattern.finditer(text), lambda m, names=names: names, claimed, mentions)
+        return sorted((m for m in mentions if m.regions), key=lambda m: m.start)
 
     def regions_in(self, text: str) -> tuple[int, ...]:
         """Ids of all regions that the text mentions, ascending."""
         return tuple(sorted({i for mention in self.find(text) for i in mention.regions}))
 
-    def _take(self, matches: Iterable[re.Match], names_of, taken: bytearray, found: list[Mention]) -> None:
+    def _claim(
+        self,
+        matches: Iterable[re.Match],
+        names_of: Callable[[re.Match], tuple[str, ...]],
+        claimed: bytearray,
+        mentions: list[Mention],
+    ) -> None:
+        """Append a mention for each match that does not overlap a claimed span."""
         for match in matches:
-            if any(taken[match.start() : match.end()]):
+            if any(claimed[match.start() : match.end()]):
                 continue
-            taken[match.start() : match.end()] = b"\x01" * (match.end() - match.start())
+            claimed[match.start() : match.end()] = b"\x01" * (match.end() - match.start())
             ids = sorted({self._ids[n] for n in names_of(match) if n in self._ids})
-            found.append(Mention(match.start(), match.end(), tuple(ids)))
+            mentions.append(Mention(match.start(), match.end(), tuple(ids)))
 
     @staticmethod
     def _lobes(match: re.Match, text: str) -> tuple[str, ...]:
@@ -137,12 +143,12 @@ class MentionLexicon:
             side = match["side"] or match["side2"] or _last_side(text, match.start())
             sides = _sides(side)
         names = {f"lung_{level.lower()}_lobe_{side}" for level in levels for side in sides}
-        # There is one middle lobe, whatever side the words before it were about.
+        # The only middle lobe is on the right, also if the inherited side is left.
         return tuple("lung_middle_lobe_right" if "middle" in n else n for n in names)
 
 
 def _numbered(pattern: str, number: int) -> str:
-    """The same pattern with other group names: Python allows each name once."""
+    """The pattern with numbered group names, because Python allows each name once."""
     return pattern.replace("<side>", f"<side{number}>").replace("<levels>", f"<levels{number}>")
 
 
@@ -166,7 +172,7 @@ def _sides(side: str | None) -> list[str]:
 
 
 def _last_side(text: str, before: int) -> str | None:
-    """The side named last before a position, in the same sentence."""
+    """Last side named before a position in the same sentence."""
     start = max(text.rfind(mark, 0, before) for mark in (". ", "; ", "\n")) + 1
     sides = re.findall(rf"\b{SIDE}\b", text[start:before], re.IGNORECASE)
     return sides[-1] if sides else None
@@ -180,5 +186,5 @@ def _sided(match: re.Match, text: str, names: dict[str, tuple[str, ...]], inheri
 
 @lru_cache(maxsize=4)
 def mention_lexicon(scheme: str = DEFAULT_SCHEME) -> MentionLexicon:
-    """The lexicon of a scheme, made once."""
+    """Lexicon of a scheme, cached."""
     return MentionLexicon(RegionScheme.load(scheme))

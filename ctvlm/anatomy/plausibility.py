@@ -1,4 +1,4 @@
-"""Does a region map fit the CT under it? Catches a fold of the wrong version, and left taken for right."""
+"""Plausibility of a region map for its CT. Detects a wrong source version and exchanged sides."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ from scipy import ndimage
 
 from ctvlm.anatomy.scheme import RegionScheme
 
-# Regions cut to a few voxels by the scan's edge say nothing about the whole.
+# Smaller regions may be truncated by the border of the scan.
 MIN_VOXELS = 200
 
 
 def implausible_regions(scheme: RegionScheme, region_map: np.ndarray, hu: np.ndarray, affine: np.ndarray) -> list[str]:
-    """One message per region whose mean HU, or whose side of the body, contradicts its name.
+    """One message per region whose mean HU or side of the body contradicts its name.
 
     Args:
         region_map: region ids (D, H, W).
         hu: the CT on the same grid.
         affine: 4x4, voxel (x, y, z) to RAS+ mm.
     """
-    # Every other voxel of a large scan is plenty for a mean.
+    # Every second voxel of a large scan is sufficient for a mean.
     step = 2 if region_map.size > 4_000_000 else 1
     region_map, hu = region_map[::step, ::step, ::step], hu[::step, ::step, ::step]
     counts = np.bincount(region_map.ravel(), minlength=scheme.num_regions + 1)
     present = [r for r in scheme.regions if counts[r.id] >= MIN_VOXELS]
     means = ndimage.mean(hu, region_map, [r.id for r in present])
     problems = [
-        f"region {r.name!r} has a mean of {mean:.0f} HU, expected {r.hu[0]:g} to {r.hu[1]:g}; is the declared source "
-        "of the region map right?"
+        f"region {r.name!r} has a mean of {mean:.0f} HU; expected {r.hu[0]:g} to {r.hu[1]:g}. Check the declared "
+        "source of the region map."
         for r, mean in zip(present, means)
         if r.hu and not r.hu[0] <= mean <= r.hu[1]
     ]
@@ -36,8 +36,8 @@ def implausible_regions(scheme: RegionScheme, region_map: np.ndarray, hu: np.nda
         left = scheme[right.partner] if "right" in right.name and right.partner else None
         if left is None or left.partner != right.id or left not in present:
             continue
-        # RAS+: x grows to the patient's right. The affine's first row tells x from all three indices.
+        # RAS+: x grows to the patient's right. The first row of the affine gives x from the three indices.
         x = [affine[0, :3] @ [(s.start + s.stop) / 2 for s in boxes[r.id - 1][::-1]] for r in (right, left)]
         if x[0] < x[1]:
-            problems.append(f"{right.name!r} lies to the left of {left.name!r}; the map or the header is mirrored")
+            problems.append(f"{right.name!r} is to the left of {left.name!r}: the region map or its header is mirrored")
     return problems

@@ -1,4 +1,4 @@
-"""RegionScheme: which anatomical regions there are, and how other label maps fold into them."""
+"""RegionScheme: the anatomical regions and the mapping of other label maps to them."""
 
 from __future__ import annotations
 
@@ -16,12 +16,18 @@ DEFAULT_SCHEME = "thorax_abdomen_20"
 
 
 class UnknownLabelError(ValueError):
-    """A label id or class name that the declared source does not have."""
+    """A label id or class name does not exist in the declared source."""
 
 
 @dataclass(frozen=True)
 class Region:
-    """One region. ``partner``: id of its mirror image (or None). ``hu``: plausible mean HU (low, high)."""
+    """One region.
+
+    Attributes:
+        partner: id of the region on the other side, or None.
+        snomed: SNOMED CT code, or None.
+        hu: plausible range (low, high) of the mean HU, or None.
+    """
 
     id: int
     name: str
@@ -32,25 +38,25 @@ class Region:
 
     @property
     def display_name(self) -> str:
-        """The name as a radiologist writes it: "right upper lobe", "left kidney", "liver"."""
+        """Name in radiology text: "right upper lobe", "left kidney", "liver"."""
         return self.synonyms[0] if self.synonyms else self.name.replace("_", " ")
 
 
 def _key(name: str) -> str:
-    """Class names compare without case, and with blanks and underscores alike."""
+    """Normalise a class name: lower case, with blanks for underscores."""
     return " ".join(name.lower().replace("_", " ").split())
 
 
 @dataclass(frozen=True)
 class RegionScheme:
-    """R regions with ids 1..R (0 is background) and the folds of other label maps into them.
+    """R regions with ids 1..R (0 is background) and the mapping of other label maps to them.
 
     Attributes:
-        classes: class name of other label maps (normalised) to the region ids that it covers: one id
-            folds; several ids mean a class too coarse to fold ("lung"); none means outside the scheme.
+        classes: normalised class name of another label map to the region ids that it covers. One id: the class maps
+            to that region. Several ids: the class is too coarse ("lung"). No id: the class is outside the scheme.
         id_tables: source name to its class names in id order, from id 1.
-        reference: what ``load`` takes to give this scheme again: the name of a scheme that ships with ctvlm, or the
-            absolute path of a file. Cases carry it; the name alone does not identify an edited copy.
+        reference: argument of ``load`` for this scheme: the name of a scheme of ctvlm, or the absolute path of a file.
+            Cases store it, because the name does not identify a modified copy.
         fingerprint: sha256 of the scheme's file.
     """
 
@@ -64,16 +70,16 @@ class RegionScheme:
 
     @staticmethod
     def load(name_or_path: str | Path = DEFAULT_SCHEME) -> RegionScheme:
-        """Load a scheme that ships with ctvlm by its name, or any scheme by the path of its JSON file.
+        """Load a scheme of ctvlm by name, or any scheme by the path of its JSON file.
 
         Raises:
-            FileNotFoundError: no such scheme or file.
-            ValueError: the file is not a scheme: ids are not 1..R, a partner or fold names no region.
+            FileNotFoundError: the scheme or file does not exist.
+            ValueError: the file is not a scheme: ids are not 1..R, or a partner or fold refers to an unknown region.
         """
         path = Path(name_or_path)
         if path.suffix.lower() == ".json":
             path = path.expanduser().resolve()
-            # An edited file is another scheme, also within one process.
+            # The time is part of the cache key: an edited file is a different scheme.
             return _load(str(path), path.stat().st_mtime_ns if path.is_file() else None)
         return _load(str(name_or_path), None)
 
@@ -88,12 +94,12 @@ class RegionScheme:
 
     @property
     def sources(self) -> list[str]:
-        """What ``fold`` accepts as ``source``."""
+        """Valid values of ``source`` in ``fold``."""
         return [self.name, *self.id_tables]
 
     @cached_property
     def source_id(self) -> str:
-        """``source`` of label maps that hold this scheme's ids: its name and a digest of its ids and names."""
+        """``source`` of label maps with this scheme's ids: its name and a digest of its ids and names."""
         digest = hashlib.sha256("\n".join(self.names).encode()).hexdigest()[:8]
         return f"{self.name}@{digest}"
 
@@ -103,75 +109,74 @@ class RegionScheme:
 
     def name_of(self, region_id: int) -> str:
         if not 1 <= region_id <= self.num_regions:
-            raise ValueError(
-                f"region id {region_id} is not in scheme {self.name!r}, whose ids are 1..{self.num_regions}"
-            )
+            raise ValueError(f"region id {region_id} is not in scheme {self.name!r}; expected 1..{self.num_regions}.")
         return self.names[region_id - 1]
 
     def id_of(self, name: str) -> int:
         if name not in self.names:
-            raise ValueError(f"region {name!r} is not in scheme {self.name!r}; its regions are {', '.join(self.names)}")
+            raise ValueError(
+                f"region {name!r} is not in scheme {self.name!r}; expected one of {', '.join(self.names)}."
+            )
         return self.names.index(name) + 1
 
     def partner_ids(self) -> dict[int, int]:
-        """What each id becomes when an image is flipped left to right; not always both ways (2 to 4, 4 to 1)."""
+        """Region id to its id after a left-right flip; not always symmetric (2 to 4, 4 to 1)."""
         return {r.id: r.partner for r in self.regions if r.partner}
 
     def ids_of_class(self, class_name: str) -> tuple[int, ...]:
-        """Region ids that a class of another label map covers, by its name.
+        """Region ids that a class of another label map covers.
 
-        One id: the class folds into that region. Several: it is coarser than the scheme ("lung"). None:
-        it is a known class outside the scheme ("urinary_bladder").
+        One id: the class maps to that region. Several ids: it is coarser than the scheme ("lung"). No id: it is
+        outside the scheme ("urinary_bladder").
 
         Raises:
-            UnknownLabelError: no known label map has such a class.
+            UnknownLabelError: no known label map has this class.
         """
         try:
             return self.classes[_key(class_name)]
         except KeyError:
             raise UnknownLabelError(
-                f"class {class_name!r} is neither a region of scheme {self.name!r} nor a class of TotalSegmentator "
-                "total v1, v2, v3, RadGenome or fVLM; rename it, or add it to the scheme's 'fold' or 'outside'"
+                f"class {class_name!r} is unknown; expected a region of scheme {self.name!r} or a class of "
+                "TotalSegmentator total v1, v2, v3, RadGenome or fVLM. Rename it, or add it to 'fold' or 'outside' of "
+                "the scheme."
             ) from None
 
     def fold(self, label_array: np.ndarray, source: str = "totalsegmentator_v2") -> np.ndarray:
-        """Map an array of another map's label ids to region ids (uint8, same shape).
+        """Map label ids of another label map to region ids (uint8, same shape).
 
-        Classes outside the scheme, and classes coarser than it, become background.
+        Classes that are outside the scheme or coarser than it become background.
 
         Args:
-            source: the declared origin of the ids: one of ``sources``, or ``source_id``. The scheme's own name and
-                ``source_id`` leave the ids as they are.
+            source: declared origin of the ids: one of ``sources``, or ``source_id``. The name of this scheme and
+                ``source_id`` leave the ids unchanged.
 
         Raises:
-            UnknownLabelError: an id that the source does not have (the message names another version of the source
-                that has all the ids found), or ids of another scheme of the same name.
-            ValueError: an unknown source.
+            UnknownLabelError: the source does not have an id (the message lists sources that have all ids), or the
+                ids belong to another scheme of the same name.
+            ValueError: the source is unknown.
         """
         labels = np.asarray(label_array)
         if labels.dtype.kind not in "iub":
             rounded = np.rint(labels)
             if not np.array_equal(rounded, labels):
-                raise UnknownLabelError(
-                    f"a label map holds whole ids, but this one has fractions (dtype {labels.dtype})"
-                )
+                raise UnknownLabelError(f"label map: found fractions (dtype {labels.dtype}); expected integer ids.")
             labels = rounded.astype(np.int64)
         table = self._table(source)
         low, high = (int(labels.min()), int(labels.max())) if labels.size else (0, 0)
         if low < 0 or high >= len(table):
-            self._refuse(np.unique(labels), source, len(table) - 1)
+            raise self._unknown_ids(np.unique(labels), source, len(table) - 1)
         return table[labels]
 
     def check_source(self, source: str | None, path: str | Path = "the label map") -> None:
-        """Check that ``source`` is this scheme: ids of a label map of it need no fold. None is not checked.
+        """Check that a label map at ``path`` contains this scheme's ids. ``source=None`` is not checked.
 
         Raises:
-            UnknownLabelError: another scheme, or another file's version of it; names ``path``.
+            UnknownLabelError: ``source`` is another scheme, or another version of this scheme.
         """
         if source not in (None, self.name, self.source_id):
             raise UnknownLabelError(
-                f"{path} has region ids of {source}, expected {self.source_id} ({self.reference}): give the scheme "
-                "file that it was written with"
+                f"{path}: found region ids of {source}; expected {self.source_id} ({self.reference}). Use the scheme "
+                "file that it was written with."
             )
 
     def _table(self, source: str) -> np.ndarray:
@@ -180,41 +185,43 @@ class RegionScheme:
             return np.arange(self.num_regions + 1, dtype=np.uint8)
         if source not in self.id_tables:
             raise ValueError(
-                f"label source {source!r} is unknown to scheme {self.name!r}; known: {', '.join(self.sources)}"
+                f"source {source!r} is unknown to scheme {self.name!r}; expected one of {', '.join(self.sources)}."
             )
         covered = [self.ids_of_class(name) for name in self.id_tables[source]]
         return np.array([0] + [ids[0] if len(ids) == 1 else 0 for ids in covered], dtype=np.uint8)
 
-    def _refuse(self, found: np.ndarray, source: str, largest: int) -> None:
-        bad = [int(i) for i in found if i < 0 or i > largest]
-        fits = [s for s, t in self.id_tables.items() if found.min() >= 0 and found.max() <= len(t)]
-        hint = f"all ids found fit {' and '.join(fits)}: declare that" if fits else "no known source has these ids"
-        raise UnknownLabelError(
-            f"label ids {bad[:10]} are not in {source!r}, whose ids are 0..{largest}; {hint} (a wrong version puts "
-            "wrong names on organs without any error)"
+    def _unknown_ids(self, ids: np.ndarray, source: str, largest: int) -> UnknownLabelError:
+        unknown = [int(i) for i in ids if i < 0 or i > largest]
+        fitting = [s for s, t in self.id_tables.items() if ids.min() >= 0 and ids.max() <= len(t)]
+        hint = (
+            f"All ids exist in {' and '.join(fitting)}: declare that source." if fitting else "No source has these ids."
+        )
+        return UnknownLabelError(
+            f"label ids {unknown[:10]} are not in {source!r}; expected 0..{largest}. {hint} A wrong version would "
+            "assign wrong names to organs."
         )
 
 
 def scheme_of(case: Mapping) -> RegionScheme:
-    """The scheme of a case: of its ``scheme`` (name or path), else the default."""
+    """Scheme of a case: its ``scheme`` (name or path), or the default."""
     return RegionScheme.load(case.get("scheme") or DEFAULT_SCHEME)
 
 
 def region_names_of(sample: Mapping) -> Sequence[str]:
-    """Region names of a data sample, in id order from id 1; a sample without them has the regions of its ``scheme``."""
+    """Region names of a data sample in id order: its ``region_names``, or those of its ``scheme``."""
     return sample.get("region_names") or scheme_of(sample).names
 
 
 @lru_cache(maxsize=8)
 def _load(reference: str, modified: int | None) -> RegionScheme:
-    """Load; ``modified`` (time of the file, ns) is part of the cache's key."""
+    """Load a scheme; ``modified`` (time of the file in ns) is part of the cache key."""
     path = Path(reference)
     if path.suffix.lower() != ".json":
         path = DATA_DIR / f"{reference}.json"
     if not path.is_file():
         shipped = ", ".join(sorted(p.stem for p in DATA_DIR.glob("*.json") if not p.stem.startswith("totalseg")))
         raise FileNotFoundError(
-            f"no region scheme at {path}; shipped schemes: {shipped}; or give the path of a .json file"
+            f"{path}: no such region scheme; expected one of {shipped}, or the path of a .json file."
         )
     try:
         content = path.read_bytes()
@@ -232,10 +239,10 @@ def _load(reference: str, modified: int | None) -> RegionScheme:
         )
         ids = {r.name: r.id for r in regions}
         if list(ids.values()) != list(range(1, len(regions) + 1)) or len(regions) > 255:
-            raise ValueError(f"ids must be 1..R in order, R <= 255, names unique; found {[r.id for r in regions]}")
+            raise ValueError(f"found ids {[r.id for r in regions]}; expected 1..R in order, R <= 255, unique names")
         for r in regions:
             if r.partner is not None and not 1 <= r.partner <= len(regions):
-                raise ValueError(f"partner {r.partner} of {r.name!r} is not in 1..{len(regions)}")
+                raise ValueError(f"found partner {r.partner} of {r.name!r}; expected 1..{len(regions)}")
         tables = json.loads((DATA_DIR / "totalsegmentator_total.json").read_text(encoding="utf-8"))
         tables.update(raw.get("id_tables", {}))
         classes: dict[str, tuple[int, ...]] = {_key(n): () for t in tables.values() for n in t}
@@ -249,5 +256,5 @@ def _load(reference: str, modified: int | None) -> RegionScheme:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
-            f"{path} is not a region scheme: {error!r}; compare {DATA_DIR / 'thorax_abdomen_20.json'}"
+            f"{path}: not a region scheme ({error!r}). See {DATA_DIR / 'thorax_abdomen_20.json'} for an example."
         ) from None

@@ -1,4 +1,4 @@
-"""Text without a model: sentences, words, left and right."""
+"""Text processing without a model: sentences, words, laterality."""
 
 from ctvlm.text.laterality import find_ambiguous_side, swap_label_sides, swap_sides
 from ctvlm.text.scripts import is_latin, words

@@ -1,6 +1,6 @@
-"""The findings that CT-RATE labels."""
+"""Names of the 18 findings of CT-RATE."""
 
-# In CT-RATE's own order and spelling, which the VLM3D challenge repeats.
+# Order and spelling of CT-RATE, also used by the VLM3D challenge.
 CT_RATE_LABELS = (
     "Medical material",
     "Arterial wall calcification",

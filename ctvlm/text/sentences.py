@@ -1,4 +1,4 @@
-"""Sentences of reports, in any language."""
+"""Sentence splitting of reports in any language."""
 
 from __future__ import annotations
 
@@ -8,28 +8,29 @@ import regex
 import sentencex
 
 _LINE_END = re.compile(r"[\r\n\u2028\u2029\u0085]+")
-# The stop of these ends no sentence. "no." is here with a number only: "Is it there? No. It is not."
+# The full stop of an abbreviation or list number does not end a sentence. "no." is handled by _NUMBERED.
 _ABBREVIATION = re.compile(
     r"(?:\b(?:e\.g|i\.e|approx|dr|prof|vs|figs?|cf|resp|rt|lt|im|img|ser|ca|bzw|z\.b|o\.b|re|li)\.|^\W*\d{1,2}[.)])\s*$",
     re.IGNORECASE,
 )
-# sentencex takes these for abbreviations ("CT" for Connecticut).
+# sentencex treats these words as abbreviations ("CT" as Connecticut).
 _MISSED_END = regex.compile(r"(?<=\b(?:mm|cm|ml|mL|HU|CT|MR)\.)\s+(?=\p{Lu})")
+# An abbreviation only before a number: "Is it there? No. It is not."
 _NUMBERED = re.compile(r"\bno\.\s*$", re.IGNORECASE)
-# "1.", "(2)", "-", "•" at the start of a sentence belong to a list.
+# List markers at the start of a sentence: "1.", "(2)", "-", "•".
 _BULLET = re.compile(r"^\s*(?:[-*•–]+|\(?\d{1,2}[.)])(?:\s+|$)")
 
 
 def split_sentences(text: str) -> list[str]:
-    """Sentences of a text, each with its stop; a line ends a sentence. Only white space is lost.
+    """Split a text into sentences with their punctuation; a line break ends a sentence. Only white space is removed.
 
-    Splits by sentencex, whose rules hold for Latin, Cyrillic, Chinese, Japanese and Korean text alike, and joins again
-    what an abbreviation of reports or a list number has split off.
+    Uses sentencex, whose rules apply to Latin, Cyrillic, Chinese, Japanese and Korean text, and joins parts that were
+    split at an abbreviation or list number.
     """
     sentences: list[str] = []
     for line in _LINE_END.split(text):
         parts: list[str] = []
-        # The language only selects abbreviations; the stops of all scripts are known to each.
+        # The language only selects abbreviations; every language includes the punctuation of all scripts.
         for part in sentencex.segment("en", line):
             joins = parts and (_ABBREVIATION.search(parts[-1]) or (_NUMBERED.search(parts[-1]) and part[:1].isdigit()))
             if joins:
@@ -42,6 +43,6 @@ def split_sentences(text: str) -> list[str]:
 
 
 def plain_sentences(text: str) -> list[str]:
-    """``split_sentences`` without list numbers and bullets, and without sentences that have no letter."""
+    """``split_sentences`` without list numbers and bullets, and without sentences that contain no letter."""
     parts = (_BULLET.sub("", sentence).strip() for sentence in split_sentences(text))
     return [part for part in parts if any(map(str.isalpha, part))]

@@ -1,10 +1,10 @@
-"""Side words that cannot be swapped by rule: other languages, and English that has a second meaning."""
+"""Side words that cannot be swapped by rules: words of other languages and ambiguous English abbreviations."""
 
 from __future__ import annotations
 
 import regex
 
-# Whole words. A text with one of them is not mirrored, so a false alarm costs an augmentation and nothing else.
+# Whole words. A text with one of them is not mirrored; a false positive only skips one augmentation.
 _WORDS = (
     # German, Dutch
     r"(?:recht|link)(?:s\w*|e[rsnm]?)|re\.|li\.(?=\s*\p{L})",
@@ -18,14 +18,14 @@ _WORDS = (
     r"sağ\w*|(?-i:[Ss]ol(?:da|daki|dan|a|un)?)|kanan|kiri|phải|trái",
     # Greek, Russian, Ukrainian
     r"δεξι\w*|αριστερ\w*|\w*прав\w*|\w*лев(?:ый|ая|ое|ого|ой|ом|ую|ые|ых|осторонн\w*)|слева|влево|ліво\w*|лів\w*|зліва",
-    # English abbreviations without a mirror image, or with a second meaning (RA: rheumatoid arthritis, room air)
+    # English abbreviations without a partner, or with a second meaning (RA: rheumatoid arthritis, room air)
     r"(?-i:LAD|LC[Xx]|LMCA|LM|RA|LA)",
-    # A position on a clock face is a side too.
+    # Clock positions.
     r"o['’]clock",
 )
 _FOREIGN = regex.compile(
     rf"(?<![\p{{L}}\p{{N}}])(?:{'|'.join(_WORDS)})(?![\p{{L}}\p{{N}}])"
-    # Chinese, Japanese and Korean have no blanks to rely on.
+    # Chinese, Japanese and Korean: no word boundaries.
     r"|[左右]|왼|오른|[좌우](?:측|폐|상|하|중|엽|신|심|완|흉|,|/|·)|좌우"
     # Scripts whose side words are not listed here.
     r"|(?V1)[\p{L}--[\p{Latin}\p{Greek}\p{Cyrillic}\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}\p{Common}\p{Inherited}]]+",
@@ -34,9 +34,9 @@ _FOREIGN = regex.compile(
 
 
 def find_unswappable_word(text: str) -> str | None:
-    """The first side word of another language, or abbreviation without a mirror image; None without.
+    """First side word of another language or abbreviation without a partner; None if there is no such word.
 
-    Text in a script whose side words are unknown (Arabic, Thai, ...) counts as one.
+    Every word in a script whose side words are unknown (Arabic, Thai, ...) counts as a side word.
     """
     match = _FOREIGN.search(text)
     return match.group() if match else None

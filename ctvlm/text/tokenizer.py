@@ -1,4 +1,4 @@
-"""A tokenizer that is trained on the training texts and travels in the state dict."""
+"""Tokenizer that is trained on the training texts and stored in the state dict."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from collections.abc import Sequence
 
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
-from torch import Tensor
+from torch import Tensor, nn
 
 SPECIAL_TOKENS = ["[PAD]", "[CLS]", "[SEP]"]
 PAD, CLS, SEP = 0, 1, 2
 
 
 def train_tokenizer(texts: Sequence[str], vocab_size: int, lowercase: bool = True) -> Tokenizer:
-    """A byte-level BPE tokenizer with at most ``vocab_size`` pieces, special tokens first.
+    """Train a byte-level BPE tokenizer with at most ``vocab_size`` tokens, special tokens first.
 
-    Byte-level, so that no word is ever unknown; BPE without word affixes, because the trainers that add
-    affixes number their pieces in hash order: two runs of one seed would differ.
+    Byte-level, so that no word is unknown. Without word affixes, because trainers with affixes number their tokens in
+    hash order, which would differ between runs with one seed.
     """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), *([normalizers.Lowercase()] if lowercase else [])])
@@ -28,33 +28,41 @@ def train_tokenizer(texts: Sequence[str], vocab_size: int, lowercase: bool = Tru
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    # Sorted unique texts: the pieces do not depend on the order of the data set.
+    # Sorted unique texts: the tokens do not depend on the order of the data set.
     tokenizer.train_from_iterator(sorted(set(texts)), trainer)
     return tokenizer
 
 
 def to_bytes(text: str, device: torch.device | None = None) -> Tensor:
-    """Text as a uint8 tensor, which a checkpoint of plain tensors can hold."""
+    """Text as a uint8 tensor, for checkpoints of plain tensors."""
     return torch.tensor(list(text.encode("utf-8")), dtype=torch.uint8, device=device)
 
 
 def from_bytes(data: Tensor) -> str:
-    """The text of ``to_bytes``."""
+    """Inverse of ``to_bytes``."""
     return bytes(data.cpu().tolist()).decode("utf-8")
 
 
-class FittedTokenizerMixin:
-    """For a module with a tokenizer of its own, fitted once before training (see FitTokenizerHook).
+class FittedTokenizerMixin(nn.Module):
+    """Mixin for a module with its own tokenizer, which is fitted once before training (see FitTokenizerHook).
 
-    It is kept in the state dict as bytes, so that a checkpoint alone restores it. The module calls
+    The tokenizer is stored as bytes in the state dict, so that a checkpoint restores it. The module calls
     ``init_tokenizer`` in its constructor.
     """
 
+    tokenizer_bytes: Tensor
+    _tokenizer: Tokenizer | None
+
     def init_tokenizer(self, vocab_size: int, lowercase: bool = True) -> None:
-        """Start without a tokenizer of at most ``vocab_size`` pieces; text to be written out again keeps its case."""
+        """Set the options of the tokenizer.
+
+        Args:
+            vocab_size: maximum number of tokens.
+            lowercase: convert texts to lower case; False for modules that generate text.
+        """
         self.vocab_size = vocab_size
         self.lowercase = lowercase
-        self._tokenizer: Tokenizer | None = None
+        self._tokenizer = None
         self.register_buffer("tokenizer_bytes", torch.empty(0, dtype=torch.uint8))
 
     @property
@@ -65,8 +73,8 @@ class FittedTokenizerMixin:
     def tokenizer(self) -> Tokenizer:
         if self._tokenizer is None:
             raise RuntimeError(
-                f"{type(self).__name__} has no tokenizer yet: train it with fit_tokenizer(texts), keep "
-                "FitTokenizerHook among the hooks, or load a checkpoint."
+                f"{type(self).__name__}: the tokenizer is not fitted. Call fit_tokenizer(texts), train with "
+                "FitTokenizerHook, or load a checkpoint."
             )
         return self._tokenizer
 
@@ -74,10 +82,10 @@ class FittedTokenizerMixin:
         """Train the tokenizer on the training texts.
 
         Raises:
-            ValueError: when there is no text to train on.
+            ValueError: all texts are empty.
         """
         if not any(text.strip() for text in texts):
-            raise ValueError("The tokenizer cannot be trained: the training data set has no text.")
+            raise ValueError(f"texts: found {len(texts)} empty texts; expected training texts for the tokenizer.")
         self.load_tokenizer_state(train_tokenizer(texts, self.vocab_size, self.lowercase).to_str())
 
     def tokenizer_state(self) -> str:

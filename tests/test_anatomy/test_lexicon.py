@@ -1,4 +1,4 @@
-"""Text names regions in many ways; the lexicon must read them and not see what is not there."""
+"""Precision and recall of the mention lexicon."""
 
 from __future__ import annotations
 
@@ -77,31 +77,31 @@ def test_sentence(text, regions):
     assert got == want, [NAMES[i - 1] for i in got]
 
 
-def test_mentions_lie_where_the_words_are():
+def test_mentions_have_the_positions_of_their_words():
     text = "The hepatic dome and the left lower lobe."
     assert [text[m.start : m.end] for m in LEXICON.find(text)] == ["hepatic", "left lower lobe"]
 
 
-def test_spoken_name_of_every_region_is_found_as_itself():
+def test_names_and_synonyms_of_every_region_are_found():
     for region in LEXICON.scheme.regions:
         for phrase in region.synonyms:
             assert region.id in LEXICON.regions_in(f"Normal {phrase}."), phrase
         assert LEXICON.regions_in(f"Normal {region.display_name}.") == (region.id,)
 
 
-def test_own_scheme_is_read_by_its_synonyms(tmp_path):
-    own = dict(
+def test_regions_of_a_custom_scheme_are_found_by_their_synonyms(tmp_path):
+    custom = dict(
         name="x",
         version="1",
         regions=[dict(id=1, name="adrenal_gland", synonyms=["adrenal"]), dict(id=2, name="liver")],
     )
-    (tmp_path / "x.json").write_text(json.dumps(own))
+    (tmp_path / "x.json").write_text(json.dumps(custom))
     lexicon = MentionLexicon(RegionScheme.load(tmp_path / "x.json"))
     assert lexicon.regions_in("Both adrenals and the hepatic veins; the left lower lobe.") == (1, 2)
 
 
 def expected_of_path(path: str) -> set[int]:
-    """Regions of a RadGenome anatomy path, by its own tree, not by our words."""
+    """Regions of a RadGenome anatomy path according to RadGenome's tree."""
     scheme = RegionScheme.load()
     parts = path.split("/")
     leaf = parts[-1]
@@ -134,7 +134,7 @@ def expected_of_path(path: str) -> set[int]:
 
 
 def test_precision_and_recall_on_radgenome_anatomy_names(shared_data):
-    """Measured over 175 paths, weighted by how often they occur: precision 0.998, recall 1.000."""
+    """175 paths, weighted by frequency: precision 0.998, recall 1.000."""
     counts = json.loads((shared_data / "labels" / "radgenome_anatomy_paths_subset2000.json").read_text())
     right = found = there = 0
     for path, count in counts.items():
@@ -148,7 +148,7 @@ def test_precision_and_recall_on_radgenome_anatomy_names(shared_data):
 
 
 def test_precision_on_radgenome_rows_of_known_anatomy(shared_data):
-    """A term that names a region stands, in RadGenome's rows, under that region: precision over its cases."""
+    """A term that names a region belongs to that region in RadGenome's rows."""
     anatomy: dict[tuple[str, str], set[int]] = {}
     for file in ("train_vqa_location.csv", "train_vqa_size.csv"):
         with open(shared_data / "text" / "radgenome" / file, newline="") as rows:
@@ -168,7 +168,7 @@ def test_precision_on_radgenome_rows_of_known_anatomy(shared_data):
 
 
 def test_recall_on_sentences_about_the_thyroid(shared_data):
-    """Rows that are about one region by the data set's own word; other sentences stand between them."""
+    """Reports of one region according to the data set; they contain some other sentences."""
     shares = {}
     for region in ("thyroid", "breast"):
         with open(shared_data / "text" / "reg2rg" / f"{region}_reports.csv", newline="") as rows:

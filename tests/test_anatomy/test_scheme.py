@@ -1,4 +1,4 @@
-"""Regions have one numbering, and every other numbering must say what it is."""
+"""RegionScheme: ids, names, partners and the mapping of other label maps."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_default_scheme_has_the_twenty_regions_in_order():
     assert SCHEME.name_of(18) == "kidney_left"
 
 
-def test_partners_lie_on_the_other_side():
+def test_partners_are_on_the_other_side():
     partners = SCHEME.partner_ids()
     assert partners == {1: 4, 2: 4, 3: 5, 4: 1, 5: 3, 17: 18, 18: 17}
     for a, b in partners.items():
@@ -47,13 +47,13 @@ def test_fold_by_declared_source(source, ids, names):
     assert [SCHEME.name_of(i) if i else None for i in folded] == names
 
 
-def test_tables_are_those_of_totalsegmentator(shared_data):
+def test_id_tables_equal_those_of_totalsegmentator(shared_data):
     for version, name in (("v1", "total_v1"), ("v2", "total"), ("v3", "total_v3")):
         facts = json.loads((shared_data / "labels" / f"totalsegmentator_{name}.json").read_text())
         assert list(facts.values()) == list(SCHEME.id_tables[f"totalsegmentator_{version}"])
 
 
-def test_organs_of_the_two_versions_fold_alike_by_name():
+def test_organs_map_to_the_same_region_in_both_versions():
     one, two = (SCHEME.id_tables[f"totalsegmentator_v{v}"] for v in (1, 2))
     for name in set(one) & set(two):
         got = [SCHEME.fold(np.array([t.index(name) + 1]), f"totalsegmentator_v{v}")[0] for v, t in ((1, one), (2, two))]
@@ -72,48 +72,48 @@ def test_groups_and_paths_of_other_data_sets_are_known(shared_data):
     assert SCHEME.ids_of_class("Trachea and bronchie") == (6,)
 
 
-def test_wrong_version_is_named_with_the_one_that_fits():
-    with pytest.raises(UnknownLabelError, match=r"\[117\] are not in 'totalsegmentator_v1'.*totalsegmentator_v2"):
+def test_unknown_ids_state_the_sources_that_have_them():
+    with pytest.raises(UnknownLabelError, match=r"\[117\].*'totalsegmentator_v1'.*totalsegmentator_v2"):
         SCHEME.fold(np.array([1, 117]), "totalsegmentator_v1")
-    with pytest.raises(UnknownLabelError, match="no known source"):
+    with pytest.raises(UnknownLabelError, match=r"\[200\].*'totalsegmentator_v2'"):
         SCHEME.fold(np.array([200]), "totalsegmentator_v2")
     with pytest.raises(UnknownLabelError, match=r"\[21\].*0\.\.20"):
         SCHEME.fold(np.array([21]), "thorax_abdomen_20")
     with pytest.raises(UnknownLabelError, match=r"\[-1\]"):
         SCHEME.fold(np.array([-1]), "totalsegmentator_v2")
-    with pytest.raises(UnknownLabelError, match="fractions"):
+    with pytest.raises(UnknownLabelError, match="float64"):
         SCHEME.fold(np.array([0.5]), "totalsegmentator_v2")
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: SCHEME.fold(np.zeros(3, int), "totalseg"), "known: thorax_abdomen_20, totalsegmentator_v1"),
-        (lambda: SCHEME.name_of(21), r"ids are 1\.\.20"),
+        (lambda: SCHEME.fold(np.zeros(3, int), "totalseg"), "'totalseg'.* thorax_abdomen_20, totalsegmentator_v1"),
+        (lambda: SCHEME.name_of(21), r"21.*1\.\.20"),
         (lambda: SCHEME.id_of("lver"), "'lver'"),
         (lambda: SCHEME.ids_of_class("spleeen"), "'spleeen'"),
-        (lambda: RegionScheme.load("thorax_21"), "thorax_abdomen_20"),
+        (lambda: RegionScheme.load("thorax_21"), r"thorax_21\.json.*thorax_abdomen_20"),
     ],
 )
-def test_unknown_names_are_named(call, message):
+def test_errors_state_the_unknown_name(call, message):
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         call()
 
 
-def test_own_scheme_loads_from_a_file_and_a_broken_one_is_refused(tmp_path):
-    own = {
+def test_custom_scheme_loads_from_a_file_and_an_invalid_one_is_rejected(tmp_path):
+    custom = {
         "name": "two",
         "version": "1",
         "regions": [{"id": 1, "name": "lung"}, {"id": 2, "name": "rest"}],
         "fold": {"lung": ["lung_upper_lobe_left"]},
     }
     path = tmp_path / "two.json"
-    path.write_text(json.dumps(own))
+    path.write_text(json.dumps(custom))
     assert RegionScheme.load(path).fold(np.array([10, 5]), "totalsegmentator_v2").tolist() == [1, 0]
-    own["fold"] = {"lungs": []}
-    own["regions"][1]["id"] = 3
-    (tmp_path / "bad.json").write_text(json.dumps(own))
-    with pytest.raises(ValueError, match=r"bad\.json is not a region scheme.*ids must be 1\.\.R"):
+    custom["fold"] = {"lungs": []}
+    custom["regions"][1]["id"] = 3
+    (tmp_path / "bad.json").write_text(json.dumps(custom))
+    with pytest.raises(ValueError, match=r"bad\.json.*\[1, 3\].*1\.\.R"):
         RegionScheme.load(tmp_path / "bad.json")
 
 
@@ -126,21 +126,21 @@ def body() -> tuple[np.ndarray, np.ndarray]:
     return regions, hu
 
 
-def test_a_right_map_is_plausible():
+def test_a_correct_map_is_plausible():
     assert implausible_regions(SCHEME, *body(), np.eye(4)) == []
 
 
-def test_wrong_version_and_mirroring_show_in_the_image():
+def test_wrong_version_and_mirroring_are_detected():
     regions, hu = body()
     mirrored = np.diag([-1.0, 1.0, 1.0, 1.0])
     assert len(implausible_regions(SCHEME, regions, hu, mirrored)) == 2
     swapped = np.where(regions == 3, 12, regions).astype(np.uint8)
     (problem,) = implausible_regions(SCHEME, swapped, hu, np.eye(4))
-    assert "'liver' has a mean of -800 HU" in problem
+    assert "'liver'" in problem and "-800 HU" in problem
 
 
 def test_real_mask_read_as_the_wrong_version_is_reported(shared_data):
-    """Only ids that v1 has too: nothing but the image can tell."""
+    """All ids exist in v1 too, so that only the image shows the error."""
     from ctvlm.volume import match_mask, read_ct, read_label_map
 
     folder = shared_data / "ct" / "ts_small_117"

@@ -1,4 +1,4 @@
-"""Text after a flip names the mirror images of the regions that it named before."""
+"""After a swap of sides, text names the partners of the regions that it named before."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from ctvlm.anatomy import RegionScheme, mention_lexicon
 from ctvlm.text import find_ambiguous_side, swap_label_sides, swap_sides
 
 SCHEME = RegionScheme.load()
-# The mirrored map has no middle lobe, but "right lung" and "both lungs" go on naming it.
+# The mirrored map has no middle lobe, but "right lung" and "both lungs" still include it.
 MIDDLE = {SCHEME.id_of("lung_middle_lobe_right")}
 
 
-def in_step(text: str) -> bool:
+def names_partners(text: str) -> bool:
     """Whether the swapped text names the partners of the regions that the text names."""
     partner, lexicon = SCHEME.partner_ids(), mention_lexicon()
     wanted = {partner.get(i, i) for i in lexicon.regions_in(text)}
@@ -59,7 +59,7 @@ def in_step(text: str) -> bool:
         ("Oxygen 2 L, L1 fracture, L-spine.", "Oxygen 2 L, L1 fracture, L-spine."),
     ],
 )
-def test_words(text, swapped):
+def test_swapped_text(text, swapped):
     assert swap_sides(text) == swapped
     assert find_ambiguous_side(text) is None
 
@@ -75,11 +75,11 @@ def test_words(text, swapped):
         "Nodule right below the carina.", "R effusive, maybe.",
     ],
 )  # fmt: skip
-def test_a_side_that_cannot_be_swapped_is_named(text):
+def test_ambiguous_and_foreign_sides_are_found(text):
     assert find_ambiguous_side(text)
 
 
-def test_other_languages_without_a_side_pass():
+def test_other_languages_without_a_side():
     for text in (
         "Beidseits keine Läsion.",
         "Pas de nodule.",
@@ -91,14 +91,14 @@ def test_other_languages_without_a_side_pass():
         assert (find_ambiguous_side(text) is None) == (not text.startswith("Links")), text
 
 
-def test_few_real_reports_are_refused(shared_data):
+def test_few_real_reports_are_ambiguous(shared_data):
     import csv
 
     path = next((shared_data / "text" / "ct_rate").glob("*reports*.csv"))
     with open(path, newline="", encoding="utf-8") as file:
         texts = {row["Findings_EN"] + "\n" + row["Impressions_EN"] for row in csv.DictReader(file)}
-    refused = {text: word for text in texts if (word := find_ambiguous_side(text))}
-    assert len(refused) / len(texts) < 0.1, sorted(refused.values())
+    ambiguous = {text: word for text in texts if (word := find_ambiguous_side(text))}
+    assert len(ambiguous) / len(texts) < 0.1, sorted(ambiguous.values())
 
 
 SENTENCES = [
@@ -116,11 +116,11 @@ SENTENCES = [
 
 
 @pytest.mark.parametrize("text", SENTENCES)
-def test_text_and_region_ids_stay_in_step(text):
-    assert mention_lexicon().regions_in(text) and in_step(text)
+def test_swapped_text_names_the_partners(text):
+    assert mention_lexicon().regions_in(text) and names_partners(text)
 
 
-def test_twice_is_the_same_where_there_is_a_mirror_image(shared_data):
+def test_two_swaps_restore_the_text(shared_data):
     import csv
 
     path = next((shared_data / "text" / "ct_rate").glob("*reports*.csv"))
@@ -140,12 +140,12 @@ def test_real_reports_name_the_partners(shared_data):
     with open(path, newline="", encoding="utf-8") as file:
         texts = {row["Findings_EN"] for row in csv.DictReader(file)}
     sentences = [s for t in texts for s in re.split(r"(?<=\.)\s+", t) if re.search(r"\b(right|left|lingul|middle)", s)]
-    right = sum(map(in_step, sentences))
+    correct = sum(map(names_partners, sentences))
     assert len(sentences) > 200
-    assert right / len(sentences) > 0.95, f"{right} of {len(sentences)}"
+    assert correct / len(sentences) > 0.95, f"{correct} of {len(sentences)}"
 
 
-def test_labels_with_a_side_take_the_mirror_images_value():
+def test_labels_with_a_side_get_the_value_of_their_partner():
     labels = {"Right pleural effusion": 1, "Left pleural effusion": 0, "Emphysema": 1, "Left kidney stone": 1}
     assert swap_label_sides(labels) == {
         "Right pleural effusion": 0,

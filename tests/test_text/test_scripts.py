@@ -20,6 +20,6 @@ def test_script():
     assert is_latin("") and is_latin("5.5") and not is_latin("右肺 CT")
 
 
-def test_a_sentence_keeps_all_its_characters():
+def test_split_sentences_keeps_all_characters():
     text = "1. Узел. \u2028 右肺。No. 3 is (e.g. old). Dr. X \x85 "
     assert "".join("".join(split_sentences(text)).split()) == "".join(text.split())
