@@ -13,21 +13,29 @@ relies on, and raises AssertionError with the name of the property, what was fou
 from ctvlm.testing.attention import check_attention
 from ctvlm.testing.backbones import check_backbone
 from ctvlm.testing.building import NOT_SET
+from ctvlm.testing.datasets import check_dataset
 from ctvlm.testing.heads import check_head, check_projection
 from ctvlm.testing.layers import check_block, check_layer, check_patch_embedding, check_position
+from ctvlm.testing.metrics import check_metric
 from ctvlm.testing.necks import check_neck
 from ctvlm.testing.region_encoders import check_region_encoder
+from ctvlm.testing.text_encoders import check_text_encoder
+from ctvlm.testing.transforms import check_transform
 
 __all__ = [
     "NOT_SET",
     "check_attention",
     "check_backbone",
     "check_block",
+    "check_dataset",
     "check_head",
     "check_layer",
+    "check_metric",
     "check_neck",
     "check_patch_embedding",
     "check_position",
     "check_projection",
     "check_region_encoder",
+    "check_text_encoder",
+    "check_transform",
 ]

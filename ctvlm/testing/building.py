@@ -46,9 +46,12 @@ class Recipe:
         options: constructor arguments; they override those of the config. Parameters of ``SIZES`` that the constructor
             accepts are set to small values unless an option sets them. The option ``NOT_SET`` leaves a parameter out
             (for a subclass that passes ``depth`` to its base class itself).
+        small: small values of constructor parameters, in place of ``SIZES``.
     """
 
-    def __init__(self, registry: Registry, component: Component, options: dict[str, Any]) -> None:
+    def __init__(
+        self, registry: Registry, component: Component, options: dict[str, Any], small: dict[str, Any] = SIZES
+    ) -> None:
         given = dict(component) if isinstance(component, dict) else dict(type=component)
         given.update(options)
         kind = given["type"]
@@ -57,7 +60,7 @@ class Recipe:
         self.cls: Any = cls
         self.name = self.cls.__name__
         accepted = parameter_names(self.cls)
-        config = {key: value for key, value in SIZES.items() if key in accepted}
+        config = {key: value for key, value in small.items() if key in accepted}
         config.update(given)
         self.config = {key: value for key, value in config.items() if value is not NOT_SET}
         self._registry = registry

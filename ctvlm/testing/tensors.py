@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import numpy as np
 import torch
+from mmengine.structures import BaseDataElement
 from torch import Tensor
 
 
@@ -58,3 +60,23 @@ def loss_of(output: Any) -> Tensor:
         weight = torch.randn(tensor.shape, generator=generator).to(tensor)
         total = total + (tensor * weight).sum() / max(tensor.numel(), 1) ** 0.5
     return total
+
+
+def equal(left: Any, right: Any) -> bool:
+    """Whether two values are equal, with all tensors, arrays and containers in them. NaN equals NaN."""
+    if isinstance(left, Tensor) and isinstance(right, Tensor):
+        return (
+            left.shape == right.shape
+            and left.dtype == right.dtype
+            and torch.equal(left.isnan(), right.isnan())
+            and (torch.equal(left.nan_to_num(), right.nan_to_num()))
+        )
+    if isinstance(left, np.ndarray) and isinstance(right, np.ndarray):
+        return left.dtype == right.dtype and np.array_equal(left, right, equal_nan=left.dtype.kind == "f")
+    if isinstance(left, BaseDataElement) and isinstance(right, BaseDataElement):
+        return equal(left.to_dict(), right.to_dict())
+    if isinstance(left, dict) and isinstance(right, dict):
+        return left.keys() == right.keys() and all(equal(left[key], right[key]) for key in left)
+    if isinstance(left, (list, tuple)) and isinstance(right, (list, tuple)):
+        return len(left) == len(right) and all(map(equal, left, right))
+    return bool(left == right) or (isinstance(left, float) and left != left and right != right)

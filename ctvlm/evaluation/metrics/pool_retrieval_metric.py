@@ -52,10 +52,8 @@ class PoolRetrievalMetric(CaseMetric):
     def score(self, cases: list[dict[str, Any]]) -> dict[str, float | str]:
         kept = one_per_study(*([case[key] for case in cases] for key in ("case_id", "study", "represents_study")))
         cases = [cases[i] for i in kept]
-        image_NP, text_NP = (
-            np.array([case[key] for case in cases], dtype=np.float64).reshape(len(cases), -1)
-            for key in ("image", "text")
-        )
+        # Without cases an empty array: pool_recall then returns NaN.
+        image_NP, text_NP = (np.array([case[key] for case in cases], dtype=np.float64) for key in ("image", "text"))
         metrics: dict[str, float | str] = {}
         for size in self.protocol.pool_sizes:
             recall = pool_recall(text_NP, image_NP, size, _TOPK, keep_rest=self.protocol.keep_rest)
