@@ -7,9 +7,9 @@ import csv
 import pytest
 
 from ctvlm.anatomy import mention_lexicon
+from ctvlm.datasets.conversion.case_list import CaseList, ConversionError
 from ctvlm.datasets.conversion.ct_rate_cot import read_turn, turn_steps
 from ctvlm.datasets.conversion.ct_rate_files import parse_name, spacing_of
-from ctvlm.datasets.conversion.found import ConversionError, Found
 from ctvlm.datasets.conversion.radgenome import leaves, regions_of_anatomy, sentence_steps
 from ctvlm.datasets.conversion.splits import carve, drop_leaks, three_way
 from ctvlm.datasets.conversion.text import clean, number, split_report, tagged, text_steps
@@ -173,7 +173,7 @@ def test_shares_of_patients_are_kept_and_stable():
 
 def test_a_patient_stays_in_the_most_protected_split():
     names = [("a", "p1", "train"), ("b", "p1", "test"), ("c", "p1", "val"), ("d", "p2", "train")]
-    found = drop_leaks(Found([dict(case_id=c, patient_id=p, split=s) for c, p, s in names]))
+    found = drop_leaks(CaseList([dict(case_id=c, patient_id=p, split=s) for c, p, s in names]))
     assert [c["case_id"] for c in found.cases] == ["b", "d"]
     assert [name for name, _ in found.dropped] == ["a", "c"]
     assert "test" in found.dropped[0][1]

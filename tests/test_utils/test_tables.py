@@ -8,7 +8,7 @@ import json
 
 import pytest
 
-from ctvlm.datasets.conversion.found import ConversionError
+from ctvlm.datasets.conversion.case_list import ConversionError
 from ctvlm.datasets.conversion.tables import read_records
 from ctvlm.utils.placeholders import is_missing
 from ctvlm.utils.tables import DELIMITERS, TableError, find_conflicting_keys, read_csv, read_text

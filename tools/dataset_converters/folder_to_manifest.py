@@ -24,8 +24,8 @@ from rich.console import Console
 
 from ctvlm.anatomy import RegionScheme
 from ctvlm.datasets.conversion import (
+    CaseList,
     FolderRules,
-    Found,
     ReportColumns,
     add_common_arguments,
     add_reports,
@@ -69,7 +69,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def find(args: argparse.Namespace, scheme: RegionScheme) -> Found:
+def find(args: argparse.Namespace, scheme: RegionScheme) -> CaseList:
     """Cases of the folder, with their reports."""
     names = ("source", "ct", "lesions", "patient_regex")
     rules = FolderRules(

@@ -1,5 +1,7 @@
-"""From the field's data sets, as they lie on disk, to case manifests; the tools in tools/dataset_converters call it."""
+"""Conversion of public data sets to case manifests, used by the tools in tools/dataset_converters."""
 
+from ctvlm.datasets.conversion.arguments import add_common_arguments
+from ctvlm.datasets.conversion.case_list import CaseList, ConversionError, DropCase
 from ctvlm.datasets.conversion.ct_rate import (
     CTRate,
     add_ct_rate_arguments,
@@ -9,23 +11,22 @@ from ctvlm.datasets.conversion.ct_rate import (
 )
 from ctvlm.datasets.conversion.ct_rate_cot import ct_rate_cot_cases
 from ctvlm.datasets.conversion.folder import FolderRules, folder_cases
-from ctvlm.datasets.conversion.found import ConversionError, Dropped, Found
 from ctvlm.datasets.conversion.omniabnorm import omniabnorm_cot_cases
 from ctvlm.datasets.conversion.omniabnorm_14k import omniabnorm_14k_cases, prepare_omniabnorm_14k
 from ctvlm.datasets.conversion.rad_chestct import rad_chestct_cases
 from ctvlm.datasets.conversion.radgenome import radgenome_cases
 from ctvlm.datasets.conversion.reports import ReportColumns, add_reports
 from ctvlm.datasets.conversion.rexgrounding import prepare_rexgrounding, rexgrounding_cases
-from ctvlm.datasets.conversion.runner import add_common_arguments, run_converter
+from ctvlm.datasets.conversion.runner import run_converter
 from ctvlm.datasets.conversion.splits import fill_splits, share_of_patient, split_patients
 from ctvlm.datasets.conversion.text import text_steps
 
 __all__ = [
     "CTRate",
     "ConversionError",
-    "Dropped",
+    "DropCase",
     "FolderRules",
-    "Found",
+    "CaseList",
     "ReportColumns",
     "add_common_arguments",
     "add_ct_rate_arguments",

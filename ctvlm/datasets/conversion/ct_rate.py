@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ctvlm.anatomy import DEFAULT_SCHEME, mention_lexicon
+from ctvlm.datasets.conversion.case_list import CaseList, ConversionError, DropCase
 from ctvlm.datasets.conversion.ct_rate_files import (
     GEOMETRY,
     KNOWN_BAD,
@@ -22,7 +23,6 @@ from ctvlm.datasets.conversion.ct_rate_files import (
     v1_volume,
 )
 from ctvlm.datasets.conversion.ct_rate_scans import VolumeFacts, evaluation_sets, representative, shows_chest
-from ctvlm.datasets.conversion.found import ConversionError, Dropped, Found
 from ctvlm.datasets.conversion.splits import carve
 from ctvlm.datasets.conversion.text import clean, text_steps
 from ctvlm.utils import natural_key
@@ -187,17 +187,17 @@ class CTRate:
             allow_no_chest: keep a volume that the official list leaves out.
 
         Raises:
-            Dropped: known to be bad, no chest in it, or (v1) without metadata.
+            DropCase: known to be bad, no chest in it, or (v1) without metadata.
         """
         name, path = parse_name(volume), self.volumes[volume]
         if (reason := self.drop_reason(volume)) and (volume in KNOWN_BAD or not allow_no_chest):
-            raise Dropped(reason)
+            raise DropCase(reason)
         row = self._metadata_row(volume)
         report = self.report(volume)
         labels = {k: v for k, v in (self._row(self.labels, name) or {}).items() if k != "VolumeName"}
         bad = {k: v for k, v in labels.items() if (v or "").strip() not in LABELS}
         if bad:
-            raise Dropped(f"label {next(iter(bad))!r} is {next(iter(bad.values()))!r}; expected 0, 1 or nothing")
+            raise DropCase(f"label {next(iter(bad))!r} is {next(iter(bad.values()))!r}; expected 0, 1 or nothing")
         extra = dict(scan=name.scan, release=self.release)
         extra.update(labels_source=self.labels_source if labels else None)
         extra.update({key: row[column] for column, key in EXTRA.items() if row and row.get(column)})
@@ -230,7 +230,7 @@ def _both(pattern: str) -> list[str]:
 
 def ct_rate_cases(
     data: CTRate, allow_no_report: bool = False, one_per_scan: bool = False, evaluation_set: str | None = None
-) -> Found:
+) -> CaseList:
     """Every volume on disk with its report; each case lists the evaluation sets that it belongs to.
 
     Args:
@@ -238,7 +238,7 @@ def ct_rate_cases(
         evaluation_set: keep the volumes of this set; "all" and "first" also hold the listed scans without a chest.
     """
     sets = data.evaluation_sets()
-    found = Found(notes=list(data.notes))
+    found = CaseList(notes=list(data.notes))
     chosen: dict[str, str | None] = {}
     if one_per_scan:
         for volume in data.volumes:
@@ -251,14 +251,14 @@ def ct_rate_cases(
             case = data.case(volume, allow_no_chest=evaluation_set in ("all", "first"))
             case["extra"]["sets"] = [name for name, members in sets.items() if volume in members]
             if evaluation_set and volume not in sets[evaluation_set]:
-                raise Dropped(f"not in the evaluation set {evaluation_set!r} (--set)")
+                raise DropCase(f"not in the evaluation set {evaluation_set!r} (--set)")
             if not case["report"] and not allow_no_report:
-                raise Dropped("no report (or one that is all 'Not given.'); --allow-no-report keeps it")
+                raise DropCase("no report (or one that is all 'Not given.'); --allow-no-report keeps it")
             if one_per_scan and chosen[case["extra"]["scan"]] != volume:
                 other = chosen[case["extra"]["scan"]]
                 kept = f"{other} is kept of its scan" if other else "no reconstruction of its scan shows a chest"
-                raise Dropped(f"{kept} (--one-per-scan)")
-        except Dropped as reason:
+                raise DropCase(f"{kept} (--one-per-scan)")
+        except DropCase as reason:
             found.dropped.append((volume, str(reason)))
             continue
         found.cases.append(case)

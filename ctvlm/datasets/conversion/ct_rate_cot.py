@@ -14,9 +14,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ctvlm.anatomy import MentionLexicon
+from ctvlm.datasets.conversion.case_list import CaseList, ConversionError, DropCase
 from ctvlm.datasets.conversion.ct_rate import CTRate
 from ctvlm.datasets.conversion.ct_rate_files import parse_name
-from ctvlm.datasets.conversion.found import ConversionError, Dropped, Found
 from ctvlm.datasets.conversion.tables import first_of, read_records
 from ctvlm.datasets.conversion.text import clean, number, split_report, tagged, text_steps
 from ctvlm.utils import natural_key
@@ -86,7 +86,7 @@ def turn_steps(turn: dict[str, str], lexicon: MentionLexicon) -> list[dict]:
     return steps + closing
 
 
-def ct_rate_cot_cases(data: CTRate, files: Iterable[Path], max_steps: int | None = None) -> Found:
+def ct_rate_cot_cases(data: CTRate, files: Iterable[Path], max_steps: int | None = None) -> CaseList:
     """One case per volume, with the steps of all its records in the order of the files.
 
     The report is CT-RATE's own where it is there, else the record's. ``max_steps`` keeps the first of a long case.
@@ -94,7 +94,7 @@ def ct_rate_cot_cases(data: CTRate, files: Iterable[Path], max_steps: int | None
     Raises:
         ConversionError: no record names a volume on disk.
     """
-    found = Found(notes=list(data.notes))
+    found = CaseList(notes=list(data.notes))
     turns: dict[str, list[dict]] = {}
     missing: set[str] = set()
     total = 0
@@ -122,7 +122,7 @@ def ct_rate_cot_cases(data: CTRate, files: Iterable[Path], max_steps: int | None
     for volume in sorted(turns, key=natural_key):
         try:
             case = data.case(volume)
-        except Dropped as reason:
+        except DropCase as reason:
             found.dropped.append((volume, str(reason)))
             continue
         steps = number([step for turn in turns[volume] for step in turn_steps(turn, data.lexicon)])

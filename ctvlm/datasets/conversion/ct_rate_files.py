@@ -16,7 +16,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from ctvlm.datasets.conversion.found import ConversionError, Dropped
+from ctvlm.datasets.conversion.case_list import ConversionError, DropCase
 from ctvlm.datasets.conversion.tables import find_conflicting_keys, read_csv
 from ctvlm.volume import CTReadError
 
@@ -135,15 +135,15 @@ def v1_volume(path: Path, row: dict[str, str] | None) -> dict:
     the third along their cross product, from ``ImagePositionPatient``.
 
     Raises:
-        Dropped: no row, or one that does not hold slope, intercept and spacing.
+        DropCase: no row, or one that does not hold slope, intercept and spacing.
     """
     if row is None:
-        raise Dropped("no row in the metadata: a v1 file says neither its HU nor its spacing")
+        raise DropCase("no row in the metadata: a v1 file says neither its HU nor its spacing")
     spacing = spacing_of(row)
     slope, intercept = _numbers(row.get("RescaleSlope"), 1), _numbers(row.get("RescaleIntercept"), 1)
     if spacing is None or slope is None or intercept is None:
         found = {key: row.get(key) for key in GEOMETRY}
-        raise Dropped(f"its metadata row holds {found}; all four are needed for a v1 file")
+        raise DropCase(f"its metadata row holds {found}; all four are needed for a v1 file")
     cosines = np.array(_numbers(row.get("ImageOrientationPatient"), 6) or [1, 0, 0, 0, 1, 0]).reshape(2, 3)
     axes = np.stack([*cosines, np.cross(*cosines)], axis=1)
     affine = np.eye(4)

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ctvlm.anatomy import RegionScheme, UnknownLabelError
+from ctvlm.datasets.conversion.case_list import CaseList
 from ctvlm.datasets.conversion.dicom_folders import ct_series, dicom_folders
-from ctvlm.datasets.conversion.found import Found
 
 SUFFIXES = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".nhdr", ".hdr", ".npz")
 SEGMENTATION = re.compile(r"(^|[^a-z])(total)?seg(mentations?)?([^a-z]|$)|label", re.IGNORECASE)
@@ -30,12 +30,12 @@ class FolderRules:
     split: str = "train"
 
 
-def folder_cases(root: Path, scheme: RegionScheme, rules: FolderRules) -> Found:
+def folder_cases(root: Path, scheme: RegionScheme, rules: FolderRules) -> CaseList:
     """Cases (not opened yet), (folder or file, reason) of what was left out, and a note on masks of unknown classes.
 
     A DICOM folder is a CT. Its masks lie inside it, or in the nearest folder above it that holds masks and no other CT.
     """
-    root, found = Path(root).absolute(), Found()
+    root, found = Path(root).absolute(), CaseList()
     unknown: Counter[str] = Counter()
     paths = list(root.rglob("*"))
     images = {p.parent for p in paths if p.name.lower().endswith(SUFFIXES)}
@@ -128,7 +128,7 @@ class _Files:
         self.unknown = [p for p in rest if p not in self.cts]
         self.unknown += [p for p in masks if str(p) not in used]
 
-    def find(self, found: Found) -> None:
+    def find(self, found: CaseList) -> None:
         """Add this folder's cases, or why there is none."""
         pairs = {ct: [p for p in self.multi if self._owner(p) == ct] for ct in self.cts}
         paired = any(pairs.values())
@@ -146,7 +146,7 @@ class _Files:
                 do += "; if each is a case without masks, --allow-no-mask or --reports CSV"
             found.dropped.append((self.name or ".", f"expected one CT, found {len(self.cts)} ({names}); {do}"))
 
-    def _add(self, found: Found, name: str, ct: Path, multi: list, classes: dict, lesions: list[Path]) -> None:
+    def _add(self, found: CaseList, name: str, ct: Path, multi: list, classes: dict, lesions: list[Path]) -> None:
         if len(multi) > 1 or (multi and classes):
             reason = f"several region maps: {', '.join(p.name for p in multi)} and {len(classes)} class files"
             found.dropped.append((name, reason))

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from ctvlm.anatomy import DEFAULT_SCHEME, MentionLexicon, UnknownLabelError, mention_lexicon
-from ctvlm.datasets.conversion.found import ConversionError, Found
+from ctvlm.datasets.conversion.case_list import CaseList, ConversionError
 from ctvlm.datasets.conversion.splits import three_way
 from ctvlm.datasets.conversion.tables import read_records
 from ctvlm.datasets.conversion.text import clean, number, text_steps
@@ -32,7 +32,7 @@ def omniabnorm_cot_cases(
     patient_regex: str | None = None,
     val: float = 0.05,
     test: float = 0.1,
-) -> Found:
+) -> CaseList:
     """Cases of ``{case_id, image_path, mask_path, region, category, cot_reasoning}``; images are CT volumes.
 
     Records of one case (several abnormalities) are joined: their steps follow each other, their masks get ids 1, 2, ...
@@ -55,7 +55,7 @@ def omniabnorm_cot_cases(
                 f"{path}, record {place}: it has the keys {sorted(record)} and lacks {', '.join(sorted(missing))}"
             )
         by_case.setdefault(str(record["case_id"]), []).append(record)
-    found = Found(notes=notes)
+    found = CaseList(notes=notes)
     for case_id in sorted(by_case, key=natural_key):
         records = by_case[case_id]
         images = {record["image_path"] for record in records}

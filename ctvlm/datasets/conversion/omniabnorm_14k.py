@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from ctvlm.anatomy import DEFAULT_SCHEME, MentionLexicon, mention_lexicon
-from ctvlm.datasets.conversion.found import ConversionError, Dropped, Found
+from ctvlm.datasets.conversion.case_list import CaseList, ConversionError, DropCase
 from ctvlm.datasets.conversion.omniabnorm import as_list, patient_of, split_of
 from ctvlm.datasets.conversion.tables import first_of, read_json
 from ctvlm.datasets.conversion.text import number, text_steps
@@ -42,7 +42,7 @@ def omniabnorm_14k_cases(
     patient_regex: str | None = None,
     val: float = 0.05,
     test: float = 0.1,
-) -> Found:
+) -> CaseList:
     """Cases of the 14K layout, as thin volumes to be written under ``out`` by ``prepare_omniabnorm_14k``.
 
     Args:
@@ -59,21 +59,21 @@ def omniabnorm_14k_cases(
     raw, notes = read_json(path)
     if not isinstance(raw, dict) or not all(isinstance(e, dict) and "image" in e for e in raw.values()) or not raw:
         raise ConversionError(f"{path}: expected an object of case id: {{image, mask, context, abnormality, ...}}")
-    lexicon, found = mention_lexicon(scheme), Found(notes=notes)
+    lexicon, found = mention_lexicon(scheme), CaseList(notes=notes)
     declared = dict(window=list(window), spacing=list(spacing))
     for case_id in sorted(raw, key=natural_key):
         entry, patient = raw[case_id], patient_of(case_id, patient_regex)
         try:
             shown = str(first_of(entry, ("plane", "view", "orientation")) or plane or "").lower()
             if shown not in PLANE_AXES:
-                raise Dropped(
+                raise DropCase(
                     f"its plane is {shown or 'not given'!r}; expected one of {', '.join(PLANE_AXES)}: --plane"
                 )
             if shown not in planes:
-                raise Dropped(f"a {shown} picture; --planes {shown} keeps it")
+                raise DropCase(f"a {shown} picture; --planes {shown} keeps it")
             slices = _slices(root / entry["image"], entry.get("context"))
             lesions, steps = _abnormalities(entry, root, lexicon)
-        except Dropped as reason:
+        except DropCase as reason:
             found.dropped.append((case_id, str(reason)))
             continue
         folder = out / re.sub(r"[^\w.\-]", "_", case_id)
@@ -108,14 +108,14 @@ def _slices(folder: Path, context: object) -> list[tuple[int, Path]]:
     offsets = [int(o) for o in (context.values() if isinstance(context, dict) else context or range(-4, 5))]
     there = {o: p for o in {*offsets, 0} if (p := _picture(folder, o))}
     if 0 not in there:
-        raise Dropped(f"{folder}: no key slice 0{PICTURES[0]}")
+        raise DropCase(f"{folder}: no key slice 0{PICTURES[0]}")
     low = high = 0
     while low - 1 in there:
         low -= 1
     while high + 1 in there:
         high += 1
     if low == high:
-        raise Dropped("one slice and no neighbour: a picture, not a volume")
+        raise DropCase("one slice and no neighbour: a picture, not a volume")
     return [(o, there[o]) for o in range(low, high + 1)]
 
 
@@ -142,7 +142,7 @@ def prepare_omniabnorm_14k(case: dict) -> dict:
     pictures, masks = extra["sources"][: len(extra["offsets"])], extra["sources"][len(extra["offsets"]) :]
     stack = [np.asarray(Image.open(p).convert("L")) for p in pictures]
     if len({a.shape for a in stack}) > 1:
-        raise Dropped(f"slices of different sizes: {sorted({a.shape for a in stack})}")
+        raise DropCase(f"slices of different sizes: {sorted({a.shape for a in stack})}")
     centre, width = extra["declared"]["window"]
     between, row, column = extra["declared"]["spacing"]
     affine = affine_from_axes(PLANE_AXES[extra["plane"]], (column, row, between))
@@ -158,7 +158,7 @@ def prepare_omniabnorm_14k(case: dict) -> dict:
         picture = np.asarray(Image.open(source).convert("L"))
         marked = np.zeros(grey.shape, np.uint8)
         if picture.shape != grey.shape[1:]:
-            raise Dropped(f"{source}: mask of {picture.shape} for slices of {grey.shape[1:]}")
+            raise DropCase(f"{source}: mask of {picture.shape} for slices of {grey.shape[1:]}")
         marked[key] = picture >= THRESHOLD
         if marked.any():
             written(marked, mask["path"], True)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from ctvlm.datasets.conversion.found import ConversionError, Found
+from ctvlm.datasets.conversion.case_list import CaseList, ConversionError
 from ctvlm.datasets.conversion.tables import find_conflicting_keys, read_csv
 from ctvlm.utils import natural_key
 
@@ -87,7 +87,7 @@ def labels_of(row: dict[str, str], columns: dict[str, list[str]]) -> dict[str, i
     return out
 
 
-def rad_chestct_cases(root: Path, label_map: str = "literature") -> Found:
+def rad_chestct_cases(root: Path, label_map: str = "literature") -> CaseList:
     """Every volume that has a row in one of the three tables, in the split of its table.
 
     Args:
@@ -108,7 +108,7 @@ def rad_chestct_cases(root: Path, label_map: str = "literature") -> Found:
             f"{root}: found {len(files)} .npz volumes and {len(tables)} tables; expected both, the tables named like "
             "imgtrain_Abnormality_and_Location_Labels.csv"
         )
-    found, missing, example = Found(notes=[f"label map: {label_map}"]), 0, ""
+    found, missing, example = CaseList(notes=[f"label map: {label_map}"]), 0, ""
     for split, table in tables:
         content = read_csv(table, (ID,))
         rows, found.notes = content.rows, [*found.notes, *content.notes]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from ctvlm.anatomy import MentionLexicon, UnknownLabelError
+from ctvlm.datasets.conversion.case_list import CaseList, ConversionError, DropCase
 from ctvlm.datasets.conversion.ct_rate import CTRate
 from ctvlm.datasets.conversion.ct_rate_files import parse_name
-from ctvlm.datasets.conversion.found import ConversionError, Dropped, Found
 from ctvlm.datasets.conversion.tables import read_csv
 from ctvlm.datasets.conversion.text import clean, number, text_steps
 from ctvlm.utils import natural_key
@@ -81,7 +81,7 @@ def region_files(folder: Path, lexicon: MentionLexicon) -> tuple[dict[str, str],
     return files, unknown
 
 
-def _rows_by_volume(tables: list[Path], needs: tuple[str, ...], found: Found) -> dict[str, list[dict]]:
+def _rows_by_volume(tables: list[Path], needs: tuple[str, ...], found: CaseList) -> dict[str, list[dict]]:
     rows: dict[str, list[dict]] = {}
     for path in tables:
         table = read_csv(path, needs)
@@ -92,7 +92,7 @@ def _rows_by_volume(tables: list[Path], needs: tuple[str, ...], found: Found) ->
     return rows
 
 
-def radgenome_cases(root: Path, data: CTRate) -> Found:
+def radgenome_cases(root: Path, data: CTRate) -> CaseList:
     """Every volume of the region reports that is on disk.
 
     Raises:
@@ -104,7 +104,7 @@ def radgenome_cases(root: Path, data: CTRate) -> Found:
         raise ConversionError(
             f"{root}: no {REPORTS} found; expected train_region_report.csv, validation_region_report.csv"
         )
-    found, unknown = Found(notes=list(data.notes)), set()
+    found, unknown = CaseList(notes=list(data.notes)), set()
     rows = _rows_by_volume(tables, ("Volumename", "Anatomy", "Sentence"), found)
     questions = _rows_by_volume(find_tables(root, VQA), ("Volumename", "Anatomy", "Abnormality"), found)
     masks = find_masks(root)
@@ -116,9 +116,9 @@ def radgenome_cases(root: Path, data: CTRate) -> Found:
     for volume in sorted(rows, key=natural_key):
         try:
             if volume not in data.volumes:
-                raise Dropped("in the region reports, but its volume is not on disk")
+                raise DropCase("in the region reports, but its volume is not on disk")
             case = data.case(volume)
-        except Dropped as reason:
+        except DropCase as reason:
             found.dropped.append((volume, str(reason)))
             continue
         vqa = [{k.lower(): v for k, v in row.items() if k != "Volumename" and v} for row in questions.get(volume, [])]

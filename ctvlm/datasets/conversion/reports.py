@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from ctvlm.datasets.conversion.case_list import CaseList, ConversionError
 from ctvlm.datasets.conversion.folder import SUFFIXES
-from ctvlm.datasets.conversion.found import ConversionError, Found
 from ctvlm.datasets.conversion.journal import files_of
 from ctvlm.datasets.conversion.tables import read_csv
 from ctvlm.datasets.conversion.text import clean, split_report
@@ -25,7 +25,7 @@ class ReportColumns:
     impression: str | None = None
 
 
-def add_reports(found: Found, path: Path, columns: ReportColumns, allow_neither: bool = False) -> Found:
+def add_reports(found: CaseList, path: Path, columns: ReportColumns, allow_neither: bool = False) -> CaseList:
     """Give each case the ``report`` of its row; a note says which columns were read and what had no partner.
 
     A row's id may be the case's id, the CT's path or file name, the end of either, or the patient's id (then all cases
@@ -80,7 +80,7 @@ def add_reports(found: Found, path: Path, columns: ReportColumns, allow_neither:
     note += f", impression {impression!r}" if impression else ""
     if orphans:
         note += f"; rows without a CT: {len(orphans)}, such as {orphans[0]!r}"
-    return Found(kept, dropped, [*found.notes, *table.notes, note])
+    return CaseList(kept, dropped, [*found.notes, *table.notes, note])
 
 
 def _tails(name: str | None) -> list[str]:

@@ -8,9 +8,9 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
+from ctvlm.datasets.conversion.case_list import CaseList, ConversionError, DropCase
 from ctvlm.datasets.conversion.ct_rate import CTRate, prepare_ct_rate
 from ctvlm.datasets.conversion.ct_rate_files import parse_name
-from ctvlm.datasets.conversion.found import ConversionError, Dropped, Found
 from ctvlm.datasets.conversion.tables import read_json
 from ctvlm.datasets.conversion.text import clean, text_steps
 from ctvlm.utils import natural_key
@@ -20,7 +20,7 @@ SPLITS = {"train": "train", "val": "val", "valid": "val", "test": "test"}
 MASK_FOLDERS = ("segmentations", "masks", "labels", "segs", "")
 
 
-def rexgrounding_cases(root: Path, data: CTRate, out: Path, masks: Path | None = None) -> Found:
+def rexgrounding_cases(root: Path, data: CTRate, out: Path, masks: Path | None = None) -> CaseList:
     """Every entry of ``dataset.json`` whose volume and mask are on disk, in the split that it names.
 
     Args:
@@ -39,13 +39,13 @@ def rexgrounding_cases(root: Path, data: CTRate, out: Path, masks: Path | None =
         keys = list(raw)[:5] if isinstance(raw, dict) else type(raw).__name__
         raise ConversionError(f"{index}: found {keys}; expected an object with the lists train, val and test")
     places = [Path(masks).absolute()] if masks else [index.parent / folder for folder in MASK_FOLDERS]
-    found, names = Found(notes=[*data.notes, *notes]), []
+    found, names = CaseList(notes=[*data.notes, *notes]), []
     for split in (s for s in SPLITS if s in raw):
         for entry in raw[split]:
             names.append(str(entry.get("name")))
             try:
                 found.cases.append(_case(entry, SPLITS[split], data, places, Path(out).absolute()))
-            except Dropped as reason:
+            except DropCase as reason:
                 found.dropped.append((names[-1], str(reason)))
     if not any(data.find(name) in data.volumes for name in names):
         raise ConversionError(
@@ -59,14 +59,14 @@ def rexgrounding_cases(root: Path, data: CTRate, out: Path, masks: Path | None =
 def _case(entry: dict, split: str, data: CTRate, places: list[Path], out: Path) -> dict:
     volume = data.find(str(entry.get("name")))
     if volume not in data.volumes:
-        raise Dropped("in dataset.json, but its volume is not on disk")
+        raise DropCase("in dataset.json, but its volume is not on disk")
     case = data.case(volume)
     findings = entry.get("findings")
     if not isinstance(findings, dict) or not findings:
-        raise Dropped(f"findings are {json.dumps(findings)[:60]}; expected an object of number: text")
+        raise DropCase(f"findings are {json.dumps(findings)[:60]}; expected an object of number: text")
     path = next((p for place in places for n in _names(entry, volume) if (p := place / n).is_file()), None)
     if path is None and split != "test":
-        raise Dropped(f"no mask {volume}.nii.gz in {', '.join(str(p) for p in places[:2])}; give --masks")
+        raise DropCase(f"no mask {volume}.nii.gz in {', '.join(str(p) for p in places[:2])}; give --masks")
     categories = entry.get("categories") or {}
     steps = []
     for channel, key in enumerate(sorted(findings, key=natural_key)):
@@ -101,7 +101,7 @@ def prepare_rexgrounding(case: dict) -> dict:
     which equal shapes must confirm.
 
     Raises:
-        Dropped: shapes or the number of findings do not fit.
+        DropCase: shapes or the number of findings do not fit.
     """
     case = prepare_ct_rate(case)
     if not case["extra"].get("sources"):
@@ -111,7 +111,7 @@ def prepare_rexgrounding(case: dict) -> dict:
     count = len(case["cot"])
     if tuple(image.shape) != (count, *ct.shape):
         found = f"mask of shape {tuple(image.shape)} for {count} findings in a CT of shape {tuple(ct.shape)}"
-        raise Dropped(f"{source}: found a {found}; expected (findings, H, W, D)")
+        raise DropCase(f"{source}: found a {found}; expected (findings, H, W, D)")
     affine = np.asarray(case["volume"].get("affine", ct.affine), dtype=np.float64)
     # All at once: the findings are the fastest axis on disk, so that one of them alone costs a pass over the file.
     values = np.asanyarray(image.dataobj)

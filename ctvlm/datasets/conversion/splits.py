@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 
-from ctvlm.datasets.conversion.found import Found
+from ctvlm.datasets.conversion.case_list import CaseList
 
 # A split further to the left keeps its patients: an evaluation set stays whole, training gives way.
 PROTECTED = ("test", "val", "train")
@@ -75,7 +75,7 @@ def split_patients(patients: Iterable[str], val: float, test: float) -> dict[str
     return dict(zip(ordered, names))
 
 
-def drop_leaks(found: Found) -> Found:
+def drop_leaks(found: CaseList) -> CaseList:
     """Where a patient is in several splits, keep them in the most protected one; the other cases are dropped."""
 
     def rank(split: str) -> int:
@@ -94,4 +94,4 @@ def drop_leaks(found: Found) -> Found:
         else:
             reason = f"its patient is also in split {split!r}; a patient belongs to one split"
             dropped.append((case["case_id"], reason))
-    return Found(kept, dropped, found.notes)
+    return CaseList(kept, dropped, found.notes)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ctvlm.datasets.conversion.found import ConversionError
+from ctvlm.datasets.conversion.case_list import ConversionError
 from ctvlm.utils.tables import Table, TableError, find_conflicting_keys, read_csv, read_text
 
 __all__ = [
