@@ -10,7 +10,7 @@ pipeline = [
 ]
 model = dict(
     embed_dims=512,
-    backbone=dict(img_size=(64, 512, 512), embed_dims=768, depth=12, num_heads=12, token_selection="none"),
+    backbone=dict(img_size=(64, 512, 512), embed_dims=768, depth=12, block=dict(num_heads=12), token_selection="none"),
     text_encoder=dict(vocab_size=16384, embed_dims=384, depth=6, num_heads=6, max_length=512),
 )
 train_dataloader = dict(batch_size=8, dataset=dict(pipeline=pipeline))

@@ -13,11 +13,9 @@ model = dict(
         img_size=(64, 256, 256),
         embed_dims=384,
         depth=12,
-        num_heads=6,
-        mlp_ratio=4.0,
-        patch_embed=dict(_delete_=True, type="ThreeDPatchEmbedding"),
+        patch_embed=dict(_delete_=True, type="ThreeDPatchEmbedding", in_channels=3, patch_size=(4, 16, 16)),
+        block=dict(num_heads=6, mlp_ratio=4.0, use_checkpoint=True),
         region_layer=0,
-        use_checkpoint=True,
     ),
     text_encoder=dict(vocab_size=8192, embed_dims=256, depth=4, max_length=256),
 )

@@ -112,7 +112,7 @@ def test_dump_reads_back_the_same(cfg, tmp_path):
 def test_readme_swaps_a_part(tmp_path):
     """README's two ways to swap the attention give the same model."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    key, value = "model.backbone.attention.type", "AxialAttention"
+    key, value = "model.backbone.block.attention.type", "AxialAttention"
     assert f"{key}={value}" in readme
     by_option = load_config(ROOT / "configs/vit3d_cot_contrastive.py", {key: value})
     blocks = [block.split("```")[0] for block in readme.split("```python\n")[1:]]

@@ -5,7 +5,7 @@ _base_ = ["../vit3d_cot_contrastive.py"]
 model = dict(
     regions_in_volume=False,
     shared_projection=True,
-    backbone=dict(region_attention=None),
+    backbone=dict(block=dict(region_attention=None)),
     global_pooling=dict(_delete_=True, type="VolumePooling", mode="mean"),
     region_pooling=dict(_delete_=True, type="RegionPooling", mode="mean"),
     losses=dict(region=None, step=None, focus=None),

@@ -1,6 +1,8 @@
 # Regions predicted from the image; maps teach in training and are not read in evaluation.
 _base_ = ["../vit3d_cot_contrastive.py"]
 model = dict(
-    backbone=dict(region_encoder=dict(_delete_=True, type="LearnedRegionEncoder", teacher=0.5, trust_map=False)),
+    backbone=dict(
+        region_encoder=dict(_delete_=True, type="LearnedRegionEncoder", map_weight=0.5, use_map_at_eval=False)
+    ),
     auxiliary=dict(region_logits=dict(type="RegionLogitsHead")),
 )

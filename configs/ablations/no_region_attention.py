@@ -1,3 +1,3 @@
 # Blocks without attention to regions; regions are still pooled and trained.
 _base_ = ["../vit3d_cot_contrastive.py"]
-model = dict(backbone=dict(region_attention=None))
+model = dict(backbone=dict(block=dict(region_attention=None)))

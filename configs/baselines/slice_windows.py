@@ -2,8 +2,9 @@
 _base_ = ["../vit3d_cot_contrastive.py"]
 model = dict(
     backbone=dict(
-        attention=dict(_delete_=True, type="SliceWindowAttention", window=2),
-        global_attention=dict(type="SliceAwareAttention"),
-        global_blocks=(-1,),
+        block=dict(
+            attention=dict(_delete_=True, type="SliceWindowAttention", window=2),
+            overrides=[dict(blocks=[-1], attention=dict(type="SliceAwareAttention"))],
+        ),
     )
 )

@@ -17,7 +17,7 @@ tune = dict(
     prune=True,
     space={
         "optim_wrapper.optimizer.lr": dict(low=3e-4, high=3e-3, log=True),
-        "model.backbone.attention.type": ["SliceAwareAttention", "AxialAttention", "FullAttention"],
+        "model.backbone.block.attention.type": ["SliceAwareAttention", "AxialAttention", "FullAttention"],
         "model.step_scale": dict(low=5.0, high=20.0, log=True),
     },
 )

@@ -10,6 +10,7 @@ from torch import nn
 
 import ctvlm.models  # noqa: F401  (registers everything)
 from ctvlm.engine import CheckpointError, ConfigError, check_fits, load_config, read_checkpoint
+from ctvlm.engine.checkpoint.upgrade import upgrade_config
 from ctvlm.registry import MODELS
 from ctvlm.utils.pretrained_files import use_pretrained_files
 from ctvlm.utils.training_data import checkpoint_records
@@ -38,7 +39,7 @@ def init_model(
         ConfigError: the config cannot be read or has no model.
         CheckpointError: the file is missing or broken, or its weights are not this model's; names those that differ.
     """
-    cfg = config if isinstance(config, Config) else load_config(config)
+    cfg = upgrade_config(config) if isinstance(config, Config) else load_config(config)
     if not cfg.get("model"):
         raise ConfigError(f"the config {cfg.filename} has no 'model' to build")
     read = None if checkpoint is None else read_checkpoint(checkpoint)

@@ -107,12 +107,11 @@ class ThreeDVisionEncoder(nn.Module):
         super().__init__()
         self.backbone = backbones.LiteralVisionEncoder(
             img_size=img_size,
-            patch_size=patch_size,
-            in_channels=in_channels,
             embed_dims=embed_dim,
             depth=depth,
-            num_heads=num_heads,
             num_regions=num_regions,
+            patch_embed=dict(patch_size=patch_size, in_channels=in_channels),
+            block=dict(num_heads=num_heads),
         )
         self.global_pooling = necks.VolumePooling()
         self.region_pooling = necks.RegionPooling()

@@ -31,6 +31,8 @@ SIZES: dict[str, Any] = dict(
     num_regions=REGIONS,
     in_channels=CHANNELS,
     patch_size=(2, 4, 4),
+    patch_embed=dict(in_channels=CHANNELS, patch_size=(2, 4, 4)),
+    block=dict(num_heads=NUM_HEADS),
     img_size=(4, 12, 8),
     base_grid=(2, 3, 2),
     depth=2,

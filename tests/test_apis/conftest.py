@@ -9,7 +9,7 @@ _base_ = [{base!r}]
 model = dict(
     embed_dims=16,
     backbone=dict(
-        img_size=(16, 64, 64), embed_dims=24, depth=2, num_heads=2, token_selection="body",
+        img_size=(16, 64, 64), embed_dims=24, depth=2, block=dict(num_heads=2), token_selection="body",
         patch_embed=dict(widths=[16]),
     ),
     global_pooling=dict(num_heads=2),

@@ -40,7 +40,7 @@ VARIANTS: dict[str, list[dict]] = {
     "HierarchicalPatchEmbedding": [dict(merges=((1, 2, 2), (2, 2, 2)), widths=(8,))],
     "SliceAwareAttention": [{}, dict(backend="dense"), dict(distance_unit="mm", max_distance=4)],
     "SliceWindowAttention": [{}, dict(window=3, shift=1)],
-    "LearnedRegionEncoder": [{}, dict(teacher=0.5)],
+    "LearnedRegionEncoder": [{}, dict(map_weight=0.5)],
     "VolumeProjection": [{}, dict(hidden_dims=8)],
     "ClassificationHead": [dict(names=("a", "b"), pooling=dict(type="VolumePooling", mode="attention"))],
     "RegionPooling": [{}, dict(mode="attention")],
@@ -62,12 +62,17 @@ VARIANTS: dict[str, list[dict]] = {
         dict(region_encoder=dict(type="NullRegionEncoder")),
         dict(region_encoder=dict(type="HardOverlapRegionEncoder")),
         dict(
-            attention=dict(type="SliceWindowAttention"),
-            global_attention=dict(type="FullAttention"),
-            global_blocks=(1,),
-            drop_path=0.2,
+            block=dict(
+                num_heads=2,
+                attention=dict(type="SliceWindowAttention"),
+                overrides=[dict(blocks=[1], attention=dict(type="FullAttention"))],
+                drop_path=0.2,
+            )
         ),
-        dict(attention=dict(type="AxialAttention"), region_attention=None, token_selection="body"),
+        dict(
+            block=dict(num_heads=2, attention=dict(type="AxialAttention"), region_attention=None),
+            token_selection=dict(type="body", channel=0),
+        ),
     ],
     "FactorizedCTViT": [
         dict(spatial_depth=1, temporal_depth=1, depth=NOT_SET),

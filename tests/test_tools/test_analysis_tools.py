@@ -49,8 +49,8 @@ def test_benchmark_refuses_tokens_without_slices(tool, capsys):
 def test_encoder_memory_measures_the_backbone_of_a_config(tool, tmp_path):
     config, path = tmp_path / "small.py", tmp_path / "figures.json"
     config.write_text(
-        "model = dict(backbone=dict(type='ThreeDVisionEncoder', img_size=(4, 16, 16), patch_size=(2, 8, 8),"
-        " embed_dims=24, depth=2, num_heads=2))"
+        "model = dict(backbone=dict(type='ThreeDVisionEncoder', img_size=(4, 16, 16),"
+        " embed_dims=24, depth=2, patch_embed=dict(patch_size=(2, 8, 8)), block=dict(num_heads=2)))"
     )
     tool("encoder_memory").main([str(config), "--json", str(path)])
     figures = json.loads(path.read_text())

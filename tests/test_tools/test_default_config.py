@@ -57,7 +57,7 @@ def test_trains_resumes_to_the_same_end_and_tests(train, tool, tmp_path):
         ("train_dataloader.dataset.shape=(8,30,32)", "(8, 30, 32), which the patch size (4, 16, 16) does not divide"),
         ("model.backbone.num_regions=12", "num_regions = 12"),
         ("model.backbone.type=CrossModalContrastiveLoss", "not registered as a backbone; it stands in the registry of"),
-        ("model.backbone.attention.type=SliceAwareAttn", "did you mean SliceAwareAttention"),
+        ("model.backbone.block.attention.type=SliceAwareAttn", "did you mean SliceAwareAttention"),
     ],
 )
 def test_a_mistake_ends_with_one_message(tool, tmp_path, option, message):

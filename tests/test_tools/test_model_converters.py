@@ -14,7 +14,7 @@ NAME = "vit_tiny_patch16_224"
 CONFIG = """
 _base_ = ['{root}/tests/test_engine/toy_config.py']
 model = dict(_delete_=True, backbone=dict(type='ThreeDVisionEncoder', img_size=(8, 32, 32), embed_dims=192, depth=2,
-             num_heads=3, position='learned'))
+             block=dict(num_heads=3), position='learned'))
 """
 
 
@@ -43,7 +43,14 @@ def test_writes_what_an_encoder_loads_and_says_what_matched(tool, tmp_path, vit,
     assert done.code == 0, done.err
     state = torch.load(out, weights_only=True)["state_dict"]
     encoder = BACKBONES.build(
-        dict(type="ThreeDVisionEncoder", img_size=(8, 32, 32), embed_dims=192, depth=2, num_heads=3, position="learned")
+        dict(
+            type="ThreeDVisionEncoder",
+            img_size=(8, 32, 32),
+            embed_dims=192,
+            depth=2,
+            block=dict(num_heads=3),
+            position="learned",
+        )
     )
     _, unexpected = encoder.load_state_dict({k.removeprefix("backbone."): v for k, v in state.items()}, strict=False)
     assert not unexpected
@@ -65,7 +72,7 @@ def test_writes_what_an_encoder_loads_and_says_what_matched(tool, tmp_path, vit,
         ("vit_typo", ["--weights", "{tmp}/vit.pth"], "no weights for vit_typo"),
         (NAME, [], "one of the arguments --weights --pretrained is required"),
         (NAME, ["--weights", "{tmp}/vit.pth", "--model-options", "depth=2", "--cfg-options",
-                "model.backbone.num_heads=4"], "num_heads=3 (it has 4)"),
+                "model.backbone.block.num_heads=4"], "block.num_heads=3 (it has 4)"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_refused_in_words(tool, tmp_path, vit, config, name, args, message):

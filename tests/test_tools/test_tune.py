@@ -45,7 +45,7 @@ def test_search_space_of_the_config_is_valid(repo_root):
     [
         (dict(metric="region_text/acuracy"), "'region_text/accuracy'"),
         (dict(space={"model.backbone.deph": [2, 3]}), "'depth'"),
-        (dict(space={"model.backbone.num_heads": [2, 5]}), "model.backbone.num_heads=5"),
+        (dict(space={"model.backbone.block.num_heads": [2, 5]}), "model.backbone.block.num_heads=5"),
     ],
 )
 def test_config_errors_are_reported_before_the_first_trial(tool, config, tmp_path, changes, message):

@@ -25,8 +25,8 @@ custom_imports = dict(imports=["tests.test_apis.brightness"])
 model = dict(
     type="SeesBrightness", embed_dims=16,
     backbone=dict(
-        embed_dims=24, depth=2, num_heads=2, patch_size=(4, 8, 8),
-        patch_embed=dict(_delete_=True, type="ThreeDPatchEmbedding"),
+        embed_dims=24, depth=2, block=dict(num_heads=2),
+        patch_embed=dict(_delete_=True, type="ThreeDPatchEmbedding", patch_size=(4, 8, 8)),
     ),
     global_pooling=dict(num_heads=2),
     text_encoder=dict(vocab_size=400, embed_dims=16, depth=1, num_heads=2),

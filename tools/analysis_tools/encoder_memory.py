@@ -93,7 +93,8 @@ def main(argv: list[str] | None = None) -> None:
     config = backbone_config(args.config)
     if config["type"] != "ThreeDVisionEncoder":
         raise ValueError(f"the backbone is a {config['type']}; only ThreeDVisionEncoder has a literal form to compare")
-    config["use_checkpoint"] = not args.no_checkpoint
+    checkpointing = not args.no_checkpoint
+    config["block"] = {**config.get("block", {}), "use_checkpoint": checkpointing}
     size = tuple(args.size or config.get("img_size", (64, 512, 512)))
     backbone = BACKBONES.build(config).train()
     console.print(f"one forward and backward at {args.batch} x 3 x {' x '.join(map(str, size))} ...")
@@ -105,7 +106,7 @@ def main(argv: list[str] | None = None) -> None:
         batch=args.batch,
         tokens=out.tokens.shape[1],
         parameters=sum(p.numel() for p in backbone.parameters()),
-        checkpointing=config["use_checkpoint"],
+        checkpointing=checkpointing,
         peak_rss_gib=peak_rss() / GIB,
         forward_s=forward_s,
         backward_s=backward_s,

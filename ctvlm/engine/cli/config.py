@@ -15,6 +15,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 from mmengine.utils import import_modules_from_strings
 
+from ctvlm.engine.checkpoint.upgrade import upgrade_config
 from ctvlm.engine.cli.config_variables import (
     ConfigFile,
     load_with_variables,
@@ -51,13 +52,25 @@ def load_config(
     path = Path(path)
     if not path.is_file():
         raise ConfigError(f"config not found: {path}{_similar(path)}")
-    cfg = _evaluated(path, lambda: Config.fromfile(str(path)))
+    cfg = _read(path, lambda: Config.fromfile(str(path)))
     file = parse_config(path)
     if values := variables_set_for_bases(file, cfg.to_dict(), but=RUNNER_SETTINGS):
-        cfg = _evaluated(path, lambda: load_with_variables(file, values))
+        cfg = _read(path, lambda: load_with_variables(file, values))
     if bad := [key for key in _keys(cfg.to_dict()) if keyword.iskeyword(str(key))]:
         raise ConfigError(f"config {path}: the keys {bad} are reserved words of Python; rename them")
     return _with_options(cfg, file, values, options, arguments) if options else cfg
+
+
+def _read(path: Path, evaluate: Callable[[], Config]) -> Config:
+    return _upgraded(path, _evaluated(path, evaluate))
+
+
+def _upgraded(path: Path, cfg: Config) -> Config:
+    """The config with the current keys of its model, if an earlier version wrote it."""
+    try:
+        return upgrade_config(cfg)
+    except CTVLMError as error:
+        raise ConfigError(f"config {path}: {error}") from error
 
 
 def _evaluated(path: Path, evaluate: Callable[[], Config]) -> Config:
@@ -87,7 +100,7 @@ def _with_options(cfg: Config, file: ConfigFile, values: dict, options: dict, ar
         before = cfg
         merged = _merged(Config(before.to_dict(), filename=cfg.filename), for_variables).to_dict()
         values = {**values, **{key.split(".")[0]: merged[key.split(".")[0]] for key in for_variables}}
-        cfg = _evaluated(file.path, lambda: load_with_variables(file, values))
+        cfg = _read(file.path, lambda: load_with_variables(file, values))
         for name in {key.split(".")[0] for key in for_variables}:
             if before.to_dict()[name] != values[name] and _without(before, name) == _without(cfg, name):
                 raise ConfigError(_no_effect(name, before, file.path))
@@ -96,6 +109,7 @@ def _with_options(cfg: Config, file: ConfigFile, values: dict, options: dict, ar
         if _keys_from(cfg, name):
             raise ConfigError(_no_effect(name, cfg, file.path))
     cfg = _merged(cfg, {key: value for key, value in options.items() if key not in for_variables})
+    cfg = _upgraded(file.path, cfg)
     if any(key.split(".")[0] == "custom_imports" for key in options):
         _evaluated(file.path, lambda: import_modules_from_strings(**cfg.custom_imports))
     return cfg

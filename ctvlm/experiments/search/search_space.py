@@ -6,7 +6,7 @@ tune = dict(
     prune=True,  # optional: stop trials whose validation metric is worse than the median
     space={
         "optim_wrapper.optimizer.lr": dict(low=1e-4, high=3e-3, log=True),
-        "model.backbone.attention.type": ["SliceAwareAttention", "AxialAttention"],
+        "model.backbone.block.attention.type": ["SliceAwareAttention", "AxialAttention"],
     },
 )
 

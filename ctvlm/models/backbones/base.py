@@ -23,28 +23,38 @@ class VisionEncoder(nn.Module):
     ``region_map_BDHW``; if it is given, region encoders do not compute it again.
 
     Args:
-        mean, std: of each channel over voxels, to standardise the input with; None: as it comes, in [0, 1].
+        region_encoder: config of a region encoder; default SoftOverlapRegionEncoder.
+        normalize: ``dict(mean=..., std=...)``, one value per channel: the input becomes ``(input - mean) / std``.
+            ``None``: the input is used as it is, in [0, 1].
     """
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(
         self,
         embed_dims: int,
         num_regions: int,
-        region_encoder: dict,
+        region_encoder: dict | None,
         in_channels: int,
-        mean: tuple[float, ...] | None = None,
-        std: tuple[float, ...] | None = None,
+        normalize: dict | None = None,
     ) -> None:
         super().__init__()
-        for name, values, neutral in (("mean", mean, 0.0), ("std", std, 1.0)):
-            values = [neutral] * in_channels if values is None else list(values)
+        given = dict(normalize or {})
+        if unknown := set(given) - {"mean", "std"}:
+            raise ValueError(f"normalize has the keys {sorted(unknown)}; expected mean and std")
+        for name, neutral in (("mean", 0.0), ("std", 1.0)):
+            values = list(given.get(name) or [neutral] * in_channels)
             if len(values) != in_channels:
-                raise ValueError(f"{name} = {values}; expected one value for each of in_channels = {in_channels}")
+                raise ValueError(
+                    f"normalize.{name} = {values}; expected one value for each of in_channels = {in_channels}"
+                )
             self.register_buffer(name, torch.tensor(values).view(1, -1, 1, 1, 1), persistent=False)
         self.embed_dims = embed_dims
         self.num_regions = num_regions
         self.region_encoder = REGION_ENCODERS.build(
-            region_encoder, default_args=dict(embed_dims=embed_dims, num_regions=num_regions)
+            region_encoder or dict(type="SoftOverlapRegionEncoder"),
+            default_args=dict(embed_dims=embed_dims, num_regions=num_regions),
         )
 
     def standardize(self, volume_BCDHW: Tensor) -> Tensor:

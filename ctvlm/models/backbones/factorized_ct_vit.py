@@ -14,15 +14,17 @@ class FactorizedCTViT(ThreeDVisionEncoder):
     ThreeDVisionEncoder. After CT-ViT of GenerateCT (Hamamci et al., 2023).
     """
 
-    def __init__(self, spatial_depth: int = 4, temporal_depth: int = 4, **kwargs) -> None:
-        for name in ("depth", "attention", "region_attention", "region_layer"):
-            if name in kwargs:
-                raise ValueError(
-                    f"FactorizedCTViT has no argument {name!r}: its blocks are fixed; set spatial_depth and "
-                    "temporal_depth, or configure ThreeDVisionEncoder"
-                )
-        attention = [dict(type="SliceWindowAttention")] * spatial_depth + [
-            dict(type="ColumnAttention")
-        ] * temporal_depth
+    def __init__(self, spatial_depth: int = 4, temporal_depth: int = 4, block: dict | None = None, **kwargs) -> None:
+        given = [name for name in ("depth", "region_layer") if name in kwargs]
+        given += [f"block.{name}" for name in ("attention", "region_attention", "overrides") if name in (block or {})]
+        if given:
+            raise ValueError(
+                f"FactorizedCTViT: found {', '.join(given)}, but its blocks are fixed. Set spatial_depth and "
+                "temporal_depth, or configure ThreeDVisionEncoder."
+            )
         depth = spatial_depth + temporal_depth
-        super().__init__(depth=depth, attention=attention, region_attention=None, **kwargs)
+        block = {**(block or {}), "attention": dict(type="SliceWindowAttention"), "region_attention": None}
+        if temporal_depth:
+            temporal = dict(blocks=list(range(spatial_depth, depth)), attention=dict(type="ColumnAttention"))
+            block["overrides"] = [temporal]
+        super().__init__(depth=depth, block=block, **kwargs)

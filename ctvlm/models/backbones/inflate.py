@@ -103,8 +103,8 @@ def check_sizes(vit: VisionTransformer, encoder: nn.Module) -> None:
     sizes = {
         "embed_dims": (encoder.embed_dims, vit.embed_dim),
         "depth": (len(encoder.blocks), len(vit.blocks)),
-        "num_heads": (here.attention.num_heads, there.attn.num_heads),
-        "mlp_ratio": (here.mlp.fc1.out_features / encoder.embed_dims, there.mlp.fc1.out_features / vit.embed_dim),
+        "block.num_heads": (here.attention.num_heads, there.attn.num_heads),
+        "block.mlp_ratio": (here.mlp.fc1.out_features / encoder.embed_dims, there.mlp.fc1.out_features / vit.embed_dim),
     }
     wrong = [f"{name}={theirs} (it has {ours})" for name, (ours, theirs) in sizes.items() if ours != theirs]
     wrong += ["qkv_bias=True in its attention"] if here.attention.qkv.bias is None else []

@@ -5,13 +5,19 @@ from __future__ import annotations
 from ctvlm.models.backbones.three_d_vision_encoder import ThreeDVisionEncoder
 from ctvlm.registry import BACKBONES
 
+BLOCK = dict(
+    type="PostNormBlock",
+    attention=dict(type="LiteralSliceAwareAttention"),
+    region_attention=dict(type="LiteralRegionAwareAttention"),
+)
+
 
 @BACKBONES.register_module()
 class LiteralVisionEncoder(ThreeDVisionEncoder):
-    """ThreeDVisionEncoder with the spec's literal parts, each of which a config can replace.
+    """ThreeDVisionEncoder with the spec's literal parts as defaults; a config can replace each.
 
     Conv3d patches of one intensity window, learned positions, region embeddings from a CNN over the map, and blocks
-    of slice-aware attention, region-aware attention and MLP with Add & Norm, all of them with region attention.
+    of slice-aware attention, region-aware attention and MLP with Add & Norm; all blocks attend to regions.
     ``ctvlm.models.literal`` has the same parts under the spec's names and signatures. Arguments and errors as
     ThreeDVisionEncoder.
 
@@ -21,22 +27,18 @@ class LiteralVisionEncoder(ThreeDVisionEncoder):
 
     def __init__(
         self,
-        in_channels: int = 1,
-        attention: dict | None = None,
+        patch_embed: dict | None = None,
+        position: str | dict = "learned",
+        block: dict | None = None,
         region_encoder: dict | None = None,
-        region_attention: dict | None = None,
-        use_checkpoint: bool = False,
-        **sizes,
+        region_layer: int = 0,
+        **kwargs,
     ) -> None:
         super().__init__(
-            in_channels=in_channels,
-            patch_embed=dict(type="ThreeDPatchEmbedding"),
-            position="learned",
-            block=dict(type="PostNormBlock"),
-            attention=attention or dict(type="LiteralSliceAwareAttention"),
+            patch_embed={"in_channels": 1, **(patch_embed or {})},
+            position=position,
+            block={**BLOCK, **(block or {})},
             region_encoder=region_encoder or dict(type="MaskCNNRegionEncoder"),
-            region_attention=region_attention or dict(type="LiteralRegionAwareAttention"),
-            region_layer=0,
-            use_checkpoint=use_checkpoint,
-            **sizes,
+            region_layer=region_layer,
+            **kwargs,
         )

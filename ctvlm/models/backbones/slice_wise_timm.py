@@ -33,12 +33,10 @@ class SliceWiseTimm(VisionEncoder):
         slices_per_token: int = 4,
         num_regions: int = 20,
         region_encoder: dict | None = None,
-        mean: tuple[float, ...] | None = None,
-        std: tuple[float, ...] | None = None,
+        normalize: dict | None = None,
         model_kwargs: dict | None = None,
     ) -> None:
-        region_encoder = region_encoder or dict(type="SoftOverlapRegionEncoder")
-        super().__init__(embed_dims, num_regions, region_encoder, in_channels, mean, std)
+        super().__init__(embed_dims, num_regions, region_encoder, in_channels, normalize)
         self.net = timm.create_model(
             model_name,
             pretrained=pretrained,

@@ -14,7 +14,7 @@ class RegionLogitsHead(PatchSegmentation):
     """Teaches the patch-to-region logits of LearnedRegionEncoder; has no weights of its own.
 
     Without it nothing but the use that the blocks make of a prediction reaches the encoder's ``classify``, and with
-    ``teacher=1`` and a map for every case nothing at all does.
+    ``map_weight=1`` and a map for every case nothing at all does.
 
     Args:
         in_dims: not used; auxiliary heads are given the encoder's width.

@@ -20,12 +20,12 @@ class LearnedRegionEncoder(RegionEncoder):
 
     The features are the stream behind block ``region_layer`` of the backbone, so that the prediction costs one
     linear layer. ``logits`` go to the segmentation loss, whose target is the exact overlap with the map (the
-    assignment itself, while ``teacher`` is 1).
+    assignment itself, while ``map_weight`` is 1).
 
     Args:
-        teacher: share of the map in the assignment during training, where there is a map; the rest is the
+        map_weight: share of the map in the assignment during training, where there is a map; the rest is the
             prediction. In evaluation a map is taken whole.
-        trust_map: whether evaluation reads a map; False measures what the prediction is worth where there is one.
+        use_map_at_eval: whether evaluation reads a map; False measures what the prediction is worth where there is one.
         presence: share of some patch that a region must be predicted to own, to count as in the volume: on held-out
             phantoms F1 0.98 against the map's regions (0.1: 0.93). By a map a region counts as with the other encoders.
     """
@@ -36,16 +36,16 @@ class LearnedRegionEncoder(RegionEncoder):
         self,
         embed_dims: int,
         num_regions: int = 20,
-        teacher: float = 1.0,
-        trust_map: bool = True,
+        map_weight: float = 1.0,
+        use_map_at_eval: bool = True,
         presence: float = 0.05,
     ) -> None:
         super().__init__(embed_dims, num_regions)
-        if not 0 <= teacher <= 1:
-            raise ValueError(f"LearnedRegionEncoder: teacher = {teacher}; expected a share between 0 and 1")
-        self.teacher = teacher
+        if not 0 <= map_weight <= 1:
+            raise ValueError(f"LearnedRegionEncoder: map_weight = {map_weight}; expected a share between 0 and 1")
+        self.map_weight = map_weight
         self.presence = presence
-        self.trust_map = trust_map
+        self.use_map_at_eval = use_map_at_eval
         self.norm = nn.LayerNorm(embed_dims)
         self.classify = nn.Linear(embed_dims, num_regions + 1)
         self.norm.apply(init_vit)
@@ -59,9 +59,10 @@ class LearnedRegionEncoder(RegionEncoder):
             return RegionEncoding(predicted_BNR1, logits_BNR1, self._predicted_presence(predicted_BNR1, ctx))
         overlap = overlap_of(region_map_BDHW, ctx, self.num_regions)
         shares_BNR1 = ctx.gather(overlap.shares_BNR1).to(predicted_BNR1)
-        taken_BN1 = ctx.gather(overlap.known_BN[..., None]).to(predicted_BNR1) * float(self.training or self.trust_map)
+        use_map = self.training or self.use_map_at_eval
+        taken_BN1 = ctx.gather(overlap.known_BN[..., None]).to(predicted_BNR1) * float(use_map)
         # lerp keeps rows at 1, and a case of unknown voxels only at its prediction.
-        share_BN1 = taken_BN1 * (self.teacher if self.training else 1.0)
+        share_BN1 = taken_BN1 * (self.map_weight if self.training else 1.0)
         mixed_BNR1 = torch.lerp(predicted_BNR1, shares_BNR1, share_BN1)
         presence_BR = present_regions(_without_padding(shares_BNR1 * taken_BN1, ctx))
         presence_BR = presence_BR | self._predicted_presence(predicted_BNR1 * (taken_BN1 == 0), ctx)

@@ -1,4 +1,4 @@
 _base_ = ["../../../configs/vit3d_cot_contrastive.py"]
 custom_imports = dict(imports=["projects.example_project.slice_gated_attention"])
 
-model = dict(backbone=dict(attention=dict(type="SliceGatedAttention")))
+model = dict(backbone=dict(block=dict(attention=dict(type="SliceGatedAttention"))))

@@ -11,8 +11,8 @@ TUNE = dict(
     direction="maximize",
     space={
         "optim_wrapper.optimizer.lr": dict(low=1e-4, high=3e-3, log=True),
-        "model.backbone.attention.type": ["SliceAwareAttention", "AxialAttention"],
-        "model.backbone.drop_path": dict(low=0.0, high=0.3, step=0.1),  # an argument that the config does not set
+        "model.backbone.block.attention.type": ["SliceAwareAttention", "AxialAttention"],
+        "model.backbone.block.drop_path": dict(low=0.0, high=0.3, step=0.1),  # the config does not set it
         "model.backbone.depth": dict(low=2, high=4),
         "param_scheduler.0.end": [10, 30],
         "optim_wrapper.optimizer.betas": [[0.9, 0.98], [0.9, 0.999]],
@@ -46,11 +46,11 @@ class FirstTrial:
 def test_search_is_read_from_the_config(cfg):
     search = read_search(cfg())
     assert search.space[0] == Range("optim_wrapper.optimizer.lr", 1e-4, 3e-3, log=True)
-    assert search.space[1] == Choice("model.backbone.attention.type", ("SliceAwareAttention", "AxialAttention"))
+    assert search.space[1] == Choice("model.backbone.block.attention.type", ("SliceAwareAttention", "AxialAttention"))
     assert search.suggest(FirstTrial()) == [
         "optim_wrapper.optimizer.lr=0.0001",
-        "model.backbone.attention.type=SliceAwareAttention",
-        "model.backbone.drop_path=0.0",
+        "model.backbone.block.attention.type=SliceAwareAttention",
+        "model.backbone.block.drop_path=0.0",
         "model.backbone.depth=2",
         "param_scheduler.0.end=10",
         "optim_wrapper.optimizer.betas=[0.9,0.98]",
@@ -71,7 +71,7 @@ def test_options_set_the_config_values(cfg, repo_root):
     assert loaded.optim_wrapper.optimizer.betas == [0.9, 0.98]
     assert loaded.model.regions_in_volume is True
     assert loaded.param_scheduler[0].end == 10
-    assert loaded.model.backbone.drop_path == 0.0
+    assert loaded.model.backbone.block.drop_path == 0.0
 
 
 @pytest.mark.parametrize("value", [1, 0.5, 1e-7, True, None, "word", "two words", [1, 2], [[1, 2], [3]], ["a", "b"]])
@@ -92,8 +92,8 @@ def test_values_that_would_be_read_differently_are_rejected(value):
         ({"modle.depth": [1, 2]}, ["'modle'", "'model'"]),
         ({"model.backbone.depht": [1, 2]}, ["'depht'", "'depth'"]),
         ({"param_scheduler.7.end": [1, 2]}, ["'7'", "'param_scheduler'"]),
-        ({"model.backbone.attention.type": ["AxialAttn", "FullAttention"]}, ["'AxialAttn'", "'AxialAttention'"]),
-        ({"model.backbone.attention.type": ["AxialAttention", "RetrievalMetric"]}, ["'RetrievalMetric'"]),
+        ({"model.backbone.block.attention.type": ["AxialAttn", "FullAttention"]}, ["'AxialAttn'", "'AxialAttention'"]),
+        ({"model.backbone.block.attention.type": ["AxialAttention", "RetrievalMetric"]}, ["'RetrievalMetric'"]),
         ({"model.backbone.type": ["ThreeDVisionEncoder", "SliceWiseTimm"]}, ["SliceWiseTimm"]),
         ({"model.backbone.depth": [2]}, ["['2']"]),
         ({"model.backbone.depth": [2, 2]}, ["['2', '2']"]),
@@ -103,7 +103,7 @@ def test_values_that_would_be_read_differently_are_rejected(value):
         ({"model.backbone.depth": dict(low=0, high=2, log=True)}, ["low=0", "log"]),
         ({"model.backbone.depth": dict(low=1, high=4, step=0.5)}, ["step is 0.5"]),
         ({"model.backbone.depth": dict(low="1", high=4)}, ["low is '1'"]),
-        ({"model.backbone.attention": [dict(type="FullAttention"), None]}, ["'model.backbone.attention'"]),
+        ({"model.backbone.block.attention": [dict(type="FullAttention"), None]}, ["'model.backbone.block.attention'"]),
         ({}, ["tune.space"]),
     ],
 )

@@ -82,7 +82,7 @@ def test_equals_the_product_of_dense_matrices(padded):
 def test_the_encoder_runs_as_ever_and_air_gets_nothing():
     torch.manual_seed(0)
     encoder = BACKBONES.build(
-        dict(type="ThreeDVisionEncoder", embed_dims=24, depth=3, num_heads=2, token_selection="body")
+        dict(type="ThreeDVisionEncoder", embed_dims=24, depth=3, block=dict(num_heads=2), token_selection="body")
     ).eval()
     volume = torch.zeros(2, 3, 16, 64, 64)
     volume[:, :, :, 10:50, 20:60] = torch.rand(2, 3, 16, 40, 40)

@@ -8,6 +8,14 @@ from ctvlm.models.backbones.body_selection import kept_index
 from ctvlm.structures import TokenContext
 
 PATCH = (2, 2, 2)
+SMALL = dict(
+    img_size=(4, 16, 16),
+    embed_dims=24,
+    depth=2,
+    num_regions=5,
+    patch_embed=dict(patch_size=PATCH),
+    block=dict(num_heads=2),
+)
 
 
 def voxels(grid_Bdhw):
@@ -79,10 +87,7 @@ def ragged_batch():
 @pytest.mark.parametrize("attention", ["SliceAwareAttention", "SliceWindowAttention", "AxialAttention"])
 def test_equals_full_computation_on_the_kept_tokens(attention, position):
     """The reference runs all patches and masks the dropped ones as keys; output and gradients agree."""
-    settings = dict(
-        img_size=(4, 16, 16), patch_size=PATCH, embed_dims=24, depth=2, num_heads=2, num_regions=5, position=position
-    )
-    settings["attention"] = dict(type=attention)
+    settings = dict(SMALL, position=position, block=dict(num_heads=2, attention=dict(type=attention)))
     torch.manual_seed(0)
     chosen = ThreeDVisionEncoder(token_selection="body", **settings).double()
     full = ThreeDVisionEncoder(**settings).double()
@@ -111,10 +116,7 @@ def test_equals_full_computation_on_the_kept_tokens(attention, position):
 
 def test_a_case_gives_the_same_numbers_in_any_company():
     torch.manual_seed(0)
-    model = ThreeDVisionEncoder(
-        (4, 16, 16), PATCH, embed_dims=24, depth=2, num_heads=2, num_regions=5, token_selection="body"
-    )
-    model = model.double().eval()
+    model = ThreeDVisionEncoder(**SMALL, token_selection="body").double().eval()
     volume, region_map = ragged_batch()
     together = model(volume.double(), region_map)
     for b in range(3):
@@ -125,16 +127,7 @@ def test_a_case_gives_the_same_numbers_in_any_company():
 
 def test_dropped_patches_come_back_as_background():
     torch.manual_seed(0)
-    model = ThreeDVisionEncoder(
-        (4, 16, 16),
-        PATCH,
-        embed_dims=24,
-        depth=2,
-        num_heads=2,
-        num_regions=5,
-        token_selection="body",
-        region_encoder=dict(type="LearnedRegionEncoder"),
-    )
+    model = ThreeDVisionEncoder(**SMALL, token_selection="body", region_encoder=dict(type="LearnedRegionEncoder"))
     out = model(*ragged_batch())
     dropped = ~out.token_mask
     assert dropped.any()

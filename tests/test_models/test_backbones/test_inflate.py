@@ -10,7 +10,7 @@ from ctvlm.models.backbones.inflate import inflate_vit
 from ctvlm.registry import BACKBONES
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-SIZES = dict(embed_dims=24, depth=2, num_heads=2)
+SIZES = dict(embed_dims=24, depth=2)
 # No class token: with one, patches of the 2D network attend to it.
 PLAIN = dict(class_token=False, global_pool="avg", fc_norm=False)
 
@@ -25,13 +25,13 @@ def make_vit(seed=0, **options):
     return vit
 
 
-def make_encoder(**options):
+def make_encoder(block=None, patch_embed=None, **options):
     config = dict(
         type="ThreeDVisionEncoder",
         img_size=(6, 32, 32),
-        patch_size=(2, 8, 8),
+        patch_embed=dict(patch_size=(2, 8, 8)) | (patch_embed or {}),
         position="learned",
-        attention=dict(type="FullAttention"),
+        block=dict(num_heads=2, attention=dict(type="FullAttention")) | (block or {}),
         region_encoder=dict(type="NullRegionEncoder"),
         **SIZES,
     )
@@ -53,7 +53,7 @@ def normalised(slice_BCHW):
     return (slice_BCHW - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]
 
 
-STANDARD = dict(mean=[0.5, 0.2, 0.1], std=[0.3, 0.2, 0.1])
+STANDARD = dict(normalize=dict(mean=[0.5, 0.2, 0.1], std=[0.3, 0.2, 0.1]))
 
 
 @pytest.mark.parametrize("standard", [{}, STANDARD], ids=["windows", "standardised"])
@@ -72,7 +72,7 @@ def test_a_repeated_slice_gives_the_tokens_of_the_slice(options, standard):
 @pytest.mark.parametrize("channels", [1, 2, 4])
 def test_other_numbers_of_windows_read_a_grey_image(channels):
     standard = dict(mean=[0.1 * i for i in range(channels)], std=[0.2 + 0.1 * i for i in range(channels)])
-    vit, encoder = make_vit(**PLAIN), make_encoder(in_channels=channels, **standard)
+    vit, encoder = make_vit(**PLAIN), make_encoder(patch_embed=dict(in_channels=channels), normalize=standard)
     inflate(vit, encoder)
     grey_B1HW = torch.rand(2, 1, 32, 32)
     with torch.no_grad():
@@ -97,7 +97,14 @@ def test_positions_follow_the_grid_and_tokens_beside_patches_stay_behind():
 
 def test_what_a_ct_encoder_adds_is_new_and_fixed_positions_stay():
     encoder = BACKBONES.build(
-        dict(type="ThreeDVisionEncoder", img_size=(6, 32, 32), patch_size=(2, 16, 16), num_regions=5, **SIZES)
+        dict(
+            type="ThreeDVisionEncoder",
+            img_size=(6, 32, 32),
+            num_regions=5,
+            patch_embed=dict(patch_size=(2, 16, 16)),
+            block=dict(num_heads=2),
+            **SIZES,
+        )
     )
     missing, left_over = inflate(make_vit(), encoder)  # patches of 8 pixels become patches of 16
     assert left_over == {"cls_token", "pos_embed"}
@@ -109,12 +116,12 @@ def test_what_a_ct_encoder_adds_is_new_and_fixed_positions_stay():
     [
         (dict(embed_dim=48), {}, r"embed_dims=48 \(it has 24\)"),
         (dict(depth=3), {}, r"depth=3 \(it has 2\)"),
-        (dict(num_heads=3), dict(embed_dims=48), r"embed_dims=24 .*num_heads=3 \(it has 2\)"),
-        (dict(mlp_ratio=2), {}, r"mlp_ratio=2.0 \(it has 4.0\)"),
+        (dict(num_heads=3), dict(embed_dims=48), r"embed_dims=24 .*block.num_heads=3 \(it has 2\)"),
+        (dict(mlp_ratio=2), {}, r"block.mlp_ratio=2.0 \(it has 4.0\)"),
         (dict(qk_norm=True), {}, "attn.k_norm.bias"),
         (dict(pre_norm=True), {}, "norm_pre.bias"),
         (dict(act_layer="silu"), {}, "activation SiLU"),
-        ({}, dict(attention=dict(type="AxialAttention")), "AxialAttention has not one qkv"),
+        ({}, dict(block=dict(attention=dict(type="AxialAttention"))), "AxialAttention"),
         (
             {},
             dict(patch_embed=dict(type="HierarchicalPatchEmbedding", merges=[(2, 8, 8)], widths=[])),

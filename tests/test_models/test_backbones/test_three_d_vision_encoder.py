@@ -15,27 +15,21 @@ from ctvlm.models.layers import (
 )
 from ctvlm.registry import BACKBONES, LAYERS
 
-SMALL = dict(img_size=(4, 12, 8), patch_size=(2, 4, 4), embed_dims=24, depth=2, num_heads=2, num_regions=5)
+SMALL = dict(img_size=(4, 12, 8), embed_dims=24, depth=2, num_regions=5, patch_embed=dict(patch_size=(2, 4, 4)))
 
 
-def encoder(**kwargs):
+def encoder(block=None, **kwargs):
     torch.manual_seed(0)
-    return ThreeDVisionEncoder(**{**SMALL, **kwargs})
+    return ThreeDVisionEncoder(**{**SMALL, "block": dict(num_heads=2, **(block or {})), **kwargs})
 
 
 def test_default_sizes_are_the_spec():
     defaults = {n: p.default for n, p in inspect.signature(ThreeDVisionEncoder).parameters.items()}
-    spec = dict(
-        img_size=(64, 512, 512),
-        patch_size=(4, 16, 16),
-        in_channels=3,
-        embed_dims=768,
-        depth=12,
-        num_heads=12,
-        num_regions=20,
-        mlp_ratio=4.0,
-    )
+    spec = dict(img_size=(64, 512, 512), embed_dims=768, depth=12, num_regions=20)
     assert {name: defaults[name] for name in spec} == spec
+    model = ThreeDVisionEncoder(embed_dims=24, depth=1)
+    assert (model.patch_size, model.patch_embed.in_channels) == ((4, 16, 16), 3)
+    assert (model.blocks[0].attention.num_heads, model.blocks[0].mlp.fc1.out_features) == (12, 4 * 24)
 
 
 def test_region_tokens_are_pooled_patches_plus_embedding():
@@ -88,7 +82,7 @@ def test_levels_follow_out_layers_and_end_with_the_tokens():
 
 
 def test_cases_of_a_batch_do_not_mix():
-    model = encoder(attention=dict(type="SliceAwareAttention", distance_unit="mm")).eval()
+    model = encoder(dict(attention=dict(type="SliceAwareAttention", distance_unit="mm"))).eval()
     volume, region_map = torch.rand(3, 3, 4, 12, 8), torch.randint(0, 6, (3, 4, 12, 8))
     spacing = torch.rand(3, 3) + 1
     together = model(volume, region_map, spacing)
@@ -154,14 +148,14 @@ def test_an_unknown_position_is_an_error_of_the_registry():
 
 
 def test_block_and_mlp_are_replaceable():
-    model = encoder(block=dict(type="ctvlm.CountingBlock", start=3, mlp=dict(type="TanhMLP", gain=2.0)))
+    model = encoder(dict(type="ctvlm.CountingBlock", start=3, mlp=dict(type="TanhMLP", gain=2.0)))
     model(torch.rand(1, 3, 4, 12, 8))
     assert [(block.calls, type(block.mlp), block.mlp.gain) for block in model.blocks] == [(4, TanhMLP, 2.0)] * 2
     assert model.blocks[0].mlp.fc1.out_features == 96
 
 
 def test_training_a_step_lowers_the_loss():
-    model = encoder(token_selection="body", use_checkpoint=True)
+    model = encoder(dict(use_checkpoint=True), token_selection="body")
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     volume, region_map = torch.rand(2, 3, 4, 12, 8), torch.randint(0, 6, (2, 4, 12, 8))
     target = torch.randn(2, 12, 24)
@@ -186,8 +180,10 @@ def test_a_region_id_above_r_is_named():
         (dict(token_selection="half"), "token_selection"),
         (dict(position="polar"), "position"),
         (dict(region_layer=2), "region_layer = 2"),
-        (dict(attention=[dict(type="FullAttention")]), "lists 1 configs for depth = 2"),
-        (dict(global_blocks=(1,)), "global_attention"),
+        (dict(token_selection=dict(type="half")), "token_selection"),
+        (dict(block=dict(overrides=[dict(blocks=[2], num_heads=3)])), r"blocks = \[2\]"),
+        (dict(block=dict(overrides=[dict(num_heads=3)])), r"blocks = \[\]"),
+        (dict(normalize=dict(mu=[1.0, 1.0, 1.0])), "mu"),
         (dict(out_layers=(4,)), "out_layers"),
     ],
 )
@@ -198,15 +194,25 @@ def test_refuses_settings_that_cannot_be(wrong, named):
 
 def test_an_unknown_attention_is_named_with_its_registry():
     with pytest.raises(KeyError, match="Magic.*attention"):
-        encoder(attention=dict(type="Magic"))
+        encoder(dict(attention=dict(type="Magic")))
+
+
+def test_overrides_change_single_blocks():
+    overrides = [dict(blocks=[0, -1], attention=dict(type="FullAttention")), dict(blocks=[-1], drop_path=0.5)]
+    model = encoder(dict(overrides=overrides, drop_path=0.2, use_checkpoint=True), depth=3, region_layer=1)
+    names = [type(block.attention).__name__ for block in model.blocks]
+    assert names == ["FullAttention", "SliceAwareAttention", "FullAttention"]
+    assert [getattr(block.drop_path, "drop_prob", 0.0) for block in model.blocks] == pytest.approx([0, 0.1, 0.5])
+    assert [block.region_attention is None for block in model.blocks] == [True, False, False]
+    assert model.checkpointed == [True] * 3
 
 
 def test_factorized_blocks_are_spatial_then_temporal():
-    model = FactorizedCTViT(1, 2, patch_size=(2, 4, 4), embed_dims=24, num_heads=2)
+    model = FactorizedCTViT(1, 2, embed_dims=24, block=dict(num_heads=2))
     names = [type(block.attention).__name__ for block in model.blocks]
     assert names == ["SliceWindowAttention", "ColumnAttention", "ColumnAttention"]
-    with pytest.raises(ValueError, match="'depth'"):
-        FactorizedCTViT(depth=4)
+    with pytest.raises(ValueError, match="depth, block.attention"):
+        FactorizedCTViT(depth=4, block=dict(attention=dict(type="FullAttention")))
 
 
 def test_slice_wise_averages_the_slices_of_a_token():
@@ -223,14 +229,16 @@ def test_slice_wise_averages_the_slices_of_a_token():
 
 @pytest.mark.parametrize("kind", ["ThreeDVisionEncoder", "SliceWiseTimm"])
 def test_the_input_is_standardized_once(kind):
-    sizes = dict(embed_dims=24, num_heads=2, depth=1) if kind == "ThreeDVisionEncoder" else dict(embed_dims=24)
+    sizes = dict(embed_dims=24)
+    if kind == "ThreeDVisionEncoder":
+        sizes |= dict(depth=1, block=dict(num_heads=2))
     mean, std = [0.5, 0.2, 0.1], [0.3, 0.25, 0.15]
     torch.manual_seed(0)
     plain = BACKBONES.build(dict(type=kind, **sizes)).eval()
     torch.manual_seed(0)
-    standard = BACKBONES.build(dict(type=kind, mean=mean, std=std, **sizes)).eval()
+    standard = BACKBONES.build(dict(type=kind, normalize=dict(mean=mean, std=std), **sizes)).eval()
     volume = torch.rand(1, 3, 8, 64, 64)
     by_hand = (volume - torch.tensor(mean).view(1, 3, 1, 1, 1)) / torch.tensor(std).view(1, 3, 1, 1, 1)
     torch.testing.assert_close(standard(volume).tokens, plain(by_hand).tokens)
-    with pytest.raises(ValueError, match="one value for each of in_channels = 3"):
-        BACKBONES.build(dict(type=kind, mean=[0.5], **sizes))
+    with pytest.raises(ValueError, match=r"normalize.mean.*in_channels = 3"):
+        BACKBONES.build(dict(type=kind, normalize=dict(mean=[0.5]), **sizes))

@@ -27,7 +27,8 @@ class Seen(nn.Module):
 
 def encoder(**kwargs):
     torch.manual_seed(0)
-    sizes = dict(patch_size=PATCH, embed_dims=WIDTH, depth=2, num_heads=2, num_regions=REGIONS)
+    sizes = dict(embed_dims=WIDTH, depth=2, num_regions=REGIONS)
+    sizes |= dict(patch_embed=dict(patch_size=PATCH), block=dict(num_heads=2))
     return ThreeDVisionEncoder(region_encoder=dict(type="LearnedRegionEncoder"), **sizes, **kwargs)
 
 

@@ -36,7 +36,7 @@ def test_selected_tokens_get_their_own_patch():
 
 def test_learned_that_does_not_trust_maps_predicts_the_same_with_and_without():
     tokens_BNE, ids = torch.randn(2, 12, 6), region_map()
-    encoder = LearnedRegionEncoder(6, REGIONS, trust_map=False).eval()
+    encoder = LearnedRegionEncoder(6, REGIONS, use_map_at_eval=False).eval()
     bare = encoder.assign(tokens_BNE, None, context()).assignment
     torch.testing.assert_close(encoder.assign(tokens_BNE, ids, context()).assignment, bare)
     assert not torch.allclose(encoder.train().assign(tokens_BNE, ids, context()).assignment, bare)

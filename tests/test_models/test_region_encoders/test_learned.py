@@ -66,7 +66,7 @@ def test_a_dropped_map_equals_no_map_and_leaves_the_other_cases_map_in_use():
 
 
 def test_untrusted_maps_change_nothing_in_evaluation():
-    encoder = learned(trust_map=False)
+    encoder = learned(use_map_at_eval=False)
     told, bare = encoder.assign(tokens(), corner_map(3), context()), encoder.assign(tokens(), None, context())
     torch.testing.assert_close(told.assignment, bare.assignment)
     assert torch.equal(told.presence, bare.presence)
@@ -75,7 +75,8 @@ def test_untrusted_maps_change_nothing_in_evaluation():
 @pytest.mark.parametrize("token_selection", ["none", "body"])
 def test_a_bare_volume_gives_features_of_the_regions_it_is_said_to_hold(token_selection):
     torch.manual_seed(0)
-    sizes = dict(patch_size=(2, 4, 4), embed_dims=WIDTH, depth=2, num_heads=2, num_regions=REGIONS)
+    sizes = dict(embed_dims=WIDTH, depth=2, num_regions=REGIONS)
+    sizes |= dict(patch_embed=dict(patch_size=(2, 4, 4)), block=dict(num_heads=2))
     encoder = ThreeDVisionEncoder(
         region_encoder=dict(type="LearnedRegionEncoder"), token_selection=token_selection, **sizes
     ).eval()

@@ -112,7 +112,7 @@ def test_learned_takes_the_map_where_known_and_predicts_elsewhere():
 
 def test_learned_mixes_the_teacher_in_training_only():
     torch.manual_seed(0)
-    encoder = LearnedRegionEncoder(6, REGIONS, teacher=0.25)
+    encoder = LearnedRegionEncoder(6, REGIONS, map_weight=0.25)
     tokens, region_map = torch.randn(2, 6, 6), random_map()
     shares = patch_overlap(region_map, GRID, REGIONS)[0]
     predicted = encoder.assign(tokens, None, context()).assignment

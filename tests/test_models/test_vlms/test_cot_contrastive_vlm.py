@@ -12,9 +12,7 @@ CONFIG = dict(
     type="CoTContrastiveVLM",
     embed_dims=16,
     regions_in_volume=True,
-    backbone=dict(
-        type="ThreeDVisionEncoder", patch_size=(4, 16, 16), embed_dims=24, depth=2, num_heads=2, token_selection="body"
-    ),
+    backbone=dict(type="ThreeDVisionEncoder", embed_dims=24, depth=2, block=dict(num_heads=2), token_selection="body"),
     global_pooling=dict(type="VolumePooling", mode="attention", with_regions=True),
     region_pooling=dict(type="RegionPooling", mode="attention"),
     text_encoder=dict(type="CompactTextEncoder", vocab_size=400, embed_dims=16, depth=1, num_heads=2, dropout=0.0),

@@ -21,7 +21,7 @@ def model_config(folder, **changes):
     return dict(
         type="CoTContrastiveVLM",
         embed_dims=16,
-        backbone=dict(type="ThreeDVisionEncoder", patch_size=(4, 16, 16), embed_dims=24, depth=1, num_heads=2),
+        backbone=dict(type="ThreeDVisionEncoder", embed_dims=24, depth=1, block=dict(num_heads=2)),
         text_encoder=dict(type="HFTextEncoder", pretrained=str(folder)) | changes,
         losses=dict(volume=dict(type="CrossModalContrastiveLoss"), step=dict(type="StepAlignmentLoss")),
     )
