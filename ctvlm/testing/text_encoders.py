@@ -55,7 +55,7 @@ def _fitted(recipe: Recipe) -> Any:
 @torch.no_grad()
 def _check_embeddings(recipe: Recipe, encoder: Any) -> None:
     name = recipe.name
-    width = getattr(encoder, "embed_dims", None)
+    width: Any = getattr(encoder, "embed_dims", None)
     require(isinstance(width, int), name, "shape", f"embed_dims = {width}", "an int")
     text_UE = encoder(TEXTS)
     require_shape(text_UE, (len(TEXTS), width), name, "shape", f"{len(TEXTS)} texts")

@@ -1,4 +1,4 @@
-"""Full attention whose output each slice may turn down."""
+"""Full attention with a gate for each slice."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from ctvlm.structures import TokenContext
 
 @ATTENTION.register_module()
 class SliceGatedAttention(FullAttention):
-    """Every token attends to every token; the mean feature of a token's slice then gates what it receives.
+    """Attention between all tokens. A gate computed from the mean feature of a token's slice scales the output.
 
-    A slice at the edge of the scan can so keep to itself. The gates start almost open: sigmoid(2) = 0.88.
+    Slices at the edge of a scan can thus ignore the others. Gates start almost open: sigmoid(2) = 0.88.
     """
 
     def __init__(self, embed_dims: int, num_heads: int, qkv_bias: bool = True):
@@ -25,8 +25,8 @@ class SliceGatedAttention(FullAttention):
 
     def forward(self, x_BNE: Tensor, ctx: TokenContext) -> Tensor:
         slices_BNd = ctx.z_onehot_BNd(x_BNE.dtype)
-        kept_BNd = slices_BNd if ctx.token_mask_BN is None else slices_BNd * ctx.token_mask_BN[..., None]
-        sizes_Bd1 = kept_BNd.sum(dim=1)[..., None].clamp(min=1)
-        mean_BdE = kept_BNd.transpose(1, 2) @ x_BNE / sizes_Bd1
+        masked_BNd = slices_BNd if ctx.token_mask_BN is None else slices_BNd * ctx.token_mask_BN[..., None]
+        sizes_Bd1 = masked_BNd.sum(dim=1)[..., None].clamp(min=1)
+        mean_BdE = masked_BNd.transpose(1, 2) @ x_BNE / sizes_Bd1
         gate_BdE = torch.sigmoid(self.gate(mean_BdE))
         return super().forward(x_BNE, ctx) * (slices_BNd.to(gate_BdE.dtype) @ gate_BdE)
