@@ -1,4 +1,4 @@
-# A store that tools/preprocess.py wrote (--spacing 3 1.5 1.5 --measure-text, say): windows of it, augmented.
+# Cases of a store that tools/preprocess.py has written. Training reads random, augmented windows of them.
 dataset_type = "ManifestCT"
 ann_file = "data/store/manifest.jsonl"
 window = (64, 192, 192)
