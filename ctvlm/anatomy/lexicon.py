@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -104,12 +104,12 @@ class MentionLexicon:
         mentions: list[Mention] = []
         claimed = bytearray(len(text))
         for pattern, names in self._first:
-            self._claim(pattern.finditer(text), lambda m, names=names: names, claimed, mentions)
-        self._claim(_LOBES.finditer(text), lambda m: self._lobes(m, text), claimed, mentions)
-        self._claim(_LUNG.finditer(text), lambda m: _sided(m, text, LUNG, inherit=False), claimed, mentions)
-        self._claim(_KIDNEY.finditer(text), lambda m: _sided(m, text, KIDNEY), claimed, mentions)
+            self._claim(((m, names) for m in pattern.finditer(text)), claimed, mentions)
+        self._claim(((m, self._lobes(m, text)) for m in _LOBES.finditer(text)), claimed, mentions)
+        self._claim(((m, _sided(m, text, LUNG, inherit=False)) for m in _LUNG.finditer(text)), claimed, mentions)
+        self._claim(((m, _sided(m, text, KIDNEY)) for m in _KIDNEY.finditer(text)), claimed, mentions)
         for pattern, names in self._terms:
-            self._claim(pattern.finditer(text), lambda m, names=names: names, claimed, mentions)
+            self._claim(((m, names) for m in pattern.finditer(text)), claimed, mentions)
         return sorted((m for m in mentions if m.regions), key=lambda m: m.start)
 
     def regions_in(self, text: str) -> tuple[int, ...]:
@@ -117,18 +117,14 @@ class MentionLexicon:
         return tuple(sorted({i for mention in self.find(text) for i in mention.regions}))
 
     def _claim(
-        self,
-        matches: Iterable[re.Match],
-        names_of: Callable[[re.Match], tuple[str, ...]],
-        claimed: bytearray,
-        mentions: list[Mention],
+        self, matches: Iterable[tuple[re.Match, tuple[str, ...]]], claimed: bytearray, mentions: list[Mention]
     ) -> None:
-        """Append a mention for each match that does not overlap a claimed span."""
-        for match in matches:
+        """Append a mention for each (match, region names) that does not overlap a claimed span."""
+        for match, names in matches:
             if any(claimed[match.start() : match.end()]):
                 continue
             claimed[match.start() : match.end()] = b"\x01" * (match.end() - match.start())
-            ids = sorted({self._ids[n] for n in names_of(match) if n in self._ids})
+            ids = sorted({self._ids[n] for n in names if n in self._ids})
             mentions.append(Mention(match.start(), match.end(), tuple(ids)))
 
     @staticmethod

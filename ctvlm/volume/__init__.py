@@ -1,4 +1,4 @@
-"""Volumes with geometry: reading, checking, resampling, windows."""
+"""CT volumes with geometry: reading, checks, resampling, windows."""
 
 from ctvlm.volume.ct_volume import CTReadError, CTVolume
 from ctvlm.volume.io import QFormConflictWarning, nifti_description, read_ct, read_grid, read_label_map, write_nifti

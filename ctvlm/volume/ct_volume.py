@@ -1,4 +1,4 @@
-"""CTVolume: a voxel array that knows where it lies in the patient."""
+"""CTVolume: a voxel array with its geometry."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from ctvlm.volume.headers import HeaderGeometry
 
 
 class CTReadError(ValueError):
-    """A file that cannot become a right volume: names the file, what was found, what was expected, what to do."""
+    """A file cannot be read as a valid volume. The message states what was found, what was expected, and what to do."""
 
     def __init__(self, path: str | Path, found: str, expected: str, action: str) -> None:
         self.path, self.found, self.expected, self.action = str(path), found, expected, action
-        super().__init__(f"{path}: found {found}; expected {expected}; {action}")
+        super().__init__(f"{path}: found {found}; expected {expected}. {action[:1].upper()}{action[1:]}.")
 
     def __reduce__(self):
-        # Exceptions are re-made from args when they cross from a worker process; ours has four.
+        # Pickling calls the class with ``args``, which contains only the message.
         return type(self), (self.path, self.found, self.expected, self.action)
 
 
@@ -31,7 +31,7 @@ class CTVolume:
         array: (D, H, W), index order z, y, x; int16 or float32 HU, or unsigned labels.
         affine: 4x4, voxel index (x, y, z, 1) to RAS+ mm.
         shear_degrees: shear (gantry tilt) of the file's grid that was removed by resampling; 0 without resampling.
-        header: grid of the file that it was read from; None for volumes made otherwise.
+        header: grid of the source file; None for volumes that were not read from a file.
     """
 
     array: np.ndarray
@@ -42,8 +42,8 @@ class CTVolume:
     def __post_init__(self) -> None:
         if self.array.ndim != 3 or np.shape(self.affine) != (4, 4):
             raise ValueError(
-                f"a CTVolume is an array (D, H, W) with a 4x4 affine; found shapes {self.array.shape} and "
-                f"{np.shape(self.affine)}"
+                f"CTVolume: found shapes {self.array.shape} and {np.shape(self.affine)}; expected an array (D, H, W) "
+                "and a 4x4 affine."
             )
         object.__setattr__(self, "affine", np.asarray(self.affine, dtype=np.float64))
 
@@ -54,11 +54,12 @@ class CTVolume:
     @property
     def spacing(self) -> tuple[float, float, float]:
         """Voxel size in mm, (z, y, x)."""
-        return tuple(float(s) for s in np.linalg.norm(self.affine[:3, :3], axis=0)[::-1])
+        x, y, z = (float(s) for s in np.linalg.norm(self.affine[:3, :3], axis=0))
+        return z, y, x
 
     @property
     def orientation(self) -> str:
-        """Where the x, y, z indices grow to: "RAS" after reading."""
+        """Directions in which the x, y, z indices increase: "RAS" after reading."""
         return "".join(nib.aff2axcodes(self.affine))
 
     @property
@@ -66,7 +67,7 @@ class CTVolume:
         return abs(float(np.linalg.det(self.affine[:3, :3]))) / 1000.0
 
     def with_array(self, array: np.ndarray) -> CTVolume:
-        """Other values on the same grid."""
+        """Volume with other values on the same grid."""
         if array.shape != self.array.shape:
-            raise ValueError(f"array of shape {array.shape} does not lie on a grid of shape {self.array.shape}")
+            raise ValueError(f"array: found shape {array.shape}; expected the grid's shape {self.array.shape}.")
         return CTVolume(array, self.affine, self.shear_degrees, self.header)

@@ -1,4 +1,4 @@
-"""CT series and enhanced multi-frame CT from DICOM: headers by pydicom, pixels by SimpleITK."""
+"""Reader of DICOM CT series and enhanced multi-frame CT, with pydicom (headers) and SimpleITK (pixels)."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ def read_dicom(path: Path, key: str | None = None, modality: str | None = None) 
     """Read one CT series from a folder, or one multi-frame file.
 
     Args:
-        path: folder with the slices or with one multi-frame file, or such a file.
-        key: series UID, where a folder holds several series.
+        path: folder with the slices or with one multi-frame file, or a multi-frame file.
+        key: series UID, required if the folder contains several series.
         modality: "CT" for files without a Modality tag.
 
     Returns:
         HU in (x, y, z) order with z along the slice normal, and the affine (4x4) to RAS+ mm.
 
     Raises:
-        CTReadError: the message names the cause: no or several series, an unknown ``key``, a file that is no CT slice
-            (localizer, dose report, segmentation), or slices that make no grid.
+        CTReadError: no series or several, an unknown ``key``, a file that is not a CT slice (localizer, dose report,
+            segmentation), or slices that do not form a grid.
         ImportError: pydicom or SimpleITK is not installed.
     """
-    headers = _chosen(path, find_series(path), key)
-    _refuse_other_files(path, headers, modality)
+    headers = _select_series(path, find_series(path), key)
+    _check_ct_only(path, headers, modality)
     sizes = {(h.tags.get("Rows"), h.tags.get("Columns")) for h in headers}
     if len(sizes) > 1:
         raise CTReadError(path, f"slices of sizes {sorted(sizes)}", "one size", "split the series")
@@ -46,7 +46,7 @@ def read_dicom(path: Path, key: str | None = None, modality: str | None = None) 
         found = f"{len(headers)} files in one series, {len(multi)} of them with several frames"
         raise CTReadError(path, found, CT_IMAGES, f"give the path of one file, such as {multi[0].path.name}")
     if path.is_file() and not multi:
-        raise CTReadError(path, "one slice of a series", CT_IMAGES, "give the folder that holds the slices")
+        raise CTReadError(path, "one slice of a series", CT_IMAGES, "give the folder of the slices")
     frames = [frame for header in headers for frame in read_frames(header)]
     affine, order = affine_from_frames(frames, path)
     array = _pixels([headers[0].path] if multi else [headers[k].path for k in order])
@@ -55,31 +55,31 @@ def read_dicom(path: Path, key: str | None = None, modality: str | None = None) 
     return array.transpose(2, 1, 0), affine
 
 
-def _chosen(path: Path, series: dict[str, list[Header]], key: str | None) -> list[Header]:
+def _select_series(path: Path, series: dict[str, list[Header]], key: str | None) -> list[Header]:
     if not series:
-        do = "name the folder that holds the slices, not one above it"
-        raise CTReadError(path, "0 DICOM series", CT_IMAGES, do)
+        action = "give the folder that contains the slices, not its parent"
+        raise CTReadError(path, "0 DICOM series", CT_IMAGES, action)
     listed = ", ".join(describe(uid, headers) for uid, headers in series.items())
     if key is not None and key not in series:
         raise CTReadError(path, f"no DICOM series {key}", f"one of {listed}", "correct key= (a SeriesInstanceUID)")
     if key is None and len(series) > 1:
-        do = f"give key= (a SeriesInstanceUID): {listed}"
-        raise CTReadError(path, f"{len(series)} DICOM series", CT_IMAGES, do)
+        action = f"give key= (a SeriesInstanceUID): {listed}"
+        raise CTReadError(path, f"{len(series)} DICOM series", CT_IMAGES, action)
     return series[key if key is not None else next(iter(series))]
 
 
-def _refuse_other_files(path: Path, headers: list[Header], modality: str | None) -> None:
-    others = [(h.path.name, *kind) for h in headers if (kind := not_ct_reason(h, modality))]
+def _check_ct_only(path: Path, headers: list[Header], modality: str | None) -> None:
+    others = [(h.path.name, *reason) for h in headers if (reason := not_ct_reason(h, modality))]
     if not others:
         return
-    name, what, do = others[0]
+    name, found, action = others[0]
     if len(others) < len(headers):
-        what = f"{what} among the slices: {name} ({len(others)} of {len(headers)} files)"
-    raise CTReadError(path, what, CT_IMAGES, do)
+        found = f"{found} among the slices: {name} ({len(others)} of {len(headers)} files)"
+    raise CTReadError(path, found, CT_IMAGES, action)
 
 
 def _pixels(files: list[Path]) -> np.ndarray:
-    """(slices, rows, columns) in the order of the files; GDCM decodes and applies the (first) rescale."""
+    """(slices, rows, columns) in file order; GDCM decodes the pixels and applies the rescale of the first frame."""
     try:
         import SimpleITK as sitk
     except ImportError:
@@ -96,7 +96,7 @@ def _pixels(files: list[Path]) -> np.ndarray:
 
 
 def _rescale_each(array: np.ndarray, frames: list[Frame]) -> np.ndarray:
-    """Frames may have different slopes and intercepts; GDCM applies those of the first to all."""
+    """Apply the slope and intercept of each frame; GDCM applies those of the first frame to all."""
     if len({frame.rescale for frame in frames}) == 1:
         return array
     slope, intercept = frames[0].rescale

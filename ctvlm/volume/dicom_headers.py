@@ -1,4 +1,4 @@
-"""DICOM headers: the series in a folder, what each file is, and where its slices lie."""
+"""DICOM headers: series of a folder, type of each file, geometry of the slices."""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ctvlm.volume.ct_volume import CTReadError
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
 
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 DICOMDIR = "1.2.840.10008.1.3.10"
@@ -27,7 +31,7 @@ class Header:
     """One file of a series. ``tags`` is a pydicom data set without pixels."""
 
     path: Path
-    tags: object
+    tags: Dataset
 
     @property
     def frames(self) -> int:
@@ -40,8 +44,15 @@ class Header:
 
 @dataclass(frozen=True)
 class Frame:
-    """One slice in LPS mm: ``position`` of its first voxel (3), ``axes`` of its rows and columns (2, 3), ``spacing``
-    between rows and between columns, slice ``thickness``, and (slope, intercept) of stored values.
+    """One slice, in LPS mm.
+
+    Attributes:
+        position: first voxel (3).
+        axes: directions of rows and columns (2, 3).
+        spacing: distance between rows and between columns.
+        thickness: slice thickness.
+        rescale: (slope, intercept) of stored values.
+        name: file name or frame number, for messages.
     """
 
     position: np.ndarray
@@ -53,7 +64,7 @@ class Frame:
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether a file starts as DICOM does, or has a DICOM suffix (old files lack the preamble)."""
+    """Whether a file has the DICOM preamble or a DICOM suffix (old files have no preamble)."""
     if path.suffix.lower() in DICOM_SUFFIXES:
         return path.is_file()
     try:
@@ -64,9 +75,10 @@ def is_dicom(path: Path) -> bool:
 
 
 def find_series(path: Path) -> dict[str, list[Header]]:
-    """Series UID to the files of a folder (not of its sub-folders), or of one file.
+    """Series UID to the DICOM files of a folder (without subfolders), or to one file.
 
     Raises:
+        CTReadError: a DICOM header cannot be read.
         ImportError: pydicom is not installed.
     """
     try:
@@ -74,23 +86,22 @@ def find_series(path: Path) -> dict[str, list[Header]]:
         from pydicom.errors import InvalidDicomError
     except ImportError:
         raise ImportError(f"{path}: reading DICOM needs pydicom and SimpleITK: pip install 'ctvlm[dicom]'") from None
-    found: dict[str, list[Header]] = {}
+    series: dict[str, list[Header]] = {}
     files = sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
     for file in filter(is_dicom, files):
         try:
             tags = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=TAGS, force=True)
         except (InvalidDicomError, EOFError, ValueError, AttributeError, KeyError) as error:
-            raise CTReadError(
-                file, f"a DICOM header that cannot be read ({error})", "DICOM", "fetch it again"
-            ) from error
+            found = f"a DICOM header that cannot be read ({error})"
+            raise CTReadError(file, found, "a valid DICOM file", "download or export it again") from error
         if not len(tags) or tags.get("SOPClassUID") == DICOMDIR:
             continue
-        found.setdefault(str(tags.get("SeriesInstanceUID") or "none"), []).append(Header(file, tags))
-    return found
+        series.setdefault(str(tags.get("SeriesInstanceUID") or "none"), []).append(Header(file, tags))
+    return series
 
 
 def not_ct_reason(header: Header, modality: str | None = None) -> tuple[str, str] | None:
-    """(what the file is, what to do) where it is no CT slice; None where it is.
+    """(what the file is, what to do) for a file that is not a CT slice; None for a CT slice.
 
     Args:
         modality: declared for files without a Modality tag.
@@ -99,43 +110,43 @@ def not_ct_reason(header: Header, modality: str | None = None) -> tuple[str, str
     image_type = [str(part).upper() for part in tags.get("ImageType") or []]
     sop_class = str(tags.get("SOPClassUID") or "")
     if found == "SEG" or sop_class == SEGMENTATION:
-        do = "convert it to NIfTI, for example with segimage2itkimage of dcmqi, and give that file as the mask"
-        return "a DICOM segmentation (SEG)", do
+        action = "convert it to NIfTI, for example with segimage2itkimage of dcmqi, and give that file as the mask"
+        return "a DICOM segmentation (SEG)", action
     if found == "RTSTRUCT":
         return "contours (RTSTRUCT)", "convert them to a NIfTI mask first"
     if found == "SR":
-        return "a structured report (SR), such as a dose report", "it holds no image: leave it out"
+        return "a structured report (SR), such as a dose report", "remove it: it contains no image"
     if sop_class.startswith(SECONDARY_CAPTURE) or int(tags.get("SamplesPerPixel") or 1) > 1 or "DOSE" in image_type:
-        return "a screen capture, such as a dose report", "leave it out"
+        return "a screen capture, such as a dose report", "remove it"
     if not found:
         return "no Modality tag", "if it is a CT, declare modality='CT'"
     if found != "CT":
-        return f"modality {found}", "leave it out"
+        return f"modality {found}", "remove it"
     if "LOCALIZER" in image_type:
         return "a localizer (scout image)", "move it out of the folder"
     return None
 
 
 def describe(uid: str, headers: Sequence[Header]) -> str:
-    """A series in a few words, for messages."""
-    kind = not_ct_reason(headers[0])
-    what = kind[0] if kind else "CT"
+    """Short description of a series, for messages."""
+    reason = not_ct_reason(headers[0])
+    kind = reason[0] if reason else "CT"
     title = str(headers[0].tags.get("SeriesDescription") or "").strip()
-    return f"{uid} ({what}, {sum(h.frames for h in headers)} images{f', {title}' if title else ''})"
+    return f"{uid} ({kind}, {sum(h.frames for h in headers)} images{f', {title}' if title else ''})"
 
 
 def read_frames(header: Header) -> list[Frame]:
     """Slices of one file, in stored order.
 
     Raises:
-        CTReadError: a slice without position, orientation or spacing.
+        CTReadError: a slice has no position, orientation or spacing.
     """
     if header.frames == 1 and "PerFrameFunctionalGroupsSequence" not in header.tags:
         return [_frame(header, [header.tags], 0)]
     shared = list(header.tags.get("SharedFunctionalGroupsSequence") or [])
     each = list(header.tags.get("PerFrameFunctionalGroupsSequence") or [])
     if len(each) != header.frames:
-        found = f"{header.frames} frames, and positions of {len(each)}"
+        found = f"{header.frames} frames but {len(each)} positions"
         raise CTReadError(header.path, found, "a position for every frame (enhanced CT)", "export it as single slices")
     return [_frame(header, [frame, *shared], k) for k, frame in enumerate(each)]
 
@@ -158,8 +169,8 @@ def _frame(header: Header, groups: list, number: int) -> Frame:
         ("PixelSpacing", spacing),
     ):
         if not found:
-            do = "export the series again with its geometry"
-            raise CTReadError(header.path, f"no {name} of frame {number + 1}", "a slice with geometry", do)
+            action = "export the series again with its geometry"
+            raise CTReadError(header.path, f"no {name} of frame {number + 1}", "a slice with geometry", action)
     slope = value("PixelValueTransformationSequence", "RescaleSlope")
     intercept = value("PixelValueTransformationSequence", "RescaleIntercept")
     return Frame(
@@ -173,17 +184,17 @@ def _frame(header: Header, groups: list, number: int) -> Frame:
 
 
 def affine_from_frames(frames: Sequence[Frame], path: Path) -> tuple[np.ndarray, list[int]]:
-    """Affine (4x4, voxel x, y, z to RAS+ mm) of slices, and their order along the third axis.
+    """Affine (4x4, voxel x, y, z to RAS+ mm) of the slices, and their order along the third axis.
 
-    The step between slices is the difference of their positions, so that a gantry tilt is kept.
+    The step between slices is the difference of their positions, so that the affine includes a gantry tilt.
 
     Raises:
-        CTReadError: slices of several orientations or spacings, two at one position, or at uneven distances.
+        CTReadError: the slices have several orientations or spacings, equal positions, or uneven distances.
     """
     first = frames[0]
     if any(np.abs(f.axes - first.axes).max() > 1e-3 for f in frames):
-        do = "leave out the localizer or the other reformats"
-        raise CTReadError(path, "slices of several orientations in one series", "parallel slices", do)
+        action = "remove the localizer or the other reformats"
+        raise CTReadError(path, "slices of several orientations in one series", "parallel slices", action)
     if any(np.abs(np.subtract(f.spacing, first.spacing)).max() > 1e-3 for f in frames):
         found = f"pixel spacings {sorted({f.spacing for f in frames})} in one series"
         raise CTReadError(path, found, "one pixel spacing", "split the series")
@@ -206,19 +217,18 @@ def _even_step(origins: np.ndarray, normal: np.ndarray, names: list[str], path: 
     gaps = steps @ normal
     tolerance = max(0.02, 0.02 * float(np.median(gaps)))
     if gaps.min() < 0.01:
-        double = int((gaps < 0.01).sum())
-        at = names[int(gaps.argmin()) + 1]
-        do = "two phases or reconstructions are mixed: split them"
-        raise CTReadError(path, f"{double} slices at the position of another, such as {at}", "one slice a position", do)
+        found = f"{(gaps < 0.01).sum()} slices at the position of another, such as {names[int(gaps.argmin()) + 1]}"
+        action = "split the mixed phases or reconstructions"
+        raise CTReadError(path, found, "one slice per position", action)
     if np.linalg.norm(steps - steps.mean(axis=0), axis=1).max() <= tolerance:
         return steps.mean(axis=0)
     counts = Counter(round(float(gap), 2) for gap in gaps)
     usual = counts.most_common(1)[0][0]
     wide = [k for k, gap in enumerate(gaps) if gap > 1.5 * usual]
     listed = " and ".join(f"{gap:.2f} mm ({count} gaps)" for gap, count in sorted(counts.items())[:6])
-    do = "two slice spacings in one series: split it, or resample it before"
+    action = "split the series with two slice spacings, or resample it before"
     if 0 < len(wide) <= max(1, len(gaps) // 10) and sum(counts.values()) - counts[usual] == len(wide):
-        do = f"slices are missing after {names[wide[0]]}: complete the series"
+        action = f"complete the series: slices are missing after {names[wide[0]]}"
     if len(counts) == 1:
-        listed, do = f"{listed}, off a straight line", "two series are mixed: split them"
-    raise CTReadError(path, f"distances between slices of {listed}", "even distances", do)
+        listed, action = f"{listed}, not on a straight line", "split the two mixed series"
+    raise CTReadError(path, f"slice distances of {listed}", "equal distances", action)

@@ -1,6 +1,6 @@
-"""Local paths and fsspec URLs (``s3://``, ``gs://``, ``memory://`` ...) behind the same few functions.
+"""File functions for local paths and fsspec URLs (``s3://``, ``gs://``, ``memory://`` ...).
 
-A write is there whole or not at all: locally through a rename, on object stores because a put is.
+Writes are atomic: by a rename for local files, by definition of a put for object stores.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from ctvlm.volume.ct_volume import CTReadError
 
 
 def is_url(path: str | Path) -> bool:
-    """Whether a path names another file system; ``file://`` and ``C:\\`` are local."""
+    """Whether a path is a URL of another file system; ``file://`` and ``C:\\`` are local."""
     return "://" in str(path) and not str(path).startswith("file://")
 
 
 def local(path: str | Path) -> Path:
-    """A path that is not a URL, as a Path."""
+    """Path of a local file or ``file://`` URL."""
     return Path(str(path).removeprefix("file://"))
 
 
 def join(root: str | Path, *parts: str) -> str:
-    """Path of a file under a folder or URL; a part that is absolute or a URL of its own stands for itself."""
+    """Join a folder or URL with parts; an absolute path or URL among the parts replaces everything before it."""
     if not is_url(root):
         root = os.path.normpath(local(root).absolute())
     for part in parts:
@@ -37,7 +37,7 @@ def join(root: str | Path, *parts: str) -> str:
             root = part
         elif is_url(root):
             scheme, _, rest = str(root).partition("://")
-            # URLs have no working folder: "a/../b" is resolved by name.
+            # URLs have no working directory: "a/../b" is resolved lexically.
             root = f"{scheme}://{posixpath.normpath(posixpath.join(rest, part))}"
         else:
             root = os.path.normpath(os.path.join(root, part))
@@ -50,14 +50,14 @@ def parent(path: str | Path) -> str:
 
 
 def relative(path: str, root: str) -> str:
-    """Path as seen from a folder; another file system's path, and one that is relative already, stays as it is."""
+    """Path relative to a folder; relative paths and paths of another file system stay unchanged."""
     if is_url(path) or is_url(root):
         return path.removeprefix(f"{root.rstrip('/')}/") if is_url(path) and is_url(root) else path
     return os.path.relpath(path, root) if os.path.isabs(path) else path
 
 
 def exists(path: str | Path) -> bool:
-    """Whether there is a file or folder."""
+    """Whether a file or folder exists."""
     if not is_url(path):
         return local(path).exists()
     fs, name = fsspec.core.url_to_fs(str(path))
@@ -65,7 +65,7 @@ def exists(path: str | Path) -> bool:
 
 
 def read_bytes(path: str | Path) -> bytes:
-    """Raises FileNotFoundError."""
+    """Content of a file; raises FileNotFoundError."""
     if not is_url(path):
         return local(path).read_bytes()
     fs, name = fsspec.core.url_to_fs(str(path))
@@ -73,7 +73,7 @@ def read_bytes(path: str | Path) -> bytes:
 
 
 def write_bytes(path: str | Path, data: bytes) -> None:
-    """Write atomically; folders are made."""
+    """Write a file atomically; missing folders are created."""
     if is_url(path):
         fs, name = fsspec.core.url_to_fs(str(path))
         fs.makedirs(posixpath.dirname(name), exist_ok=True)
@@ -84,7 +84,7 @@ def write_bytes(path: str | Path, data: bytes) -> None:
 
 
 def remove(path: str | Path) -> None:
-    """Remove a file, if it is there."""
+    """Remove a file if it exists."""
     if not is_url(path):
         local(path).unlink(missing_ok=True)
     elif exists(path):
@@ -94,10 +94,12 @@ def remove(path: str | Path) -> None:
 
 @contextmanager
 def as_local_file(path: str | Path) -> Iterator[Path]:
-    """The path itself, or for a URL a copy for as long as the context lasts: parsers want files.
+    """Yield the local path, or for a URL a temporary copy, for parsers that need a file.
+
+    A CTReadError inside the context is raised with the URL as its path.
 
     Raises:
-        FileNotFoundError: the URL names nothing. A CTReadError from inside comes out with the URL as its file.
+        FileNotFoundError: the URL does not exist.
     """
     if not is_url(path):
         yield local(path)

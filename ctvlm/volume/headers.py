@@ -1,16 +1,17 @@
-"""What a header says about geometry, where parsers fill in defaults or choose between two answers."""
+"""Geometry in image headers: missing parts, and conflicts between sform and qform."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import nibabel as nib
 import numpy as np
 
 from ctvlm.volume.grids import corners, max_displacement
 
-# Keys that state a part of the geometry; the first of each tuple is the usual one.
+# Keys of each part of the geometry, the most common key first.
 META_KEYS = {
     "spacing": ("ElementSpacing", "ElementSize"),
     "orientation": ("TransformMatrix", "Rotation", "Orientation"),
@@ -21,20 +22,20 @@ NRRD_KEYS = {
     "orientation": ("space directions",),
     "position": ("space origin",),
 }
-# NRRD's named spaces that say where left, front and head are; "scanner-xyz" and "space dimension" do not.
+# NRRD spaces with anatomical directions; "scanner-xyz" and "space dimension" have none.
 NRRD_SPACES = ("right-anterior-superior", "left-anterior-superior", "left-posterior-superior", "ras", "las", "lps")
-# In voxels: below this two forms of one header mean the same, headers hold rounded numbers.
+# In voxels: below this the sform and qform of a header are equal, because headers contain rounded numbers.
 MAX_DISPLACEMENT = 0.5
 
 
 @dataclass(frozen=True, eq=False)
 class HeaderGeometry:
-    """Where a file's header places its voxels, in the file's own axis order.
+    """Geometry of a file's voxels in the file's axis order.
 
     Attributes:
         shape: voxels along x, y, z.
-        affine: 4x4 to RAS+ mm, the reading that is used.
-        alternative: the second reading of a NIfTI header whose sform and qform disagree; None otherwise.
+        affine: 4x4 to RAS+ mm; the sform for NIfTI headers with both forms.
+        alternative: the qform of a NIfTI header if it conflicts with the sform; None otherwise.
     """
 
     shape: tuple[int, int, int]
@@ -43,14 +44,19 @@ class HeaderGeometry:
 
     @property
     def affines(self) -> list[np.ndarray]:
-        """``affine``, and ``other`` where there is one."""
+        """``affine``, followed by ``alternative`` if it exists."""
         return [self.affine] if self.alternative is None else [self.affine, self.alternative]
 
 
-def missing_geometry(path: Path) -> dict[str, str]:
-    """Parts of the geometry (spacing, orientation, position) that a header does not state, and the key it lacks.
+def load_nifti(path: Path) -> nib.Nifti1Pair:
+    """Open a NIfTI or Analyze file with nibabel, typed as NIfTI. Analyze headers have no ``sform_code``."""
+    return cast(nib.Nifti1Pair, nib.load(path))
 
-    MetaImage, NRRD and NIfTI headers; parsers read what is missing as 1 mm, LPS and 0. Other file types: {}.
+
+def missing_geometry(path: Path) -> dict[str, str]:
+    """Parts of the geometry (spacing, orientation, position) that are missing in a header, with the missing key.
+
+    Applies to MetaImage, NRRD and NIfTI headers, where parsers use 1 mm, LPS and 0 instead; {} for other file types.
     """
     name = path.name.lower()
     if name.endswith((".mha", ".mhd")):
@@ -68,69 +74,69 @@ def missing_geometry(path: Path) -> dict[str, str]:
 
 
 def _text_header(path: Path, separator: str, last: str) -> dict[str, str]:
-    """Keys and values of the text lines before the voxels; ``last`` is the key, or empty line, that ends them."""
+    """Keys and values of a text header; ``last`` is the key of its last line ("" for an empty line)."""
     fields: dict[str, str] = {}
     with open(path, "rb") as file:
         while line := file.readline(10_000):
             key, _, value = line.decode("latin-1").strip().partition(separator)
-            fields[key.strip()] = value.strip(" =")  # NRRD's own key/value pairs are written "key:=value"
+            fields[key.strip()] = value.strip(" =")  # NRRD also has "key:=value"
             if key.strip() == last:
                 break
     return fields
 
 
 def _missing_in_nifti(path: Path) -> dict[str, str]:
-    """A qform takes its voxel sizes from pixdim, and nibabel reads 0 there as 1 mm."""
-    image = nib.load(path)
+    """The qform uses the voxel sizes in pixdim, where nibabel reads 0 as 1 mm."""
+    image = load_nifti(path)
     if "sform_code" not in image.header or int(image.header["sform_code"]) > 0:
         return {}
-    with nib.openers.ImageOpener(image.file_map["header" if "header" in image.file_map else "image"].filename) as file:
+    filename = image.file_map["header" if "header" in image.file_map else "image"].filename
+    with nib.openers.ImageOpener(str(filename)) as file:
         raw = type(image.header).from_fileobj(file, check=False)
     return {} if (raw["pixdim"][1:4] != 0).all() else dict(spacing="pixdim")
 
 
 def conflicting_qform(path: Path, shape: tuple[int, int, int]) -> np.ndarray | None:
-    """The qform of a NIfTI header that sets both forms, where it disagrees with the sform; None otherwise.
+    """The qform of a NIfTI header with both forms if it conflicts with the sform; None otherwise.
 
-    They disagree where a voxel of one lies more than ``MAX_DISPLACEMENT`` voxels from where the other puts it.
+    The forms conflict if they place any voxel more than ``MAX_DISPLACEMENT`` voxels apart.
     """
     if not path.name.lower().endswith((".nii", ".nii.gz", ".hdr", ".img")):
         return None
-    header = nib.load(path).header
+    header = load_nifti(path).header
     if "sform_code" not in header or not (int(header["sform_code"]) > 0 and int(header["qform_code"]) > 0):
         return None
     try:
         sform, qform = header.get_sform(), header.get_qform()
     except (ValueError, nib.spatialimages.HeaderDataError):
-        return None  # a quaternion that is none says nothing
+        return None  # invalid quaternion
     if not np.isfinite(sform).all() or abs(np.linalg.det(sform[:3, :3])) < 1e-9:
-        return None  # refused by the reader's own checks
+        return None  # rejected by the checks of the reader
     return qform if max_displacement(np.linalg.inv(sform) @ qform, shape) > MAX_DISPLACEMENT else None
 
 
 def describe(affine: np.ndarray) -> str:
-    """A reading in words: axes, first voxel, voxel sizes."""
+    """Axes, first voxel and voxel sizes of an affine, for messages."""
     sizes = np.linalg.norm(affine[:3, :3], axis=0)
-    place, size = (", ".join(f"{x:.2f}" for x in numbers) for numbers in (affine[:3, 3], sizes))
-    return f"axes {''.join(nib.aff2axcodes(affine))}, first voxel at ({place}) mm, voxels of ({size}) mm"
+    origin, size = (", ".join(f"{x:.2f}" for x in numbers) for numbers in (affine[:3, 3], sizes))
+    return f"axes {''.join(nib.aff2axcodes(affine))}, first voxel at ({origin}) mm, voxels of ({size}) mm"
 
 
 def describe_conflict(header: HeaderGeometry) -> str:
-    """What the two forms of a header say, and which one is used."""
-    points = corners(header.shape)
-    apart = np.linalg.norm(((header.alternative - header.affine) @ points)[:3], axis=0).max()
+    """Message about the sform and qform of a header with conflicting forms."""
+    sform, qform = header.affines
+    distance = np.linalg.norm(((qform - sform) @ corners(header.shape))[:3], axis=0).max()
     return (
-        f"sform and qform disagree by up to {apart:.1f} mm: the sform says {describe(header.affine)}; the qform says "
-        f"{describe(header.alternative)}. The sform is used. Make the two equal or declare affine=. A mask that "
-        "fits only the qform is rejected."
+        f"sform and qform differ by up to {distance:.1f} mm. sform: {describe(sform)}; qform: {describe(qform)}. The "
+        "sform is used. Make them equal or declare affine=. A mask that fits only the qform is rejected."
     )
 
 
 def fits_only_alternative(mask: HeaderGeometry, ct: HeaderGeometry) -> bool:
-    """Whether a mask lies on its CT only by a reading of one of the two headers that is not used.
+    """Whether a mask fits its CT only by an affine that is not used, in one of the two headers.
 
-    Tried from strict to loose, until used and unused affines differ: the same grid, the same lattice of voxels
-    (a crop), a field of view inside the CT's.
+    Criteria from strict to loose, until used and unused affines give different results: same grid, same lattice of
+    voxels (a crop), field of view inside that of the CT.
     """
     if mask.alternative is None and ct.alternative is None:
         return False
@@ -147,11 +153,11 @@ def _same_grid(mask: np.ndarray, mask_shape: tuple, ct: np.ndarray, ct_shape: tu
 
 
 def _same_lattice(mask: np.ndarray, mask_shape: tuple, ct: np.ndarray, ct_shape: tuple) -> bool:
-    """Voxel centres on voxel centres; axes may be swapped and flipped."""
+    """Whether the voxel centres coincide; axes may be permuted and flipped."""
     to_ct = np.linalg.inv(ct) @ mask
     points = to_ct @ corners(mask_shape)
-    turned = np.rint(to_ct[:3, :3])
-    return bool(np.allclose(turned @ turned.T, np.eye(3)) and np.abs(points - np.rint(points)).max() < 0.1)
+    rotation = np.rint(to_ct[:3, :3])
+    return bool(np.allclose(rotation @ rotation.T, np.eye(3)) and np.abs(points - np.rint(points)).max() < 0.1)
 
 
 def _inside(mask: np.ndarray, mask_shape: tuple, ct: np.ndarray, ct_shape: tuple) -> bool:

@@ -1,4 +1,4 @@
-"""Stored values to Hounsfield units."""
+"""Conversion of stored values to Hounsfield units."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ def to_hu(
     """Rescale, check that the values are HU, and replace padding by air.
 
     Args:
-        values: stored values, any shape.
-        path: file to name in errors.
-        rescale: (slope, intercept) of stored values, for files that do not carry their own.
-        check_range: False skips the check and keeps padding as it is.
+        values: stored values (any shape).
+        path: file, for error messages.
+        rescale: (slope, intercept) of stored values, for files without their own.
+        check_range: False skips the check and keeps the padding.
 
     Returns:
-        int16 if all values are whole, else float32.
+        int16 if all values are integers, else float32.
 
     Raises:
-        CTReadError: values that are NaN, infinite or constant, or that cannot be HU (``check_hu``, which also warns).
+        CTReadError: values are NaN, infinite, constant or not HU (see ``check_hu``, which also warns).
     """
     if values.dtype.kind == "f" and not np.isfinite(values.min() + values.max()):
         count = int(np.size(values) - np.isfinite(values).sum())
-        raise CTReadError(path, f"{count} voxels that are NaN or infinite", "finite values", "repair or drop the file")
+        raise CTReadError(path, f"{count} NaN or infinite voxels", "finite values", "repair or remove the file")
     if rescale is not None:
         values = values.astype(np.float32) * np.float32(rescale[0]) + np.float32(rescale[1])
     if check_range:

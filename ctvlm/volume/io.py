@@ -1,4 +1,4 @@
-"""Read a CT or a label map from any known file, checked; write one as NIfTI."""
+"""Read CTs and label maps from any supported file type with checks, and write them as NIfTI."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ import numpy as np
 from ctvlm.utils import atomic_write
 from ctvlm.volume.ct_volume import CTReadError, CTVolume
 from ctvlm.volume.files import as_local_file
-from ctvlm.volume.headers import HeaderGeometry, conflicting_qform, describe_conflict, missing_geometry
+from ctvlm.volume.headers import HeaderGeometry, conflicting_qform, describe_conflict, load_nifti, missing_geometry
 from ctvlm.volume.intensity import to_hu
 from ctvlm.volume.orient import affine_from_axes, straighten, to_ras
 from ctvlm.volume.readers import read_raw
 
-# Voxel sizes outside this (mm) are a header in other units, or no header.
+# Voxel sizes (mm) outside this range are in other units or invalid.
 SPACING_RANGE = (0.05, 50.0)
 
 
 class QFormConflictWarning(UserWarning):
-    """A NIfTI header whose sform and qform place the voxels differently."""
+    """The sform and qform of a NIfTI header differ."""
 
 
 def read_ct(
@@ -37,33 +37,33 @@ def read_ct(
     check_range: bool = True,
     modality: str | None = None,
 ) -> CTVolume:
-    """Read a CT to HU, RAS+, (z, y, x), on an orthogonal grid.
+    """Read a CT in HU, (z, y, x), on an orthogonal RAS+ grid.
 
-    The options declare what a file does not say or says wrongly; by default all comes from the header.
+    By default the geometry and rescale come from the header. The options declare values that are missing or wrong.
 
     Args:
         path: .nii, .nii.gz, .hdr or .img, .mha, .mhd, .nrrd, .nhdr, .npz, .b2nd, a folder with one DICOM series, or
-            an enhanced DICOM file; suffixes in any case. A file's path may be an fsspec URL.
+            an enhanced DICOM file; suffixes in any case. The path of a file can be an fsspec URL.
         rescale: (slope, intercept) of stored values.
-        spacing: voxel size in mm of the file's axes, in (z, y, x) order for every type.
-        axes: where the file's axes grow to, such as "LPS", in the file's own axis order.
-        key: array name of an .npz, series UID of a DICOM folder, or the one label to take of a .b2nd.
-        affine: 4x4 from the file's axes, in the file's own axis order, to RAS+ mm: for a blank header whose geometry
-            is known from elsewhere. Takes the place of ``spacing`` and ``axes``.
-        check_range: False accepts values that do not look like HU.
+        spacing: voxel size in mm of the file's axes, in (z, y, x) order for every file type.
+        axes: directions in which the file's axes increase, such as "LPS", in the file's axis order.
+        key: array name of an .npz, series UID of a DICOM folder, or the label to select from a .b2nd.
+        affine: 4x4 from the file's axes, in the file's axis order, to RAS+ mm, for headers without geometry. Replaces
+            ``spacing`` and ``axes``.
+        check_range: False accepts values that are not HU.
         modality: "CT" for DICOM files without a Modality tag.
 
     Raises:
-        CTReadError: the file cannot become a right volume.
-        FileNotFoundError: there is no such file.
+        CTReadError: the file is not a valid CT.
+        FileNotFoundError: the file does not exist.
 
     Warns:
-        QFormConflictWarning: sform and qform of a NIfTI header disagree; the sform is used.
+        QFormConflictWarning: sform and qform of a NIfTI header differ; the sform is used.
     """
     with as_local_file(path) as file:
-        array, header = _placed(file, key, spacing, axes, affine, modality)
+        array, header = _read_with_geometry(file, key, spacing, axes, affine, modality)
         array = to_hu(array, file, rescale, check_range)
-    _warn_of_forms(path, header)
+    _warn_of_conflict(path, header)
     return replace(to_ras(array, header.affine), header=header)
 
 
@@ -74,15 +74,15 @@ def read_label_map(
     axes: str | None = None,
     key: str | None = None,
 ) -> CTVolume:
-    """Read a label map or a binary mask, on the grid of its own file; unsigned ids. Raises and warns as ``read_ct``."""
+    """Read a label map or binary mask with unsigned ids on the grid of its file. Raises and warns as ``read_ct``."""
     with as_local_file(path) as file:
-        array, header = _placed(file, key, spacing, axes)
+        array, header = _read_with_geometry(file, key, spacing, axes)
     if array.dtype.kind == "f" and not (np.isfinite(array).all() and (array == np.rint(array)).all()):
-        raise CTReadError(path, "fractions or NaN", "whole label ids", "threshold or round it first, or it is no mask")
+        raise CTReadError(path, "fractions or NaN", "integer label ids", "threshold or round the values of a mask")
     low, high = int(array.min()), int(array.max())
     if low < 0 or high > 65535:
-        raise CTReadError(path, f"ids from {low} to {high}", "ids 0..65535", "this looks like an image, not a mask")
-    _warn_of_forms(path, header)
+        raise CTReadError(path, f"ids from {low} to {high}", "ids 0..65535", "check that the file is not an image")
+    _warn_of_conflict(path, header)
     array = array.astype(np.uint8 if high <= 255 else np.uint16)
     return replace(to_ras(array, header.affine, labels=True), header=header)
 
@@ -95,30 +95,30 @@ def read_grid(
     key: str | None = None,
     affine: Sequence[Sequence[float]] | None = None,
 ) -> tuple[tuple[int, int, int], np.ndarray]:
-    """The file's own grid, neither turned nor straightened: for results that are to lie over the file in a viewer.
+    """Read the grid of a file without reorientation, for results that overlay the file in a viewer.
 
     Returns:
-        Shape (z, y, x) and affine (4x4, to RAS+ mm) of a CTVolume that ``write_nifti`` lays out as the file is. A
-        sheared grid cannot be written so that all programs agree: take ``orthogonal_grid`` of it.
+        Shape (z, y, x) and affine (4x4, to RAS+ mm) of a CTVolume that ``write_nifti`` writes with the layout of the
+        file. Programs do not agree on sheared grids: use ``orthogonal_grid`` of such a grid.
 
     Raises:
         CTReadError, FileNotFoundError: as ``read_ct``.
     """
     with as_local_file(path) as file:
-        _, header = _placed(file, key, spacing, axes, affine)
+        _, header = _read_with_geometry(file, key, spacing, axes, affine)
     return header.shape[::-1], header.affine
 
 
 def write_nifti(volume: CTVolume, path: str | Path, slope: float = 1.0, description: str = "") -> None:
-    """Write as .nii or .nii.gz, atomically; every program reads the same geometry from it.
+    """Write a .nii or .nii.gz file atomically, with a geometry that all programs read identically.
 
-    The file keeps the volume's axes and grid. A sheared grid is straightened before (labels: nearest neighbour;
-    unsigned arrays with slope 1 are labels), because ITK-based programs refuse a sheared sform or read the qform, which
-    cannot hold shear.
+    The file keeps the axes and grid of the volume. A sheared grid is resampled to an orthogonal one (unsigned arrays
+    with slope 1 are labels and use nearest neighbour), because ITK-based programs reject a sheared sform or read the
+    qform, which cannot represent shear.
 
     Args:
-        slope: readers multiply what is stored by it.
-        description: the header's ``descrip``, at most 79 characters.
+        slope: factor that readers apply to the stored values.
+        description: ``descrip`` of the header, at most 79 characters.
     """
     labels = volume.array.dtype.kind in "ub" and slope == 1
     array, affine = straighten(volume.array.transpose(2, 1, 0), volume.affine, labels, float(volume.array.min()))
@@ -126,8 +126,8 @@ def write_nifti(volume: CTVolume, path: str | Path, slope: float = 1.0, descript
     image.header.set_xyzt_units("mm")
     image.set_sform(affine, code=1)
     image.set_qform(affine, code=1)
-    # set_qform drops a shear too small to straighten by turning the axes about the first voxel. Turned about the
-    # centre instead, no voxel moves by more than about a third of its size.
+    # set_qform removes a small shear by rotating the axes about the first voxel. With a rotation about the centre no
+    # voxel moves by more than about a third of its size.
     centre = np.append((np.array(array.shape) - 1) / 2, 1)
     image.header["qoffset_x"], image.header["qoffset_y"], image.header["qoffset_z"] = (
         image.get_qform()[:3, 3] + ((affine - image.get_qform()) @ centre)[:3]
@@ -139,19 +139,19 @@ def write_nifti(volume: CTVolume, path: str | Path, slope: float = 1.0, descript
 
 
 def nifti_description(path: str | Path) -> str:
-    """``descrip`` of a NIfTI file's header; "" for files of other types."""
+    """``descrip`` of a NIfTI header; "" for other file types."""
     if not str(path).lower().endswith((".nii", ".nii.gz")):
         return ""
     with as_local_file(path) as file:
-        return bytes(nib.load(file).header["descrip"].item()).decode("latin-1").strip("\0 ")
+        return bytes(load_nifti(file).header["descrip"].item()).decode("latin-1").strip("\0 ")
 
 
-def _warn_of_forms(path: str | Path, header: HeaderGeometry) -> None:
+def _warn_of_conflict(path: str | Path, header: HeaderGeometry) -> None:
     if header.alternative is not None:
         warnings.warn(f"{path}: {describe_conflict(header)}", QFormConflictWarning, stacklevel=3)
 
 
-def _placed(
+def _read_with_geometry(
     path: Path,
     key: str | None,
     spacing: tuple[float, float, float] | None,
@@ -159,90 +159,81 @@ def _placed(
     declared: Sequence[Sequence[float]] | None = None,
     modality: str | None = None,
 ) -> tuple[np.ndarray, HeaderGeometry]:
-    """Array (3 axes, file order) and its geometry, after what the caller declared."""
-    array, affine = read_raw(path, key, modality)
+    """Array (3 axes, file order) and its geometry, with the options of the caller applied."""
+    array, stored = read_raw(path, key, modality)
     if array.dtype.kind not in "iufb":
-        raise CTReadError(path, f"dtype {array.dtype}", "one number per voxel", "this is a picture, not a CT")
-    array, affine = _three_axes(array, affine, path)
+        raise CTReadError(path, f"dtype {array.dtype}", "one number per voxel", "check that the file is a CT or mask")
+    array, stored = _three_axes(array, stored, path)
     if min(array.shape) < 2:
-        raise CTReadError(path, f"shape {array.shape}", "at least 2 voxels along each axis", "one slice is no volume")
+        raise CTReadError(path, f"shape {array.shape}", "at least 2 voxels along each axis", "give a whole volume")
     if declared is not None:
         affine = np.asarray(declared, dtype=np.float64)
         if affine.shape != (4, 4) or spacing is not None or axes is not None:
             raise ValueError(
-                f"{path}: affine= is of shape {affine.shape}; expected 4x4, without spacing= and axes= beside it"
+                f"{path}: found affine= of shape {affine.shape}; expected 4x4, and neither spacing= nor axes=."
             )
     else:
-        _check_stated(path, affine, spacing, axes)
-        if spacing is not None or axes is not None:
-            affine = _declare(array, affine, spacing, axes, path)
+        _check_complete(path, stored, spacing, axes)
+        affine = _apply_declared(stored, spacing, axes, path)
     sizes = np.linalg.norm(affine[:3, :3], axis=0)
     if not np.isfinite(affine).all() or sizes.min() < SPACING_RANGE[0] or sizes.max() > SPACING_RANGE[1]:
         found = f"voxel sizes {np.array2string(sizes, precision=4)}"
-        do = "declare spacing= and axes=, or repair the header"
-        raise CTReadError(path, found, f"{SPACING_RANGE[0]} to {SPACING_RANGE[1]} mm", do)
+        action = "declare spacing= and axes=, or repair the header"
+        raise CTReadError(path, found, f"{SPACING_RANGE[0]} to {SPACING_RANGE[1]} mm", action)
     if abs(np.linalg.det(affine[:3, :3] / sizes)) < 0.2:
-        raise CTReadError(path, "axes that lie in one plane", "three independent axes", "repair the header's sform")
-    other = None
-    if (
-        declared is None
-        and axes is None
-        and (other := conflicting_qform(path, array.shape)) is not None
-        and spacing is not None
-    ):
-        other = _declare(array, other, spacing, axes, path)
-    return array, HeaderGeometry(array.shape, affine, other)
+        raise CTReadError(path, "axes in one plane", "three independent axes", "repair the header's sform")
+    alternative = None
+    if declared is None and axes is None and (qform := conflicting_qform(path, array.shape)) is not None:
+        alternative = _apply_declared(qform, spacing, None, path)
+    return array, HeaderGeometry(array.shape, affine, alternative)
 
 
-def _check_stated(
+def _check_complete(
     path: Path, affine: np.ndarray | None, spacing: tuple[float, float, float] | None, axes: str | None
 ) -> None:
-    """Refuse a file whose geometry is neither in its header nor declared.
+    """Check that each part of the geometry is in the header or declared.
 
     Raises:
-        CTReadError: names what is missing and which options declare it.
+        CTReadError: states the missing parts and the options that declare them.
     """
-    missing = dict.fromkeys(("spacing", "orientation", "position"), "") if affine is None else missing_geometry(path)
+    absent = dict.fromkeys(("spacing", "orientation", "position"), "") if affine is None else missing_geometry(path)
     # Declared axes place the first voxel at 0.
     declared = {"spacing": spacing is not None, "orientation": axes is not None, "position": axes is not None}
-    left = [part for part in missing if not declared[part]]
-    if not left:
+    missing = [part for part in absent if not declared[part]]
+    if not missing:
         return
-    keys = ", ".join(dict.fromkeys(missing[part] for part in left if missing[part]))
-    found = (
-        f"no {' or '.join(left)} in the file ({keys} is missing)" if keys else "no position or orientation in the file"
-    )
-    options = ["spacing=(z, y, x) in mm"] if "spacing" in left else []
-    options += ["axes=, such as 'LPS'"] if len(left) > ("spacing" in left) else []
-    do = f"declare {' and '.join(options)}" + ("; the first voxel is then at 0, 0, 0" if "position" in left else "")
-    raise CTReadError(path, found, "a header that states the geometry", do)
+    keys = ", ".join(dict.fromkeys(absent[part] for part in missing if absent[part]))
+    found = f"no {' or '.join(missing)} in the file" + (f" ({keys} is missing)" if keys else "")
+    options = ["spacing=(z, y, x) in mm"] if "spacing" in missing else []
+    options += ["axes=, such as 'LPS'"] if len(missing) > ("spacing" in missing) else []
+    note = "; the first voxel is then at 0, 0, 0" if "position" in missing else ""
+    raise CTReadError(path, found, "a header with geometry", f"declare {' and '.join(options)}{note}")
 
 
 def _three_axes(array: np.ndarray, affine: np.ndarray | None, path: Path) -> tuple[np.ndarray, np.ndarray | None]:
-    """Drop axes of length 1 beyond the third: trailing with an affine (NIfTI), leading without (arrays)."""
+    """Remove axes of length 1 beyond the third: trailing axes with an affine (NIfTI), else leading axes (arrays)."""
     shape = array.shape
     while array.ndim > 3 and array.shape[-1 if affine is not None else 0] == 1:
         array = array[..., 0] if affine is not None else array[0]
     if array.ndim != 3:
-        do = "split it, and give one volume" if array.ndim > 3 else "a volume needs three axes"
-        raise CTReadError(path, f"shape {shape}", "3 axes", do)
+        action = "split it into volumes" if array.ndim > 3 else "give a whole volume"
+        raise CTReadError(path, f"shape {shape}", "3 axes", action)
     return array, affine
 
 
-def _declare(
-    array: np.ndarray,
-    affine: np.ndarray | None,
-    spacing: tuple[float, float, float] | None,
-    axes: str | None,
-    path: Path,
+def _apply_declared(
+    affine: np.ndarray | None, spacing: tuple[float, float, float] | None, axes: str | None, path: Path
 ) -> np.ndarray:
-    # An .npz array lies in (z, y, x), every other type in (x, y, z).
-    in_file = None if spacing is None else tuple(spacing) if path.suffix.lower() == ".npz" else tuple(spacing)[::-1]
-    if affine is None:
-        return affine_from_axes(axes, in_file)
-    sizes = np.linalg.norm(affine[:3, :3], axis=0)
-    if axes is not None:
-        return affine_from_axes(axes, in_file or tuple(sizes))
-    out = affine.copy()
-    out[:3, :3] *= np.asarray(in_file) / sizes
-    return out
+    """Affine with the declared spacing and axes; both are required without an affine (``_check_complete``)."""
+    # The axis order is (z, y, x) in an .npz and (x, y, z) in every other file type.
+    sizes = None if spacing is None else np.array(spacing if path.suffix.lower() == ".npz" else spacing[::-1])
+    if affine is not None:
+        stored = np.linalg.norm(affine[:3, :3], axis=0)
+        if axes is None:
+            out = affine.copy()
+            out[:3, :3] *= 1 if sizes is None else sizes / stored
+            return out
+        sizes = stored if sizes is None else sizes
+    if axes is None or sizes is None:
+        raise CTReadError(path, "no geometry", "a header with geometry", "declare spacing= and axes=")
+    return affine_from_axes(axes, sizes)

@@ -1,4 +1,4 @@
-"""Bring a mask onto its CT's grid in physical space."""
+"""Resampling of a mask to the grid of its CT, in physical space."""
 
 from __future__ import annotations
 
@@ -10,49 +10,49 @@ from ctvlm.volume.ct_volume import CTVolume
 from ctvlm.volume.headers import describe_conflict, fits_only_alternative
 from ctvlm.volume.resample import resample_to_grid
 
-# A mask with less than this share of its volume inside the CT is reported.
+# A warning is issued for a mask with a smaller share of its volume inside the CT.
 MIN_OVERLAP = 0.5
 
 
 class MaskMismatchError(ValueError):
-    """A mask that does not lie on its CT in physical space."""
+    """A mask does not overlap its CT in physical space."""
 
 
 def match_mask(mask: CTVolume, ct: CTVolume, name: str = "mask") -> CTVolume | None:
-    """``sample_mask`` for one mask, with a warning where it marks nothing or is mostly cut off.
+    """``sample_mask`` with a warning if the mask is empty or mostly outside the CT.
 
     Returns:
-        The mask on the CT's grid, or None where it marks nothing.
+        The mask on the CT's grid, or None if it is empty there.
 
     Raises:
-        MaskMismatchError: what it marks lies outside the CT.
+        MaskMismatchError: as ``sample_mask``.
     """
-    out, kept = sample_mask(mask, ct, name)
+    out, overlap = sample_mask(mask, ct, name)
     if out is None:
-        found = "nothing of it remains on the CT's grid" if kept == 0 else "no voxel is marked"
-        warnings.warn(f"{name}: {found}; taken as absent", stacklevel=2)
-    elif kept < MIN_OVERLAP:
-        warnings.warn(f"{name}: only {kept:.0%} of its volume lies inside the CT", stacklevel=2)
+        found = "no voxel remains on the CT's grid" if overlap == 0 else "no voxel is marked"
+        warnings.warn(f"{name}: {found}; the mask is treated as missing", stacklevel=2)
+    elif overlap < MIN_OVERLAP:
+        warnings.warn(f"{name}: only {overlap:.0%} of its volume is inside the CT", stacklevel=2)
     return out
 
 
 def sample_mask(mask: CTVolume, ct: CTVolume, name: str = "mask") -> tuple[CTVolume | None, float]:
-    """Sample a mask's labels at the CT's voxel centres (nearest neighbour); never by index, never by resizing.
+    """Sample the labels of a mask at the CT's voxel centres (nearest neighbour), never by index or by resizing.
 
     Returns:
-        The mask on the CT's grid, or None where no voxel of it is marked there; and the share of the marked volume
-        that lies inside the CT (1.0 for a mask that marks nothing anywhere).
+        The mask on the CT's grid, or None if it is empty there; and the share of the marked volume that is inside the
+        CT (1.0 for an empty mask).
 
     Raises:
-        MaskMismatchError: what it marks lies outside the CT, or it lies on the CT only by the form (sform or qform) of
-            one of the two headers that is not used.
+        MaskMismatchError: the marked voxels are outside the CT, or the mask fits the CT only by the unused form (sform
+            or qform) of one of the two headers.
     """
     if mask.header is not None and ct.header is not None and fits_only_alternative(mask.header, ct.header):
-        which = "CT" if ct.header.alternative is not None else "mask"
+        owner, header = ("CT", ct.header) if ct.header.alternative is not None else ("mask", mask.header)
         raise MaskMismatchError(
-            f"{name}: found a mask that fits its CT only by the qform of the {which}'s header, whose "
-            f"{describe_conflict((ct if which == 'CT' else mask).header)}; expected one that fits by the sform. "
-            "Repair the wrong header and write the mask again."
+            f"{name}: found a mask that fits its CT only by the qform of the {owner}; expected a fit by the sform. "
+            f"Repair the wrong header and write the mask again. In the header of the {owner}, "
+            f"{describe_conflict(header)}"
         )
     marked = np.argwhere(mask.array)
     if not len(marked):
@@ -67,12 +67,12 @@ def sample_mask(mask: CTVolume, ct: CTVolume, name: str = "mask") -> tuple[CTVol
             :3
         ]
         raise MaskMismatchError(
-            f"{name}: found labels at {_extent(world)} mm, expected within the CT at {_extent(ct_world)} mm (x, y, z, "
-            "RAS+); it belongs to another scan, or one of the two headers is wrong"
+            f"{name}: found labels at {_extent(world)} mm; expected a position within the CT at {_extent(ct_world)} mm "
+            "(x, y, z, RAS+). The mask belongs to another scan, or one of the two headers is wrong."
         )
     out = resample_to_grid(mask, ct.affine, ct.shape, mode="nearest", fill=0)
-    kept = np.count_nonzero(out.array) * ct.voxel_ml / (len(marked) * mask.voxel_ml)
-    return (out if kept else None), kept
+    overlap = np.count_nonzero(out.array) * ct.voxel_ml / (len(marked) * mask.voxel_ml)
+    return (out if overlap else None), overlap
 
 
 def _extent(points: np.ndarray) -> str:

@@ -1,4 +1,4 @@
-"""File types to (array in file axes, affine to RAS+ mm). Libraries do the parsing; nothing is checked as HU here."""
+"""Readers of all file types: array in file axes and affine to RAS+ mm, without a check of HU."""
 
 from __future__ import annotations
 
@@ -8,77 +8,76 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 
 from ctvlm.volume.ct_volume import CTReadError
 from ctvlm.volume.dicom import read_dicom
 from ctvlm.volume.dicom_headers import is_dicom
+from ctvlm.volume.headers import load_nifti
 from ctvlm.volume.orient import affine_from_axes
 from ctvlm.volume.store import SUFFIX, StoredArray
 
-# Array in file order, affine of those axes (None: the file does not say).
+# Array in file order, and the affine of its axes (None: not in the file).
 RawImage = tuple[np.ndarray, "np.ndarray | None"]
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 RAD_CHESTCT_NAME = re.compile(r"(trn|val|tst)\d+")
-# Keys under which .npz volumes are met in the field, besides our own "volume".
+# Array names of volumes in .npz files; "volume" is ctvlm's.
 NPZ_KEYS = ("volume", "ct", "arr_0", "arr", "array", "image", "mask")
 
 
 class AssumedGeometryWarning(UserWarning):
-    """A file without geometry that is taken for one of a known data set."""
+    """A file without geometry is assumed to be from a known data set."""
 
 
 def read_nifti(path: Path, key: str | None = None) -> RawImage:
-    """NIfTI through nibabel: sform before qform; no affine where both codes are 0, or in an Analyze 7.5 pair."""
-    image = nib.load(path)
+    """NIfTI, with nibabel: sform before qform; no affine if both codes are 0, or for an Analyze 7.5 pair."""
+    image = load_nifti(path)
     if image.get_data_dtype().kind not in "iuf":
-        raise CTReadError(
-            path, f"dtype {image.get_data_dtype()}", "one number per voxel", "this is a picture, not a CT"
-        )
+        found = f"dtype {image.get_data_dtype()}"
+        raise CTReadError(path, found, "one number per voxel", "check that the file is a CT or mask")
     array = np.asanyarray(image.dataobj)
     header = image.header
     if "sform_code" not in header:
         return array, None
-    placed = int(header["sform_code"]) > 0 or int(header["qform_code"]) > 0
-    return array, image.affine if placed else None
+    has_affine = int(header["sform_code"]) > 0 or int(header["qform_code"]) > 0
+    return array, image.affine if has_affine else None
 
 
 def read_sitk(path: Path, key: str | None = None) -> RawImage:
-    """MetaImage and NRRD through SimpleITK."""
+    """MetaImage and NRRD, with SimpleITK."""
     sitk = _simpleitk(path)
-    # Named, because SimpleITK finds the parser of .mha and .mhd by lower-case suffixes only.
+    # Explicit, because SimpleITK recognises .mha and .mhd by lower-case suffixes only.
     parser = "NrrdImageIO" if path.suffix.lower() in (".nrrd", ".nhdr") else "MetaImageIO"
     image = sitk.ReadImage(str(path), imageIO=parser)
     return _from_sitk(image, path)
 
 
 def read_npz(path: Path, key: str | None = None) -> RawImage:
-    """NumPy archives; ``key`` is the array's name."""
+    """NumPy archives; ``key`` is the name of the array."""
     with np.load(path, allow_pickle=False) as data:
         names = list(data.keys())
-        found = [key] if key else [k for k in NPZ_KEYS if k in names][:1]
-        if not found or found[0] not in names:
+        name = key or next((k for k in NPZ_KEYS if k in names), None)
+        if name is None or name not in names:
             raise CTReadError(path, f"arrays {names}", f"one of {', '.join(NPZ_KEYS)}", "give key= (the array's name)")
-        array = data[found[0]]
+        array = data[name]
         if "affine" in names:
-            # Our own layout: array (z, y, x) beside the affine of (x, y, z).
+            # Layout of ctvlm: array (z, y, x), affine of (x, y, z).
             return array.T, np.asarray(data["affine"], dtype=np.float64)
-    if found[0] == "ct":
+    if name == "ct":
         if not RAD_CHESTCT_NAME.fullmatch(path.stem):
             warnings.warn(
-                f"{path}: found no geometry, and an array named 'ct' as in Rad-ChestCT: taken as 0.8 mm voxels that "
-                "grow to I, P, L; if it is another data set, declare affine=, or spacing= and axes=",
+                f"{path}: found an array 'ct' without geometry, as in Rad-ChestCT; assumed voxels of 0.8 mm with axes "
+                "IPL. For another data set declare affine=, or spacing= and axes=.",
                 AssumedGeometryWarning,
                 stacklevel=2,
             )
-        # Rad-ChestCT: (z, y, x) that grow to inferior, posterior and left, 0.8 mm isotropic.
+        # Rad-ChestCT: (z, y, x) towards inferior, posterior and left, 0.8 mm isotropic.
         return array, affine_from_axes("IPL", (0.8, 0.8, 0.8))
     return array, None
 
 
 def read_store(path: Path, key: str | None = None) -> RawImage:
-    """Stored volumes of tools/preprocess.py; ``key`` picks one label of a label map."""
+    """Stored volumes of tools/preprocess.py; ``key`` selects one label of a label map."""
     stored = StoredArray(path).read()
     array = stored.array if key is None else (stored.array == int(key)).astype(np.uint8)
     return array.T, stored.affine
@@ -87,9 +86,9 @@ def read_store(path: Path, key: str | None = None) -> RawImage:
 def _from_sitk(image, path: Path) -> RawImage:
     if image.GetNumberOfComponentsPerPixel() != 1:
         found = f"{image.GetNumberOfComponentsPerPixel()} numbers per voxel"
-        raise CTReadError(path, found, "one number per voxel", "this is a picture or a field, not a CT")
+        raise CTReadError(path, found, "one number per voxel", "check that the file is a CT or mask")
     if image.GetDimension() != 3:
-        raise CTReadError(path, f"{image.GetDimension()} dimensions", "3", "take one volume of it")
+        raise CTReadError(path, f"{image.GetDimension()} dimensions", "3", "split it into volumes")
     import SimpleITK as sitk
 
     affine = np.eye(4)
@@ -122,28 +121,31 @@ READERS: dict[str, Callable[[Path, str | None], RawImage]] = {
 
 
 def read_raw(path: Path, key: str | None = None, modality: str | None = None) -> RawImage:
-    """Read any known file type; whatever a parser throws becomes a CTReadError that names the file.
+    """Read any supported file type; suffixes can have any case.
 
-    Suffixes are read in any case. ``modality`` is for DICOM files without a Modality tag.
+    Args:
+        key: see ``ctvlm.volume.read_ct``.
+        modality: for DICOM files without a Modality tag.
 
     Raises:
-        CTReadError, FileNotFoundError.
+        CTReadError: the file type is unknown, or the parser raised any error.
+        FileNotFoundError: the file does not exist.
         ImportError: an optional reader is not installed.
         ValueError: ``modality`` is given for another file type.
     """
     if not path.exists():
-        raise FileNotFoundError(f"{path}: no such file; check the path (manifest paths are relative to the manifest)")
+        raise FileNotFoundError(f"{path}: no such file. Paths in a manifest are relative to the manifest.")
     name = path.name.lower()
     reader = next((r for end, r in READERS.items() if name.endswith(end)), None) if path.is_file() else None
     if path.is_dir() or (reader is None and is_dicom(path)):
         reader = partial(read_dicom, modality=modality)
     elif modality is not None:
-        raise ValueError(f"{path}: modality={modality!r} is for DICOM; remove it")
+        raise ValueError(f"{path}: found modality={modality!r}; expected a DICOM file. Remove modality=.")
     if reader is None:
         known = f"{', '.join(READERS)}, a DICOM folder or an enhanced DICOM file"
         raise CTReadError(path, f"suffix {path.suffix!r}", known, "convert the file")
     if (missing := _missing_half(path)) is not None:
-        raise CTReadError(path, f"no {missing.name} beside it", "both files of the pair", "fetch the other file too")
+        raise CTReadError(path, f"no {missing.name}", "both files of the pair", "add the other file")
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
@@ -151,11 +153,12 @@ def read_raw(path: Path, key: str | None = None, modality: str | None = None) ->
     except (CTReadError, ImportError, MemoryError):
         raise
     except Exception as error:
-        # Parsers throw anything on a broken file: zlib.error, EOFError, HeaderDataError, RuntimeError ...
+        # Parsers raise many types for a damaged file: zlib.error, EOFError, HeaderDataError, RuntimeError ...
         reason = str(error).strip().splitlines()[-1:] or [type(error).__name__]
         found = f"a file that cannot be read ({type(error).__name__}: {reason[0][:200]})"
-        raise CTReadError(path, found, "a whole image file", "it is truncated or broken: fetch it again") from error
-    # What parsers say on the way is noise; what this module says is not.
+        action = "download the truncated or damaged file again"
+        raise CTReadError(path, found, "a complete image file", action) from error
+    # Warnings of parsers are dropped, except for those of this module.
     for warning in caught:
         if issubclass(warning.category, AssumedGeometryWarning):
             warnings.warn(warning.message, stacklevel=4)
@@ -163,9 +166,9 @@ def read_raw(path: Path, key: str | None = None, modality: str | None = None) ->
 
 
 def _missing_half(path: Path) -> Path | None:
-    """The other file of an .img/.hdr pair, where it is not there."""
+    """The other file of an .img/.hdr pair if it does not exist; None otherwise."""
     if path.suffix.lower() not in (".img", ".hdr"):
         return None
     other = path.with_suffix(".hdr" if path.suffix.lower() == ".img" else ".img")
-    there = {file.name.lower() for file in path.parent.iterdir()}
-    return None if other.name.lower() in there else other
+    existing = {file.name.lower() for file in path.parent.iterdir()}
+    return None if other.name.lower() in existing else other

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-# Centre and width in HU, as radiologists set them.
+# Centre and width in HU, as used in radiology.
 WINDOWS: dict[str, tuple[float, float]] = {
     "lung": (-600.0, 1500.0),
     "brain": (40.0, 80.0),
@@ -15,28 +15,28 @@ WINDOWS: dict[str, tuple[float, float]] = {
 
 
 def resolve_window(window: str | tuple[float, float]) -> tuple[float, float]:
-    """Centre and width (HU) of a named window, or of an explicit ``(centre, width)``.
+    """Centre and width (HU) of a named window or an explicit ``(centre, width)``.
 
     Raises:
-        ValueError: for an unknown name or a width that is not positive.
+        ValueError: the name is unknown, or the width is not positive.
     """
     if isinstance(window, str):
         if window not in WINDOWS:
-            raise ValueError(f"Unknown window {window!r}: known are {sorted(WINDOWS)}, or give (centre, width) in HU.")
+            raise ValueError(f"window: found {window!r}; expected one of {sorted(WINDOWS)} or (centre, width) in HU.")
         return WINDOWS[window]
     centre, width = window
     if width <= 0:
-        raise ValueError(f"Window {tuple(window)} has width {width}: expected (centre, width) in HU with width > 0.")
+        raise ValueError(f"window: found {tuple(window)}; expected (centre, width) in HU with width > 0.")
     return float(centre), float(width)
 
 
 def apply_windows(hu: Tensor, windows: list[str | tuple[float, float]]) -> Tensor:
-    """Stack windows of a volume along a new channel axis: (B, D, H, W) in HU to (B, C, D, H, W) in [0, 1]."""
+    """Apply windows and stack them along a channel axis: (B, D, H, W) in HU to (B, C, D, H, W) in [0, 1]."""
     out = hu.new_empty((hu.shape[0], len(windows), *hu.shape[1:]), dtype=torch.float32)
-    # In place, and on a processor slice by slice: what fits its cache takes less than half the time.
+    # In place, and slice by slice on a CPU: slices fit into the cache, which is more than twice as fast.
     depth = 1 if hu.device.type == "cpu" else max(hu.shape[1], 1)
     for channel, window in enumerate(windows):
         centre, width = resolve_window(window)
-        for part, of in zip(out[:, channel].split(depth, dim=1), hu.split(depth, dim=1)):
-            part.copy_(of).sub_(centre - width / 2).div_(width).clamp_(0, 1)
+        for target, source in zip(out[:, channel].split(depth, dim=1), hu.split(depth, dim=1)):
+            target.copy_(source).sub_(centre - width / 2).div_(width).clamp_(0, 1)
     return out

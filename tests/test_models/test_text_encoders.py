@@ -54,7 +54,7 @@ def test_tokenizer_does_not_depend_on_the_order_of_texts(encoder):
 
 def test_tokenizer_is_the_same_in_another_process(encoder):
     """Hash order differs between processes; the pieces must not."""
-    program = f"from ctvlm.models.layers import train_tokenizer\nprint(train_tokenizer({TEXTS!r}, 320).to_str())"
+    program = f"from ctvlm.text.tokenizer import train_tokenizer\nprint(train_tokenizer({TEXTS!r}, 320).to_str())"
     other = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     assert other.strip() == encoder.tokenizer_state()
 
@@ -63,9 +63,9 @@ def test_empty_text_has_a_finite_embedding(encoder):
     assert torch.isfinite(encoder([""])).all()
 
 
-def test_refuses_to_fit_on_nothing_and_to_run_unfitted():
+def test_errors_for_empty_texts_and_without_a_tokenizer():
     encoder = CompactTextEncoder(vocab_size=320, embed_dims=32, depth=1, num_heads=2)
-    with pytest.raises(ValueError, match="no text"):
+    with pytest.raises(ValueError, match="^texts: found 2"):
         encoder.fit_tokenizer(["", " "])
     with pytest.raises(RuntimeError, match="FitTokenizerHook"):
         encoder(["liver"])

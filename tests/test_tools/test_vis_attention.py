@@ -17,7 +17,7 @@ from ctvlm.phantom import PhantomCT
 from ctvlm.registry import MODELS
 from ctvlm.utils.training_data import PHANTOM_SOURCE, PHANTOMS_ONLY, data_record
 from ctvlm.volume import CTVolume, write_nifti
-from tests.test_volume.phantoms import save_as, turned
+from tests.test_volume.phantoms import rotated, save_as
 
 CONFIG = """
 _base_ = [{base!r}]
@@ -75,7 +75,7 @@ def tilted(ct: CTVolume, degrees: float) -> CTVolume:
     ("orientation", "degrees", "tilt"), [("RAS", 0, 0), ("LPS", 0, 0), ("LPS", 15, 0), ("RAS", 0, 15), ("LPS", 10, -20)]
 )
 def test_a_bright_lesion_peaks_in_place_in_the_inputs_space(tool, model, drawn, tmp_path, orientation, degrees, tilt):
-    ct = turned(tilted(drawn[0], tilt), degrees)
+    ct = rotated(tilted(drawn[0], tilt), degrees)
     lesion = (ct.affine @ (56.5, 35.5, 22, 1))[:3]
     save_as(ct, tmp_path / "ct.nii.gz", orientation)
     done = tool(TOOL, *model, tmp_path / "ct.nii.gz", "--text", "A lesion.", "--out", tmp_path / "out", "--dpi", 30)

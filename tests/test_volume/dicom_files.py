@@ -12,7 +12,7 @@ SPACING = (1.5, 0.75)
 
 
 def data_set(sop_class: str, array: np.ndarray | None = None, uid: str = "1.2.3.4", **tags):
-    """A data set with the tags that every object has; ``array`` is int16, of (rows, columns) or (frames, ...)."""
+    """A data set with the common tags; ``array`` is (rows, columns) or (frames, rows, columns)."""
     from pydicom.dataset import Dataset, FileMetaDataset
     from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
@@ -49,14 +49,14 @@ def write_slice(path: Path, hu: np.ndarray, z: float, **tags) -> None:
 
 
 def write_series(folder: Path, hu: np.ndarray, step: float = 3.0, suffix: str = ".dcm", **tags) -> None:
-    """A series of slices (D, H, W), in file names against their order in space."""
+    """A series of slices (D, H, W), with file names in reverse spatial order."""
     folder.mkdir(parents=True, exist_ok=True)
     for k, plane in enumerate(hu):
         write_slice(folder / f"{tags.get('uid', '1')}_{len(hu) - k:03d}{suffix}", plane, step * k, **tags)
 
 
 def write_enhanced(path: Path, hu: np.ndarray, order=None, slopes=None, **tags) -> None:
-    """An enhanced multi-frame CT of (D, H, W), with frames in any order and a slope for each."""
+    """An enhanced multi-frame CT (D, H, W), with frames in any order and one slope per frame."""
     from pydicom.dataset import Dataset
 
     def item(**values) -> Dataset:

@@ -1,4 +1,4 @@
-"""Paths and URLs behave alike."""
+"""File functions for paths and URLs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def root(request, tmp_path):
         fsspec.filesystem("memory").rm(f"/{tmp_path.name}", recursive=True)
 
 
-def test_written_bytes_come_back(root):
+def test_write_read_join_and_remove(root):
     path = files.join(root, "a", "b.bin")
     assert not files.exists(path)
     with pytest.raises(FileNotFoundError):
@@ -38,7 +38,7 @@ def test_written_bytes_come_back(root):
     assert not files.exists(path)
 
 
-def test_a_part_that_is_whole_stands_for_itself():
+def test_absolute_parts_replace_the_root():
     assert files.join("s3://bucket/x", "/data/a.nii") == "/data/a.nii"
     assert files.join("/data", "s3://bucket/a.nii") == "s3://bucket/a.nii"
     assert files.relative("s3://other/a.nii", "s3://bucket") == "s3://other/a.nii"
@@ -54,7 +54,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
 
 
-def test_a_ct_is_read_from_a_url_and_errors_name_it(root, tmp_path):
+def test_read_ct_from_a_url_and_errors_state_the_url(root, tmp_path):
     hu = np.random.default_rng(0).integers(-1000, 1000, (4, 5, 6)).astype(np.int16)
     write_nifti(CTVolume(hu, np.diag([1.0, 2.0, 3.0, 1.0])), tmp_path / "local.nii.gz")
     data = (tmp_path / "local.nii.gz").read_bytes()

@@ -1,4 +1,4 @@
-"""Geometry that a header lacks or states twice, and written files that every program reads alike."""
+"""Missing and conflicting geometry in headers, and written files that all programs read identically."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ctvlm.volume import (
     read_label_map,
     write_nifti,
 )
-from tests.test_volume.phantoms import make_ct, save_as, turned
+from tests.test_volume.phantoms import make_ct, rotated, save_as
 from tests.test_volume.test_sheared import DEGREES, PAIRS, sheared_affine
 
 sitk = pytest.importorskip("SimpleITK")
@@ -59,7 +59,7 @@ def meta_image(path, changes):
 
 
 def nrrd(path, changes):
-    # "dimension" comes before what depends on it, and "space dimension" before the directions.
+    # "dimension" precedes the fields that depend on it, and "space dimension" precedes the directions.
     fields = {"dimension": "3", **changes, **NRRD, **changes}
     fields = {k: v for k, v in fields.items() if v is not None}
     text = "NRRD0004\n" + "".join(f"{k}: {v}\n" for k, v in fields.items())
@@ -94,7 +94,7 @@ MISSING = [
 
 
 @pytest.mark.parametrize(("suffix", "changes", "key", "remedy"), MISSING)
-def test_missing_geometry_is_refused_and_may_be_declared(suffix, changes, key, remedy, tmp_path):
+def test_missing_geometry_raises_and_can_be_declared(suffix, changes, key, remedy, tmp_path):
     path = written(tmp_path / f"ct{suffix}", changes)
     for read in (read_ct, read_label_map):
         with pytest.raises(CTReadError) as caught:
@@ -116,14 +116,14 @@ def test_missing_geometry_is_refused_and_may_be_declared(suffix, changes, key, r
         (".nrrd", {"space": "RAS"}),
     ],
 )
-def test_complete_headers_in_any_spelling_are_read(suffix, changes, tmp_path):
+def test_alternative_keys_of_complete_headers(suffix, changes, tmp_path):
     got = read_ct(written(tmp_path / f"ct{suffix}", changes))
     np.testing.assert_array_equal(got.array, CT.array)
     np.testing.assert_allclose(got.affine, CT.affine, atol=1e-4)
 
 
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
-def test_a_qform_without_voxel_sizes_is_refused(suffix, tmp_path):
+def test_qform_without_voxel_sizes(suffix, tmp_path):
     image = nib.Nifti1Image(CT.array.transpose(2, 1, 0), CT.affine)
     image.set_sform(None, 0)
     image.set_qform(CT.affine, 1)
@@ -133,12 +133,12 @@ def test_a_qform_without_voxel_sizes_is_refused(suffix, tmp_path):
     path = tmp_path / f"ct{suffix}"
     with nib.openers.Opener(path, "wb") as file:
         file.write(bytes(raw))
-    with pytest.raises(CTReadError, match=r"pixdim.*declare spacing="):
+    with pytest.raises(CTReadError, match=r"pixdim.*spacing="):
         read_ct(path)
     np.testing.assert_allclose(read_ct(path, spacing=CT.spacing).affine, CT.affine, atol=1e-4)
 
 
-def test_an_array_named_ct_is_taken_for_rad_chestct_by_name_only(tmp_path):
+def test_array_named_ct_warns_unless_the_file_name_is_of_rad_chestct(tmp_path):
     np.savez(tmp_path / "mine.npz", ct=CT.array)
     with pytest.warns(UserWarning, match=r"mine\.npz.*0\.8 mm"):
         read_ct(tmp_path / "mine.npz")
@@ -173,28 +173,28 @@ CHANGES = {"shift": dict(x_mm=40.0), "half a voxel": dict(x_mm=0.45), "flip": di
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_forms_that_disagree_are_told_and_the_sform_is_used(change, tmp_path):
+def test_conflicting_forms_warn_and_the_sform_is_used(change, tmp_path):
     qform = moved(CT.affine, **CHANGES[change])
     two_forms(tmp_path / "ct.nii", CT, qform)
-    with pytest.warns(QFormConflictWarning, match=r"ct\.nii.*sform says axes RAS.*qform says.*sform is used"):
+    with pytest.warns(QFormConflictWarning, match=r"ct\.nii.*sform: axes RAS.*qform: axes .*affine="):
         ct = read_ct(tmp_path / "ct.nii")
     np.testing.assert_allclose(ct.affine, CT.affine, atol=1e-4)
 
-    # A mask on the sform's grid matches; one on the qform's is refused.
+    # A mask on the sform's grid matches; a mask on the qform's grid raises.
     save_as(MARKED, tmp_path / "mask.nii")
     np.testing.assert_array_equal(match_mask(read_label_map(tmp_path / "mask.nii"), ct).array, MARKED.array)
     image = nib.Nifti1Image(MARKED.array.transpose(2, 1, 0), qform)
     nib.save(image, tmp_path / "other.nii")
-    with pytest.raises(MaskMismatchError, match=r"other\.nii.*only by the qform of the CT"):
+    with pytest.raises(MaskMismatchError, match=r"other\.nii.*qform of the CT"):
         match_mask(read_label_map(tmp_path / "other.nii"), ct, "other.nii")
-    # The other way round: the mask's header has two forms, and only the unused one fits.
+    # The header of the mask has two forms, and only the unused one fits.
     save_as(CT, tmp_path / "plain.nii")
     two_forms(tmp_path / "two.nii", CTVolume(MARKED.array, qform), CT.affine)
     with pytest.warns(QFormConflictWarning, match=r"two\.nii"):
         two = read_label_map(tmp_path / "two.nii")
     with pytest.raises(MaskMismatchError, match="qform of the mask"):
         match_mask(two, read_ct(tmp_path / "plain.nii"), "two.nii")
-    # The same header on both fits by the sform; a declared geometry settles it.
+    # Equal headers fit by the sform. A declared geometry resolves the conflict.
     two_forms(tmp_path / "same.nii", MARKED, qform)
     with pytest.warns(QFormConflictWarning):
         same = read_label_map(tmp_path / "same.nii")
@@ -205,7 +205,7 @@ def test_forms_that_disagree_are_told_and_the_sform_is_used(change, tmp_path):
     assert match_mask(read_label_map(tmp_path / "other.nii"), declared).array.any()
 
 
-def test_a_crop_on_the_lattice_of_the_qform_is_refused(tmp_path):
+def test_crop_on_the_lattice_of_the_qform(tmp_path):
     qform = moved(CT.affine, x_mm=0.4 * 0.75 + 0.75)
     two_forms(tmp_path / "ct.nii", CT, qform)
     with pytest.warns(QFormConflictWarning):
@@ -221,7 +221,7 @@ def test_a_crop_on_the_lattice_of_the_qform_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(("codes", "x_mm"), [((1, 1), 0.2), ((1, 0), 40.0), ((0, 1), 40.0)])
-def test_forms_that_agree_or_stand_alone_cause_no_warning(codes, x_mm, tmp_path):
+def test_equal_or_single_forms_do_not_warn(codes, x_mm, tmp_path):
     two_forms(tmp_path / "ct.nii", CT, moved(CT.affine, x_mm), codes)
     with warnings.catch_warnings():
         warnings.simplefilter("error", QFormConflictWarning)
@@ -229,8 +229,8 @@ def test_forms_that_agree_or_stand_alone_cause_no_warning(codes, x_mm, tmp_path)
     assert got.affine[0, 3] == pytest.approx(CT.affine[0, 3] + (40 if codes == (0, 1) else 0), abs=1e-4)
 
 
-def test_the_liver_is_not_read_from_a_mask_that_is_shifted(shared_data, tmp_path):
-    """40 mm apart: through the wrong form the liver would read -22 HU."""
+def test_shifted_mask_of_a_real_ct(shared_data, tmp_path):
+    """Forms 40 mm apart: with the wrong one, the liver would have -22 HU."""
     folder = shared_data / "ct" / "ts_small_117"
     image, seg = (nib.load(folder / name) for name in ("example_ct_sm.nii.gz", "example_seg.nii.gz"))
     qform = moved(image.affine, 40.0)
@@ -242,37 +242,37 @@ def test_the_liver_is_not_read_from_a_mask_that_is_shifted(shared_data, tmp_path
         ct = read_ct(tmp_path / "ct.nii.gz")
     with pytest.raises(MaskMismatchError):
         match_mask(read_label_map(tmp_path / "seg.nii.gz"), ct)
-    right = match_mask(read_label_map(folder / "example_seg.nii.gz"), ct)
-    assert ct.array[right.array == 5].mean() == pytest.approx(45, abs=2)
+    correct = match_mask(read_label_map(folder / "example_seg.nii.gz"), ct)
+    assert ct.array[correct.array == 5].mean() == pytest.approx(45, abs=2)
 
 
 # --- written files
 
 
-def places_of_peak(path) -> list[np.ndarray]:
-    """The brightest voxel in mm (RAS+), by nibabel and by SimpleITK."""
+def peak_positions(path) -> list[np.ndarray]:
+    """Position of the brightest voxel in mm (RAS+), by nibabel and by SimpleITK."""
     image, other = nib.load(path), sitk.ReadImage(str(path))
-    at = np.unravel_index(np.argmax(image.get_fdata()), image.shape)
+    index = np.unravel_index(np.argmax(image.get_fdata()), image.shape)
     array = sitk.GetArrayFromImage(other)
-    there = np.unravel_index(np.argmax(array), array.shape)[::-1]
-    place = other.TransformIndexToPhysicalPoint([int(i) for i in there])
-    return [nib.affines.apply_affine(image.affine, at), np.array(place) * (-1, -1, 1)]
+    other_index = np.unravel_index(np.argmax(array), array.shape)[::-1]
+    position = other.TransformIndexToPhysicalPoint([int(i) for i in other_index])
+    return [nib.affines.apply_affine(image.affine, index), np.array(position) * (-1, -1, 1)]
 
 
 def grids():
     rng = np.random.default_rng(7)
     for pair in PAIRS:
-        for degrees in (*DEGREES, 0.1):  # 0.1 degrees is too little to straighten
+        for degrees in (*DEGREES, 0.1):  # 0.1 degrees is below the tolerance
             yield f"sheared {pair} {degrees}", sheared_affine(pair, degrees, rng.choice([-1, 1], 3), rng)
     for degrees in (0, 3, 30, 179.9):
         for flips in ((1, 1, 1), (-1, -1, 1), (1, -1, -1), (-1, 1, 1)):
-            affine = turned(make_ct(), degrees).affine
+            affine = rotated(make_ct(), degrees).affine
             affine[:3, :3] *= flips
-            yield f"turned {degrees} {flips}", affine
-            yield f"turned and permuted {degrees} {flips}", affine[:, [1, 2, 0, 3]]
+            yield f"rotated {degrees} {flips}", affine
+            yield f"rotated and permuted {degrees} {flips}", affine[:, [1, 2, 0, 3]]
 
 
-def test_nibabel_and_simpleitk_see_a_written_peak_at_one_place(tmp_path):
+def test_nibabel_and_simpleitk_read_the_same_geometry(tmp_path):
     for name, affine in grids():
         array = np.zeros((16, 40, 50), np.float32)
         array[12:15, 30:33, 40:43] = 50
@@ -280,8 +280,8 @@ def test_nibabel_and_simpleitk_see_a_written_peak_at_one_place(tmp_path):
         truth = affine @ (41, 31, 13, 1)
         for stored, slope in ((array, 1.0), (array.astype(np.uint8), 0.5)):
             write_nifti(CTVolume(stored, affine), tmp_path / "map.nii", slope=slope)
-            for place in places_of_peak(tmp_path / "map.nii"):
-                off = np.linalg.solve(affine[:3, :3], place - truth[:3])
+            for position in peak_positions(tmp_path / "map.nii"):
+                off = np.linalg.solve(affine[:3, :3], position - truth[:3])
                 assert np.abs(off).max() <= 1, (name, off)
 
 

@@ -1,4 +1,4 @@
-"""A mask meets its CT in physical space."""
+"""Masks are matched to their CT in physical space."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ def test_mask_on_a_crop_of_the_grid_matches_exactly():
     assert got.shape == ct.shape
 
 
-def test_mask_larger_than_the_ct_is_cut():
+def test_mask_larger_than_the_ct_is_cropped():
     ct, mask = ball()
     box = (slice(8, 20), slice(5, 30), slice(10, 40))
     got = match_mask(mask, crop(ct, box))
     np.testing.assert_array_equal(got.array, mask.array[box])
 
 
-def test_mask_on_a_finer_grid_at_another_place_matches():
+def test_mask_on_a_finer_grid_matches():
     ct, mask = ball()
     fine = resample_to_shape(mask, (48, 80, 80), "nearest")
     assert dice(match_mask(fine, ct).array, mask.array) >= 0.99
 
 
-def test_shift_in_space_is_honoured_not_the_index():
+def test_position_counts_not_the_index():
     ct, mask = ball()
     moved = CTVolume(mask.array, mask.affine.copy())
     moved.affine[0, 3] += 3.0  # two voxels to the right
@@ -48,21 +48,21 @@ def test_shift_in_space_is_honoured_not_the_index():
     np.testing.assert_array_equal(got.array[:, :, 2:], mask.array[:, :, :-2])
 
 
-def test_mask_elsewhere_is_refused_with_both_places():
+def test_mask_outside_the_ct_raises_with_both_positions():
     ct, mask = ball()
     far = CTVolume(mask.array, mask.affine.copy())
     far.affine[2, 3] += 500
-    with pytest.raises(MaskMismatchError, match=r"liver\.nii.*found labels at.*expected within the CT at"):
+    with pytest.raises(MaskMismatchError, match=r"liver\.nii.*\[\d+, \d+\] mm.*\[\d+, \d+\] mm"):
         match_mask(far, ct, name="liver.nii")
 
 
-def test_empty_mask_is_absent_with_a_warning():
+def test_empty_mask_warns():
     ct, mask = ball()
-    with pytest.warns(UserWarning, match="no voxel is marked"):
+    with pytest.warns(UserWarning, match=r"gone\.nii"):
         assert match_mask(mask.with_array(np.zeros_like(mask.array)), ct, name="gone.nii") is None
 
 
-def test_mask_mostly_outside_is_warned_about():
+def test_mask_mostly_outside_warns():
     ct, mask = ball()
-    with pytest.warns(UserWarning, match="lies inside the CT"):
+    with pytest.warns(UserWarning, match=r"mask: only \d+%"):
         match_mask(mask, crop(ct, (slice(0, 9), slice(None), slice(None))))

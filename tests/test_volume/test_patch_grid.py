@@ -1,4 +1,4 @@
-"""A patch map lies where its patches lie, in the file's own grid too, however that is turned."""
+"""Patch maps keep their position on the patch grid and on the grid of the file."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from ctvlm.volume import (
     resample_to_shape,
     write_nifti,
 )
-from tests.test_volume.phantoms import make_ct, save_as, turned
+from tests.test_volume.phantoms import make_ct, rotated, save_as
 
 
-def test_centres_are_the_mean_of_their_voxels():
-    affine = turned(make_ct((8, 12, 9)), 17).affine
+def test_patch_centres_are_the_mean_of_their_voxels():
+    affine = rotated(make_ct((8, 12, 9)), 17).affine
     found = patch_grid_affine(affine, (8, 12, 9), (2, 4, 3))
     voxels = np.array([(x, y, z, 1) for z in range(4, 8) for y in range(3, 6) for x in range(6, 9)])
     np.testing.assert_allclose(found @ (2, 1, 1, 1), (affine @ voxels.T).mean(axis=1))
-    with pytest.raises(ValueError, match="does not divide"):
+    with pytest.raises(ValueError, match=r"\(3, 4, 3\).*\(8, 12, 9\)"):
         patch_grid_affine(affine, (8, 12, 9), (3, 4, 3))
 
 
 @pytest.mark.parametrize(("orientation", "degrees"), [("RAS", 0), ("LPS", 0), ("ASL", 0), ("RAS", 20), ("LPS", 20)])
-def test_a_bright_spot_stays_in_place_in_the_files_own_grid(tmp_path, orientation, degrees):
-    """File to encoder grid to patches to file: the peak is within one patch of the spot, in mm."""
-    ct = turned(make_ct((20, 40, 44), spacing=(4.0, 2.0, 1.5)), degrees)
+def test_bright_spot_keeps_its_position_on_the_grid_of_the_file(tmp_path, orientation, degrees):
+    """From file to encoder grid, patches and file: the peak is within one patch of the spot."""
+    ct = rotated(make_ct((20, 40, 44), spacing=(4.0, 2.0, 1.5)), degrees)
     ct.array[:] = -1000
     ct.array[13:15, 9:12, 30:34] = 3000
     spot = (ct.affine @ (31.5, 10, 13.5, 1))[:3]
@@ -54,12 +54,12 @@ def test_a_bright_spot_stays_in_place_in_the_files_own_grid(tmp_path, orientatio
     np.testing.assert_allclose(peak_mm(patches), spot, atol=max(patches.spacing))
 
 
-def test_the_outermost_half_patch_holds_its_value_and_beyond_is_nothing():
+def test_border_patches_are_constant_and_outside_is_zero():
     patches = CTVolume(np.arange(1, 9, dtype=float).reshape(2, 2, 2), np.diag([4.0, 4.0, 4.0, 1.0]))
     fine = np.diag([1.0, 1.0, 1.0, 1.0])
     fine[:3, 3] = -4
     out = patches_to_grid(patches, fine, (14, 14, 14)).array
-    inside = slice(2, 10)  # world -2 to 6: the patches' field of view
+    inside = slice(2, 10)  # -2 to 6 mm: field of view of the patches
     assert (out[inside, inside, inside] > 0).all()
     assert np.count_nonzero(out) == 8**3
     assert out[2, 2, 2] == 1 and out[9, 9, 9] == 8
@@ -68,8 +68,8 @@ def test_the_outermost_half_patch_holds_its_value_and_beyond_is_nothing():
     assert labels.dtype == np.uint8 and [np.count_nonzero(labels == i) for i in (1, 8)] == [64, 64]
 
 
-def test_parallel_axes_give_what_any_axes_give():
-    """The shortcut against the general way, whose axes are made unparallel by next to nothing."""
+def test_parallel_axes_equal_the_general_case():
+    """Compare the separable path with the general path, which a tiny tilt selects."""
     rng = np.random.default_rng(0)
     patches = CTVolume(rng.random((3, 4, 5)), np.diag([9.0, 8.0, 7.0, 1.0]))
     flipped = np.diag([-1.3, 0.9, -2.1, 1.0])
@@ -78,11 +78,11 @@ def test_parallel_axes_give_what_any_axes_give():
     tilted[0, 1] = 1e-4
     parallel, general = (patches_to_grid(patches, affine, (21, 40, 50)).array for affine in (flipped, tilted))
     assert 0.2 < (parallel > 0).mean() < 0.9
-    differs = np.abs(parallel - general) > 2e-3  # at the border of the field of view a voxel may fall to either side
+    differs = np.abs(parallel - general) > 2e-3  # voxels on the border of the field of view may differ
     assert differs.mean() < 1e-3
 
 
-def test_what_is_stored_in_steps_reads_back_as_it_was(tmp_path):
+def test_slope_of_written_files(tmp_path):
     steps = CTVolume(np.arange(24, dtype=np.uint8).reshape(2, 3, 4), np.diag([2.0, 2.0, 5.0, 1.0]))
     write_nifti(steps, tmp_path / "a.nii.gz", slope=0.25)
     image = nib.load(tmp_path / "a.nii.gz")

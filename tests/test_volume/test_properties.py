@@ -1,4 +1,4 @@
-"""Random headers, shapes and dtypes: a right volume or a CTReadError, nothing else."""
+"""Files with random headers, shapes and dtypes give a valid volume or a CTReadError."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ hypothesis = pytest.importorskip("hypothesis")
 st = hypothesis.strategies
 
 volume_shapes = st.lists(st.integers(2, 6), min_size=3, max_size=3)
-# Legal values are listed more often, or nearly nothing would get past the first check.
+# Valid values are more frequent; otherwise few examples would pass the first check.
 shapes = st.one_of(volume_shapes, volume_shapes, volume_shapes, st.lists(st.integers(1, 6), min_size=1, max_size=5))
 dtypes = st.sampled_from(["i2", "f4", "i2", "f8", "i4", "u1", "u2", "c8"])
 entries = st.one_of(st.floats(-5, 5), st.sampled_from([0.0, 1e-4, 1e4, float("nan"), float("inf")]))
@@ -55,7 +55,7 @@ def write(path, shape, dtype, affine, sform, qform, slope, limits, mode, seed):
         header.set_slope_inter(*(slope if slope[0] != 0 else (1.0, 0.0)))
     try:
         nib.save(image, path)
-    except Exception:  # nibabel refuses to write some of these headers: nothing to read then
+    except Exception:  # nibabel cannot write some of these headers
         hypothesis.reject()
     raw = bytearray(path.read_bytes())
     if slope[0] == 0:
@@ -91,19 +91,19 @@ def run(tmp_path_factory, examples):
         max_examples=examples, deadline=None, derandomize=True, suppress_health_check=list(hypothesis.HealthCheck)
     )
     @hypothesis.given(st.tuples(shapes, dtypes, affines, codes, codes, slopes, ranges, MODES, st.integers(0, 2**31)))
-    def reads_or_refuses(example):
+    def reads_or_raises(example):
         path = folder / "volume.nii"
         with np.errstate(all="ignore"):
             write(path, *example)
         check(path)
 
-    reads_or_refuses()
+    reads_or_raises()
 
 
-def test_random_files_read_right_or_are_refused(tmp_path_factory):
+def test_random_files_are_valid_or_raise(tmp_path_factory):
     run(tmp_path_factory, 150)
 
 
 @pytest.mark.slow
-def test_two_thousand_random_files_read_right_or_are_refused(tmp_path_factory):
+def test_two_thousand_random_files_are_valid_or_raise(tmp_path_factory):
     run(tmp_path_factory, 2000)

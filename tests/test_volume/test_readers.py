@@ -1,4 +1,4 @@
-"""Every file type yields the same volume."""
+"""All file types give the same volume."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def write_dicom(ct: CTVolume, folder, z_of=lambda k: 3.0 * k, modality="CT", til
 
 @pytest.mark.parametrize("case", [str.lower, str.upper])
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".hdr", ".img", ".mha", ".mhd", ".nrrd", ".nhdr", ".npz"])
-def test_all_file_types_read_alike(suffix, case, tmp_path):
+def test_all_file_types_give_the_same_volume(suffix, case, tmp_path):
     ct = make_ct()
     path = tmp_path / f"ct{suffix}"
     if suffix in (".hdr", ".img"):
@@ -73,12 +73,12 @@ def test_dicom_series_reads_in_patient_order(tmp_path):
     ct = make_ct()
     write_dicom(ct, tmp_path / "series")
     got = read_ct(tmp_path / "series")
-    # The file lies L, P, S; the array read is R, A, S.
+    # The axes of the file are LPS, those of the volume RAS.
     np.testing.assert_array_equal(got.array, ct.array[:, ::-1, ::-1])
     assert got.spacing == pytest.approx((3.0, 1.5, 0.75))
 
 
-def test_dicom_gantry_tilt_is_seen(tmp_path):
+def test_dicom_gantry_tilt_is_removed(tmp_path):
     write_dicom(make_ct((6, 20, 20)), tmp_path / "series", tilt=0.3)
     got = read_ct(tmp_path / "series")
     assert got.spacing == pytest.approx((3.0, 1.5, 0.75), abs=1e-3)
@@ -88,11 +88,11 @@ def test_dicom_gantry_tilt_is_seen(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (dict(z_of=lambda k: 3.0 * k + 3.0 * (k > 2)), "slices are missing after 004.dcm"),
+        (dict(z_of=lambda k: 3.0 * k + 3.0 * (k > 2)), r"004\.dcm"),
         (dict(modality="MR"), "modality MR"),
     ],
 )
-def test_dicom_with_a_gap_or_of_mr_is_refused(options, message, tmp_path):
+def test_dicom_with_a_gap_or_of_mr_raises(options, message, tmp_path):
     write_dicom(make_ct(), tmp_path / "series", **options)
     with pytest.raises(CTReadError, match=message):
         read_ct(tmp_path / "series")
@@ -106,10 +106,10 @@ def test_rad_chestct_npz_is_recognised(tmp_path):
     assert got.spacing == pytest.approx((0.8, 0.8, 0.8))
 
 
-def test_scaled_npz_needs_scale_and_spacing_declared(tmp_path):
+def test_scaled_npz_requires_declared_rescale_and_spacing(tmp_path):
     ct = make_ct()
     np.savez(tmp_path / "a.npz", arr_0=(np.clip(ct.array, -1000, 1000) / 1000.0)[None, None].astype(np.float32))
-    with pytest.raises(CTReadError, match="declare spacing="):
+    with pytest.raises(CTReadError, match="spacing=.*axes="):
         read_ct(tmp_path / "a.npz")
     with pytest.raises(CTReadError, match=r"rescale=\(1000, 0\)"):
         read_ct(tmp_path / "a.npz", spacing=ct.spacing, axes="SAR")
@@ -118,12 +118,12 @@ def test_scaled_npz_needs_scale_and_spacing_declared(tmp_path):
     assert got.spacing == pytest.approx(ct.spacing)
 
 
-def test_declared_spacing_and_rescale_serve_a_blank_header(tmp_path):
-    """CT-RATE's first release: stored values, no geometry in the file."""
+def test_declared_spacing_and_rescale_for_an_empty_header(tmp_path):
+    """As in CT-RATE's first release: stored values without geometry."""
     ct = make_ct()
     image = nib.Nifti1Image((ct.array + 8192).transpose(2, 1, 0).astype(np.int16), None)
     nib.save(image, tmp_path / "v1.nii.gz")
-    with pytest.raises(CTReadError, match="no position or orientation"):
+    with pytest.raises(CTReadError, match="spacing.*orientation.*position"):
         read_ct(tmp_path / "v1.nii.gz")
     got = read_ct(tmp_path / "v1.nii.gz", rescale=(1, -8192), spacing=ct.spacing, axes="RAS")
     np.testing.assert_array_equal(got.array, ct.array)
@@ -134,7 +134,7 @@ def test_slope_is_applied_once(tmp_path):
     ct = make_ct()
     stored = ((ct.array.transpose(2, 1, 0) + 1024.0) / 0.5).astype(np.int16)
     image = nib.Nifti1Image(stored, ct.affine)
-    # nibabel stores the array as it is when the header names a slope.
+    # nibabel stores the array unchanged if the header has a slope.
     image.header.set_slope_inter(0.5, -1024)
     nib.save(image, tmp_path / "ct.nii")
     assert nib.load(tmp_path / "ct.nii").dataobj.slope == 0.5
@@ -142,7 +142,7 @@ def test_slope_is_applied_once(tmp_path):
 
 
 @pytest.mark.parametrize("dtype", [np.int16, np.int32, np.float32, np.float64])
-def test_whole_values_become_int16_from_any_dtype(dtype, tmp_path):
+def test_integer_values_become_int16(dtype, tmp_path):
     ct = make_ct()
     save_as(ct, tmp_path / "ct.nii", dtype=dtype)
     got = read_ct(tmp_path / "ct.nii")
@@ -183,18 +183,18 @@ def test_written_names_keep_their_case(name, tmp_path):
     np.testing.assert_array_equal(read_ct(tmp_path / name).array, ct.array)
 
 
-def test_an_analyze_pair_needs_its_geometry_declared(tmp_path):
+def test_analyze_pair_requires_declared_geometry(tmp_path):
     """Analyze 7.5 headers have no orientation."""
     ct = make_ct()
     nib.save(nib.AnalyzeImage(ct.array.transpose(2, 1, 0), ct.affine), tmp_path / "ct.img")
-    with pytest.raises(CTReadError, match="no position or orientation.*declare spacing="):
+    with pytest.raises(CTReadError, match="spacing=.*axes="):
         read_ct(tmp_path / "ct.hdr")
     got = read_ct(tmp_path / "ct.img", spacing=ct.spacing, axes="RAS")
     np.testing.assert_array_equal(got.array, ct.array)
 
 
 @pytest.mark.parametrize(("name", "missing"), [("ct.hdr", "ct.img"), ("ct.img", "ct.hdr"), ("ct.nhdr", "ct.raw")])
-def test_half_of_a_pair_names_the_other_half(name, missing, tmp_path):
+def test_error_for_half_of_a_pair_states_the_missing_file(name, missing, tmp_path):
     ct = make_ct()
     if name.endswith(".nhdr"):
         sitk.WriteImage(to_sitk(ct), str(tmp_path / name))
@@ -205,7 +205,7 @@ def test_half_of_a_pair_names_the_other_half(name, missing, tmp_path):
         read_ct(tmp_path / name)
 
 
-def test_write_leaves_no_part_file_behind(tmp_path):
+def test_write_nifti_leaves_no_temporary_file(tmp_path):
     write_nifti(make_ct(), tmp_path / "a" / "ct.nii.gz")
     assert [p.name for p in (tmp_path / "a").iterdir()] == ["ct.nii.gz"]
     with gzip.open(tmp_path / "a" / "ct.nii.gz") as file:

@@ -36,20 +36,20 @@ def test_mean_hu_equals_simpleitk_in_physical_space(shared_data, ct_name, mask_n
         assert got == pytest.approx(known, abs=2)
 
 
-def test_stored_slope_spans_the_known_range(shared_data):
+def test_slope_of_a_real_file(shared_data):
     ct = read_ct(shared_data / "ct" / "ct_avm_uint8_slope" / "CT_AVM.nii.gz")
     assert ct.array.min() == 0
     assert ct.array.max() == pytest.approx(563, abs=0.5)
 
 
-def test_all_zero_mask_is_absent(shared_data):
+def test_empty_real_mask(shared_data):
     folder = shared_data / "ct" / "ts_aorta_lps"
     with pytest.warns(UserWarning, match="iliac_artery_left"):
         name = "iliac_artery_left.nii.gz"
         assert match_mask(read_label_map(folder / name), read_ct(folder / "ct_cropped.nii.gz"), name) is None
 
 
-def test_large_chest_reads_in_hu(shared_data):
+def test_large_chest_ct(shared_data):
     ct = read_ct(shared_data / "ct" / "xcist_chest_siemens" / "xcist_chest_siemens.nii.gz")
     assert ct.shape == (102, 512, 512)
     assert ct.array.dtype == np.int16

@@ -1,4 +1,4 @@
-"""Moving between grids keeps every point of the patient where it was."""
+"""Resampling keeps the position of every point of the patient."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.test_volume.phantoms import make_ct
 
 
 def ramp(shape=(12, 20, 16), spacing=(3.0, 1.5, 2.0)) -> CTVolume:
-    """Value = 2x + 3y + 5z in mm: linear resampling must reproduce it wherever it does not touch the border."""
+    """Value = 2x + 3y + 5z in mm: linear resampling must reproduce it away from the border."""
     ct = make_ct(shape, spacing)
     index = np.stack([*np.meshgrid(*[np.arange(n) for n in shape], indexing="ij")[::-1], np.ones(shape)], -1)
     return CTVolume((index @ ct.affine.T)[..., :3].astype(np.float32) @ np.float32([2, 3, 5]), ct.affine)
@@ -41,8 +41,8 @@ def test_resampling_keeps_positions(shape):
     np.testing.assert_allclose(extent, np.array((12, 20, 16)) * (3.0, 1.5, 2.0))
 
 
-def test_coarser_grid_averages_instead_of_picking():
-    """A checkerboard of 0 and 100 becomes 50 everywhere; picking voxels would keep 0 or 100."""
+def test_coarser_grid_averages():
+    """A checkerboard of 0 and 100 becomes 50; nearest neighbour would give 0 or 100."""
     board = make_ct((16, 16, 16), (1.0, 1.0, 1.0))
     values = (np.indices((16, 16, 16)).sum(0) % 2 * 100).astype(np.int16)
     got = resample_to_shape(board.with_array(values), (4, 4, 4))
@@ -50,13 +50,13 @@ def test_coarser_grid_averages_instead_of_picking():
     assert got.array.dtype == np.int16
 
 
-def test_spacing_is_met_within_half_a_voxel_over_the_extent():
+def test_resample_to_spacing():
     got = resample_to_spacing(ramp(), (4.0, 2.0, 2.0))
     assert got.shape == (9, 15, 16)
     assert got.spacing == pytest.approx((4.0, 2.0, 2.0), rel=0.04)
 
 
-def test_majority_beats_nearest_and_never_drops_a_label():
+def test_majority_keeps_every_label():
     labels = np.zeros((30, 30, 30), np.uint8)
     labels[:, :, :15] = 3
     labels[0, 0, 29] = 7
@@ -74,7 +74,7 @@ def test_majority_equals_a_naive_vote():
     got = resample_to_shape(make_ct(labels.shape, (1.0, 1.0, 1.0)).with_array(noisy), (4, 5, 6), "majority").array
     blocks = noisy.reshape(4, 3, 5, 3, 6, 3).transpose(0, 2, 4, 1, 3, 5).reshape(4, 5, 6, 27)
     naive = np.array([np.bincount(b, minlength=6).argmax() for b in blocks.reshape(-1, 27)]).reshape(4, 5, 6)
-    # Triangle weights reach into the neighbours; the clear winners must agree.
+    # Triangle weights include the neighbours; clear majorities must be equal.
     assert (got == naive).mean() > 0.95
 
 
@@ -88,12 +88,12 @@ def test_crop_and_pad_keep_positions():
     np.testing.assert_allclose(padded.array[2:14], expected_at(padded)[2:14], atol=1e-3)
 
 
-def test_empty_crop_and_bad_shapes_are_refused():
-    with pytest.raises(ValueError, match="is empty"):
+def test_empty_crop_and_invalid_shapes():
+    with pytest.raises(ValueError, match=r"slice\(20, 30, None\).*\(12, 20, 16\)"):
         crop(ramp(), (slice(20, 30), slice(None), slice(None)))
-    with pytest.raises(ValueError, match="three positive"):
+    with pytest.raises(ValueError, match=r"\(4, 0, 4\)"):
         resample_to_shape(ramp(), (4, 0, 4))
-    with pytest.raises(ValueError, match="three positive"):
+    with pytest.raises(ValueError, match=r"\(1\.0, -1\.0, 1\.0\)"):
         resample_to_spacing(ramp(), (1.0, -1.0, 1.0))
 
 
@@ -109,7 +109,7 @@ def test_grid_sampling_of_a_shifted_rotated_grid_keeps_positions():
     np.testing.assert_allclose(got.array, expected_at(got), atol=0.01)
 
 
-def test_body_box_finds_the_patient_not_the_table():
+def test_body_box_contains_the_patient_without_the_table():
     hu = np.full((30, 80, 80), -1000, np.int16)
     hu[:, 20:60, 15:65] = 30
     hu[:, 5:7, 5:75] = 100
