@@ -103,7 +103,7 @@ def write_manifest(cases: Iterable[Case], path: str | Path) -> int:
     root = files.parent(path)
     cases = list(cases)
     if not cases:
-        raise ManifestError(f"no case to write to {path}: nothing matched")
+        raise ManifestError(f"{path}: found 0 cases to write; nothing was written")
     checked = []
     for number, case in enumerate(cases, start=1):
         try:

@@ -1,4 +1,4 @@
-"""A tiny data set on disk: two patients, CT and TotalSegmentator-like masks."""
+"""Tiny data set on disk: three cases with CT, TotalSegmentator-like region map and lesion mask."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ctvlm.volume import CTVolume, write_nifti
 
 
 def draw(seed: int) -> tuple[CTVolume, np.ndarray, np.ndarray]:
-    """A box of tissue in air with a liver, a right and a left kidney (TotalSegmentator v2 ids), and a lesion."""
+    """Draw a box of tissue in air with a liver, a right and a left kidney (TotalSegmentator v2 ids), and a lesion."""
     rng = np.random.default_rng(seed)
     hu = np.full((12, 20, 24), -1000, np.int16)
     hu[1:11, 2:18, 2:22] = 20

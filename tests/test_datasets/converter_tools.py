@@ -1,4 +1,4 @@
-"""What the converters' tests share: the tools as functions, and a small CT-RATE of phantoms."""
+"""Helpers of the converter tests: tools as functions, and a small CT-RATE of phantoms."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SHAPE = (12, 32, 32)
 
 
 def tool(name: str):
-    """``main`` of a converter, called with paths and texts."""
+    """Return ``main`` of a converter tool; arguments are converted to text."""
     spec = importlib.util.spec_from_file_location(name, TOOLS / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -26,7 +26,7 @@ def phantoms(count: int, split: str = "train") -> list[dict]:
 
 
 def small_ct_rate(out: Path) -> list[dict]:
-    """Two training phantoms and one of "valid", as CT-RATE; their results in the order of their names."""
+    """Write two training phantoms and one of "valid" as CT-RATE; returns their results."""
     results = [*phantoms(2), *phantoms(1, "val")]
     assert list(write_ct_rate(results, 3, out)) == ["train_1_a_1", "train_2_a_1", "valid_1_a_1"]
     return results

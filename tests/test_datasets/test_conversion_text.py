@@ -1,4 +1,4 @@
-"""Report and reasoning text to steps."""
+"""Conversion of report and reasoning text to steps."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import pytest
 
 from ctvlm.anatomy import mention_lexicon
 from ctvlm.datasets.conversion.case_list import CaseList, ConversionError
-from ctvlm.datasets.conversion.ct_rate_cot import read_turn, turn_steps
+from ctvlm.datasets.conversion.ct_rate_cot import read_record, record_steps
 from ctvlm.datasets.conversion.ct_rate_files import parse_name, spacing_of
 from ctvlm.datasets.conversion.radgenome import leaves, regions_of_anatomy, sentence_steps
 from ctvlm.datasets.conversion.splits import carve, drop_leaks, three_way
-from ctvlm.datasets.conversion.text import clean, number, split_report, tagged, text_steps
+from ctvlm.datasets.conversion.text import clean, number_steps, split_report, tagged, text_steps
 from ctvlm.text import plain_sentences, split_sentences
 
 
@@ -41,11 +41,11 @@ def lexicon():
         ("Правое лёгкое без изменений. Узел 5.5 мм.", ["Правое лёгкое без изменений.", "Узел 5.5 мм."]),
     ],
 )
-def test_sentences_end_where_a_reader_would_end_them(text, parts):
+def test_sentence_splitting(text, parts):
     assert plain_sentences(text) == parts
 
 
-def test_no_word_of_a_real_report_is_lost(shared_data):
+def test_sentence_splitting_keeps_all_words(shared_data):
     path = shared_data / "text" / "ct_rate" / "validation_reports.csv"
     with open(path, encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
@@ -55,20 +55,20 @@ def test_no_word_of_a_real_report_is_lost(shared_data):
             assert max(len(part.split()) for part in parts) < 120
 
 
-def test_sentences_carry_the_regions_they_name(lexicon):
+def test_sentences_get_mentioned_regions(lexicon):
     steps = text_steps("The heart is large. A nodule in the left lower lobe. Normal study.", lexicon)
     assert [s["regions"] for s in steps] == [["heart"], ["lung_lower_lobe_left"], []]
     assert [s["step"] for s in steps] == [1, 2, 3]
     assert "question" not in steps[0]
 
 
-def test_a_question_is_kept_and_lends_its_regions(lexicon):
+def test_question_is_stored_and_provides_regions(lexicon):
     steps = text_steps("It is clear. The aorta is wide.", lexicon, question="Is the right lower lobe clear?")
     assert {s["question"] for s in steps} == {"Is the right lower lobe clear?"}
     assert [s["regions"] for s in steps] == [["lung_lower_lobe_right"], ["aorta"]]
 
 
-def test_known_anatomy_is_narrowed_by_the_sentence_and_never_left(lexicon):
+def test_known_anatomy_is_narrowed_by_sentence(lexicon):
     lungs = regions_of_anatomy("lung", lexicon)
     assert len(lungs) == 5
     named = text_steps("A nodule in the right upper lobe.", lexicon, within=lungs)
@@ -77,7 +77,7 @@ def test_known_anatomy_is_narrowed_by_the_sentence_and_never_left(lexicon):
     assert len(other[0]["regions"]) == 5
 
 
-def test_explicit_steps_are_not_split_further(lexicon):
+def test_explicit_steps_are_not_split(lexicon):
     text = "Look first. Step 1: The heart is large. It presses. **Step 2:** The liver is normal."
     assert [s["text"] for s in text_steps(text, lexicon)] == [
         "Look first.",
@@ -86,9 +86,12 @@ def test_explicit_steps_are_not_split_further(lexicon):
     ]
 
 
-def test_numbering_leaves_out_what_was_said_already(lexicon):
+def test_number_steps_removes_duplicates(lexicon):
     steps = text_steps("The heart is large. The heart is large. The liver is normal.", lexicon)
-    assert [(s["step"], s["text"]) for s in number(steps)] == [(1, "The heart is large."), (2, "The liver is normal.")]
+    assert [(s["step"], s["text"]) for s in number_steps(steps)] == [
+        (1, "The heart is large."),
+        (2, "The liver is normal."),
+    ]
 
 
 def test_tags_and_headings():
@@ -111,17 +114,17 @@ def test_tags_and_headings():
             {"from": "gpt", "value": "<task>T</task><reason>The heart is large.<answer>B"}]},
     ],
 )  # fmt: skip
-def test_every_form_of_record_gives_the_same_step(record, lexicon):
-    turn = read_turn(record)
-    steps = turn_steps(turn, lexicon)
-    assert parse_name(turn["volume"]).volume == "train_1_a_1"
+def test_all_record_formats_give_same_step(record, lexicon):
+    values = read_record(record)
+    steps = record_steps(values, lexicon)
+    assert parse_name(values["volume"]).volume == "train_1_a_1"
     assert (steps[0]["text"], steps[0]["question"]) == ("The heart is large.", "Q?")
     assert [s["text"] for s in steps[1:]] in ([], ["Q? B"])
 
 
-def test_a_record_that_says_nothing_is_refused_with_its_keys():
-    with pytest.raises(ConversionError, match="'foo'.*expected a volume under"):
-        read_turn({"foo": 1, "answer": "x"})
+def test_record_without_text_raises_with_keys():
+    with pytest.raises(ConversionError, match="'foo'.*volumename"):
+        read_record({"foo": 1, "answer": "x"})
 
 
 @pytest.mark.parametrize(
@@ -133,21 +136,21 @@ def test_a_record_that_says_nothing_is_refused_with_its_keys():
         ("seg_train_12_c_3", "train_12_c_3", "train_12"),
     ],
 )
-def test_names_of_ct_rate(text, volume, patient):
+def test_parse_name(text, volume, patient):
     assert (parse_name(text).volume, parse_name(text).patient_id) == (volume, patient)
 
 
-def test_what_is_no_name_is_none():
+def test_parse_name_of_other_text_is_none():
     assert parse_name("dataset/train/readme.txt") is None
     assert parse_name("constrain_1_a_1.nii.gz") is None
 
 
-def test_spacing_is_read_from_its_text():
+def test_spacing_of_metadata_row():
     assert spacing_of({"XYSpacing": "[0.34, 0.35]", "ZSpacing": "1.5"}) == (1.5, 0.35, 0.34)
     assert spacing_of({"XYSpacing": "", "ZSpacing": "1.5"}) is None
 
 
-def test_radgenome_rows_of_one_sentence_are_one_step(lexicon):
+def test_radgenome_sentence_with_two_anatomies_is_one_step(lexicon):
     assert leaves(["lung", "lung/lung/left lung", "heart"]) == ["heart", "lung/lung/left lung"]
     rows = [
         {"Anatomy": "lung", "Sentence": "Consolidation at the base."},
@@ -161,7 +164,7 @@ def test_radgenome_rows_of_one_sentence_are_one_step(lexicon):
     assert steps[2]["text"] == "No effusion in the right lung. None at all." and len(steps) == 3
 
 
-def test_shares_of_patients_are_kept_and_stable():
+def test_patient_fractions_are_correct_and_stable():
     patients = [f"train_{i}" for i in range(4000)]
     carved = [carve("train", p, 0.1) for p in patients]
     assert 0.08 < carved.count("val") / 4000 < 0.12
@@ -171,7 +174,7 @@ def test_shares_of_patients_are_kept_and_stable():
     assert splits == [three_way(p, 0.1, 0.2) for p in patients]
 
 
-def test_a_patient_stays_in_the_most_protected_split():
+def test_patient_stays_in_split_of_highest_priority():
     names = [("a", "p1", "train"), ("b", "p1", "test"), ("c", "p1", "val"), ("d", "p2", "train")]
     found = drop_leaks(CaseList([dict(case_id=c, patient_id=p, split=s) for c, p, s in names]))
     assert [c["case_id"] for c in found.cases] == ["b", "d"]

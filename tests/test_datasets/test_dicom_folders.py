@@ -1,4 +1,4 @@
-"""folder_to_manifest finds DICOM folders, alone and with masks in every usual place."""
+"""folder_to_manifest.py with DICOM folders, with and without masks."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SCHEME = RegionScheme.load("thorax_abdomen_20")
 
 @pytest.fixture
 def case(case_folder):
-    """HU in the file order of ``write_series`` (rows to L and P), and the masks of its liver and of all organs."""
+    """HU array in the file order of ``write_series`` (rows to L and P), organ labels and a liver mask."""
     ct, labels = read_ct(case_folder / "p0" / "ct.nii.gz"), read_label_map(case_folder / "p0" / "seg.nii.gz")
     d, h, w = ct.shape
     affine = np.diag([SPACING[1], SPACING[0], 3.0, 1.0])
@@ -35,8 +35,12 @@ def case(case_folder):
 
 
 def volumes(root, **rules) -> dict:
-    found = folder_cases(root, SCHEME, FolderRules(**rules))
-    return {c["case_id"]: c["volume"] for c in found.cases}, dict(found.dropped), {c["patient_id"] for c in found.cases}
+    listed = folder_cases(root, SCHEME, FolderRules(**rules))
+    return (
+        {c["case_id"]: c["volume"] for c in listed.cases},
+        dict(listed.dropped),
+        {c["patient_id"] for c in listed.cases},
+    )
 
 
 LAYOUTS = {
@@ -51,7 +55,7 @@ LAYOUTS = {
 
 @pytest.mark.parametrize("enhanced", [False, True])
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_dicom_next_to_masks_becomes_a_case(layout, enhanced, case, convert, tmp_path):  # noqa: F811
+def test_dicom_folder_with_masks_is_a_case(layout, enhanced, case, convert, tmp_path):  # noqa: F811
     hu, labels, liver = case
     folder, mask = LAYOUTS[layout]
     root = tmp_path / "data"
@@ -69,7 +73,7 @@ def test_dicom_next_to_masks_becomes_a_case(layout, enhanced, case, convert, tmp
     np.testing.assert_array_equal(loaded["region_map"] == liver_id, liver.array == 1)
 
 
-def test_dicom_alone_is_a_case_for_each_ct_series(case, tmp_path):
+def test_each_ct_series_is_a_case(case, tmp_path):
     root, hu = tmp_path / "data", case[0][:4]
     write_series(root / "a", hu)
     write_series(root / "b" / "study", hu, uid="1.5")
@@ -85,10 +89,10 @@ def test_dicom_alone_is_a_case_for_each_ct_series(case, tmp_path):
     assert dropped == {}
     assert patients == {"a", "b/study"}
     kept, dropped, _ = volumes(root)
-    assert kept == {} and "no mask beside the CT" in dropped["a"]
+    assert kept == {} and "--allow-no-mask" in dropped["a"]
 
 
-def test_folders_without_one_ct_say_why(case, tmp_path):
+def test_folders_without_single_ct_are_dropped_with_reason(case, tmp_path):
     root, (hu, labels, _) = tmp_path / "data", case
     (root / "dose").mkdir(parents=True)
     report = data_set("1.2.840.10008.5.1.4.1.1.88.67", Modality="SR")
@@ -100,11 +104,11 @@ def test_folders_without_one_ct_say_why(case, tmp_path):
     kept, dropped, _ = volumes(root, allow_no_mask=True)
     assert kept == {}
     assert "structured report" in dropped["dose"]
-    assert "no Modality tag" in dropped["nomod"]
-    assert "found 2 (early, late)" in dropped["two"]
+    assert "Modality" in dropped["nomod"]
+    assert "found 2 " in dropped["two"] and "early, late" in dropped["two"]
 
 
-def test_flat_files_stay_cases_beside_a_dicom_folder(case_folder, case, tmp_path):
+def test_flat_files_next_to_dicom_folder_are_cases(case_folder, case, tmp_path):
     flat = tmp_path / "flat"
     flat.mkdir()
     for number in range(2):

@@ -1,4 +1,4 @@
-"""One command from a folder of CTs to a manifest; the table says what was dropped and why."""
+"""tools/dataset_converters/folder_to_manifest.py."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def convert(repo_root, monkeypatch):
     return lambda *args: module.main([str(a) for a in args])
 
 
-def test_multi_label_and_per_class_folders_give_the_same_maps(convert, case_folder):
+def test_multi_label_and_per_class_masks_give_same_maps(convert, case_folder):
     per_class = case_folder / "p1" / "segmentations"
     labels = read_label_map(case_folder / "p1" / "seg.nii.gz")
     whole = ManifestCT(str(case_folder / "cases.jsonl"), split="train", pipeline=[LoadCT()])[1]["region_map"]
@@ -56,7 +56,7 @@ def test_flat_folder_of_pairs_on_two_workers(repo_root, case_folder):
     assert 12 in ManifestCT(str(flat / "m.jsonl"), pipeline=[LoadCT()])[0]["region_map"]
 
 
-def test_dropped_cases_are_listed_with_the_reason(convert, case_folder, capsys):
+def test_dropped_cases_are_listed_with_reason(convert, case_folder, capsys):
     broken = case_folder / "p0" / "ct.nii.gz"
     broken.write_bytes(broken.read_bytes()[:100])
     (case_folder / "p1" / "seg.nii.gz").unlink()
@@ -64,23 +64,24 @@ def test_dropped_cases_are_listed_with_the_reason(convert, case_folder, capsys):
     assert convert(case_folder, case_folder / "m.jsonl", "--lesions", "lesion*") == 0
     printed = " ".join(capsys.readouterr().out.split())
     assert "1 kept, 2 dropped" in printed
-    assert "cannot be read" in printed
-    assert "no mask beside the CT" in printed
+    assert str(broken) in printed
+    assert "--allow-no-mask" in printed
     assert [c["case_id"] for c in read_manifest(case_folder / "m.jsonl")] == ["p2"]
 
 
-def test_wrong_version_drops_the_case(convert, case_folder, capsys):
+def test_wrong_totalsegmentator_version_drops_case(convert, case_folder, capsys):
     labels = read_label_map(case_folder / "p0" / "seg.nii.gz")
     write_nifti(labels.with_array(np.where(labels.array == 5, 117, labels.array).astype(np.uint8)),
                 case_folder / "p0" / "seg.nii.gz")  # fmt: skip
     assert convert(case_folder, case_folder / "m.jsonl", "--lesions", "lesion*", "--source", "totalsegmentator_v1") == 0
-    assert "not in 'totalsegmentator_v1'" in " ".join(capsys.readouterr().out.split())
+    printed = capsys.readouterr().out
+    assert "117" in printed and "totalsegmentator_v1" in printed
     assert len(read_manifest(case_folder / "m.jsonl")) == 2
 
 
-def test_zero_matches_and_unknown_source_write_nothing(convert, tmp_path, capsys):
+def test_empty_folder_and_unknown_source_write_nothing(convert, tmp_path, capsys):
     assert convert(tmp_path, tmp_path / "m.jsonl") == 1
-    assert "nothing matched" in capsys.readouterr().out
+    assert "0 cases" in capsys.readouterr().out
     assert convert(tmp_path, tmp_path / "m.jsonl", "--source", "v7") == 2
     assert convert(tmp_path / "gone", tmp_path / "m.jsonl") == 2
     assert list(tmp_path.iterdir()) == []
@@ -107,7 +108,7 @@ def test_real_ct_folder_in_one_command(convert, shared_data, tmp_path):
 
 
 def flat(case_folder, count: int):
-    """A folder of CTs alone, s0 to s<count - 1>."""
+    """Folder of CTs without masks, s0 to s<count - 1>."""
     folder = case_folder / "flat"
     folder.mkdir()
     for number in range(count):
@@ -119,7 +120,7 @@ def splits(path) -> list[str]:
     return [case["split"] for case in read_manifest(path)]
 
 
-def test_default_splits_have_a_case_on_each_side(convert, case_folder):
+def test_default_splits_are_not_empty(convert, case_folder):
     folder, out = flat(case_folder, 7), case_folder / "m.jsonl"
     for count in range(7, 1, -1):
         assert convert(folder, out, "--allow-no-mask", "--check", "files") == 0
@@ -130,18 +131,18 @@ def test_default_splits_have_a_case_on_each_side(convert, case_folder):
         (folder / f"s{count - 1}.nii.gz").unlink()
 
 
-def test_one_case_says_that_training_needs_two(convert, case_folder, capsys):
+def test_single_case_prints_remark(convert, case_folder, capsys):
     assert convert(flat(case_folder, 1), case_folder / "m.jsonl", "--allow-no-mask") == 0
     assert splits(case_folder / "m.jsonl") == ["train"]
-    assert "1 patient cannot fill train and val" in " ".join(capsys.readouterr().out.split())
+    assert "1 patient" in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize("val", [0.01, 0.3, 0.7, 0.98])
 @pytest.mark.parametrize("test", [0.0, 0.01, 0.6])
 @pytest.mark.parametrize("count", [2, 3, 4, 7, 50, 1000])
-def test_every_split_asked_for_is_filled(val, test, count):
+def test_requested_splits_are_not_empty(val, test, count):
     if val + test >= 1:
-        with pytest.raises(ValueError, match="less than 1 together"):
+        with pytest.raises(ValueError, match=rf"{val:g} .*{test:g} "):
             split_patients(["a"], val, test)
         return
     split_of = split_patients([f"p{i}" for i in range(count)], val, test)
@@ -151,7 +152,7 @@ def test_every_split_asked_for_is_filled(val, test, count):
         assert counts["val"] == round(1000 * val) and counts["test"] == round(1000 * test)
 
 
-def test_a_patient_is_in_one_split_and_a_broken_case_leaves_none_empty(convert, case_folder):
+def test_patients_are_in_one_split_and_broken_cases_are_ignored(convert, case_folder):
     folder, out = flat(case_folder, 6), case_folder / "m.jsonl"
     for name in ("s0", "s1", "s2", "s3"):
         (folder / f"{name}.nii.gz").write_bytes(b"broken")
@@ -161,10 +162,10 @@ def test_a_patient_is_in_one_split_and_a_broken_case_leaves_none_empty(convert, 
     assert splits(out) == ["train"] * 6
 
 
-def test_a_train_split_alone_is_remarked_on(convert, case_folder, capsys):
-    for split, remarked in (("train", True), ("test", False)):
+def test_train_split_alone_prints_remark(convert, case_folder, capsys):
+    for split, expected in (("train", True), ("test", False)):
         assert convert(case_folder, case_folder / "m.jsonl", "--split", split) == 0
-        assert ("no case is in split 'val'" in " ".join(capsys.readouterr().out.split())) == remarked
+        assert ("'val'" in capsys.readouterr().out) == expected
 
 
 def test_fractions_and_split_exclude_each_other(convert, case_folder):
@@ -181,7 +182,7 @@ def write_reports(path, rows: list[dict]) -> None:
 
 
 @pytest.mark.parametrize("name", ["s{}", "s{}.nii.gz", "S{}.NII.GZ", "/data/other/flat/s{}.nii.gz", " s{} "])
-def test_reports_join_cts_without_masks(convert, case_folder, capsys, name):
+def test_reports_are_joined_to_cts_without_masks(convert, case_folder, capsys, name):
     folder, table, out = flat(case_folder, 3), case_folder / "reports.csv", case_folder / "m.jsonl"
     rows = [
         dict(No=i, File=name.format(i), Findings_EN=f"Cyst {i} in the liver.", Impressions_EN=f"Cyst {i}.")
@@ -190,14 +191,14 @@ def test_reports_join_cts_without_masks(convert, case_folder, capsys, name):
     write_reports(table, rows)
     assert convert(folder, out, "--reports", table) == 0
     printed = " ".join(capsys.readouterr().out.split())
-    words = ("'File'", "'Findings_EN'", "'Impressions_EN'", "2 of 3 CTs", "rows without a CT: 1", "2 kept, 1 dropped")
+    words = ("'File'", "'Findings_EN'", "'Impressions_EN'", "2 of 3", name.format(9), "2 kept, 1 dropped")
     for word in words:
-        assert word in printed, word
+        assert word.strip() in printed, word
     cases = {case["case_id"]: case["report"] for case in read_manifest(out)}
     assert cases == {f"s{i}": dict(findings=f"Cyst {i} in the liver.", impression=f"Cyst {i}.") for i in (0, 2)}
 
 
-def test_whole_reports_given_columns_and_patients(convert, case_folder):
+def test_report_columns_and_patient_regex(convert, case_folder):
     folder, table, out = flat(case_folder, 3), case_folder / "reports.csv", case_folder / "m.jsonl"
     text = "FINDINGS: A cyst in the liver. IMPRESSION: Liver cyst."
     write_reports(table, [dict(a=str(i), b=f"s{i}", c="s0", notes=text) for i in range(3)])
@@ -213,12 +214,12 @@ def test_whole_reports_given_columns_and_patients(convert, case_folder):
     ("rows", "options", "message"),
     [
         ([dict(id="x1", report="A cyst in the liver, 3 cm.")], (), "--id-column"),
-        ([dict(id="s0", report="A cyst in the liver, 3 cm.")], ("--id-column", "name"), "no column 'name'"),
+        ([dict(id="s0", report="A cyst in the liver, 3 cm.")], ("--id-column", "name"), "'name'"),
         ([dict(id="s0", report="A cyst."), dict(id="s0", report="No cyst.")], (), "rows 2 and 3"),
         ([dict(id="s0", age="61")], (), "--findings-column"),
     ],
 )
-def test_a_table_that_cannot_be_joined_is_refused(convert, case_folder, capsys, rows, options, message):
+def test_table_without_matching_rows_raises(convert, case_folder, capsys, rows, options, message):
     folder, table, out = flat(case_folder, 2), case_folder / "reports.csv", case_folder / "m.jsonl"
     write_reports(table, rows)
     assert convert(folder, out, "--reports", table, *options) == 1
@@ -226,7 +227,7 @@ def test_a_table_that_cannot_be_joined_is_refused(convert, case_folder, capsys, 
     assert not out.exists()
 
 
-def test_a_mask_of_no_known_class_is_hinted_at(convert, case_folder, capsys):
+def test_masks_of_unknown_class_are_reported(convert, case_folder, capsys):
     out = case_folder / "m.jsonl"
     for number in range(3):
         (case_folder / f"p{number}" / "lesion.nii.gz").rename(case_folder / f"p{number}" / "big_tumor.nii.gz")
@@ -238,7 +239,7 @@ def test_a_mask_of_no_known_class_is_hinted_at(convert, case_folder, capsys):
     assert all(case["lesion_masks"] for case in read_manifest(out))
 
 
-def test_lesions_of_a_flat_folder_go_to_their_ct(convert, case_folder):
+def test_lesions_of_flat_folder_are_assigned_to_cts(convert, case_folder):
     folder, out = case_folder / "flat", case_folder / "m.jsonl"
     folder.mkdir()
     for number in range(2):

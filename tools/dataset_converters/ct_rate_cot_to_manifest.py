@@ -1,8 +1,8 @@
-"""Chain-of-thought text on CT-RATE to a case manifest.
+"""Convert chain-of-thought text on CT-RATE to a case manifest.
 
-Reads the plain form ``{"volumename", "question", "answer"}``, CT-RATE-Thinking (JSON Lines) and CORTEX
-(``data/{closedended,openended,report}.json``), told apart by their keys. All records of a volume become the steps of
-one case, each with its question; text without explicit steps is split into sentences.
+Supports plain records ``{"volumename", "question", "answer"}``, CT-RATE-Thinking (JSON Lines) and CORTEX
+(``data/{closedended,openended,report}.json``); the format is detected from the keys. All records of a volume become
+the steps of one case, each with its question. Text without explicit steps is split into sentences.
 
     python tools/dataset_converters/ct_rate_cot_to_manifest.py CT-RATE cot.jsonl --cot CT-RATE-Thinking/train.jsonl
 """
@@ -26,11 +26,11 @@ from ctvlm.datasets.conversion import (
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("ct_rate", type=Path, metavar="ROOT", help="CT-RATE's root, which holds dataset/")
+    parser.add_argument("ct_rate", type=Path, metavar="ROOT", help="root of CT-RATE, which contains dataset/")
     add_common_arguments(parser)
     add_ct_rate_arguments(parser)
     parser.add_argument("--cot", type=Path, nargs="+", required=True, help=".json or .jsonl files, or folders of them")
-    parser.add_argument("--max-steps", type=int, help="steps of a case to keep; default: all")
+    parser.add_argument("--max-steps", type=int, help="maximum number of steps per case; default: all")
     return parser.parse_args(argv)
 
 

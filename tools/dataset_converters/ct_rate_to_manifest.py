@@ -1,9 +1,9 @@
-"""CT-RATE (v1 and v2) to a case manifest: volumes, reports, labels, metadata, region maps.
+"""Convert CT-RATE (v1 or v2) to a case manifest: volumes, reports, labels, metadata, region maps.
 
-ROOT is the folder that holds ``dataset/``. Volumes that are not on disk yet are left out. The reports' findings become
-reasoning steps, sentence by sentence, with the regions that each names. Training patients stay in ``train``, but for
-a dev share of them in ``val``; the published ``valid`` becomes ``test``. Every file is opened, and one that
-belongs to the other release is refused.
+ROOT is the folder that contains ``dataset/``. Only volumes on disk are converted. The sentences of the findings become
+reasoning steps with the regions that they mention. A fraction of the training patients is in ``val``, the others are
+in ``train``; the published ``valid`` becomes ``test``. Every file is opened, and files of the other release are
+dropped.
 
     python tools/dataset_converters/ct_rate_to_manifest.py CT-RATE ct_rate.jsonl --workers 16
 """
@@ -27,16 +27,16 @@ from ctvlm.datasets.conversion import (
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("ct_rate", type=Path, metavar="ROOT", help="CT-RATE's root, which holds dataset/")
+    parser.add_argument("ct_rate", type=Path, metavar="ROOT", help="root of CT-RATE, which contains dataset/")
     add_common_arguments(parser)
     add_ct_rate_arguments(parser)
     parser.add_argument("--allow-no-report", action="store_true", help="keep volumes without a report")
-    parser.add_argument("--one-per-scan", action="store_true", help="keep one chest reconstruction of each scan")
+    parser.add_argument("--one-per-scan", action="store_true", help="keep one chest reconstruction per scan")
     parser.add_argument(
         "--set",
         dest="evaluation_set",
         choices=("all", "first", "nohead", "colipri"),
-        help="keep a published evaluation set: all volumes, the first of each scan, no heads, COLIPRI's",
+        help="keep one evaluation set: all volumes, the first of each scan, without heads, of COLIPRI",
     )
     return parser.parse_args(argv)
 

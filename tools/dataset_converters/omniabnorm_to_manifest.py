@@ -1,9 +1,9 @@
-"""OmniAbnorm-CT to a case manifest: chain-of-thought records on volumes, or the 14K pictures as thin volumes.
+"""Convert OmniAbnorm-CT to a case manifest: chain-of-thought records on volumes, or 14K images as thin volumes.
 
-The form is told by the file: a list of records with ``cot_reasoning``, or an object of case id to ``image``.
-The 14K pictures are windowed 8-bit slices of unknown spacing. They become volumes of 2 to 9 slices only under a window
-and a spacing that you declare; both are kept beside each case, and HU outside the window are lost. Use them for
-text and localisation, not where HU or millimetres matter.
+The format is detected from the file: a list of records with ``cot_reasoning``, or an object of case id to ``image``.
+The 14K images are windowed 8-bit slices of unknown spacing. They become volumes of 2 to 9 slices under a window and a
+spacing that you declare; both are stored with each case, and HU outside the window are lost. Use them for text and
+localization, not for tasks that depend on HU or millimetres.
 
     python tools/dataset_converters/omniabnorm_to_manifest.py cot.json omniabnorm.jsonl
     python tools/dataset_converters/omniabnorm_to_manifest.py train.json thin.jsonl --window 40 400 --spacing 5 0.8 0.8
@@ -32,16 +32,19 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("json", type=Path, help=".json or .jsonl file of the records")
     add_common_arguments(parser)
-    parser.add_argument("--root", type=Path, help="what its paths are relative to; default: the file's folder")
+    parser.add_argument("--root", type=Path, help="base of its paths; default: the folder of the file")
     parser.add_argument(
-        "--patient-regex", help="finds the patient in the case id (group 1 if any); default: up to the first _ or -"
+        "--patient-regex",
+        help="finds the patient in the case id (group 1 if any); default: text before the first _ or -",
     )
-    parser.add_argument("--val-fraction", type=float, default=0.05, help="share of patients, where no split is given")
-    parser.add_argument("--test-fraction", type=float, default=0.1, help="share of patients, where no split is given")
-    thin = parser.add_argument_group("14K pictures")
-    thin.add_argument("--window", type=float, nargs=2, metavar=("CENTRE", "WIDTH"), help="HU that 0..255 stands for")
+    parser.add_argument("--val-fraction", type=float, default=0.05, help="fraction of patients, if no split is given")
+    parser.add_argument("--test-fraction", type=float, default=0.1, help="fraction of patients, if no split is given")
+    thin = parser.add_argument_group("14K images")
+    thin.add_argument(
+        "--window", type=float, nargs=2, metavar=("CENTRE", "WIDTH"), help="HU window of the values 0..255"
+    )
     thin.add_argument("--spacing", type=float, nargs=3, metavar=("Z", "Y", "X"), help="mm: slices, rows, columns")
-    thin.add_argument("--plane", choices=("axial", "coronal", "sagittal"), help="of cases that do not name theirs")
+    thin.add_argument("--plane", choices=("axial", "coronal", "sagittal"), help="plane of cases without one")
     thin.add_argument("--planes", nargs="+", default=["axial"], help="planes to keep")
     return parser.parse_args(argv)
 
@@ -59,7 +62,7 @@ def main(argv: list[str] | None = None) -> int:
     if not is_14k(args.json):
         return run_converter(lambda: omniabnorm_cot_cases(args.json, **shared), args)
     if args.window is None or args.spacing is None:
-        message = "the 14K pictures say neither HU nor spacing: declare --window CENTRE WIDTH and --spacing Z Y X"
+        message = "14K images have no HU and no spacing: set --window CENTRE WIDTH and --spacing Z Y X"
         Console().print(message, style="red", markup=False)
         return 2
     out = args.out.absolute().parent / f"{args.out.stem}_volumes"
@@ -68,11 +71,11 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def is_14k(path: Path) -> bool:
-    """Is this an object of case id to ``{image, ...}``?"""
+    """Return whether the file is an object of case id to ``{image, ...}``."""
     try:
         raw, _ = read_json(path)
     except (OSError, ValueError):
-        return False  # the converter says what is wrong
+        return False  # the converter reports the error
     return isinstance(raw, dict) and bool(raw) and all(isinstance(e, dict) and "image" in e for e in raw.values())
 
 

@@ -1,7 +1,7 @@
-"""Rad-ChestCT to a case manifest: ``.npz`` volumes and labels folded into CT-RATE's 18.
+"""Convert Rad-ChestCT to a case manifest: ``.npz`` volumes and labels mapped to the 18 of CT-RATE.
 
-ROOT holds the volumes and the ``img{train,valid,test}_Abnormality_and_Location_Labels.csv`` tables, whose splits are
-kept. The data set has no report text. An abnormality that the tables do not have is null, not 0.
+ROOT contains the volumes and the ``img{train,valid,test}_Abnormality_and_Location_Labels.csv`` tables, whose splits are
+kept. The data set has no report text. A label that the tables do not contain is null, not 0.
 
     python tools/dataset_converters/rad_chestct_to_manifest.py Rad-ChestCT rad_chestct.jsonl
 """
@@ -25,7 +25,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--label-map",
         choices=sorted(LABEL_MAPS),
         default="literature",
-        help="fold into CT-RATE's labels: as in all published figures, or ours, which reads locations",
+        help="mapping to the labels of CT-RATE: literature (all published results) or ours (uses locations)",
     )
     return parser.parse_args(argv)
 

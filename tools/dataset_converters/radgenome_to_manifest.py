@@ -1,7 +1,7 @@
-"""RadGenome-ChestCT to a case manifest: sentences with their anatomy, and masks by region name, on CT-RATE's volumes.
+"""Convert RadGenome-ChestCT to a case manifest: sentences with anatomy and region masks on CT-RATE volumes.
 
-RADGENOME holds the region reports, the VQA tables (if any) and the ``seg_<volume>`` folders. A sentence's regions are
-those of its anatomy, narrowed to those that it names itself.
+RADGENOME contains the region reports, the VQA tables (if any) and the ``seg_<volume>`` folders. A sentence gets the
+regions of its anatomy, limited to those that it mentions.
 
     python tools/dataset_converters/radgenome_to_manifest.py RADGENOME radgenome.jsonl --ct-rate CT-RATE
 """
@@ -25,9 +25,9 @@ from ctvlm.datasets.conversion import (
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("radgenome", type=Path, metavar="RADGENOME", help="RadGenome-ChestCT's root")
+    parser.add_argument("radgenome", type=Path, metavar="RADGENOME", help="root of RadGenome-ChestCT")
     add_common_arguments(parser)
-    parser.add_argument("--ct-rate", type=Path, required=True, help="CT-RATE's root, which holds dataset/")
+    parser.add_argument("--ct-rate", type=Path, required=True, help="root of CT-RATE, which contains dataset/")
     add_ct_rate_arguments(parser)
     return parser.parse_args(argv)
 

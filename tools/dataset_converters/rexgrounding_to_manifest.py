@@ -1,7 +1,7 @@
-"""ReXGroundingCT to a case manifest: findings with their masks, on CT-RATE's volumes.
+"""Convert ReXGroundingCT to a case manifest: findings with masks on CT-RATE volumes.
 
-The (F, H, W, D) masks are written as one lesion map per finding (values are instances) into ``lesions/`` beside the
-manifest, in the geometry of their CT. The splits are those of dataset.json.
+The (F, H, W, D) masks are written as one lesion map per finding (values are instances) into ``lesions/`` next to the
+manifest, with the geometry of the CT. The splits are those of dataset.json.
 
     python tools/dataset_converters/rexgrounding_to_manifest.py ReXGroundingCT rex.jsonl --ct-rate CT-RATE
 """
@@ -25,10 +25,10 @@ from ctvlm.datasets.conversion import (
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("rexgrounding", type=Path, metavar="REX", help="folder of dataset.json and segmentations/")
+    parser.add_argument("rexgrounding", type=Path, metavar="REX", help="folder with dataset.json and segmentations/")
     add_common_arguments(parser)
-    parser.add_argument("--ct-rate", type=Path, required=True, help="CT-RATE's root, which holds dataset/")
-    parser.add_argument("--finding-masks", type=Path, help="folder of the (F, H, W, D) masks, if elsewhere")
+    parser.add_argument("--ct-rate", type=Path, required=True, help="root of CT-RATE, which contains dataset/")
+    parser.add_argument("--finding-masks", type=Path, help="folder of the (F, H, W, D) masks, if not inside REX")
     add_ct_rate_arguments(parser)
     return parser.parse_args(argv)
 

@@ -1,4 +1,4 @@
-"""CT-RATE: volumes, reports, labels, metadata and masks to cases."""
+"""Conversion of CT-RATE: volumes, reports, labels, metadata and masks."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from ctvlm.datasets.conversion.case_list import CaseList, ConversionError, DropC
 from ctvlm.datasets.conversion.ct_rate_files import (
     GEOMETRY,
     KNOWN_BAD,
-    Name,
+    CTRateName,
     check_release,
+    ct_rate_name,
     find_tables,
     find_volumes,
     parse_name,
@@ -33,21 +34,23 @@ LABELS = {"0": 0, "0.0": 0, "1": 1, "1.0": 1, "": None}
 
 
 class CTRate:
-    """The data set on disk. What other data sets (CoT, RadGenome, ReXGroundingCT) build on it goes through here too, so
-    that a patient is in the same split in all of their manifests.
+    """CT-RATE on disk.
 
-    Splits: ``train`` stays, but for ``dev_fraction`` of its patients, which become ``val``; the published ``valid`` is
-    what the field reports on, so it becomes ``test`` (``valid_as``).
+    Data sets that build on it (CoT, RadGenome, ReXGroundingCT) use this class too, so that a patient is in the same
+    split in all manifests.
+
+    Splits: ``dev_fraction`` of the patients of ``train`` become ``val``. Published results use ``valid``, which
+    therefore becomes ``test`` (``valid_as``).
 
     Args:
-        root: folder that holds ``dataset/``, or what ``dataset/`` holds.
-        release: "v1" (stored values), "v2" (``_fixed``: HU), or "auto": v2 where it is there.
-        masks: folder of region maps in CT-RATE's tree; default: ``ts_seg/ts_total`` beside the volumes.
-        mask_source: what their ids are.
-        labels: a corrected label table (``VolumeName`` and the findings) instead of the published ones.
+        root: folder that contains ``dataset/``, or ``dataset/`` itself.
+        release: "v1" (stored values), "v2" (``_fixed``: HU), or "auto" (v2 if present).
+        masks: folder of region maps with CT-RATE's folder structure; default: ``ts_seg/ts_total`` next to the volumes.
+        mask_source: label map of the region maps.
+        labels: corrected label table (``VolumeName`` and the findings) that replaces the published tables.
 
     Raises:
-        ConversionError: no volumes, or tables of which no row fits a volume.
+        ConversionError: no volumes, or a table without a row that matches a volume.
     """
 
     def __init__(
@@ -64,7 +67,7 @@ class CTRate:
     ) -> None:
         root = Path(root).absolute()
         if not root.is_dir():
-            raise FileNotFoundError(f"{root} is not a folder; expected CT-RATE's root, which holds dataset/")
+            raise FileNotFoundError(f"{root}: not a folder; expected the root of CT-RATE, which contains dataset/")
         self.root, self.lexicon, self.mask_source = root, mention_lexicon(scheme), mask_source
         self.dev_fraction, self.valid_as = dev_fraction, valid_as
         self.volumes, self.release, self.notes = find_volumes(root, release)
@@ -81,17 +84,17 @@ class CTRate:
         self._listed_splits = {"train" if "train" in path.name else "valid" for path in lists}
         self._scans: dict[str, list[str]] = {}
         for volume in self.volumes:
-            self._scans.setdefault(parse_name(volume).scan, []).append(volume)
-        self.unsure: set[str] = set()
-        places = [masks] if masks else [b / "ts_seg" / "ts_total" for b in (root / "dataset", root)]
-        self.masks = next((Path(place).absolute() for place in places if Path(place).is_dir()), None)
+            self._scans.setdefault(ct_rate_name(volume).scan, []).append(volume)
+        self.unverified_scans: set[str] = set()
+        folders = [masks] if masks else [b / "ts_seg" / "ts_total" for b in (root / "dataset", root)]
+        self.masks = next((Path(folder).absolute() for folder in folders if Path(folder).is_dir()), None)
         if masks and self.masks is None:
-            raise FileNotFoundError(f"--masks {masks} is not a folder")
-        for what in ("reports", "metadata", "labels"):
-            self._must_match(what)
-        for what, table in (("region maps", self.masks), ("labels", self.labels), ("metadata", self.metadata)):
+            raise FileNotFoundError(f"--masks {masks}: not a folder")
+        for name in ("reports", "metadata", "labels"):
+            self._check_match(name)
+        for name, table in (("region maps", self.masks), ("labels", self.labels), ("metadata", self.metadata)):
             if not table:
-                self.notes.append(f"no {what} found under {root}: cases have none")
+                self.notes.append(f"{root}: found no {name}")
 
     def _table(self, endings: list[str], needs: Iterable[str] = (), compare: Iterable[str] | None = None) -> dict:
         paths = find_tables(self.root, *(pattern for ending in endings for pattern in _both(ending)))
@@ -99,23 +102,23 @@ class CTRate:
         self.notes += notes
         return rows
 
-    def _must_match(self, what: str) -> None:
-        """Tables that fit no volume are a join on the wrong name, never an empty data set."""
-        table = getattr(self, what)
-        if table and not any(self._row(table, parse_name(volume)) for volume in self.volumes):
+    def _check_match(self, table_name: str) -> None:
+        """Raise an error if no row of a table matches a volume."""
+        table = getattr(self, table_name)
+        if table and not any(self._row(table, ct_rate_name(volume)) for volume in self.volumes):
             raise ConversionError(
-                f"none of the {len(self.volumes)} volumes has a row in the {what}: volumes are named like "
-                f"{next(iter(self.volumes))!r}, rows like {next(iter(table))!r}; are both of the same split?"
+                f"{self.root}: none of the {len(self.volumes)} volumes has a row in the {table_name}; volumes have "
+                f"names such as {next(iter(self.volumes))!r}, rows {next(iter(table))!r}; check that the splits match"
             )
 
     @staticmethod
-    def _row(table: dict[str, dict], name: Name) -> dict | None:
+    def _row(table: dict[str, dict], name: CTRateName) -> dict | None:
         return table.get(name.volume) or table.get(name.scan)
 
     def find(self, text: str) -> str | None:
-        """The volume on disk that a name means: itself, or the reconstruction that represents a scan.
+        """Find the volume on disk for a volume name, or the representative reconstruction for a scan name.
 
-        None where there is none, or where all reconstructions of the scan are dropped or show no chest.
+        Returns None if there is none, or if no reconstruction of the scan can be used.
         """
         name = parse_name(text)
         if name is None or name.volume in self.volumes:
@@ -123,73 +126,73 @@ class CTRate:
         return self.represent(self._scans.get(name.scan, [])) if name.reconstruction is None else None
 
     def represent(self, volumes: Iterable[str]) -> str | None:
-        """The reconstruction that represents a scan, of those given; a choice without facts is put into ``unsure``."""
-        kept = [volume for volume in volumes if not self.drop_reason(volume)]
-        chosen, by_content = representative(kept, {volume: self.shows_chest(volume) for volume in kept})
-        if chosen and not by_content and len(kept) > 1:
-            self.unsure.add(parse_name(chosen).scan)
+        """Choose one of the reconstructions of a scan; ``unverified_scans`` records choices without metadata."""
+        usable = [volume for volume in volumes if not self.drop_reason(volume)]
+        chosen, by_content = representative(usable, {volume: self.shows_chest(volume) for volume in usable})
+        if chosen and not by_content and len(usable) > 1:
+            self.unverified_scans.add(ct_rate_name(chosen).scan)
         return chosen
 
     def choice_notes(self) -> list[str]:
-        """A warning where reconstructions were chosen without facts about what they show."""
-        if not self.unsure:
+        """Return a warning if reconstructions were chosen without metadata on the body part."""
+        if not self.unverified_scans:
             return []
-        example = min(self.unsure, key=natural_key)
+        example = min(self.unverified_scans, key=natural_key)
         return [
-            f"{len(self.unsure)} scans (such as {example}): the first reconstruction was taken without knowing whether "
-            "it shows a chest or a head; put no_chest_*.txt or the metadata CSV under the root"
+            f"{len(self.unverified_scans)} scans (such as {example}): used the first reconstruction, which may show a "
+            "head instead of a chest; add no_chest_*.txt or the metadata CSV to the root"
         ]
 
     def drop_reason(self, volume: str) -> str | None:
-        """Why a volume must not be used; None where it may be."""
+        """Return why a volume must not be used, or None."""
         if volume in KNOWN_BAD:
-            return f"known to be broken in the published data: {KNOWN_BAD[volume]}"
+            return f"corrupt in the published data: {KNOWN_BAD[volume]}"
         if self._listed(volume):
             return "listed in no_chest: not a chest CT"
         return None
 
     def _listed(self, volume: str) -> bool:
-        return volume in self.no_chest or parse_name(volume).scan in self.no_chest
+        return volume in self.no_chest or ct_rate_name(volume).scan in self.no_chest
 
     def shows_chest(self, volume: str) -> bool | None:
-        """By the official list of the split where it is there, else by the metadata; None where nothing is known."""
-        if parse_name(volume).split in self._listed_splits:
+        """Return whether a volume shows a chest, from the official list or else the metadata; None if unknown."""
+        if ct_rate_name(volume).split in self._listed_splits:
             return not self._listed(volume)
         row = self._metadata_row(volume)
-        return shows_chest(row, row and spacing_of(row))
+        return shows_chest(row, spacing_of(row) if row else None)
 
     def _metadata_row(self, volume: str) -> dict[str, str] | None:
-        """A volume's own row: reconstructions of one scan differ in geometry."""
+        """Return the row of the volume itself, because the reconstructions of a scan differ in geometry."""
         row = self.metadata.get(volume)
-        return row if row and parse_name(row["VolumeName"]).volume == volume else None
+        return row if row and ct_rate_name(row["VolumeName"]).volume == volume else None
 
     def report(self, volume: str) -> dict[str, str]:
-        """``findings`` and ``impression``, as far as they are given."""
-        row = self._row(self.reports, parse_name(volume)) or {}
+        """Return ``findings`` and ``impression``, without empty parts."""
+        row = self._row(self.reports, ct_rate_name(volume)) or {}
         report = dict(findings=clean(row.get("Findings_EN")), impression=clean(row.get("Impressions_EN")))
         return {key: text for key, text in report.items() if text}
 
     def evaluation_sets(self) -> dict[str, set[str]]:
-        """Volumes on disk of each named evaluation set, see ``ct_rate_scans.evaluation_sets``."""
+        """Return the volumes on disk of each evaluation set, see ``ct_rate_scans.evaluation_sets``."""
         facts = {}
         for volume in self.volumes:
             row = self._metadata_row(volume)
-            spacing = row and spacing_of(row)
+            spacing = spacing_of(row) if row else None
             voxel = spacing[0] * spacing[1] * spacing[2] if spacing else None
             findings = self.report(volume).get("findings", "")
-            facts[volume] = VolumeFacts(parse_name(volume).scan, self.shows_chest(volume), voxel, findings)
+            facts[volume] = VolumeFacts(ct_rate_name(volume).scan, self.shows_chest(volume), voxel, findings)
         return evaluation_sets(facts)
 
     def case(self, volume: str, allow_no_chest: bool = False) -> dict:
-        """The manifest line of a volume on disk.
+        """Return the manifest line of a volume on disk.
 
         Args:
-            allow_no_chest: keep a volume that the official list leaves out.
+            allow_no_chest: keep volumes of the official list of volumes without a chest.
 
         Raises:
-            DropCase: known to be bad, no chest in it, or (v1) without metadata.
+            DropCase: corrupt, without a chest, or (v1) without metadata.
         """
-        name, path = parse_name(volume), self.volumes[volume]
+        name, path = ct_rate_name(volume), self.volumes[volume]
         if (reason := self.drop_reason(volume)) and (volume in KNOWN_BAD or not allow_no_chest):
             raise DropCase(reason)
         row = self._metadata_row(volume)
@@ -197,8 +200,8 @@ class CTRate:
         labels = {k: v for k, v in (self._row(self.labels, name) or {}).items() if k != "VolumeName"}
         bad = {k: v for k, v in labels.items() if (v or "").strip() not in LABELS}
         if bad:
-            raise DropCase(f"label {next(iter(bad))!r} is {next(iter(bad.values()))!r}; expected 0, 1 or nothing")
-        extra = dict(scan=name.scan, release=self.release)
+            raise DropCase(f"label {next(iter(bad))!r} is {next(iter(bad.values()))!r}; expected 0, 1 or an empty cell")
+        extra: dict[str, object] = dict(scan=name.scan, release=self.release)
         extra.update(labels_source=self.labels_source if labels else None)
         extra.update({key: row[column] for column, key in EXTRA.items() if row and row.get(column)})
         extra.update(spacing=list(spacing) if row and (spacing := spacing_of(row)) else None)
@@ -215,11 +218,11 @@ class CTRate:
             extra={key: value for key, value in extra.items() if value is not None},
         )
 
-    def _mask(self, name: Name) -> dict | None:
+    def _mask(self, name: CTRateName) -> dict | None:
         if self.masks is None:
             return None
         inside = Path(name.patient_id) / name.scan / f"{name.volume}.nii.gz"
-        folders = (f"{name.split}_fixed", name.split, "")  # v1 geometry is that of v2: the same masks fit
+        folders = (f"{name.split}_fixed", name.split, "")  # v1 and v2 have the same geometry and share masks
         path = next((p for f in folders if (p := self.masks / f / inside).is_file()), None)
         return None if path is None else dict(path=str(path), source=self.mask_source)
 
@@ -231,21 +234,22 @@ def _both(pattern: str) -> list[str]:
 def ct_rate_cases(
     data: CTRate, allow_no_report: bool = False, one_per_scan: bool = False, evaluation_set: str | None = None
 ) -> CaseList:
-    """Every volume on disk with its report; each case lists the evaluation sets that it belongs to.
+    """List every volume on disk with its report. ``extra.sets`` contains the evaluation sets of a case.
 
     Args:
-        one_per_scan: keep one reconstruction of each scan, chosen by ``CTRate.represent``.
-        evaluation_set: keep the volumes of this set; "all" and "first" also hold the listed scans without a chest.
+        allow_no_report: keep volumes without a report.
+        one_per_scan: keep one reconstruction per scan, chosen by ``CTRate.represent``.
+        evaluation_set: keep the volumes of this set; "all" and "first" include volumes without a chest.
     """
     sets = data.evaluation_sets()
-    found = CaseList(notes=list(data.notes))
+    listed = CaseList(notes=list(data.notes))
     chosen: dict[str, str | None] = {}
     if one_per_scan:
         for volume in data.volumes:
-            scan = parse_name(volume).scan
+            scan = ct_rate_name(volume).scan
             if scan not in chosen:
                 chosen[scan] = data.find(scan)
-        found.notes += data.choice_notes()
+        listed.notes += data.choice_notes()
     for volume in sorted(data.volumes, key=natural_key):
         try:
             case = data.case(volume, allow_no_chest=evaluation_set in ("all", "first"))
@@ -253,42 +257,44 @@ def ct_rate_cases(
             if evaluation_set and volume not in sets[evaluation_set]:
                 raise DropCase(f"not in the evaluation set {evaluation_set!r} (--set)")
             if not case["report"] and not allow_no_report:
-                raise DropCase("no report (or one that is all 'Not given.'); --allow-no-report keeps it")
+                raise DropCase("no report, or only 'Not given.'; keep it with --allow-no-report")
             if one_per_scan and chosen[case["extra"]["scan"]] != volume:
                 other = chosen[case["extra"]["scan"]]
-                kept = f"{other} is kept of its scan" if other else "no reconstruction of its scan shows a chest"
-                raise DropCase(f"{kept} (--one-per-scan)")
+                reason = f"{other} represents its scan" if other else "no reconstruction of its scan shows a chest"
+                raise DropCase(f"{reason} (--one-per-scan)")
         except DropCase as reason:
-            found.dropped.append((volume, str(reason)))
+            listed.dropped.append((volume, str(reason)))
             continue
-        found.cases.append(case)
+        listed.cases.append(case)
     reported = {name for name in data.reports if name.count("_") == 3}
     if missing := len(reported - set(data.volumes)):
-        found.notes.append(f"{missing} volumes have a report and are not on disk")
-    return found
+        listed.notes.append(f"{missing} volumes with a report are not on disk")
+    return listed
 
 
 def prepare_ct_rate(case: dict) -> dict:
-    """In a worker, before a case is opened: refuse a file of the other release, which its values alone may not show."""
+    """Raise an error for a file of the other release, which voxel values alone may not reveal. Runs in a worker."""
     spacing, release = case["extra"].get("spacing"), case["extra"]["release"]
     for remark in check_release(case["volume"]["path"], release, tuple(spacing) if spacing else None):
-        warnings.warn(remark, stacklevel=2)  # the runner lists it beside the case
+        warnings.warn(remark, stacklevel=2)  # the summary shows it with the case
     return case
 
 
 def add_ct_rate_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of every converter that builds on CT-RATE's volumes."""
+    """Add the arguments of converters that use CT-RATE volumes."""
     parser.add_argument("--release", choices=("auto", "v1", "v2"), default="auto", help="v1: stored values; v2: HU")
-    parser.add_argument("--masks", type=Path, help="folder of region maps; default: ts_seg/ts_total beside the volumes")
+    parser.add_argument(
+        "--masks", type=Path, help="folder of region maps; default: ts_seg/ts_total next to the volumes"
+    )
     parser.add_argument(
         "--labels", type=Path, help="corrected labels (CSV: VolumeName and findings); default: CT-RATE's"
     )
-    parser.add_argument("--mask-source", default="totalsegmentator_v2", help="what the ids of region maps are")
-    parser.add_argument("--dev-fraction", type=float, default=0.02, help="share of training patients put in 'val'")
-    parser.add_argument("--valid-as", default="test", help="split that the published 'valid' becomes")
+    parser.add_argument("--mask-source", default="totalsegmentator_v2", help="label map of the region maps")
+    parser.add_argument("--dev-fraction", type=float, default=0.02, help="fraction of training patients in split 'val'")
+    parser.add_argument("--valid-as", default="test", help="split of the published 'valid'")
 
 
 def open_ct_rate(args: argparse.Namespace) -> CTRate:
-    """The data set that the command line names."""
+    """Open the data set given on the command line."""
     names = ("scheme", "labels", "masks", "mask_source", "dev_fraction", "valid_as")
     return CTRate(args.ct_rate, args.release, **{name: getattr(args, name) for name in names})

@@ -1,8 +1,8 @@
-"""CT-RATE's names, tables and geometry: pure functions over its files.
+"""File names, tables and geometry of CT-RATE.
 
-A volume is ``<train|valid>_<patient>_<scan letter>_<reconstruction>.nii.gz``. In the first release (v1, ``train/``,
-``valid/``) a file holds stored values under a blank header, and all else is in the metadata CSV; in the second (v2,
-``train_fixed/``, ``valid_fixed/``) it is in HU with a right affine.
+A volume is ``<train|valid>_<patient>_<scan letter>_<reconstruction>.nii.gz``. Files of the first release (v1,
+``train/``, ``valid/``) contain stored values and a blank header; rescale and geometry are in the metadata CSV. Files
+of the second release (v2, ``train_fixed/``, ``valid_fixed/``) contain HU and a correct affine.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ctvlm.volume import CTReadError
 NAME = re.compile(r"(?<![a-z0-9])(train|valid)_(\d+)(?:_([a-z]+)(?:_(\d+))?)?(?![a-z0-9])", re.IGNORECASE)
 NAN_AFFINE = "its affine is NaN"
 NARROW = "only 24 to 123 voxels wide at 0.5 mm"
-# Volumes that are broken in the published data.
+# Volumes that are corrupt in the published data.
 KNOWN_BAD = {
     "train_1267_a_4": NAN_AFFINE,
     **{f"train_11755_a_{number}": NAN_AFFINE for number in (2, 3, 4)},
@@ -35,8 +35,8 @@ GEOMETRY = ("XYSpacing", "ZSpacing", "RescaleSlope", "RescaleIntercept")
 
 
 @dataclass(frozen=True)
-class Name:
-    """A name of CT-RATE, of a volume, or of a scan (no ``reconstruction``)."""
+class CTRateName:
+    """Name of a CT-RATE volume, or of a scan (without ``reconstruction``)."""
 
     split: str
     patient: int
@@ -56,32 +56,46 @@ class Name:
         return self.scan if self.reconstruction is None else f"{self.scan}_{self.reconstruction}"
 
 
-def parse_name(text: str) -> Name | None:
-    """The most complete name in a file name or path; folders may contradict it (``dataset/train/valid_1_a_1``)."""
+def parse_name(text: str) -> CTRateName | None:
+    """Parse the most complete name in a file name or path. Folder names are ignored, because they may differ."""
     names = [m for m in NAME.finditer(str(text).replace("\\", "/").rsplit("/", 1)[-1]) if m[3]]
     if not names:
         return None
     best = max(names, key=lambda m: bool(m[4]))
-    return Name(best[1].lower(), int(best[2]), best[3].lower(), int(best[4]) if best[4] else None)
+    return CTRateName(best[1].lower(), int(best[2]), best[3].lower(), int(best[4]) if best[4] else None)
+
+
+def ct_rate_name(text: str) -> CTRateName:
+    """Parse a name that must be valid.
+
+    Raises:
+        ValueError: not a name of CT-RATE.
+    """
+    name = parse_name(text)
+    if name is None:
+        raise ValueError(f"found {text!r}; expected a name such as train_1_a_1")
+    return name
 
 
 def find_tables(root: Path, *patterns: str) -> list[Path]:
-    """Files at the places where CT-RATE keeps its tables, under ``root`` or ``root/dataset``."""
-    places = [base / folder for base in (root, root / "dataset") for folder in FOLDERS]
-    return sorted({p for place in places if place.is_dir() for pattern in patterns for p in place.glob(pattern)})
+    """Find tables in the usual folders of CT-RATE, under ``root`` or ``root/dataset``."""
+    folders = [base / folder for base in (root, root / "dataset") for folder in FOLDERS]
+    return sorted({p for folder in folders if folder.is_dir() for pattern in patterns for p in folder.glob(pattern)})
 
 
 def rows_by_name(
     paths: list[Path], needs: Iterable[str] = (), compare: Iterable[str] | None = None
 ) -> tuple[dict[str, dict[str, str]], list[str]]:
-    """Rows under every name they carry, of a volume (``VolumeName``, ``VolumeToAnnotate``) and of its scan; remarks.
+    """Map names of volumes (``VolumeName``, ``VolumeToAnnotate``) and of their scans to rows.
 
-    Reconstructions of a scan share report and labels, so that a row of one of them serves the others; the first row of
-    a scan is the one that serves. The remarks name volumes that have several rows with different contents.
+    The reconstructions of a scan share report and labels, so the first row of a scan applies to all of them.
 
     Args:
         needs: columns that each table must have.
-        compare: columns in which rows of one volume must agree; default: all but the names.
+        compare: columns in which the rows of a volume must agree; default: all except the names.
+
+    Returns:
+        The rows and remarks, such as volumes that have several different rows.
     """
     rows: dict[str, dict[str, str]] = {}
     all_rows: list[dict[str, str]] = []
@@ -90,28 +104,28 @@ def rows_by_name(
         table = read_csv(path, ("VolumeName", *needs))
         notes += table.notes
         for row in table.rows:
-            names = [parse_name(row.get(key) or "") for key in ("VolumeName", "VolumeToAnnotate")]
-            for name in filter(None, names):
-                rows.setdefault(name.volume, row)
-                rows.setdefault(name.scan, row)
+            for key in ("VolumeName", "VolumeToAnnotate"):
+                if name := parse_name(row.get(key) or ""):
+                    rows.setdefault(name.volume, row)
+                    rows.setdefault(name.scan, row)
             if name := parse_name(row["VolumeName"]):
                 all_rows.append({**row, "VolumeName": name.volume})
     columns = compare or {c for row in all_rows[:1] for c in row if not c.startswith("Volume")}
-    if twice := find_conflicting_keys(all_rows, "VolumeName", columns):
-        listed = ", ".join(twice[:5]) + (f" and {len(twice) - 5} more" if len(twice) > 5 else "")
+    if conflicts := find_conflicting_keys(all_rows, "VolumeName", columns):
+        listed = ", ".join(conflicts[:5]) + (f" and {len(conflicts) - 5} more" if len(conflicts) > 5 else "")
         where = ", ".join(path.name for path in paths)
-        notes.append(f"{where}: {len(twice)} volumes have two rows that differ; the first one is used: {listed}")
+        notes.append(f"{where}: {len(conflicts)} volumes have different rows, the first one is used: {listed}")
     return rows, notes
 
 
 def read_names(paths: list[Path]) -> set[str]:
-    """Volumes and scans in lists such as ``no_chest_train.txt``."""
+    """Read the volumes and scans of lists such as ``no_chest_train.txt``."""
     words = [word for path in paths for word in path.read_text(encoding="utf-8").split()]
     return {name.volume for name in map(parse_name, words) if name}
 
 
 def _numbers(text: str | None, count: int) -> list[float] | None:
-    """``"[0.34, 0.34]"``, or one number where ``count`` is 1."""
+    """Parse ``"[0.34, 0.34]"``, or a single number if ``count`` is 1. Returns None for other text."""
     try:
         values = json.loads(text or "null")
         values = values if isinstance(values, list) else [values]
@@ -122,28 +136,28 @@ def _numbers(text: str | None, count: int) -> list[float] | None:
 
 
 def spacing_of(row: dict[str, str]) -> tuple[float, float, float] | None:
-    """Voxel size (z, y, x) in mm; None where the row does not say."""
+    """Return the voxel size (z, y, x) in mm, or None if it is missing."""
     xy = _numbers(row.get("XYSpacing"), 2) or (_numbers(row.get("XYSpacing"), 1) or []) * 2
     z = _numbers(row.get("ZSpacing"), 1)
     return (abs(z[0]), xy[1], xy[0]) if z and len(xy) == 2 else None
 
 
 def v1_volume(path: Path, row: dict[str, str] | None) -> dict:
-    """A v1 file's ``volume`` of the manifest: rescale and affine from its metadata row.
+    """Build the ``volume`` entry of a v1 file, with rescale and affine from its metadata row.
 
-    The geometry is DICOM's: the array's first axis runs along the row direction cosine, the second along the column's,
-    the third along their cross product, from ``ImagePositionPatient``.
+    The geometry follows DICOM: the first array axis follows the row direction cosine, the second the column direction
+    cosine, the third their cross product; the origin is ``ImagePositionPatient``.
 
     Raises:
-        DropCase: no row, or one that does not hold slope, intercept and spacing.
+        DropCase: no row, or slope, intercept or spacing is missing.
     """
     if row is None:
-        raise DropCase("no row in the metadata: a v1 file says neither its HU nor its spacing")
+        raise DropCase("no row in the metadata, which a v1 file needs for HU and spacing")
     spacing = spacing_of(row)
     slope, intercept = _numbers(row.get("RescaleSlope"), 1), _numbers(row.get("RescaleIntercept"), 1)
     if spacing is None or slope is None or intercept is None:
-        found = {key: row.get(key) for key in GEOMETRY}
-        raise DropCase(f"its metadata row holds {found}; all four are needed for a v1 file")
+        values = {key: row.get(key) for key in GEOMETRY}
+        raise DropCase(f"metadata row: found {values}; a v1 file needs all four values")
     cosines = np.array(_numbers(row.get("ImageOrientationPatient"), 6) or [1, 0, 0, 0, 1, 0]).reshape(2, 3)
     axes = np.stack([*cosines, np.cross(*cosines)], axis=1)
     affine = np.eye(4)
@@ -154,36 +168,36 @@ def v1_volume(path: Path, row: dict[str, str] | None) -> dict:
 
 
 def check_release(path: str, release: str, spacing: tuple[float, float, float] | None) -> list[str]:
-    """Does the header fit the release? v1 headers are blank (voxels of 1 mm), v2 headers carry the true spacing.
+    """Check that a header matches the release: v1 headers are blank (1 mm voxels), v2 headers have the true spacing.
 
     Args:
-        spacing: (z, y, x) mm of the metadata; None where there is no row.
+        spacing: (z, y, x) in mm from the metadata; None if there is no row.
 
     Returns:
         Remarks.
 
     Raises:
-        CTReadError: the file belongs to the other release.
+        CTReadError: not NIfTI, or a file of the other release.
     """
     try:
-        affine = nib.load(path).affine
+        affine = nib.load(path).affine  # type: ignore[attr-defined]
     except Exception as error:
-        # nibabel throws many kinds on a broken file; what is wrong is the same.
-        raise CTReadError(path, f"no NIfTI header ({error})", "a NIfTI file", "fetch it again") from error
+        # nibabel raises many types of exceptions for corrupt files.
+        raise CTReadError(path, f"no NIfTI header ({error})", "a NIfTI file", "download it again") from error
     sizes = np.linalg.norm(affine[:3, :3], axis=0)[::-1]
     true = None if spacing is None else np.array(spacing)
     if true is None or np.allclose(true, 1.0, rtol=0.02):
-        return []  # nothing to tell a blank header from
-    blank, right = np.allclose(sizes, 1.0, rtol=1e-3), np.allclose(sizes, true, rtol=0.02)
-    if release == "v1" and right:
+        return []  # a blank header cannot be distinguished
+    is_blank, is_true = np.allclose(sizes, 1.0, rtol=1e-3), np.allclose(sizes, true, rtol=0.02)
+    if release == "v1" and is_true:
         found = f"a header with the true voxel size {np.round(sizes, 3).tolist()} mm (z, y, x)"
-        do = "this is a v2 (_fixed) file: slope and intercept would corrupt its HU; convert with --release v2"
-        raise CTReadError(path, found, "the blank header of CT-RATE v1", do)
-    if release == "v2" and blank:
-        found = f"a blank header, where the metadata say {np.round(true, 3).tolist()} mm (z, y, x)"
-        do = "this is a v1 file; convert with --release v1, which applies the metadata"
-        raise CTReadError(path, found, "the affine of CT-RATE v2", do)
-    if release == "v2" and not right:
+        action = "this is a v2 (_fixed) file, for which rescaling is wrong; convert with --release v2"
+        raise CTReadError(path, found, "the blank header of CT-RATE v1", action)
+    if release == "v2" and is_blank:
+        found = f"a blank header, but {np.round(true, 3).tolist()} mm (z, y, x) in the metadata"
+        action = "this is a v1 file; convert with --release v1, which applies the metadata"
+        raise CTReadError(path, found, "the affine of CT-RATE v2", action)
+    if release == "v2" and not is_true:
         return [
             f"voxel size {np.round(sizes, 3).tolist()} mm in the file, {np.round(true, 3).tolist()} in the metadata"
         ]
@@ -191,30 +205,33 @@ def check_release(path: str, release: str, spacing: tuple[float, float, float] |
 
 
 def find_volumes(root: Path, release: str) -> tuple[dict[str, Path], str, list[str]]:
-    """Files by volume name, the release that they belong to, and remarks.
+    """Find the files by volume name.
 
     Args:
-        release: "v1", "v2", or "auto": v2 where its tree is there.
+        release: "v1", "v2", or "auto" (v2 if present).
+
+    Returns:
+        Paths by name, the release, and remarks.
 
     Raises:
-        ConversionError: no tree of that release.
+        ConversionError: no volume of the release.
     """
     trees = {"v1": ("train", "valid"), "v2": ("train_fixed", "valid_fixed")}
     bases = [base for base in (root / "dataset", root) if base.is_dir()]
-    there = {r: [b / f for b in bases for f in folders if (b / f).is_dir()] for r, folders in trees.items()}
-    chosen = release if release != "auto" else "v2" if there["v2"] else "v1"
+    present = {r: [b / f for b in bases for f in folders if (b / f).is_dir()] for r, folders in trees.items()}
+    chosen = release if release != "auto" else "v2" if present["v2"] else "v1"
     volumes: dict[str, Path] = {}
-    for tree in there[chosen]:
+    for tree in present[chosen]:
         for path in tree.rglob("*"):
             name = parse_name(path.name) if path.name.lower().endswith(".nii.gz") else None
             if name and name.reconstruction is not None:
                 volumes.setdefault(name.volume, path)
     if not volumes:
-        other = [f.name for r, folders in there.items() if r != chosen for f in folders]
-        hint = f"; of the other release there are {', '.join(other)}: check --release" if other else ""
+        other = [f.name for r, folders in present.items() if r != chosen for f in folders]
+        hint = f"; found folders of the other release: {', '.join(other)}; check --release" if other else ""
         raise ConversionError(
-            f"{root}: no volume of CT-RATE {chosen} found; expected files such as "
-            f"dataset/{trees[chosen][1]}/valid_1/valid_1_a/valid_1_a_1.nii.gz under it{hint}"
+            f"{root}: found no volume of CT-RATE {chosen}; expected files such as "
+            f"dataset/{trees[chosen][1]}/valid_1/valid_1_a/valid_1_a_1.nii.gz{hint}"
         )
-    both = all(there.values()) and release == "auto"
-    return volumes, chosen, ["both releases are there; the fixed one (v2) is taken"] if both else []
+    both = all(present.values()) and release == "auto"
+    return volumes, chosen, ["found both releases; using v2 (_fixed)"] if both else []

@@ -1,4 +1,4 @@
-"""A plain folder of CTs, with or without TotalSegmentator outputs."""
+"""Folder of CTs, with or without TotalSegmentator masks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,16 @@ IMAGE = re.compile(r"[^a-z0-9](ct|image|img|volume|0000)$", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class FolderRules:
-    """How names are read: ``ct`` and ``lesions`` are globs, ``source`` is what the ids of multi-label files are."""
+    """Rules for file names.
+
+    Attributes:
+        source: label map of multi-label files.
+        ct: globs of CT files.
+        lesions: globs of lesion masks.
+        allow_no_mask: keep CTs without a mask.
+        patient_regex: finds the patient in the case id; default: the case id.
+        split: split of all cases.
+    """
 
     source: str = "totalsegmentator_v2"
     ct: Sequence[str] = ()
@@ -31,11 +40,11 @@ class FolderRules:
 
 
 def folder_cases(root: Path, scheme: RegionScheme, rules: FolderRules) -> CaseList:
-    """Cases (not opened yet), (folder or file, reason) of what was left out, and a note on masks of unknown classes.
+    """List the cases below ``root``. Masks of unknown classes are reported in a note.
 
-    A DICOM folder is a CT. Its masks lie inside it, or in the nearest folder above it that holds masks and no other CT.
+    A DICOM folder is one CT. Its masks are inside it, or in the nearest parent folder with masks and no other CT.
     """
-    root, found = Path(root).absolute(), CaseList()
+    root, listed = Path(root).absolute(), CaseList()
     unknown: Counter[str] = Counter()
     paths = list(root.rglob("*"))
     images = {p.parent for p in paths if p.name.lower().endswith(SUFFIXES)}
@@ -43,34 +52,34 @@ def folder_cases(root: Path, scheme: RegionScheme, rules: FolderRules) -> CaseLi
     dicom = dicom_folders(p for p in paths if not p.name.lower().endswith(SUFFIXES))
     inside: dict[Path, list[Path]] = {}
     for folder in sorted(dicom):
-        home = next((f for f in (folder, *folder.parents) if f in folders and f.is_relative_to(root)), folder)
-        inside.setdefault(home, []).append(folder)
-    alone = []
+        parent = next((f for f in (folder, *folder.parents) if f in folders and f.is_relative_to(root)), folder)
+        inside.setdefault(parent, []).append(folder)
+    unassigned: list[Path] = []
     for folder in sorted(folders | inside.keys()):
         files = _Files(folder, root, rules, scheme, inside.get(folder, []))
-        files.find(found)
+        files.add_cases(listed)
         unknown.update(path.name for path in files.unknown)
-        alone += files.alone
-    for folder in alone:
-        _Files(folder, root, rules, scheme, [folder]).find(found)
+        unassigned += files.unassigned
+    for folder in unassigned:
+        _Files(folder, root, rules, scheme, [folder]).add_cases(listed)
     if unknown:
         names = ", ".join(f"{name} ({count}x)" if count > 1 else name for name, count in unknown.most_common(5))
         more = f" and {len(unknown) - 5} other names" if len(unknown) > 5 else ""
         first = Path(unknown.most_common(1)[0][0])
-        found.notes.append(
-            f"left out, as their names are no known class: {names}{more}; if they mark lesions, add "
+        listed.notes.append(
+            f"masks of unknown classes are ignored: {names}{more}; if they are lesion masks, add "
             f"--lesions '*{_last_word(stem_of(first))}*'"
         )
-    return found
+    return listed
 
 
 def stem_of(path: Path) -> str:
-    """File name without its (double) suffix; a folder's whole name."""
+    """File name without its (double) suffix; for a folder, its whole name."""
     return next((path.name[: -len(s)] for s in SUFFIXES if path.name.lower().endswith(s)), path.name)
 
 
 def class_of(path: Path, scheme: RegionScheme) -> str | None:
-    """Class name that a per-class mask file is named after, or None."""
+    """Class name of a per-class mask file, or None."""
     name = MASK.sub("", stem_of(path))
     try:
         scheme.ids_of_class(name)
@@ -80,21 +89,21 @@ def class_of(path: Path, scheme: RegionScheme) -> str | None:
 
 
 def _last_word(stem: str) -> str:
-    """The part of a mask's name that is the same in all cases: "tumor" of "p1_tumor" and of "tumor_mask"."""
+    """Part of a mask name that all cases share: "tumor" for "p1_tumor" and "tumor_mask"."""
     return re.split(r"[_\-. ]", MASK.sub("", stem))[-1]
 
 
 def _named_after(ct: Path, masks: Sequence[Path]) -> bool:
-    """Whether a mask's name extends that of a CT: p1_seg.nii.gz for p1."""
+    """Whether a mask name starts with the name of the CT: p1_seg.nii.gz for p1."""
     base = re.escape(IMAGE.sub("", stem_of(ct)))
     return any(re.match(rf"{base}[^a-zA-Z0-9]", stem_of(mask)) for mask in masks)
 
 
 class _Files:
-    """The image files of one folder by role, with the DICOM folders (itself, or below it) that may be its CT.
+    """Image files of one folder by role, with the DICOM folders (itself or below) that may be its CT.
 
     Attributes:
-        alone: DICOM folders that belong to no file here.
+        unassigned: DICOM folders that belong to no mask of this folder.
     """
 
     def __init__(
@@ -116,73 +125,76 @@ class _Files:
         others = [p for p in rest if not MASK.search(stem_of(p))]
         chosen = [p for p in (*others, *dicom) if any(p.match(glob) for glob in rules.ct)]
         chosen = chosen or [p for p in others if stem_of(p).lower() == "ct"]
-        # Beside DICOM files in one folder, an image file of unknown name is more likely a mask than a second CT.
+        # In a DICOM folder, an image file with an unknown name is more likely a mask than a second CT.
         images = chosen or ([] if folder in dicom else others)
         near = [] if chosen else [p for p in dicom if p == folder or not images or _named_after(p, self.multi)]
-        self.alone = [p for p in dicom if p not in (folder, *near, *chosen)]
+        self.unassigned = [p for p in dicom if p not in (folder, *near, *chosen)]
         self.cts = [*images, *near]
-        # A flat folder holds p1, p1_seg, p1_tumor, p2 ...: what extends a CT's name belongs to that CT.
-        extended = [p for p in images if (owner := self._owner(p)) and not self._number_behind(owner, p)]
+        # In a flat folder (p1, p1_seg, p1_tumor, p2, ...), a file whose name starts with a CT name belongs to that CT.
+        extended = [p for p in images if (owner := self._owner(p)) and not self._is_numbered(owner, p)]
         self.cts = [p for p in self.cts if p not in extended]
         used = {*self.cts, *self.classes.values()}
         self.unknown = [p for p in rest if p not in self.cts]
         self.unknown += [p for p in masks if str(p) not in used]
 
-    def find(self, found: CaseList) -> None:
-        """Add this folder's cases, or why there is none."""
+    def add_cases(self, listed: CaseList) -> None:
+        """Add the cases of this folder, or the reason why there is none."""
         pairs = {ct: [p for p in self.multi if self._owner(p) == ct] for ct in self.cts}
         paired = any(pairs.values())
         if len(self.cts) > 1 and (paired or (self.rules.allow_no_mask and not self.classes and not self.multi)):
             for ct in self.cts:
                 name = f"{self.name}/{stem_of(ct)}".removeprefix("/")
                 lesions = [p for p in self.lesions if self._owner(p) == ct]
-                self._add(found, name, ct, pairs[ct], {}, lesions)
+                self._add(listed, name, ct, pairs[ct], {}, lesions)
         elif len(self.cts) == 1:
-            self._add(found, self.name or stem_of(self.cts[0]), self.cts[0], self.multi, self.classes, self.lesions)
+            self._add(listed, self.name or stem_of(self.cts[0]), self.cts[0], self.multi, self.classes, self.lesions)
         else:
             names = ", ".join(p.name for p in self.cts[:6]) or "none"
-            do = "name it with --ct GLOB, and lesion masks with --lesions GLOB"
+            action = "set --ct GLOB, and --lesions GLOB for lesion masks"
             if self.cts and not self.multi and not self.classes:
-                do += "; if each is a case without masks, --allow-no-mask or --reports CSV"
-            found.dropped.append((self.name or ".", f"expected one CT, found {len(self.cts)} ({names}); {do}"))
+                action += "; if each is a case without masks, set --allow-no-mask or --reports CSV"
+            listed.dropped.append((self.name or ".", f"found {len(self.cts)} CTs ({names}); expected one; {action}"))
 
-    def _add(self, found: CaseList, name: str, ct: Path, multi: list, classes: dict, lesions: list[Path]) -> None:
+    def _add(self, listed: CaseList, name: str, ct: Path, multi: list, classes: dict, lesions: list[Path]) -> None:
         if len(multi) > 1 or (multi and classes):
-            reason = f"several region maps: {', '.join(p.name for p in multi)} and {len(classes)} class files"
-            found.dropped.append((name, reason))
+            reason = (
+                f"found region maps {', '.join(p.name for p in multi)} and {len(classes)} class files; expected one map"
+            )
+            listed.dropped.append((name, reason))
             return
-        volumes, reason = {"": str(ct)}, ""
+        volumes: dict[str, str | dict] = {"": str(ct)}
+        reason = ""
         if ct.is_dir():
             series = ct_series(ct)
             volumes, reason = series.volumes, series.reason
         if len(volumes) > 1 and (multi or classes or lesions):
-            reason = f"{len(volumes)} CT series in the DICOM folder {ct.name} beside one set of masks: keep one of them"
+            reason = f"DICOM folder {ct.name}: found {len(volumes)} CT series for one set of masks; keep one series"
         if reason:
-            found.dropped.append((name, reason))
+            listed.dropped.append((name, reason))
             return
         region_map = {"path": str(multi[0])} if multi else {"files": classes} if classes else None
         if region_map is None and not lesions and not self.rules.allow_no_mask:
-            left = f" ({self.unknown[0].name} is no known class: --lesions?)" if self.unknown else ""
-            reason = f"no mask beside the CT{left}; --allow-no-mask keeps it, --reports CSV gives it a text"
-            found.dropped.append((name, reason))
+            unknown = f" ({self.unknown[0].name} is no known class; see --lesions)" if self.unknown else ""
+            reason = f"the CT has no mask{unknown}; keep it with --allow-no-mask, or add text with --reports CSV"
+            listed.dropped.append((name, reason))
             return
         for uid, volume in volumes.items():
             case_id = f"{name}/{uid}" if len(volumes) > 1 else name
             case = _case(case_id, volume, region_map, lesions, self.rules)
             if case["patient_id"] == case_id:
-                case["patient_id"] = name  # series of one folder are of one patient
-            found.cases.append(case)
+                case["patient_id"] = name  # all series of a folder belong to one patient
+            listed.cases.append(case)
 
     def _owner(self, path: Path) -> Path | None:
-        """The CT whose name, the longest there is, this file's name extends: p1 or p1_ct for p1_seg and p1-tumor."""
+        """CT with the longest name that this file name starts with: p1 or p1_ct for p1_seg and p1-tumor."""
         stem = stem_of(path)
         bases = {p: re.escape(IMAGE.sub("", stem_of(p))) for p in self.cts if p != path}
         owners = [p for p, base in bases.items() if re.match(rf"{base}[^a-zA-Z0-9]", stem) and not IMAGE.search(stem)]
         return max(owners, key=lambda p: len(stem_of(p)), default=None)
 
     @staticmethod
-    def _number_behind(owner: Path, path: Path) -> bool:
-        """scan_2 beside scan is another CT, not a mask of it."""
+    def _is_numbered(owner: Path, path: Path) -> bool:
+        """Whether only a number is appended: scan_2 is another CT, not a mask of scan."""
         return stem_of(path)[len(stem_of(owner)) + 1 :].isdigit()
 
 

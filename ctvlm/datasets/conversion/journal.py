@@ -1,4 +1,4 @@
-"""What a converter has opened already, kept beside the manifest so that a killed run goes on where it was."""
+"""Journal of the opened cases, stored next to the manifest, from which an interrupted conversion resumes."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 
 def files_of(case: dict) -> list[str]:
-    """Every path that a case names."""
+    """All file paths of a case."""
     volume, regions = case["volume"], case.get("region_map")
     paths = [volume["path"] if isinstance(volume, dict) else volume]
     if isinstance(regions, dict):
@@ -21,11 +21,12 @@ def files_of(case: dict) -> list[str]:
 
 
 def fingerprint(case: dict, *how: str) -> str:
-    """Of a case, of how it is checked, and of its files: one that was repaired since is opened anew.
+    """Hash of a case, the check options ``how``, and the sizes and times of its files.
 
-    A case that is made from other files (``extra.sources``) names files still to be written: its sources count.
+    A case whose file has changed therefore gets a new fingerprint. For a case that is built from other files
+    (``extra.sources``), the source files are used, because its own files may not exist yet.
     """
-    stats = []
+    stats: list[tuple[int, int] | None] = []
     for path in (case.get("extra") or {}).get("sources") or files_of(case):
         try:
             stat = os.stat(path)
@@ -37,7 +38,7 @@ def fingerprint(case: dict, *how: str) -> str:
 
 
 class Journal:
-    """Results by fingerprint, one JSON line each, written as they come; gone once the manifest is written."""
+    """Results by fingerprint, one JSON line each, appended immediately. The file is removed after a complete run."""
 
     def __init__(self, manifest: Path) -> None:
         self.path = manifest.with_name(f"{manifest.name}.progress")
@@ -48,27 +49,28 @@ class Journal:
                     entry = json.loads(line)
                     self.results[entry.pop("key")] = entry
                 except (ValueError, KeyError, AttributeError, TypeError):
-                    continue  # the line that was being written when the run was killed
-        self._file = None
+                    continue  # incomplete last line of a killed run
+        self._file: IO[str] | None = None
 
     def get(self, key: str) -> dict[str, Any] | None:
-        """The result of an earlier run, if the files that it wrote are still there."""
+        """Return the result of an earlier run, or None if there is none or files of it are missing."""
         entry = self.results.get(key)
         if entry and entry.get("case") and not all(os.path.exists(p) for p in files_of(entry["case"])):
             return None
         return entry
 
     def add(self, key: str, entry: dict[str, Any]) -> None:
+        """Append a result."""
         if self._file is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115  held open over the run
+            self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115  stays open during the run
             if self._file.tell():
-                self._file.write("\n")  # a torn last line must not swallow this one
+                self._file.write("\n")  # the last line may be incomplete
         self._file.write(json.dumps({"key": key, **entry}, ensure_ascii=False) + "\n")
         self._file.flush()
 
     def close(self, done: bool) -> None:
-        """Close; where the work is done, the file goes too."""
+        """Close the file, and delete it if ``done``."""
         if self._file is not None:
             self._file.close()
             self._file = None

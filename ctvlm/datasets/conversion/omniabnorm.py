@@ -1,4 +1,4 @@
-"""OmniAbnorm-CT with chain-of-thought: one record an abnormality, its steps, its mask."""
+"""Conversion of OmniAbnorm-CT with chain-of-thought: one record per abnormality, with steps and a mask."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from ctvlm.anatomy import DEFAULT_SCHEME, MentionLexicon, UnknownLabelError, men
 from ctvlm.datasets.conversion.case_list import CaseList, ConversionError
 from ctvlm.datasets.conversion.splits import three_way
 from ctvlm.datasets.conversion.tables import read_records
-from ctvlm.datasets.conversion.text import clean, number, text_steps
+from ctvlm.datasets.conversion.text import clean, number_steps, text_steps
 from ctvlm.utils import natural_key
 
 
-def regions_named(names: object, lexicon: MentionLexicon) -> set[int]:
-    """Ids of the regions that names (one text, or a list) mean: region or class names, else words of a report."""
+def region_ids(names: object, lexicon: MentionLexicon) -> set[int]:
+    """Return the ids of the regions in ``names`` (text or list): region or class names, otherwise mentions."""
     ids: set[int] = set()
     for name in [names] if isinstance(names, str) else names if isinstance(names, list) else []:
         try:
@@ -33,40 +33,43 @@ def omniabnorm_cot_cases(
     val: float = 0.05,
     test: float = 0.1,
 ) -> CaseList:
-    """Cases of ``{case_id, image_path, mask_path, region, category, cot_reasoning}``; images are CT volumes.
+    """List the cases of records ``{case_id, image_path, mask_path, region, category, cot_reasoning}`` on CT volumes.
 
-    Records of one case (several abnormalities) are joined: their steps follow each other, their masks get ids 1, 2, ...
-    A step shows the lesion where it names a ``mask_region``.
+    Records of one case (several abnormalities) are joined: their steps are concatenated, their masks get ids 1, 2, ...
+    A step with a ``mask_region`` refers to the lesion of its record.
 
     Args:
-        root: what the paths are relative to; default: the file's folder.
+        root: base of the paths; default: the folder of the file.
+        patient_regex: see ``patient_of``.
+        val: fraction of the patients for validation, if no split is given.
+        test: fraction of the patients for testing, if no split is given.
 
     Raises:
-        ConversionError: not that schema, or one case with two images.
+        ConversionError: a required key is missing.
     """
     path = Path(path).absolute()
     root = Path(root).absolute() if root else path.parent
     lexicon = mention_lexicon(scheme)
     by_case: dict[str, list[dict]] = {}
     all_records, notes = read_records(path)
-    for place, record in enumerate(all_records, start=1):
+    for number, record in enumerate(all_records, start=1):
         if missing := {"case_id", "image_path", "cot_reasoning"} - set(record):
             raise ConversionError(
-                f"{path}, record {place}: it has the keys {sorted(record)} and lacks {', '.join(sorted(missing))}"
+                f"{path}, record {number}: found the keys {sorted(record)}; missing: {', '.join(sorted(missing))}"
             )
         by_case.setdefault(str(record["case_id"]), []).append(record)
-    found = CaseList(notes=notes)
+    listed = CaseList(notes=notes)
     for case_id in sorted(by_case, key=natural_key):
         records = by_case[case_id]
         images = {record["image_path"] for record in records}
         if len(images) > 1:
-            found.dropped.append((case_id, f"{len(images)} images under one case_id: {', '.join(sorted(images)[:2])}"))
+            listed.dropped.append((case_id, f"{len(images)} images under one case_id: {', '.join(sorted(images)[:2])}"))
             continue
         masks = list(dict.fromkeys(r["mask_path"] for r in records if r.get("mask_path")))
         steps = [step for r in records for step in _cot_steps(r, masks, lexicon)]
         patient = patient_of(case_id, patient_regex)
         names = {m: next(r.get("category") for r in records if r.get("mask_path") == m) for m in masks}
-        found.cases.append(
+        listed.cases.append(
             dict(
                 case_id=case_id,
                 patient_id=patient,
@@ -77,52 +80,52 @@ def omniabnorm_cot_cases(
                     for i, m in enumerate(masks, start=1)
                 ],
                 report=dict(findings=" ".join(s["text"] for s in steps)) if steps else {},
-                cot=number(steps),
+                cot=number_steps(steps),
                 source="OmniAbnorm CoT",
                 extra=dict(category=[c for r in records for c in as_list(r.get("category"))]),
             )
         )
-    return found
+    return listed
 
 
 def _cot_steps(record: dict, masks: list[str], lexicon: MentionLexicon) -> list[dict]:
     steps = record["cot_reasoning"]
     if isinstance(steps, str):
         return text_steps(steps, lexicon)
-    out = []
+    out: list[dict] = []
     for step in steps:
         text = clean(str(step.get("text") or ""))
         if not text:
             continue
         entities = [str(e) for e in as_list(step.get("anatomical_entities"))]
-        # What the step says itself comes before what its entities, its mask and its record say.
-        told = [lexicon.regions_in(text)]
-        told += [regions_named(names, lexicon) for names in (entities, step.get("mask_region"), record.get("region"))]
-        ids = sorted(next(filter(None, told), ()))
-        shown = step.get("mask_region") not in (None, "", [], "none", "None") and record.get("mask_path")
+        # Regions in order of preference: of the text, the entities, the mask, the record.
+        candidates = [set(lexicon.regions_in(text))]
+        candidates += [region_ids(n, lexicon) for n in (entities, step.get("mask_region"), record.get("region"))]
+        ids = sorted(next(filter(None, candidates), ()))
+        has_mask = step.get("mask_region") not in (None, "", [], "none", "None") and record.get("mask_path")
         regions = [lexicon.scheme.name_of(i) for i in ids]
-        lesion = masks.index(record["mask_path"]) + 1 if shown else None
+        lesion = masks.index(record["mask_path"]) + 1 if has_mask else None
         out.append(dict(step=len(out) + 1, text=text, entities=entities, regions=regions, lesion=lesion))
     return out
 
 
 def as_list(value: object) -> list[str]:
-    """A list of texts, whether one text, a list or nothing was given."""
+    """Convert a value, a list or None to a list of texts."""
     return [] if value in (None, "") else [str(v) for v in value] if isinstance(value, list) else [str(value)]
 
 
 def split_of(record: dict, path: Path, patient: str, val: float, test: float) -> str:
-    """As the record or the file's name says, else by patient."""
-    told = str(record.get("split") or "").lower()
+    """Return the split of the record or of the file name, otherwise one by patient."""
+    given = str(record.get("split") or "").lower()
     stem = set(re.split(r"[^a-z]+", path.stem.lower()))
     for split, words in (("train", {"train"}), ("val", {"val", "valid", "validation"}), ("test", {"test"})):
-        if told in words or (not told and stem & words):
+        if given in words or (not given and stem & words):
             return split
     return three_way(patient, val, test)
 
 
 def patient_of(case_id: str, regex: str | None) -> str:
-    """Group 1 of ``regex``; by default what stands before the first "_" or "-", so that images of one person stay
-    together rather than apart."""
+    """Return group 1 of ``regex``; by default the text before the first "_" or "-", which keeps the images of one
+    patient together."""
     match = re.search(regex or r"^([^_\-]+)", case_id)
     return match.group(1 if match.re.groups else 0) if match else case_id

@@ -1,4 +1,4 @@
-"""RadGenome-ChestCT: sentences with their anatomy, and masks by region name, on CT-RATE's first reconstructions."""
+"""Conversion of RadGenome-ChestCT: sentences with anatomy and region masks for the first CT-RATE reconstructions."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from ctvlm.datasets.conversion.case_list import CaseList, ConversionError, DropC
 from ctvlm.datasets.conversion.ct_rate import CTRate
 from ctvlm.datasets.conversion.ct_rate_files import parse_name
 from ctvlm.datasets.conversion.tables import read_csv
-from ctvlm.datasets.conversion.text import clean, number, text_steps
+from ctvlm.datasets.conversion.text import clean, number_steps, text_steps
 from ctvlm.utils import natural_key
 
 REPORTS, VQA = "*region_report*.csv", "*vqa*.csv"
 
 
 def regions_of_anatomy(path: str, lexicon: MentionLexicon) -> set[int]:
-    """Ids of the regions that an anatomy such as "lung/lung/right lung" covers; its last word that is known decides.
+    """Return the region ids of an anatomy such as "lung/lung/right lung", from its last known part.
 
-    "" (the whole scan) and anatomies outside the scheme ("pleura") cover none.
+    "" (the whole scan) and anatomies outside the scheme ("pleura") have no regions.
     """
     for part in reversed([p.strip() for p in path.split("/") if p.strip()]):
         try:
@@ -31,45 +31,46 @@ def regions_of_anatomy(path: str, lexicon: MentionLexicon) -> set[int]:
 
 
 def leaves(paths: list[str]) -> list[str]:
-    """Without anatomies that contain another one of the list: "lung" says nothing beside "lung/lung/left lung"."""
+    """Remove anatomies that are parents of others: "lung" is redundant if "lung/lung/left lung" is in the list."""
     clean_paths = {p.strip().strip("/") for p in paths if p.strip()}
     return sorted(p for p in clean_paths if not any(q.startswith(f"{p}/") for q in clean_paths))
 
 
 def sentence_steps(rows: list[dict[str, str]], entities: list[str], lexicon: MentionLexicon) -> list[dict]:
-    """One step a sentence, in the order of the rows; a sentence that stands under several anatomies is about all."""
+    """Return one step per sentence, in row order. A sentence with several anatomies gets the regions of all."""
     anatomies: dict[str, list[str]] = {}
     for row in rows:
         if text := clean(row["Sentence"]):
             anatomies.setdefault(text, []).append(row["Anatomy"] or "")
     steps = []
     for text, paths in anatomies.items():
-        known = set().union(*(regions_of_anatomy(path, lexicon) for path in leaves(paths)))
-        # Sentences come split already: one row is one step, whatever full stops are in it.
-        (first, *more) = text_steps(text, lexicon, within=sorted(known) if known else None, entities=entities) or [None]
-        if first is None:
+        known = {r for path in leaves(paths) for r in regions_of_anatomy(path, lexicon)}
+        # The rows are already split: one row is one step, even if it contains several sentences.
+        parts = text_steps(text, lexicon, within=sorted(known) if known else None, entities=entities)
+        if not parts:
             continue
-        regions = sorted({r for s in (first, *more) for r in s["regions"]}, key=lexicon.scheme.id_of)
-        found = list(dict.fromkeys(e for s in (first, *more) for e in s["entities"]))
-        steps.append({**first, "text": text, "regions": regions, "entities": found})
-    return number(steps)
+        regions = sorted({region for part in parts for region in part["regions"]}, key=lexicon.scheme.id_of)
+        step_entities = list(dict.fromkeys(entity for part in parts for entity in part["entities"]))
+        steps.append({**parts[0], "text": text, "regions": regions, "entities": step_entities})
+    return number_steps(steps)
 
 
 def find_tables(root: Path, pattern: str) -> list[Path]:
-    """Files at most two folders down: a walk over millions of masks would take hours."""
+    """Find files at most two folders deep; a full search over millions of masks would take hours."""
     return sorted({path for above in ("", "*/", "*/*/") for path in root.glob(above + pattern)})
 
 
 def find_masks(root: Path) -> dict[str, Path]:
-    """Folders ``seg_<volume>``, at most two folders down, by volume."""
+    """Find the folders ``seg_<volume>``, at most two folders deep, by volume."""
     folders = (path for path in find_tables(root, "seg_*") if path.is_dir())
     named = ((parse_name(path.name), path) for path in folders)
     return {name.volume: path for name, path in named if name}
 
 
 def region_files(folder: Path, lexicon: MentionLexicon) -> tuple[dict[str, str], list[str]]:
-    """Mask files by region name, and the names that no scheme knows."""
-    files, unknown = {}, []
+    """Return the mask files by region name, and the names that the scheme does not contain."""
+    files: dict[str, str] = {}
+    unknown = []
     for path in sorted(p for p in folder.iterdir() if p.name.lower().endswith(".nii.gz")):
         name = path.name[: -len(".nii.gz")]
         try:
@@ -81,11 +82,11 @@ def region_files(folder: Path, lexicon: MentionLexicon) -> tuple[dict[str, str],
     return files, unknown
 
 
-def _rows_by_volume(tables: list[Path], needs: tuple[str, ...], found: CaseList) -> dict[str, list[dict]]:
+def _rows_by_volume(tables: list[Path], needs: tuple[str, ...], listed: CaseList) -> dict[str, list[dict]]:
     rows: dict[str, list[dict]] = {}
     for path in tables:
         table = read_csv(path, needs)
-        found.notes += table.notes
+        listed.notes += table.notes
         for row in table.rows:
             name = parse_name(row["Volumename"])
             rows.setdefault(name.volume if name else row["Volumename"], []).append(row)
@@ -93,33 +94,34 @@ def _rows_by_volume(tables: list[Path], needs: tuple[str, ...], found: CaseList)
 
 
 def radgenome_cases(root: Path, data: CTRate) -> CaseList:
-    """Every volume of the region reports that is on disk.
+    """List every volume on disk that has region reports.
 
     Raises:
-        ConversionError: no region report, or none of a volume on disk.
+        ConversionError: no region report, or no match with a volume on disk.
     """
     root = Path(root).absolute()
     tables = find_tables(root, REPORTS)
     if not tables:
         raise ConversionError(
-            f"{root}: no {REPORTS} found; expected train_region_report.csv, validation_region_report.csv"
+            f"{root}: found no {REPORTS}; expected train_region_report.csv, validation_region_report.csv"
         )
-    found, unknown = CaseList(notes=list(data.notes)), set()
-    rows = _rows_by_volume(tables, ("Volumename", "Anatomy", "Sentence"), found)
-    questions = _rows_by_volume(find_tables(root, VQA), ("Volumename", "Anatomy", "Abnormality"), found)
+    listed = CaseList(notes=list(data.notes))
+    unknown: set[str] = set()
+    rows = _rows_by_volume(tables, ("Volumename", "Anatomy", "Sentence"), listed)
+    questions = _rows_by_volume(find_tables(root, VQA), ("Volumename", "Anatomy", "Abnormality"), listed)
     masks = find_masks(root)
     if not set(rows) & set(data.volumes):
         raise ConversionError(
-            f"none of the {len(rows)} volumes of the region reports is among the {len(data.volumes)} under "
-            f"{data.root}: reports name {next(iter(rows))!r}, volumes are named like {next(iter(data.volumes))!r}"
+            f"none of the {len(rows)} volumes of the region reports is among the {len(data.volumes)} volumes under "
+            f"{data.root}; reports have names such as {next(iter(rows))!r}, volumes {next(iter(data.volumes))!r}"
         )
     for volume in sorted(rows, key=natural_key):
         try:
             if volume not in data.volumes:
-                raise DropCase("in the region reports, but its volume is not on disk")
+                raise DropCase("in the region reports, but not on disk")
             case = data.case(volume)
         except DropCase as reason:
-            found.dropped.append((volume, str(reason)))
+            listed.dropped.append((volume, str(reason)))
             continue
         vqa = [{k.lower(): v for k, v in row.items() if k != "Volumename" and v} for row in questions.get(volume, [])]
         entities = list(dict.fromkeys(w.strip() for q in vqa for w in (q.get("abnormality") or "").split(",")))
@@ -132,9 +134,9 @@ def radgenome_cases(root: Path, data: CTRate) -> CaseList:
         report = case["report"]
         report.setdefault("findings", " ".join(step["text"] for step in steps))
         extra = {**case["extra"], **({"vqa": vqa} if vqa else {})}
-        found.cases.append({**case, "cot": steps, "report": report, "source": "RadGenome-ChestCT", "extra": extra})
+        listed.cases.append({**case, "cot": steps, "report": report, "source": "RadGenome-ChestCT", "extra": extra})
     if unknown:
-        found.notes.append(f"masks of regions that the scheme does not know are left out: {', '.join(sorted(unknown))}")
+        listed.notes.append(f"masks of regions outside the scheme are ignored: {', '.join(sorted(unknown))}")
     if not masks:
-        found.notes.append(f"no seg_<volume> folder under {root}: region maps are CT-RATE's, where there are any")
-    return found
+        listed.notes.append(f"{root}: found no seg_<volume> folder; using the region maps of CT-RATE, if any")
+    return listed

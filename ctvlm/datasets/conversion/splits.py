@@ -1,4 +1,4 @@
-"""Who goes into which split: by patient, the same on every machine."""
+"""Assignment of patients to splits, reproducible on every machine."""
 
 from __future__ import annotations
 
@@ -7,38 +7,38 @@ from collections.abc import Iterable
 
 from ctvlm.datasets.conversion.case_list import CaseList
 
-# A split further to the left keeps its patients: an evaluation set stays whole, training gives way.
-PROTECTED = ("test", "val", "train")
+# In order of priority: a patient of several splits stays in the first one, so that evaluation sets stay complete.
+PRIORITY = ("test", "val", "train")
 
 
 def share_of_patient(patient_id: str) -> float:
-    """A number in [0, 1) that depends on nothing but the patient's id, whatever else lies in the data set."""
-    # Not a checksum such as CRC-32: ids that differ by a digit must fall as if at random.
+    """Map a patient id to a number in [0, 1), independent of the other patients."""
+    # A cryptographic hash, because checksums such as CRC-32 are correlated for similar ids.
     return int.from_bytes(hashlib.sha256(patient_id.encode()).digest()[:8], "big") / 2**64
 
 
 def carve(split: str, patient_id: str, fraction: float, name: str = "val") -> str:
-    """Move a share of the training patients into the split ``name``; other splits stay as published."""
+    """Return split ``name`` for a fraction of the training patients; other splits are unchanged."""
     return name if split == "train" and share_of_patient(patient_id) < fraction else split
 
 
 def three_way(patient_id: str, val: float, test: float) -> str:
-    """A split for a data set that publishes none."""
+    """Return train, val or test for a patient of a data set without published splits."""
     share = share_of_patient(patient_id)
     return "val" if share < val else "test" if share < val + test else "train"
 
 
 def fill_splits(cases: list[dict], val: float, test: float) -> tuple[list[dict], str]:
-    """Cases with their split by patient: train, val and test each get at least one patient where asked for.
+    """Split cases by patient. Every requested split gets at least one patient if possible.
 
-    The order of the patients depends on their ids only, so that a case that is added moves few of the others.
+    The order of the patients depends only on their ids, so adding a case moves few of the others.
 
     Args:
-        val: share of the patients for validation; 0 for no such split.
-        test: the same for the test.
+        val: fraction of the patients for validation; 0 for no such split.
+        test: fraction of the patients for testing; 0 for no such split.
 
     Returns:
-        The cases, and a remark where there are too few patients, else "".
+        The cases, and a remark if there are too few patients (otherwise "").
     """
     split_of = split_patients({case["patient_id"] for case in cases}, val, test)
     filled = [{**case, "split": split_of[case["patient_id"]]} for case in cases]
@@ -48,22 +48,24 @@ def fill_splits(cases: list[dict], val: float, test: float) -> tuple[list[dict],
     if missing and cases:
         count = f"{len(split_of)} patient{'s' * (len(split_of) > 1)}"
         note = (
-            f"{count} cannot fill {', '.join(wanted[:-1])} and {wanted[-1]}, as a patient belongs to one split: no "
-            f"case is in {' or '.join(missing)}{', which training validates on' * ('val' in missing)}; add patients"
+            f"{count} cannot fill {', '.join(wanted[:-1])} and {wanted[-1]}, because a patient belongs to one split: "
+            f"no case is in {' or '.join(missing)}{', which training needs' * ('val' in missing)}; add patients"
         )
     return filled, note
 
 
 def split_patients(patients: Iterable[str], val: float, test: float) -> dict[str, str]:
-    """Split of each patient. With two patients there is no test, with one there is only train.
+    """Return the split of each patient. Two patients give no test split, one patient gives only train.
 
     Raises:
-        ValueError: shares below 0, or that leave nothing for training.
+        ValueError: a fraction is negative, or nothing remains for training.
     """
     if min(val, test) < 0 or val + test >= 1:
-        raise ValueError(f"shares {val:g} (val) and {test:g} (test); expected 0 or more each, and less than 1 together")
+        raise ValueError(
+            f"found fractions {val:g} (val) and {test:g} (test); expected at least 0 each and a sum below 1"
+        )
     ordered = sorted(patients, key=lambda patient: (share_of_patient(patient), patient))
-    room = len(ordered) - 1  # for the evaluation splits: training keeps one
+    room = len(ordered) - 1  # for the evaluation splits; training keeps one patient
     counts = {}
     for name, share in (("val", val), ("test", test)):
         counts[name] = min(max(round(share * len(ordered)), 1), room) if share else 0
@@ -75,23 +77,23 @@ def split_patients(patients: Iterable[str], val: float, test: float) -> dict[str
     return dict(zip(ordered, names))
 
 
-def drop_leaks(found: CaseList) -> CaseList:
-    """Where a patient is in several splits, keep them in the most protected one; the other cases are dropped."""
+def drop_leaks(listed: CaseList) -> CaseList:
+    """Keep each patient in one split, the first of ``PRIORITY``, and drop the patient's cases in other splits."""
 
     def rank(split: str) -> int:
-        return PROTECTED.index(split) if split in PROTECTED else len(PROTECTED)
+        return PRIORITY.index(split) if split in PRIORITY else len(PRIORITY)
 
-    home: dict[str, str] = {}
-    for case in found.cases:
-        split = home.setdefault(case["patient_id"], case["split"])
+    split_of: dict[str, str] = {}
+    for case in listed.cases:
+        split = split_of.setdefault(case["patient_id"], case["split"])
         if (rank(case["split"]), case["split"]) < (rank(split), split):
-            home[case["patient_id"]] = case["split"]
-    kept, dropped = [], list(found.dropped)
-    for case in found.cases:
-        split = home[case["patient_id"]]
+            split_of[case["patient_id"]] = case["split"]
+    kept, dropped = [], list(listed.dropped)
+    for case in listed.cases:
+        split = split_of[case["patient_id"]]
         if case["split"] == split:
             kept.append(case)
         else:
-            reason = f"its patient is also in split {split!r}; a patient belongs to one split"
+            reason = f"the patient is also in split {split!r}; a patient must be in one split"
             dropped.append((case["case_id"], reason))
-    return CaseList(kept, dropped, found.notes)
+    return CaseList(kept, dropped, listed.notes)

@@ -1,4 +1,4 @@
-"""CSV and JSON files of the data sets, with errors that say what a file holds instead."""
+"""Readers of CSV and JSON files, with errors that describe the actual content."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ __all__ = [
 
 
 def read_json(path: Path) -> tuple[Any, list[str]]:
-    """Content of a JSON file, and remarks on its encoding.
+    """Read a JSON file; returns its content and remarks on its encoding.
 
     Raises:
-        ConversionError: not JSON, or an object with one key twice and different values.
+        ConversionError: not JSON, or a key occurs twice in an object with different values.
     """
     text, notes = read_text(path)
     try:
@@ -36,17 +36,20 @@ def read_json(path: Path) -> tuple[Any, list[str]]:
 
 
 def read_records(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
-    """Records of a JSON Lines file, or of a JSON file that holds a list, or one list per key; remarks on its encoding.
+    """Read the records of a JSON Lines file, or of a JSON file with a list or with one list per key.
+
+    Returns:
+        The records and remarks on the encoding.
 
     Raises:
-        ConversionError: not JSON (names the line), no objects in it, or an object with one key twice.
+        ConversionError: not JSON (with the line number), no objects, or a duplicate key in an object.
     """
     text, notes = read_text(path)
     try:
         raw = json.loads(text, object_pairs_hook=_object)
     except json.JSONDecodeError:
         raw = []
-        # Not splitlines(): a JSON text may hold U+2028, U+2029 and U+0085.
+        # Not splitlines(), because JSON strings may contain U+2028, U+2029 and U+0085.
         for number, line in enumerate(text.split("\n"), start=1):
             try:
                 raw += [json.loads(line, object_pairs_hook=_object)] if line.strip() else []
@@ -59,19 +62,19 @@ def read_records(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
         raw = [record for value in raw.values() for record in value]
     raw = [raw] if isinstance(raw, dict) else raw
     if not isinstance(raw, list) or not raw or not all(isinstance(record, dict) for record in raw):
-        raise ConversionError(f"{path}: found {type(raw).__name__}; expected a list of objects, or one object a line")
+        raise ConversionError(f"{path}: found {type(raw).__name__}; expected a list of objects, or one object per line")
     return raw, notes
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object; json.loads alone keeps the last of two values under one key without a word."""
+    """Build an object, and raise an error for duplicate keys, which ``json.loads`` accepts silently."""
     out: dict[str, Any] = {}
     for key, value in pairs:
         if out.setdefault(key, value) != value:
-            raise ValueError(f"the key {key!r} is there twice in one object, with different values")
+            raise ValueError(f"the key {key!r} occurs twice in one object with different values")
     return out
 
 
 def first_of(record: dict[str, Any], keys: Iterable[str]) -> Any:
-    """The value under the first of ``keys`` that the record has, filled; None without."""
+    """Return the first non-empty value among ``keys``, or None."""
     return next((record[key] for key in keys if record.get(key) not in (None, "", [])), None)

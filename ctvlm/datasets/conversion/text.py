@@ -1,4 +1,4 @@
-"""Report and reasoning text to steps; the one place where text without explicit steps becomes ``cot``."""
+"""Conversion of report and reasoning text to the ``cot`` steps of a manifest."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ REPORT_PART = re.compile(r"\b(findings?|impressions?|conclusions?)\s*:", re.IGNO
 
 
 def clean(text: str | None) -> str:
-    """Text with single blanks, "" where it is a placeholder such as "Not given."."""
-    return "" if is_missing(text) else " ".join(text.split())
+    """Normalize white space. Placeholders such as "Not given." and None become ""."""
+    return "" if text is None or is_missing(text) else " ".join(text.split())
 
 
 def explicit_steps(text: str) -> list[str]:
-    """The texts behind "Step 1: ... Step 2: ...", with what stands before them; [] where there are fewer than two."""
+    """Split "Step 1: ... Step 2: ..."; text before the first step is kept. Returns [] for fewer than two steps."""
     if len(STEP.findall(text)) < 2:
         return []
     return [step for part in STEP.split(text) if (step := " ".join(part.split()))]
@@ -34,20 +34,20 @@ def text_steps(
     within: Sequence[int] | None = None,
     entities: Iterable[str] = (),
 ) -> list[dict]:
-    """Manifest steps of a text: its explicit steps, else its sentences, with the regions that each names.
+    """Split a text into manifest steps: its explicit steps, otherwise its sentences, with the mentioned regions.
 
     Args:
-        question: what the text answers; kept in every step as its context. A sentence that names no region is about
-            those that the question names.
-        within: ids of the regions that the text is known to be about: a sentence that names some of them is about
-            those, one that names none of them is about all.
-        entities: findings looked for; a step keeps those whose name occurs in it.
+        question: question that the text answers; stored in every step. A sentence that mentions no region gets the
+            regions of the question.
+        within: ids of the regions that the text describes, if known. A sentence is assigned to those that it mentions,
+            or to all of them if it mentions none of them.
+        entities: names of findings; each step keeps those that occur in it.
     """
     known = set(within) if within is not None else set(lexicon.regions_in(question or ""))
-    steps = []
+    steps: list[dict] = []
     for part in explicit_steps(text) or plain_sentences(text):
-        named = set(lexicon.regions_in(part))
-        ids = (named & known or known) if within is not None else (named or known)
+        mentioned = set(lexicon.regions_in(part))
+        ids = (mentioned & known or known) if within is not None else (mentioned or known)
         step = dict(
             step=len(steps) + 1,
             text=part,
@@ -59,9 +59,10 @@ def text_steps(
     return steps
 
 
-def number(steps: list[dict]) -> list[dict]:
-    """The same steps, counted from 1; a step said before (same question, text and lesion) is left out."""
-    seen, out = set(), []
+def number_steps(steps: list[dict]) -> list[dict]:
+    """Number steps from 1 and remove duplicates (equal question, text and lesion)."""
+    seen: set[tuple] = set()
+    out: list[dict] = []
     for step in steps:
         key = (step.get("question"), step["text"], step.get("lesion"))
         if key not in seen:
@@ -71,7 +72,7 @@ def number(steps: list[dict]) -> list[dict]:
 
 
 def tagged(text: str) -> dict[str, str]:
-    """Contents of ``<task>...<observation>...``, by tag in lower case; a tag that is never closed ends at the next."""
+    """Parse ``<task>...<observation>...`` into contents by lower-case tag. An unclosed tag ends at the next tag."""
     parts: dict[str, str] = {}
     open_tag, start = None, 0
     for match in [*TAG.finditer(text), None]:
@@ -84,7 +85,7 @@ def tagged(text: str) -> dict[str, str]:
 
 
 def split_report(text: str) -> dict[str, str]:
-    """``findings`` and ``impression`` of a report written as one text with headings; {} without a heading."""
+    """Split a report with headings into ``findings`` and ``impression``; returns {} if there is no heading."""
     marks = list(REPORT_PART.finditer(text or ""))
     report: dict[str, str] = {}
     for mark, after in zip(marks, [*marks[1:], None]):
