@@ -9,7 +9,7 @@ default_hooks = dict(
     tokenizer=dict(type="FitTokenizerHook"),
     # Embeds the prompts of zero-shot metrics, where there are any.
     prompts=dict(type="PromptHook"),
-    # Lets the model predict only what the metrics read.
+    # The model computes only the predictions that metrics read.
     prediction_keys=dict(type="PredictionKeysHook"),
     param_scheduler=dict(type="ParamSchedulerHook"),
     checkpoint=dict(type="PlainCheckpointHook", interval=1, max_keep_ckpts=2),

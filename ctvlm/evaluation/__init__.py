@@ -1,4 +1,4 @@
-"""Evaluation: pure functions, the metrics around them, predictions on disk, challenge files."""
+"""Evaluation: metrics and their functions, dumps of predictions, challenge submissions."""
 
 from ctvlm.evaluation.dump import load_dump, save_dump
 from ctvlm.evaluation.metrics import (

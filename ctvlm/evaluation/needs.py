@@ -1,4 +1,4 @@
-"""The keys of data samples that metrics read."""
+"""Keys of data samples that metrics read."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 
 def needed_keys(metrics: Iterable[object]) -> frozenset[str] | None:
-    """Union of the ``needs`` of metrics; None (all keys) if one of them declares none."""
+    """Union of the ``needs`` of metrics; None (all keys) if a metric does not declare ``needs``."""
     keys: set[str] = set()
     for metric in metrics:
         needs = getattr(metric, "needs", None)

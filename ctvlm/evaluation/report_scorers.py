@@ -1,7 +1,7 @@
-"""Learned scores of generated reports: adapters to packages that bring a model of their own.
+"""Learned scores of generated reports: adapters to packages with their own models.
 
-No package is imported before a scorer is built. The packages load their weights from the Hugging Face cache, or
-download them on first use unless HF_HUB_OFFLINE=1.
+A package is imported when its scorer is built. It loads its weights from the Hugging Face cache, and downloads them on
+first use unless HF_HUB_OFFLINE=1.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from ctvlm.utils import CTVLMError
 
 
 class ReportScorer(ABC):
-    """Adapter to a learned score: ``load`` builds the model, ``score`` gives one value per report.
+    """Base class of adapters to learned scores.
 
     Args:
-        kwargs: passed on to the package's own constructor.
+        kwargs: arguments of ``load``, by default those of the package's constructor.
 
     Raises:
         ImportError: the package is not installed.
-        CTVLMError: the model cannot be loaded, mostly because its weights are missing.
+        CTVLMError: the model cannot be loaded, for example because its weights are missing.
     """
 
-    # Key of the results, module to import, and what to install.
+    # Key of the results, module to import, and installation command.
     name: str
     module: str
     install: str
@@ -38,20 +38,20 @@ class ReportScorer(ABC):
         try:
             module = importlib.import_module(self.module)
         except ImportError:
-            raise ImportError(f"{self.name} needs the package {self.module}: {self.install}") from None
+            raise ImportError(f"{self.name}: {self.module} is not installed. To install it: {self.install}") from None
         try:
             self.model = self.load(module, **kwargs)
-        except Exception as error:  # each package, and each of its dependencies, raises its own types
+        except Exception as error:  # the packages and their dependencies raise their own types
             reason = " ".join(str(error).split())[:200]
-            raise CTVLMError(f"{self.name}: its weights cannot be loaded ({type(error).__name__}: {reason})") from error
+            raise CTVLMError(f"{self.name}: cannot load the weights ({type(error).__name__}: {reason})") from error
 
     @abstractmethod
     def load(self, module: ModuleType, **kwargs: Any) -> Any:
-        """The package's scorer."""
+        """Build the package's scorer."""
 
     @abstractmethod
     def score(self, predictions: Sequence[str], references: Sequence[str]) -> np.ndarray:
-        """Score of each report (N); larger is better."""
+        """Compute the score of each report (N); larger is better."""
 
 
 @REPORT_SCORERS.register_module()
@@ -69,7 +69,7 @@ class RaTEScore(ReportScorer):
 
 @REPORT_SCORERS.register_module()
 class RadGraphF1(ReportScorer):
-    """RadGraph-F1 (Delbrouck et al., Findings of EMNLP 2022): overlap of entities, with or without a relation."""
+    """RadGraph-F1 (Delbrouck et al., Findings of EMNLP 2022): overlap of entities, partial reward level by default."""
 
     name, module, install = "RadGraph-F1", "radgraph", "pip install 'ctvlm[radgraph]'"
 
@@ -97,10 +97,10 @@ class BERTScore(ReportScorer):
 class GREEN(ReportScorer):
     """GREEN (Ostmeier et al., Findings of EMNLP 2024): a language model counts errors. Not on PyPI.
 
-    Of the scores that CTest-Metric (arXiv 2601.11488) compares, it follows experts' ratings best.
+    Of the scores compared by CTest-Metric (arXiv 2601.11488), it has the highest correlation with expert ratings.
     """
 
-    name, module, install = "GREEN", "green_score", "install it from github.com/Stanford-AIMI/GREEN"
+    name, module, install = "GREEN", "green_score", "see github.com/Stanford-AIMI/GREEN"
 
     def load(self, module: ModuleType, **kwargs: Any) -> Any:
         return module.GREEN(**{"model_name": "StanfordAIMI/GREEN-radllama2-7b", "output_dir": ".", **kwargs})

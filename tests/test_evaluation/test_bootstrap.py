@@ -8,20 +8,20 @@ from ctvlm.evaluation.functional import auroc, bootstrap_intervals
 
 
 def clustered(rng, patients=80, spread=1.0):
-    """Mean-zero values; one to three per patient, correlated within."""
+    """Values with mean zero; one to three per patient, correlated within a patient."""
     sizes = rng.integers(1, 4, patients)
     cluster = np.repeat(np.arange(patients), sizes)
     return rng.normal(size=patients)[cluster] * spread + rng.normal(size=len(cluster)), cluster
 
 
 def coverage(simulate, data_sets, truth, **kwargs):
-    """Share of data sets whose interval holds the truth."""
-    rng, held = np.random.default_rng(0), 0
+    """Share of data sets whose interval contains the true value."""
+    rng, covered = np.random.default_rng(0), 0
     for number in range(data_sets):
         statistic, clusters = simulate(rng)
         interval = bootstrap_intervals(statistic, clusters, seed=number, **kwargs)
-        held += interval.low[0] <= truth <= interval.high[0]
-    return held / data_sets
+        covered += interval.low[0] <= truth <= interval.high[0]
+    return covered / data_sets
 
 
 def mean_of_patients(rng):
@@ -41,16 +41,16 @@ def test_intervals_of_auroc_cover_it():
         truth = np.repeat([0.0, 1.0], 50)
         score = rng.normal(size=100) + truth
 
-        def area(index):  # scikit-learn's takes 4 ms, and is asked 100,000 times
-            drawn, present = score[index], truth[index] == 1
-            return np.array([(drawn[present][:, None] > drawn[~present]).mean()])
+        def area(index):  # scikit-learn's function takes 4 ms and would be called 100,000 times
+            scores, present = score[index], truth[index] == 1
+            return np.array([(scores[present][:, None] > scores[~present]).mean()])
 
         return area, list(range(100))
 
     assert 0.93 <= coverage(simulate, 500, norm.cdf(1 / math.sqrt(2)), num_resamples=200) <= 0.97
 
 
-def test_resampling_cases_instead_of_patients_would_be_too_narrow():
+def test_intervals_over_patients_are_wider_than_over_cases():
     values, cluster = clustered(np.random.default_rng(0), spread=3.0)
 
     def mean(index):
@@ -63,7 +63,7 @@ def test_resampling_cases_instead_of_patients_would_be_too_narrow():
 
 
 @pytest.mark.parametrize("method", ["percentile", "BCa"])
-def test_one_case_a_patient_is_scipy(method):
+def test_one_case_per_patient_equals_scipy(method):
     values = np.random.default_rng(0).exponential(size=40)
     got = bootstrap_intervals(lambda i: np.array([values[i].mean(), values[i].std()]), range(40), 200, method=method)
     for number, statistic in enumerate((np.mean, np.std)):
@@ -72,10 +72,10 @@ def test_one_case_a_patient_is_scipy(method):
         assert (got.low[number], got.high[number]) == pytest.approx((expected.low, expected.high))
 
 
-def test_undefined_resamples_are_counted_and_left_out():
+def test_undefined_resamples_are_counted_and_excluded():
     truth, score = np.array([1.0, *[0.0] * 19]), np.linspace(0, 1, 20)
     got = bootstrap_intervals(lambda i: np.array([auroc(truth[i], score[i])]), range(20), 200)
-    assert 0.2 < got.undefined[0] < 0.5  # the one positive is not drawn in (19/20)^20 of resamples
+    assert 0.2 < got.undefined[0] < 0.5  # a share of (19/20)^20 resamples does not contain the positive
     assert math.isnan(got.low[0])
     assert not math.isnan(
         bootstrap_intervals(lambda i: np.array([auroc(truth[i], score[i])]), range(20), 200, max_undefined=1).low[0]
@@ -83,14 +83,14 @@ def test_undefined_resamples_are_counted_and_left_out():
 
 
 @pytest.mark.parametrize("method", ["percentile", "BCa"])
-def test_a_statistic_that_does_not_vary_has_no_width(method):
+def test_constant_statistic_has_an_interval_of_width_zero(method):
     got = bootstrap_intervals(lambda i: np.array([0.7, np.nan]), range(10), 50, method=method)
     assert (got.low[0], got.high[0]) == (0.7, 0.7)
     assert math.isnan(got.low[1])
 
 
 @pytest.mark.parametrize("method", ["percentile", "BCa"])
-def test_a_statistic_that_is_never_defined_has_no_interval(method):
+def test_undefined_statistic_has_no_interval(method):
     got = bootstrap_intervals(lambda i: np.array([np.nan, np.nan]), range(10), 50, method=method)
     assert np.isnan([*got.low, *got.high]).all()
 
@@ -99,7 +99,7 @@ def test_one_patient_has_no_interval():
     got = bootstrap_intervals(lambda i: np.array([1.0]), ["a", "a", "a"], 50)
     assert math.isnan(got.low[0])
     assert got.num_clusters == 1
-    with pytest.raises(ValueError, match="No cases"):
+    with pytest.raises(ValueError, match="no cases"):
         bootstrap_intervals(lambda i: np.array([1.0]), [])
     with pytest.raises(ValueError, match="percentile"):
         bootstrap_intervals(lambda i: np.array([1.0]), ["a", "b"], method="bca")

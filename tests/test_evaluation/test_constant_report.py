@@ -21,17 +21,18 @@ def test_constant_report_beats_every_other_constant():
     assert constant_report(["x y"] * 300) == "x y"
 
 
-def test_constant_reports_have_not_seen_the_case_that_they_are_given():
+def test_constant_report_does_not_depend_on_the_own_reference():
     rng = np.random.default_rng(2)
     references = [" ".join(rng.choice(list("abcd"), rng.integers(4, 12))) + f" {case}" for case in range(9)]
-    given = constant_reports(references)
-    assert len(given) == 9 and not any(said == known for said, known in zip(given, references, strict=True))
+    reports = constant_reports(references)
+    assert len(reports) == 9
+    assert not any(report == reference for report, reference in zip(reports, references, strict=True))
     for case in range(9):
         changed = [*references[:case], "something else", *references[case + 1 :]]
-        assert constant_reports(changed)[case] == given[case]
+        assert constant_reports(changed)[case] == reports[case]
     assert constant_reports(["x y"] * 4) == ["x y"] * 4
     assert constant_reports([]) == []
-    assert constant_reports(["alone"]) == [""]  # nothing to choose from
+    assert constant_reports(["alone"]) == [""]  # the other half is empty
 
 
 def test_no_set_of_findings_beats_the_constant_scores():
@@ -43,8 +44,8 @@ def test_no_set_of_findings_beats_the_constant_scores():
             continue
         best = constant_clinical_scores(truth)
         for code in range(1, 16):
-            said = np.tile([code >> i & 1 for i in range(4)], (12, 1)).astype(float)
-            scores = clinical_scores(truth, said)
+            predicted = np.tile([code >> i & 1 for i in range(4)], (12, 1)).astype(float)
+            scores = clinical_scores(truth, predicted)
             assert all(scores[f"f1_{mean}"] <= best[f"f1_{mean}"] + 1e-9 for mean in ("macro", "weighted"))
             if not np.isnan(truth).any():
                 assert scores["f1_micro"] <= best["f1_micro"] + 1e-9
@@ -65,10 +66,10 @@ def evaluate(**options):
     return metric.evaluate(3)
 
 
-def test_metric_reads_labels_and_prints_the_constant_beside():
+def test_metric_labels_reports_and_adds_the_baseline():
     scores = evaluate(label_reports=True, baseline=True)
     assert scores["report/f1_micro"] == scores["report/BLEU-4"] == 1
-    assert scores["report/f1_micro_chance"] == pytest.approx(0.5)  # emphysema of all three: one of three right
+    assert scores["report/f1_micro_chance"] == pytest.approx(0.5)  # emphysema in all three reports, correct in one
     assert 0 < scores["report/BLEU-4_chance"] < 0.7
     assert {name for name in scores if name.endswith("_chance")} == {
         f"report/{name}_chance"
@@ -78,7 +79,7 @@ def test_metric_reads_labels_and_prints_the_constant_beside():
     assert not any("f1" in name or "chance" in name for name in evaluate())
 
 
-def test_labels_of_another_labeller_come_first():
+def test_given_labels_have_priority_over_rules():
     metric = ReportGenerationMetric(label_reports=True)
-    metric.process(None, [one | {"pred_report_labels": {"Emphysema": 0}} for one in samples()])
+    metric.process(None, [sample | {"pred_report_labels": {"Emphysema": 0}} for sample in samples()])
     assert metric.evaluate(3)["report/f1_micro"] == 0

@@ -17,7 +17,7 @@ def draw(rng, number, width=6, signal=1.5):
     return x, truth
 
 
-def test_equals_its_steps_by_hand():
+def test_equals_scikit_learn():
     rng = np.random.default_rng(0)
     for _ in range(10):
         (train, truth), (dev, dev_truth), (test, _) = (draw(rng, n) for n in (40, 30, 10))
@@ -33,7 +33,7 @@ def test_equals_its_steps_by_hand():
         assert sk.f1_score(dev_truth, probe.probability(dev) >= probe.threshold) == pytest.approx(max(f1))
 
 
-def test_finds_a_signal_and_none_where_there_is_none():
+def test_auroc_with_and_without_a_signal():
     rng = np.random.default_rng(1)
     areas = {}
     for signal in (0.0, 4.0):
@@ -44,7 +44,7 @@ def test_finds_a_signal_and_none_where_there_is_none():
     assert 0.4 < areas[0.0] < 0.6
 
 
-def test_labels_that_are_null_or_of_one_class():
+def test_unknown_labels_and_one_class():
     rng = np.random.default_rng(2)
     (x, truth), (dev, dev_truth) = draw(rng, 40), draw(rng, 30)
     null = np.where(np.arange(40) < 30, truth, np.nan)
@@ -60,7 +60,7 @@ def test_labels_that_are_null_or_of_one_class():
     assert (unlabelled.strength, np.isnan(unlabelled.threshold)) == (1e-2, True)
 
 
-def test_embeddings_without_variance_are_at_chance_and_nan_is_refused():
+def test_constant_embeddings_and_nan():
     truth = np.array([0, 1, 0, 1.0])
     probe = fit_probe(np.ones((4, 3)), truth, np.ones((4, 3)), truth)
     assert len(set(probe.probability(np.ones((5, 3))))) == 1

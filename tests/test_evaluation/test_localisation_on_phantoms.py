@@ -1,4 +1,4 @@
-"""The metric on the phantom's own lesions, whose voxels are not cubes."""
+"""LocalisationMetric on phantoms with anisotropic voxels."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def scored(samples, **kwargs):
     return {name.removeprefix("localisation/"): value for name, value in metric.evaluate(len(samples)).items()}
 
 
-def test_attention_on_the_lesions_own_patches_is_near_in_mm(cases):
-    """By hand, in mm: from the middle of the best patch to the lesion. Shifted by two patches, it is off."""
-    expected, samples, moved = [], [], []
+def test_distance_of_attention_on_the_patches_of_lesions(cases):
+    """The distance is that from the centre of the best patch to the lesion; shifted attention scores worse."""
+    expected, samples, shifted = [], [], []
     for case in cases:
         data = case["data_samples"].to_dict()
         spacing, lesions = np.array(data["spacing"]), data["lesion_map"].numpy()
@@ -47,7 +47,7 @@ def test_attention_on_the_lesions_own_patches_is_near_in_mm(cases):
             best = int(occupancy(mask).argmax())
             attention[s, best] = 1
             corner = np.array(np.unravel_index(best, GRID)) * PATCH
-            # Of the eight voxels around the middle of a patch, which tie, the farthest counts.
+            # The eight voxels around the centre of a patch tie; the farthest is used.
             middle = np.stack(
                 np.meshgrid(*(c + np.array([p // 2 - 1, p // 2]) for c, p in zip(corner, PATCH)), indexing="ij")
             )
@@ -55,10 +55,10 @@ def test_attention_on_the_lesions_own_patches_is_near_in_mm(cases):
             expected.append(np.linalg.norm(offsets * spacing, axis=-1).min(axis=0).max())
             assert expected[-1] < np.linalg.norm(PATCH * spacing) / 2 + np.linalg.norm(spacing)
         samples.append({**data, "pred_step_attention": torch.tensor(attention), "pred_grid": GRID})
-        away = np.roll(attention.reshape(-1, *GRID), 2, axis=1).reshape(attention.shape)
-        moved.append({**samples[-1], "pred_step_attention": torch.tensor(away)})
+        rolled = np.roll(attention.reshape(-1, *GRID), 2, axis=1).reshape(attention.shape)
+        shifted.append({**samples[-1], "pred_step_attention": torch.tensor(rolled)})
     assert len(expected) >= 6
-    near, far = scored(samples), scored(moved)
+    near, far = scored(samples), scored(shifted)
     assert near["num_findings"] == len(expected)
     assert near["peak_distance_mm"] == pytest.approx(np.mean(expected), abs=1e-6)
     assert near["slice_error_mm"] < np.mean([4 * case["data_samples"].spacing[0] for case in cases])

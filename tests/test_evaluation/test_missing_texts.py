@@ -1,4 +1,4 @@
-"""Metrics leave out cases and steps whose text is empty, and say how many were scored."""
+"""Metrics exclude cases and steps with empty text and report the number of scored ones."""
 
 from __future__ import annotations
 
@@ -72,9 +72,9 @@ def samples() -> list[dict]:
     ids=lambda value: type(value).__name__ if not isinstance(value, tuple) else "",
 )
 @pytest.mark.parametrize("plain", [False, True])
-def test_empty_texts_are_left_out(metric, count, plain):
+def test_empty_texts_are_excluded(metric, count, plain):
     data = samples()
-    if plain:  # as a dump holds them
+    if plain:  # as in a dump
         data = [case | dict(steps=[dataclasses.asdict(step) for step in case["steps"]]) for case in data]
     metric.process(None, data)
     scores = metric.evaluate(len(data))
@@ -82,19 +82,19 @@ def test_empty_texts_are_left_out(metric, count, plain):
 
 
 def test_a_head_series_does_not_represent_a_chest_scan():
-    """In seven of CT-RATE's validation scans reconstruction 1 shows a head."""
+    """Reconstruction 1 is a head series in seven of CT-RATE's validation scans."""
     texts = ["Nodule.", "Nodule.", "Effusion."]
-    found = [sample(i, text, ["a"]) for i, text in enumerate(texts)]
-    for item, name, sets in zip(found, ("valid_257_a_1", "valid_257_a_2", "valid_3_a_1"), (["all"], ["nohead"], ())):
+    samples = [sample(i, text, ["a"]) for i, text in enumerate(texts)]
+    for item, name, sets in zip(samples, ("valid_257_a_1", "valid_257_a_2", "valid_3_a_1"), (["all"], ["nohead"], ())):
         item.update(case_id=name, sets=sets)
     metric = RetrievalMetric()
-    metric.process(None, found)
+    metric.process(None, samples)
     cases = [record["record"] | {"case_id": record["case_id"]} for record in metric.results]
-    kept = one_per_study(*([case[key] for case in cases] for key in ("case_id", "study", "represents_study")))
-    assert [cases[i]["case_id"] for i in kept] == ["valid_257_a_2", "valid_3_a_1"]
+    index = one_per_study(*([case[key] for case in cases] for key in ("case_id", "study", "represents_study")))
+    assert [cases[i]["case_id"] for i in index] == ["valid_257_a_2", "valid_3_a_1"]
 
 
-def test_pools_leave_out_cases_without_an_impression():
+def test_pools_exclude_cases_without_an_impression():
     metric = PoolRetrievalMetric("radfinder")
     metric.process(None, samples())
     assert metric.evaluate(4)["pool_retrieval_radfinder/num_cases"] == 2

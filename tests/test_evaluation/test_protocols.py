@@ -30,17 +30,17 @@ def labelled(seed=0, cases=60, findings=4):
 
 @pytest.fixture(params=range(0, 200, 50), ids="draws {0}-".format)
 def draws(request):
-    """200 draws in four parts; every finding has both classes."""
+    """200 random data sets in four parts; every finding has both classes."""
     return [labelled(seed) for seed in range(request.param, request.param + 50)]
 
 
 def rates(truth, said):
-    """Shares of positives and of negatives that are called positive; `said` may hold one row per threshold."""
+    """True and false positive rates; ``said`` may contain one row per threshold."""
     return (said & (truth == 1)).sum(-1) / (truth == 1).sum(), (said & (truth == 0)).sum(-1) / (truth == 0).sum()
 
 
 def published_grid(truth, probability):
-    """CT-CLIP's threshold from its description: 100 values, `>`, a later equal minimum replaces an earlier one."""
+    """CT-CLIP's threshold from its description: 100 values, ``>``, the last of equal minima."""
     grid = np.linspace(0, 1, 100)
     best, distance = 0.0, np.inf
     for threshold, hit, false in zip(grid, *rates(truth, probability > grid[:, None]), strict=True):
@@ -72,7 +72,7 @@ def published_ct_clip(truth, probability):
 
 
 def cosine_draw(seed, scale, ties):
-    """Labels, and probabilities by the softmax of two scaled cosines; with ties the cosines take few values."""
+    """Labels, and probabilities from the softmax of two scaled cosines, which have few values if ``ties``."""
     rng = np.random.default_rng(seed)
     cases = int(rng.integers(8, 80))
     truth = (rng.random((cases, 2)) < 0.3).astype(float)
@@ -88,7 +88,7 @@ def cosine_draw(seed, scale, ties):
 
 @pytest.mark.parametrize("ties", [False, True])
 @pytest.mark.parametrize("scale", [0.05, 1, 10, 30])
-def test_ct_clip_equals_its_published_functions(scale, ties):
+def test_ct_clip_equals_the_published_functions(scale, ties):
     for seed in range(200):
         truth, probability = cosine_draw(seed, scale, ties)
         assert protocol_scores(get_protocol("ct_clip"), truth, probability) == pytest.approx(
@@ -96,14 +96,14 @@ def test_ct_clip_equals_its_published_functions(scale, ties):
         )
 
 
-def test_ct_clip_where_nothing_is_called_positive():
-    # The positive lies below the negatives: (0, 0) and (1, 1) are equally far, and the last threshold wins.
+def test_ct_clip_without_positive_predictions():
+    # The positive scores below the negatives: (0, 0) and (1, 1) are equally far; the last threshold is used.
     truth, probability = np.array([[1.0], [0.0], [0.0]]), np.array([[0.2], [0.5], [0.8]])
     assert fit_thresholds(get_protocol("ct_clip"), truth, probability) == [1.0]
     assert protocol_scores(get_protocol("ct_clip"), truth, probability)["precision"] == 0
 
 
-def test_the_exact_corner_has_its_own_name_and_no_scale():
+def test_roc_corner_does_not_depend_on_the_scale():
     truth, cold = cosine_draw(1, 0.05, False)
     hot = 1 / (1 + np.exp(-600 * np.log(cold / (1 - cold))))
     both = [protocol_scores(get_protocol("roc_corner"), truth, p) for p in (cold, hot)]
@@ -128,7 +128,7 @@ def published_radfinder(truth, probability):
 
 
 @pytest.mark.parametrize("ties", [False, True])
-def test_radfinder_equals_its_published_function(ties):
+def test_radfinder_equals_the_published_function(ties):
     infinite = 0
     for seed in range(200):
         truth, probability = cosine_draw(seed, 1, ties)
@@ -141,14 +141,14 @@ def test_radfinder_equals_its_published_function(ties):
     assert infinite > 20
 
 
-def test_fvlm_and_hlip_score_16_findings_with_their_prompts():
+def test_fvlm_and_hlip_have_16_findings_and_their_own_prompts():
     for name, present, absent in (
         ("fvlm", "Nodule.", "Not Nodule."),
         ("hlip", "The volume shows: Lung nodule.", "The volume shows: Not lung nodule."),
     ):
         protocol = get_protocol(name)
-        kept = protocol.select(CT_RATE_LABELS)
-        assert set(CT_RATE_LABELS) - set(kept) == {"Medical material", "Lymphadenopathy"}
+        names = protocol.select(CT_RATE_LABELS)
+        assert set(CT_RATE_LABELS) - set(names) == {"Medical material", "Lymphadenopathy"}
         assert prompt_texts(["Lung nodule"], protocol.templates, protocol.phrases) == [present, absent]
     truth, probability = cosine_draw(0, 10, False)
     scores = protocol_scores(get_protocol("fvlm"), truth, probability)
@@ -159,7 +159,7 @@ def test_fvlm_and_hlip_score_16_findings_with_their_prompts():
     )
 
 
-def test_rad_chestct_takes_the_greater_calcification_and_16_findings():
+def test_rad_chestct_merges_calcifications_and_has_16_findings():
     rng = np.random.default_rng(0)
     truth, probability = (rng.random((9, 18)) < 0.4).astype(float), rng.random((9, 18))
     names, folded, merged = max16(CT_RATE_LABELS, truth, probability)
@@ -173,19 +173,19 @@ def test_rad_chestct_takes_the_greater_calcification_and_16_findings():
         max16(CT_RATE_LABELS[:3], truth[:, :3], probability[:, :3])
 
 
-def test_every_protocol_states_its_threshold_rule():
+def test_threshold_rules():
     rules = {name: protocol.threshold_rule for name, protocol in PROTOCOLS.items()}
     assert rules["ct_clip"] == rules["fvlm"] == "> grid_corner on test"
     assert (rules["radfinder"], rules["vlm3d"], rules["ctvlm"]) == (">= youden on test", ">= 0.5", ">= best_f1 on dev")
 
 
-def test_vlm3d_is_its_published_steps(draws):
+def test_vlm3d_equals_the_published_steps(draws):
     for truth, probability in draws:
         check_vlm3d(truth.copy(), probability)
 
 
 def check_vlm3d(truth, probability):
-    truth[:, 3] = 0  # one class: F1 counts as 0, AUROC is left out
+    truth[:, 3] = 0  # one class: F1 is 0, AUROC is excluded
     scores = protocol_scores(get_protocol("vlm3d"), truth, probability)
     said = probability >= 0.5
     f1 = [sk.f1_score(t, s, zero_division=0) for t, s in zip(truth.T, said.T, strict=True)]
@@ -196,17 +196,17 @@ def check_vlm3d(truth, probability):
     assert scores["crg"] == pytest.approx(crg_score(truth, said.astype(float)))
 
 
-def test_spectre_says_present_where_the_positive_prompt_is_nearer():
+def test_spectre_predicts_the_more_similar_prompt():
     truth = np.array([[1.0], [0.0], [0.0]])
     assert protocol_scores(get_protocol("spectre"), truth, np.array([[0.51], [0.5], [0.49]]))["accuracy"] == 1
 
 
-def test_our_thresholds_never_come_from_the_scored_split():
+def test_ctvlm_uses_thresholds_of_the_dev_split():
     protocol = get_protocol("ctvlm")
     truth, probability = labelled(3)
-    alone = protocol_scores(protocol, truth, probability)
-    assert math.isnan(alone["f1"])
-    assert not math.isnan(alone["auroc"])
+    scores = protocol_scores(protocol, truth, probability)
+    assert math.isnan(scores["f1"])
+    assert not math.isnan(scores["auroc"])
     dev = labelled(4)
     thresholds = fit_thresholds(protocol, *dev)
     scores = protocol_scores(protocol, truth, probability, thresholds)
@@ -218,7 +218,7 @@ def test_our_thresholds_never_come_from_the_scored_split():
 
 
 @pytest.mark.parametrize("name", sorted(PROTOCOLS))
-def test_constant_probabilities_never_beat_chance(name):
+def test_constant_probabilities_are_not_better_than_chance(name):
     truth, _ = labelled(5)
     scores = protocol_scores(get_protocol(name), truth, np.full(truth.shape, 0.5), np.full(4, 0.5))
     assert scores["auroc"] == 0.5
@@ -226,7 +226,7 @@ def test_constant_probabilities_never_beat_chance(name):
 
 
 @pytest.mark.parametrize("name", sorted(PROTOCOLS))
-def test_findings_of_one_class_do_not_count(name):
+def test_findings_without_labels_are_excluded(name):
     truth, probability = labelled(6)
     with_empty = np.column_stack([truth, np.full(len(truth), NAN)])
     values = np.column_stack([probability, probability[:, 0]])
@@ -239,19 +239,19 @@ def test_findings_of_one_class_do_not_count(name):
     assert all(np.isnan(scores[-1]) for scores in by_finding.values())
 
 
-def test_unknown_protocol_names_the_known():
+def test_unknown_protocol():
     with pytest.raises(ValueError, match="ct_clip"):
         get_protocol("clip")
 
 
-def test_prompts_are_the_published_sentences():
+def test_published_prompts():
     names = CT_RATE_LABELS[:2]
     assert prompt_texts(names, get_protocol("ct_clip").templates)[:2] == [
         "Medical material is present.",
         "Medical material is not present.",
     ]
     ensemble = prompt_texts(names, get_protocol("radfinder").templates)
-    assert len(ensemble) == 2 * 13  # seven pairs, of which two share a positive
+    assert len(ensemble) == 2 * 13  # seven pairs; two have the same positive prompt
     assert "There is no Arterial wall calcification." in ensemble
 
 
@@ -269,7 +269,7 @@ def test_probability_is_the_softmax_of_two_cosines():
                 assert got[n, c] == pytest.approx(1 / (1 + np.exp(b - a)), abs=1e-9)
 
 
-def test_ensemble_is_the_unit_mean_of_unit_embeddings():
+def test_ensemble_is_the_normalised_mean_of_normalised_embeddings():
     templates = (("{}.", "No {}."), ("{} is seen.", "{} is not seen."))
     embeddings = {"X.": [2.0, 0], "X is seen.": [0, 5.0], "No X.": [-1.0, 0], "X is not seen.": [-3.0, 0]}
     present, absent = prompt_embeddings("X", templates, {k: np.array(v) for k, v in embeddings.items()})
@@ -300,7 +300,7 @@ def test_crg_equals_its_formula():
 
 def test_crg_is_undefined_without_positives_and_zero_without_negatives():
     assert math.isnan(crg_score(np.zeros(18), np.zeros(18)))
-    assert crg_score(np.ones(18), np.ones(18)) == crg_score(np.ones(18), np.zeros(18)) == 0  # the challenge's rule
+    assert crg_score(np.ones(18), np.ones(18)) == crg_score(np.ones(18), np.zeros(18)) == 0  # as in the challenge
     assert crg_score(np.array([1, 0, NAN]), np.array([1, 0, 1])) == 1
-    with pytest.raises(ValueError, match="threshold"):
+    with pytest.raises(ValueError, match="0 and 1"):
         crg_score(np.array([1, 0]), np.array([0.3, 0.4]))

@@ -17,18 +17,18 @@ def sentence(rng):
 
 
 def case(rng, number):
-    """Random steps on five regions, and random text generated of other five of which most are the same."""
+    """Random reference steps on five regions, and random generated steps on six."""
     steps = [
         CoTStep(
             sentence(rng), tuple(rng.choice(5, rng.integers(0, 3), replace=False) + 1), normal=bool(rng.integers(2))
         )
         for _ in range(rng.integers(0, 6))
     ]
-    said = [
+    generated = [
         {"text": sentence(rng), "regions": [NAMES[i] for i in rng.choice(6, rng.integers(0, 3), replace=False)]}
         for _ in range(rng.integers(0, 6))
     ]
-    return {"case_id": f"c{number}", "patient_id": f"p{number // 2}", "steps": steps, "pred_cot": said}
+    return {"case_id": f"c{number}", "patient_id": f"p{number // 2}", "steps": steps, "pred_cot": generated}
 
 
 def scored(samples, **kwargs):
@@ -38,7 +38,7 @@ def scored(samples, **kwargs):
 
 
 def naive(samples, abnormal_only=False):
-    """Per region all its pairs, then corpus scores, then their mean."""
+    """Corpus scores of the pairs of each region, averaged over regions."""
     pairs, hits, generated, expected = {}, 0, 0, 0
     for data in samples:
         for region in range(1, len(NAMES) + 1):
@@ -62,7 +62,7 @@ def naive(samples, abnormal_only=False):
 
 
 @pytest.mark.parametrize("abnormal_only", [False, True])
-def test_metric_equals_a_naive_loop(abnormal_only):
+def test_metric_equals_a_naive_implementation(abnormal_only):
     rng = np.random.default_rng(0)
     for _ in range(100):
         samples = [case(rng, number) for number in range(rng.integers(1, 5))]
@@ -70,7 +70,7 @@ def test_metric_equals_a_naive_loop(abnormal_only):
         assert got == pytest.approx(naive(samples, abnormal_only), abs=1e-9, nan_ok=True)
 
 
-def test_the_reference_itself_scores_one_and_silence_nothing():
+def test_reference_scores_one_and_empty_report_zero():
     rng = np.random.default_rng(1)
     samples = [case(rng, number) for number in range(8)]
     for data in samples:
@@ -91,15 +91,15 @@ def test_texts_of_a_region_are_joined_in_order():
     assert mention_scores(0, 0, 4) == {"mention_precision": 0, "mention_recall": 0, "mention_f1": 0}
 
 
-def test_a_dump_scores_the_same():
-    """Steps come back from a dump as plain dicts."""
+def test_a_dump_has_the_same_scores():
+    """Steps in a dump are plain dicts."""
     rng = np.random.default_rng(2)
     samples = [case(rng, number) for number in range(4)]
     plain = [{**data, "steps": [vars(step) for step in data["steps"]]} for data in samples]
     assert scored(plain) == pytest.approx(scored(samples), nan_ok=True)
 
 
-def test_a_name_outside_the_scheme_is_refused():
+def test_rejects_unknown_regions():
     data = {"case_id": "a", "steps": [], "pred_cot": [{"text": "x", "regions": ["elbow"]}]}
     with pytest.raises(ValueError, match="elbow"):
         RegionReportMetric().process(None, [data])

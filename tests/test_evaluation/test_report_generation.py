@@ -18,7 +18,7 @@ def reports(rng, number):
 
 
 @pytest.mark.parametrize("region", ["breast", "thyroid"])
-def test_published_scores_come_out(shared_data, region):
+def test_equals_published_scores(shared_data, region):
     folder = shared_data / "text" / "reg2rg"
     with open(folder / f"{region}_reports.csv", newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
@@ -33,20 +33,20 @@ def test_published_scores_come_out(shared_data, region):
         assert f"{value:.4f}" == published[name].split("±")[0]
 
 
-def test_bleu_equals_sacrebleu_where_both_smooth():
+def test_bleu_equals_sacrebleu():
     rng = np.random.default_rng(0)
     oracle = BLEU(tokenize="13a", smooth_method="add-k", smooth_value=1)
     for _ in range(200):
         predictions, references = reports(rng, 4), reports(rng, 4)
         expected = oracle.corpus_score(predictions, [references])
-        # Its smoothing also changes the counts that it reports.
+        # Smoothing changes the counts that sacrebleu reports.
         plain = BLEU(tokenize="13a", smooth_method="none").corpus_score(predictions, [references])
         counts, totals = np.array(plain.counts), np.array(plain.totals)
         scores = bleu(predictions, references)
         for order in range(1, 5):
             naive = expected.bp * np.exp(np.log((counts[:order] + 1) / (totals[:order] + 1)).mean())
             assert scores[f"BLEU-{order}"] == pytest.approx(naive, abs=1e-9)
-        # sacrebleu leaves one-grams as they are.
+        # sacrebleu does not smooth unigrams.
         ratio = (counts[0] / totals[0] / ((counts[0] + 1) / (totals[0] + 1))) ** 0.25
         assert scores["BLEU-4"] * ratio == pytest.approx(expected.score / 100, abs=1e-6)
 
@@ -70,7 +70,7 @@ def test_rouge_equals_rouge_score():
     assert rouge(predictions, references)["ROUGE-L"] == pytest.approx(per_report["ROUGE-L"].mean())
 
 
-def test_same_text_scores_one_and_order_does_not_matter():
+def test_equal_texts_score_one_in_any_order():
     texts = reports(np.random.default_rng(2), 6)
     assert all(value == pytest.approx(1) for value in (bleu(texts, texts) | rouge(texts, texts)).values())
     other = reports(np.random.default_rng(3), 6)
@@ -85,7 +85,7 @@ def test_empty_reports():
     assert all(math.isnan(value) for value in (bleu([], []) | rouge([], [])).values())
     with pytest.raises(ValueError, match="None"):
         bleu([None], ["a"])
-    with pytest.raises(ValueError, match="1 predictions and 2 references"):
+    with pytest.raises(ValueError, match="1 .* 2 "):
         rouge(["a"], ["a", "b"])
 
 
@@ -93,7 +93,7 @@ def test_clinical_scores_equal_scikit_learn():
     rng = np.random.default_rng(0)
     for _ in range(200):
         truth, said = rng.integers(0, 2, (2, 8, 5)).astype(float)
-        truth[0] = 1  # scikit-learn's macro mean counts findings that are present nowhere
+        truth[0] = 1  # scikit-learn's macro average includes findings without positives
         scores = clinical_scores(truth, said)
         for mean in ("micro", "macro", "weighted"):
             expected = sk.precision_recall_fscore_support(truth, said, average=mean, zero_division=0)
@@ -101,14 +101,14 @@ def test_clinical_scores_equal_scikit_learn():
             assert got == pytest.approx(expected[:3], abs=1e-9)
 
 
-def test_clinical_scores_without_labels_are_undefined():
+def test_clinical_scores_without_labels_are_nan():
     assert all(math.isnan(value) for value in clinical_scores(np.zeros((3, 2)), np.ones((3, 2))).values())
     truth = np.array([[1, np.nan], [0, np.nan], [1, np.nan]])
     assert clinical_scores(truth, np.array([[1, 1], [0, 1], [np.nan, 1.0]]))["f1_macro"] == 1
 
 
 @pytest.mark.parametrize(
-    ("text", "near"),
+    ("text", "similar"),
     [
         ("右肺上叶见结节，肝脏正常。", "右肺下叶见结节，肝脏正常。"),
         ("右肺に結節を認める。肝臓は正常です。", "左肺に結節を認める。肝臓は正常です。"),
@@ -116,8 +116,8 @@ def test_clinical_scores_without_labels_are_undefined():
         ("Узел в правом лёгком, печень в норме.", "Узел в левом лёгком, печень в норме."),
     ],
 )
-def test_other_scripts_are_scored(text, near):
-    same, other = bleu([text], [text]) | rouge([text], [text]), bleu([near], [text]) | rouge([near], [text])
+def test_other_scripts_are_scored(text, similar):
+    same, other = bleu([text], [text]) | rouge([text], [text]), bleu([similar], [text]) | rouge([similar], [text])
     assert all(value == pytest.approx(1) for value in same.values())
     assert 0.5 < other["ROUGE-L"] < 1 and 0.5 < other["BLEU-1"] < 1
     assert set(report_labels(text).values()) == {None}

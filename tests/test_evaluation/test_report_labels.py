@@ -18,7 +18,7 @@ def test_an_empty_report_states_nothing():
 
 
 @pytest.mark.parametrize(
-    ("text", "found"),
+    ("text", "expected"),
     [
         ("No consolidation, nodule or pleural effusion is seen.", set()),
         ("Pericardial effusion-thickening was not observed.", set()),
@@ -39,17 +39,17 @@ def test_an_empty_report_states_nothing():
         ("Contrast material was not given; a catheter ends in the right atrium.", {"Medical material"}),
     ],
 )
-def test_negation_and_scope(text, found):
-    assert stated(text) == found
+def test_negation_and_scope(text, expected):
+    assert stated(text) == expected
 
 
-def test_letters_spaces_and_order_of_sentences_do_not_matter():
+def test_case_spaces_and_order_of_sentences_have_no_effect():
     text = "Mild emphysema in both lungs. No pleural effusion. A small solid nodule is seen."
-    turned = " ".join(reversed([part + "." for part in text.split(".") if part]))
-    assert stated(text) == stated(text.upper()) == stated(text.replace(" ", "\n ")) == stated(turned)
+    reordered = " ".join(reversed([part + "." for part in text.split(".") if part]))
+    assert stated(text) == stated(text.upper()) == stated(text.replace(" ", "\n ")) == stated(reordered)
 
 
-def against(truths, texts):
+def scores_of(truths, texts):
     truth, said = (
         np.array([[np.nan if row[name] is None else float(row[name]) for name in CT_RATE_LABELS] for row in rows])
         for rows in (truths, map(report_labels, texts))
@@ -57,21 +57,21 @@ def against(truths, texts):
     return clinical_scores(truth, said)
 
 
-def test_phantom_reports_are_read_as_what_was_drawn():
+def test_labels_of_phantom_reports():
     reports = [write_report(sample_plan(seed)) for seed in range(400)]
-    scores = against([r.labels for r in reports], [f"{r.findings} {r.impression}" for r in reports])
+    scores = scores_of([r.labels for r in reports], [f"{r.findings} {r.impression}" for r in reports])
     assert scores["precision_micro"] > 0.99 and scores["recall_micro"] > 0.99
     assert scores["precision_macro"] > 0.95 and scores["recall_macro"] > 0.95
 
 
-def test_real_reports_are_read_as_ct_rate_labels_them(shared_data):
-    """240 of CT-RATE's validation reports: the rules were completed with these in view."""
+def test_labels_of_real_reports_equal_those_of_ct_rate(shared_data):
+    """240 of CT-RATE's validation reports, which were also used to develop the rules."""
     folder = shared_data / "text" / "ct_rate"
     with open(folder / "validation_reports_by_study.csv", newline="", encoding="utf-8") as file:
         reports = list(csv.DictReader(file))
     with open(folder / "valid_predicted_labels.csv", newline="", encoding="utf-8") as file:
         labels = {row.pop("VolumeName"): row for row in csv.DictReader(file)}
     texts = [f"{row['Findings_EN']} {row['Impressions_EN']}" for row in reports]
-    scores = against([labels[row["VolumeToAnnotate"]] for row in reports], texts)
+    scores = scores_of([labels[row["VolumeToAnnotate"]] for row in reports], texts)
     assert scores["precision_micro"] > 0.92 and scores["recall_micro"] > 0.95
     assert scores["f1_macro"] > 0.90

@@ -11,7 +11,7 @@ from ctvlm.registry import REPORT_SCORERS
 from ctvlm.utils import CTVLMError
 
 CALLS = {
-    # The calls of each package, with a toy score: 1 where both texts are equal.
+    # The interface of each package, with a toy score: 1 if both texts are equal.
     "RaTEScore": ("RaTEScore", "RaTEScore", lambda self: SimpleNamespace(compute_score=lambda c, r: self(c, r))),
     "RadGraphF1": ("radgraph", "F1RadGraph", lambda self: lambda hyps, refs: (0, self(hyps, refs), [], [])),
     "BERTScore": (
@@ -28,16 +28,16 @@ def equal(predictions, references):
 
 
 @pytest.mark.parametrize("name", ["RaTEScore", "RadGraphF1", "BERTScore", "GREEN"])
-def test_a_missing_package_is_named_with_what_to_install(monkeypatch, name):
+def test_missing_package(monkeypatch, name):
     scorer = REPORT_SCORERS.get(name)
     monkeypatch.setitem(sys.modules, scorer.module, None)
-    with pytest.raises(ImportError, match="install") as caught:
+    with pytest.raises(ImportError, match=scorer.module) as caught:
         LearnedReportMetric([dict(type=name)])
-    assert scorer.module in str(caught.value) and "\n" not in str(caught.value)
+    assert scorer.install in str(caught.value) and "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", sorted(CALLS))
-def test_adapters_call_their_package(monkeypatch, name):
+def test_adapters(monkeypatch, name):
     module, builder, wrap = CALLS[name]
     monkeypatch.setitem(sys.modules, module, SimpleNamespace(**{builder: lambda **kwargs: wrap(equal)}))
     metric = LearnedReportMetric([dict(type=name)])
@@ -47,17 +47,17 @@ def test_adapters_call_their_package(monkeypatch, name):
     assert results[f"report_learned/{REPORT_SCORERS.get(name).name}"] == 0.5
 
 
-def test_missing_weights_are_one_line(monkeypatch):
+def test_missing_weights(monkeypatch):
     def no_weights(**kwargs):
         raise OSError("no such\nfile")
 
     monkeypatch.setitem(sys.modules, "RaTEScore", SimpleNamespace(RaTEScore=no_weights))
-    with pytest.raises(CTVLMError, match="RaTEScore: its weights") as caught:
+    with pytest.raises(CTVLMError, match="RaTEScore.*OSError.*no such file") as caught:
         LearnedReportMetric([dict(type="RaTEScore")])
     assert "\n" not in str(caught.value)
 
 
-def test_a_project_can_register_its_own():
+def test_custom_scorer():
     class Lengths(ReportScorer):
         name, module, install = "lengths", "json", ""
 

@@ -13,7 +13,7 @@ def unit(rng, *shape):
     return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
 
 
-def test_scores_equal_pooling_as_the_model_does():
+def test_scores_equal_the_model():
     rng = np.random.default_rng(0)
     text_SP, patches_NP = unit(rng, 5, 8), unit(rng, 11, 8)
     attention = step_attention(
@@ -24,8 +24,8 @@ def test_scores_equal_pooling_as_the_model_does():
     np.testing.assert_allclose(step_text_scores(text_SP, patches_NP, 7.0), expected.numpy(), atol=1e-12)
 
 
-def test_rivals_speak_of_the_same_regions_and_state_none_of_the_findings():
-    # Case 0: normal lung. Case 1: nodule, and opacity. Case 2: nodule elsewhere. Case 3: nodule, told by itself.
+def test_rivals_have_the_same_regions_and_no_common_finding():
+    # Case 0: normal lung. Case 1: nodule and opacity. Case 2: nodule in another region. Case 3: nodule.
     owners = [0, 1, 1, 2, 3]
     regions = ["lung", "lung", "lung", "aorta", "lung"]
     findings = [(), ("nodule",), ("opacity",), ("nodule",), ("nodule",)]
@@ -38,27 +38,29 @@ def test_auc_equals_a_loop_over_pairs():
     scores, rivals = rng.integers(0, 4, (12, 6)).astype(float), rng.random((12, 6)) < 0.4
     owners = rng.integers(0, 6, 12)
     rivals[0] = False
-    found = step_text_auc(scores, owners, rivals)
-    assert np.isnan(found[0])
+    auc = step_text_auc(scores, owners, rivals)
+    assert np.isnan(auc[0])
     for s in range(1, 12):
         pairs = [np.sign(scores[s, owners[s]] - scores[s, c]) / 2 + 0.5 for c in np.flatnonzero(rivals[s])]
-        assert found[s] == pytest.approx(np.mean(pairs), nan_ok=True)
+        assert auc[s] == pytest.approx(np.mean(pairs), nan_ok=True)
 
 
 def cases(patches_of):
-    """Four cases, two of them with a nodule; ``patches_of`` tells how a case's patches show it."""
+    """Four cases, two with a nodule; ``patches_of`` returns the patches for the embedding of the finding."""
     rng = np.random.default_rng(2)
     normal, nodule = np.eye(8)[0], np.eye(8)[1]
     samples = []
     for number in range(4):
-        ill = number < 2
-        step = CoTStep(f"A nodule {number}.", (1,), ("nodule",), 1) if ill else CoTStep(f"No nodule {number}.", (1,))
-        patches = patches_of(nodule if ill else normal, rng)
+        abnormal = number < 2
+        step = CoTStep(f"No nodule {number}.", (1,))
+        if abnormal:
+            step = CoTStep(f"A nodule {number}.", (1,), ("nodule",), 1)
+        patches = patches_of(nodule if abnormal else normal, rng)
         samples.append(
             dict(
                 case_id=str(number),
                 steps=[CoTStep("A chest CT."), step],
-                pred_steps=torch.tensor(np.stack([unit(rng, 8), nodule if ill else normal])),
+                pred_steps=torch.tensor(np.stack([unit(rng, 8), nodule if abnormal else normal])),
                 pred_patches=torch.tensor(patches),
                 pred_token_mask=torch.tensor([True] * 5 + [False]),
                 pred_step_scale=10.0,
@@ -73,16 +75,16 @@ def scored(samples):
     return metric.evaluate(len(samples))
 
 
-def test_patches_that_show_what_is_said_win_and_others_do_not():
-    right = scored(cases(lambda shown, rng: np.stack([shown, *unit(rng, 5, 8) * [0, 0, 1, 1, 1, 1, 1, 1]])))
-    assert right["step_text/auc"] == right["step_text/auc_abnormal"] == right["step_text/auc_low"] == 1
-    assert right["step_text/num_steps"] == 4  # the first steps mention no region
-    # What only a dropped patch shows is not seen.
-    hidden = scored(cases(lambda shown, rng: np.stack([*np.tile(np.eye(8)[2], (5, 1)), shown])))
+def test_auc_of_patches_with_and_without_the_finding():
+    visible = scored(cases(lambda finding, rng: np.stack([finding, *unit(rng, 5, 8) * [0, 0, 1, 1, 1, 1, 1, 1]])))
+    assert visible["step_text/auc"] == visible["step_text/auc_abnormal"] == visible["step_text/auc_low"] == 1
+    assert visible["step_text/num_steps"] == 4  # the first steps mention no region
+    # Masked patches have no effect.
+    hidden = scored(cases(lambda finding, rng: np.stack([*np.tile(np.eye(8)[2], (5, 1)), finding])))
     assert hidden["step_text/auc"] == hidden["step_text/auc_abnormal"] == 0.5
 
 
-def test_not_a_number_is_refused():
-    broken = cases(lambda shown, rng: np.full((6, 8), np.nan))
-    with pytest.raises(ValueError, match="steps or patches hold NaN"):
+def test_rejects_nan():
+    broken = cases(lambda finding, rng: np.full((6, 8), np.nan))
+    with pytest.raises(ValueError, match="NaN"):
         scored(broken)

@@ -50,7 +50,7 @@ def test_classification_round_trip(submission):
     assert check_classification(submission, [f"{case}.mha" for case in CASES]) == []
 
 
-def test_platform_wrapping_is_read(tmp_path, submission):
+def test_wrapper_of_the_platform_is_removed(tmp_path, submission):
     path = tmp_path / "wrapped.json"
     path.write_text(json.dumps([{"outputs": [{"value": submission}]}]))
     assert read_submission(path) == submission
@@ -58,25 +58,26 @@ def test_platform_wrapping_is_read(tmp_path, submission):
 
 def test_a_missing_case_is_reported(submission):
     del submission["predictions"][1]
-    assert errors(check_classification(submission, CASES)) == ["error: b: missing: every case needs an entry"]
+    (error,) = errors(check_classification(submission, CASES))
+    assert error.startswith("error: b: missing")
 
 
 def test_a_case_with_and_without_suffix_is_reported(submission):
     submission["predictions"].append(dict(submission["predictions"][0], input_image_name="a.mha"))
     problems = check_classification(submission, CASES)
-    assert errors(problems) == ["error: a: listed 2 times, as 'a' and 'a.mha': keep one entry per case"]
-    assert any(not p.fatal and "have a suffix" in p.what for p in problems)
+    (error,) = errors(problems)
+    assert error.startswith("error: a: ") and "2 entries ('a', 'a.mha')" in error
+    assert any(not p.fatal and "suffix ('a.mha')" in p.what for p in problems)
 
 
 def test_a_probability_of_1_2_is_reported(submission):
     submission["predictions"][2]["probabilities"]["Emphysema"] = 1.2
-    assert errors(check_classification(submission)) == [
-        "error: c: 'Emphysema' is 1.2: expected a probability from 0 to 1"
-    ]
+    (error,) = errors(check_classification(submission))
+    assert error.startswith("error: c: ") and "'Emphysema' is 1.2" in error
 
 
 @pytest.mark.parametrize("value", [math.nan, None, "0.5", True, -0.1])
-def test_what_is_no_probability_is_reported(submission, value):
+def test_invalid_probabilities_are_reported(submission, value):
     submission["predictions"][0]["probabilities"]["Emphysema"] = value
     assert len(errors(check_classification(submission))) == 1
 
@@ -88,19 +89,19 @@ def test_findings_and_names_are_checked(submission):
     submission["predictions"].append({"input_image_name": "stranger"})
     submission["type"] = "Report generation"
     found = "\n".join(errors(check_classification(submission, CASES)))
-    for part in ("no probability of 'Emphysema'", "unknown finding 'emphysema'", "predictions[3]", "stranger", "type:"):
+    for part in ("'Emphysema'", "'emphysema'", "predictions[3]", "stranger", "type:"):
         assert part in found
 
 
-def test_writers_write_nothing_wrong(tmp_path):
+def test_writers_reject_invalid_submissions(tmp_path):
     values = probabilities()
     values["a"]["Emphysema"] = 1.2
-    with pytest.raises(ValueError, match="not written.*1.2"):
+    with pytest.raises(ValueError, match="Emphysema.*1.2"):
         write_classification(tmp_path / "x.json", values)
     del values["a"]["Emphysema"]
     with pytest.raises(ValueError, match="a: .*Emphysema"):
         write_classification(tmp_path / "x.json", values)
-    with pytest.raises(ValueError, match="empty"):
+    with pytest.raises(ValueError, match=r"x\.json.*a: .*empty"):
         write_reports(tmp_path / "x.json", {"a": " "})
     assert list(tmp_path.iterdir()) == []
 
@@ -120,25 +121,25 @@ def test_case_names():
     assert [case_name(n) for n in ("x.mha", "x.nii.gz", "x.nii", "x", "1.2.3.mha")] == ["x", "x", "x", "x", "1.2.3"]
 
 
-def test_the_example_ground_truth_scores_as_defined(shared_data, tmp_path):
+def test_scores_of_the_example_ground_truth(shared_data, tmp_path):
     folder = shared_data / "text" / "vlm3d"
     truth = read_labels(folder / "classification_example" / "ground_truth.csv")
     (case,) = read_cases(folder / "classification_example" / "ground_truth.csv")
     path = tmp_path / "s.json"
-    # One label of 18 is positive: r = 17/2, U = 17/2. It and one more are predicted: s = 17/2 - 1, CRG = 8.5 / 9.5.
+    # One label of 18 is positive: r = 17/2, U = 17/2. Two are predicted, one correctly: s = 17/2 - 1, CRG = 8.5 / 9.5.
     write_classification(path, {case: {label: 0.9 if "Lung" in label else 0.1 for label in CT_RATE_LABELS}})
     scores = score_classification(read_submission(path), truth)
     assert scores["crg"] == pytest.approx(8.5 / 9.5)
     assert scores["accuracy"] == pytest.approx(17 / 18)
     assert scores["f1"] == pytest.approx(1 / 18)
-    assert math.isnan(scores["auroc"])  # every finding of a single case has one class
+    assert math.isnan(scores["auroc"])  # a single case has one class per finding
     example = read_submission(folder / "report_generation_example" / "ground_truth.json")
     assert errors(check_reports(example, [case])) == []
 
 
-def test_other_files_are_refused(tmp_path):
+def test_rejects_other_files(tmp_path):
     (tmp_path / "a.json").write_text("{")
-    with pytest.raises(ValueError, match="not JSON"):
+    with pytest.raises(ValueError, match=r"a\.json.*JSON"):
         read_submission(tmp_path / "a.json")
     (tmp_path / "b.json").write_text("[1]")
     with pytest.raises(ValueError, match="outputs"):
@@ -150,7 +151,7 @@ def test_other_files_are_refused(tmp_path):
 
 @pytest.fixture
 def rex(tmp_path):
-    """A CT whose axes run to the left, back and feet, and its masks given in RAS+."""
+    """A CT in LPI orientation, and its masks in RAS+."""
     affine = np.diag([-1.5, -1.5, -3.0, 1])
     affine[:3, 3] = 20, 30, 40
     ct = tmp_path / "ct.nii.gz"
@@ -172,12 +173,13 @@ def flip(shape):
     return matrix
 
 
-def test_rex_masks_lie_on_the_cts_own_grid(rex):
+def test_rex_masks_are_on_the_grid_of_the_ct_file(rex):
     folder, dataset, mask = rex
     written = np.asanyarray(nib.load(folder / "case_1.nii.gz").dataobj)
     assert written.shape == (2, 6, 5, 4)
     assert (written[0] == mask).all()
-    assert [str(p) for p in check_rex(folder, dataset)] == ["warning: case_1.nii.gz: nothing marked for finding 1"]
+    (warning,) = check_rex(folder, dataset)
+    assert str(warning).startswith("warning: case_1.nii.gz: ") and "finding 1" in warning.what
 
 
 def test_rex_problems_are_reported(rex):
@@ -188,16 +190,16 @@ def test_rex_problems_are_reported(rex):
         nib.save(nib.Nifti1Image(values, np.eye(4)), path)
         return "\n".join(errors(check_rex(folder, dataset)))
 
-    assert "expected (F, H, W, D) = (2, 6, 5, 4)" in saved(np.ones((6, 5, 4, 2), np.uint8))
-    assert "whole numbers" in saved(np.full((2, 6, 5, 4), 0.3, np.float32))
+    assert "(F, H, W, D) = (2, 6, 5, 4)" in saved(np.ones((6, 5, 4, 2), np.uint8))
+    assert "integers" in saved(np.full((2, 6, 5, 4), 0.3, np.float32))
     (folder / "case_9.nii.gz").write_bytes(b"")
     path.write_bytes(gzip.compress(b"x" * 500)[:-20])
     found = "\n".join(errors(check_rex(folder, dataset)))
     assert "case_1.nii.gz: cannot be read" in found
-    assert "case_9.nii.gz: not a CT" in found
+    assert "case_9.nii.gz" in found
     path.unlink()
     assert "case_1.nii.gz: missing" in "\n".join(errors(check_rex(folder, dataset)))
-    with pytest.raises(ValueError, match="no split 'val'"):
+    with pytest.raises(ValueError, match="val"):
         check_rex(folder, dataset, "val")
 
 

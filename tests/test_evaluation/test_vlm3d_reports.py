@@ -38,14 +38,14 @@ def no_java(monkeypatch):
 
 
 def direct(name, truth, said):
-    """Score of pycocoevalcap itself on texts that need no cleaning."""
+    """Score of pycocoevalcap on cleaned texts."""
     module = pytest.importorskip(f"pycocoevalcap.{name}.{name}")
     scorer = getattr(module, name.capitalize())()
     truth, said = ({number: [text] for number, text in enumerate(texts)} for texts in (truth, said))
     return scorer.compute_score(truth, said)[0]
 
 
-def test_text_is_cleaned_as_by_the_challenge():
+def test_cleaned_text_equals_that_of_the_challenge():
     assert vlm3d_clean(REFERENCES[0]) == "Findings: The trachea is open.No nodule.Impression: Normal."
     assert vlm3d_clean(PREDICTIONS[0], generated=True) == "Findings: The trachea is open.No nodule."
     assert vlm3d_clean('a_b "c"') == 'a_b "c"'
@@ -65,8 +65,8 @@ def test_scores_equal_pycocoevalcap(no_java):
 
 
 @pytest.mark.filterwarnings("ignore:METEOR")
-def test_scores_by_hand(no_java):
-    # Tokens split at blanks: 'lung.' is not 'lung'. Three of four unigrams and two of three bigrams match.
+def test_known_scores(no_java):
+    # Tokens are separated by spaces, so 'lung.' is not 'lung': three of four unigrams and two of three bigrams match.
     scores = vlm3d_text_scores(["a b c lung"], ["a b c lung."])
     assert scores["BLEU_1"] == pytest.approx(3 / 4)
     assert scores["BLEU_2"] == pytest.approx(math.sqrt(3 / 4 * 2 / 3))
@@ -75,7 +75,7 @@ def test_scores_by_hand(no_java):
     assert short["BLEU_1"] == pytest.approx(math.exp(1 - 4 / 2))
     assert all(math.isnan(value) for value in vlm3d_text_scores([], []).values())
     assert vlm3d_text_scores(["", "a b"], ["a b", "a b"])["ROUGE_L"] == pytest.approx(0.5)
-    with pytest.raises(ValueError, match="2 predictions"):
+    with pytest.raises(ValueError, match="2 .* 1 "):
         vlm3d_text_scores(["a", "b"], ["a"])
 
 
@@ -87,13 +87,13 @@ def test_meteor_equals_pycocoevalcap():
     said = [vlm3d_clean(text, generated=True) for text in PREDICTIONS]
     assert 0 < scores["METEOR"] < 1
     assert scores["METEOR"] == pytest.approx(direct("meteor", truth, said))
-    # An empty report and a carriage return do not break the exchange with the process.
+    # Empty reports and carriage returns do not interrupt the communication with the process.
     assert vlm3d_text_scores(["", "a\rb c"], ["a b", "a b\rc"])["METEOR"] > 0
 
 
 @pytest.mark.skipif(os.name == "nt", reason="the fake java is a shell script")
-@pytest.mark.parametrize(("script", "message"), [("exec sleep 60", "no answer in 1 s"), ("exit 1", "failed")])
-def test_a_java_that_hangs_or_fails_is_one_line(monkeypatch, tmp_path, script, message):
+@pytest.mark.parametrize(("script", "message"), [("exec sleep 60", "METEOR.* 1 s"), ("exit 1", "METEOR.*failed")])
+def test_java_that_times_out_or_fails(monkeypatch, tmp_path, script, message):
     pytest.importorskip("pycocoevalcap")
     (tmp_path / "java").write_text(f"#!/bin/sh\n{script}\n")
     (tmp_path / "java").chmod(0o755)
@@ -107,7 +107,7 @@ def test_a_java_that_hangs_or_fails_is_one_line(monkeypatch, tmp_path, script, m
     assert time.monotonic() - started < 20
 
 
-def test_a_finding_absent_from_the_references_counts_zero():
+def test_a_finding_without_positives_scores_zero():
     truth = np.array([[1, 0, 0], [1, 0, 1.0]])
     said = np.array([[1, 1, 0], [0, 0, 1.0]])
     scores = vlm3d_label_scores(truth, said)
@@ -145,12 +145,12 @@ def cases():
 
 
 @pytest.mark.filterwarnings("ignore:METEOR")
-def test_the_metric_has_names_of_its_own(no_java):
-    ours, metric = ReportGenerationMetric(), VLM3DReportMetric()
-    for each in (ours, metric):
+def test_metric_has_its_own_names(no_java):
+    other, metric = ReportGenerationMetric(), VLM3DReportMetric()
+    for each in (other, metric):
         each.process(None, cases())
     results = metric.evaluate(3)
-    assert not set(results) & set(ours.evaluate(3))
+    assert not set(results) & set(other.evaluate(3))
     assert {name.partition("/")[0] for name in results} == {"report_vlm3d"}
     assert results["report_vlm3d/f1_macro"] == pytest.approx(1 / 18)
     assert results["report_vlm3d/crg"] == 1
@@ -160,7 +160,7 @@ def test_the_metric_has_names_of_its_own(no_java):
 
 
 @pytest.mark.filterwarnings("ignore:METEOR")
-def test_the_example_reports_score_as_themselves(no_java, shared_data, tmp_path):
+def test_example_reports_have_perfect_scores(no_java, shared_data, tmp_path):
     truth = read_submission(shared_data / "text" / "vlm3d" / "report_generation_example" / "ground_truth.json")
     references = {entry["input_image_name"]: entry["report"] for entry in truth["generated_reports"]}
     write_reports(tmp_path / "same.json", references, suffix=".mha")

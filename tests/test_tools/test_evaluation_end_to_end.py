@@ -1,4 +1,4 @@
-"""Train a little, test everything, score the dump again; probe and fine-tune what was trained."""
+"""Train a small model, test it with all metrics and score the dump again; probe and fine-tune it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def trained(tool, tmp_path):
 
 
 @pytest.mark.slow
-def test_everything_is_measured_and_a_dump_scores_the_same(tool, trained, tmp_path):
+def test_all_metrics_and_a_dump_with_the_same_scores(tool, trained, tmp_path):
     dump, again = tmp_path / "out" / "predictions.pt", tmp_path / "again.json"
     args = ("--work-dir", tmp_path / "test", "--bootstrap", 10, "--out", dump, "--cfg-options", *SMALL)
     tested = tool("test.py", FULL, trained, *args)
@@ -36,7 +36,7 @@ def test_everything_is_measured_and_a_dump_scores_the_same(tool, trained, tmp_pa
     assert "interval" in tested.out and str(dump) in tested.out
     first = json.loads((tmp_path / "test" / "test_results.json").read_text())["metrics"]
     prefixes = {name.partition("/")[0] for name in first}
-    measured = {
+    expected = {
         "retrieval",
         "region_text",
         "region_retrieval",
@@ -50,7 +50,7 @@ def test_everything_is_measured_and_a_dump_scores_the_same(tool, trained, tmp_pa
     published = ("ct_clip", "spectre", "radfinder")
     protocols |= {f"{kind}_{name}" for kind in ("retrieval", "image_retrieval") for name in published}
     protocols |= {f"pool_retrieval_{name}" for name in ("spectre", "radfinder", "merlin")}
-    assert prefixes == measured | protocols | {"dump"}
+    assert prefixes == expected | protocols | {"dump"}
     for name in ("localisation/peak_distance_mm", "step_attention/slice_error_mm", "zero_shot_ctvlm/f1"):
         assert first[name] is not None, name
     with open(tmp_path / "test" / "test_results.csv", newline="") as file:
@@ -66,23 +66,23 @@ def test_everything_is_measured_and_a_dump_scores_the_same(tool, trained, tmp_pa
     second = json.loads(again.read_text())["metrics"]
     del first["dump/num_cases"]
     assert second == first
-    # Without a config, everything that the dump has the data for.
+    # Without a config: all metrics whose data the dump contains.
     scored = tool(
         "analysis_tools/eval_predictions.py", dump, "--bootstrap", 10, "--thresholds", thresholds, "--out", again
     )
     third = json.loads(again.read_text())["metrics"]
-    # Our own retrieval is scored at the default k; published protocols fix theirs.
+    # The default metrics do not include R@50 of the protocol ctvlm.
     assert set(first) - set(third) == {name for name in first if name.startswith("retrieval/") and "@50" in name}
-    # To the last bit but one: its findings come in another order.
+    # Rounding errors differ, because the findings have another order.
     assert third == pytest.approx({name: value for name, value in first.items() if name in third}, abs=1e-9)
 
-    # The scale of the zero-shot probabilities is the model's own.
+    # The dump contains the logit scale of the model.
     state = torch.load(trained, weights_only=True)["state_dict"]
     assert load_dump(dump)["scale"] == pytest.approx(state["losses.volume.logit_scale.log_scale"].exp().item())
 
 
 @pytest.mark.slow
-def test_probe_and_fine_tune_what_was_trained(tool, trained, tmp_path):
+def test_probe_and_fine_tune(tool, trained, tmp_path):
     probed = tool(
         "analysis_tools/linear_probe.py",
         CONFIG,
@@ -127,5 +127,5 @@ def test_probe_and_fine_tune_what_was_trained(tool, trained, tmp_path):
     )
     assert tested.code == 0, tested.err
     metrics = json.loads((tmp_path / "t" / "test_results.json").read_text())["metrics"]
-    assert metrics["classification/accuracy"] is not None  # by thresholds of the validation data
+    assert metrics["classification/accuracy"] is not None  # with thresholds of the validation data
     assert not list((tmp_path / "t").glob("*.pth"))

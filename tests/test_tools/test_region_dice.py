@@ -1,4 +1,4 @@
-"""region_dice: geometry with an oracle for a model, and the way from a config and a checkpoint."""
+"""region_dice with a perfect model."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def region_dice(repo_root):
 
 @pytest.fixture
 def manifest(tmp_path):
-    """Two CTs in LPS order off the origin: one with a label map of the liver, one with a mask of the lungs as one."""
+    """Two CTs in LPS orientation: one with a label map of the liver, one with a single mask of both lungs."""
     hu = np.full((60, 50, 40), -1000, np.int16)
     hu[10:50, 10:45, :] = 40
     organ = np.zeros(hu.shape, np.uint8)
@@ -45,7 +45,7 @@ def manifest(tmp_path):
     scheme = RegionScheme.load()
     liver = dict(path=save("liver_map.nii.gz", organ * LIVER), source=scheme.name)
     hu[organ > 0] = 200
-    # Noise, as a scanner gives: air of one value is taken for padding.
+    # Noise, because constant air would be treated as padding.
     hu += np.random.default_rng(0).integers(-8, 9, hu.shape, dtype=np.int16)
     ct = save("ct.nii.gz", hu)
     common = dict(split="test", lesion_masks=[])
@@ -64,7 +64,7 @@ def manifest(tmp_path):
 
 
 class Oracle:
-    """Knows the organ by its HU, and insists that it is shown no map; of the lungs it predicts one lobe only."""
+    """Segments the organ by its HU and asserts that it gets no region map; predicts a single lobe for the lungs."""
 
     def test_step(self, data):
         assert data["inputs"]["region_map"] == [None]
@@ -84,7 +84,7 @@ def config_file(tmp_path, body=""):
     return path
 
 
-def test_a_perfect_prediction_comes_back_to_its_place(region_dice, manifest, tmp_path, monkeypatch, capsys):
+def test_perfect_prediction_on_the_grid_of_the_ct_file(region_dice, manifest, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(region_dice, "init_model", lambda *args, **kwargs: Oracle())
     out = tmp_path / "dice.json"
     assert region_dice.main([str(config_file(tmp_path)), "unused.pth", str(manifest), "--out", str(out)]) == 0
@@ -95,8 +95,8 @@ def test_a_perfect_prediction_comes_back_to_its_place(region_dice, manifest, tmp
     assert "Dice" in capsys.readouterr().out
 
 
-def test_a_model_without_a_map_is_refused(region_dice, manifest, tmp_path, monkeypatch):
-    blind = SimpleNamespace(test_step=lambda data: data["data_samples"])
-    monkeypatch.setattr(region_dice, "init_model", lambda *args, **kwargs: blind)
+def test_rejects_models_without_region_map(region_dice, manifest, tmp_path, monkeypatch):
+    model = SimpleNamespace(test_step=lambda data: data["data_samples"])
+    monkeypatch.setattr(region_dice, "init_model", lambda *args, **kwargs: model)
     with pytest.raises(region_dice.ConfigError, match="VoxelSegmentationHead"):
         region_dice.main([str(config_file(tmp_path)), "unused.pth", str(manifest)])

@@ -1,4 +1,4 @@
-"""Check a challenge submission before it is sent.
+"""Check a challenge submission.
 
 python tools/analysis_tools/check_submission.py vlm3d-classification submission.json --cases ground_truth.csv
 python tools/analysis_tools/check_submission.py vlm3d-reports reports.json --cases cases.txt
@@ -23,11 +23,11 @@ from ctvlm.evaluation.submissions import (
 
 def parse_args() -> argparse.Namespace:
     """Command line."""
-    parser = argparse.ArgumentParser(description="Check a challenge submission; exits with 1 where it has errors.")
+    parser = argparse.ArgumentParser(description="Check a challenge submission. The exit code is 1 if it has errors.")
     parser.add_argument("kind", choices=["vlm3d-classification", "vlm3d-reports", "rex"])
-    parser.add_argument("submission", help="the .json file, or the folder of ReX masks")
-    parser.add_argument("--cases", help="names that must be there: .csv with AccessionNo, .json, or one per line")
-    parser.add_argument("--dataset", help="ReXGroundingCT's dataset.json")
+    parser.add_argument("submission", help=".json file, or folder of ReX masks")
+    parser.add_argument("--cases", help="expected cases: .csv with AccessionNo, .json, or text with one name per line")
+    parser.add_argument("--dataset", help="dataset.json of ReXGroundingCT")
     parser.add_argument("--split", default="test", help="split of dataset.json (default: test)")
     parser.add_argument("--strict", action="store_true", help="count warnings as errors")
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
@@ -37,8 +37,8 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def problems(args: argparse.Namespace) -> list[Problem]:
-    """What the kind's checker finds."""
+def find_problems(args: argparse.Namespace) -> list[Problem]:
+    """Problems of the submission."""
     if args.kind == "rex":
         return check_rex(args.submission, args.dataset, args.split)
     check = check_classification if args.kind == "vlm3d-classification" else check_reports
@@ -46,14 +46,14 @@ def problems(args: argparse.Namespace) -> list[Problem]:
 
 
 def main() -> None:
-    """Check and print."""
+    """Check the submission and print its problems."""
     args = parse_args()
-    found = problems(args)
-    for problem in found:
+    problems = find_problems(args)
+    for problem in problems:
         print(problem)
-    errors = sum(problem.fatal or args.strict for problem in found)
-    checked = "" if args.cases or args.kind == "rex" else " (names not checked: no --cases)"
-    print(f"{args.submission}: {errors} errors, {len(found) - errors} warnings{checked}")
+    errors = sum(problem.fatal or args.strict for problem in problems)
+    unchecked = "" if args.cases or args.kind == "rex" else " (names not checked, because --cases is not given)"
+    print(f"{args.submission}: {errors} errors, {len(problems) - errors} warnings{unchecked}")
     if errors:
         raise SystemExit(1)
 

@@ -1,4 +1,4 @@
-"""Score a dump of predictions again, without the model.
+"""Score a dump of predictions without the model.
 
 python tools/analysis_tools/eval_predictions.py predictions.pt --bootstrap 1000 --out scores.json
 python tools/analysis_tools/eval_predictions.py predictions.pt --config configs/vit3d_cot_contrastive.py
@@ -62,11 +62,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("dump", help="the .pt file that DumpPredictions wrote")
     parser.add_argument("--config", help="score with this config's test_evaluator")
     parser.add_argument(
-        "--bootstrap", type=int, default=0, help="resamples of patients for 95%% intervals, such as 1000"
+        "--bootstrap", type=int, default=0, metavar="N", help="patient resamples for 95%% intervals, such as 1000"
     )
     parser.add_argument(
         "--thresholds",
-        help="JSON of thresholds from a dev split, for the protocol ctvlm; tools/test.py writes one beside its results",
+        help="JSON file of thresholds from a dev split (protocol ctvlm); tools/test.py writes it in its work folder",
     )
     parser.add_argument("--out", help="write the metrics to this .json or .csv file")
     parser.add_argument(
@@ -75,12 +75,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
     args = parser.parse_args()
     if args.out and Path(args.out).suffix.lower() not in (".json", ".csv"):
-        parser.error(f"--out takes a .json or .csv file, found '{args.out}'")
+        parser.error(f"--out: found '{args.out}'; expected a .json or .csv file")
     return args
 
 
 def default_metrics(dump: dict[str, Any], bootstrap: int, thresholds: str | None) -> list[BaseMetric]:
-    """The metrics that are scored without a config."""
+    """Metrics to score without a config."""
     metrics: list[BaseMetric] = [kind(bootstrap=bootstrap) for kind in DEFAULT_METRICS]
     published = [protocol for name, protocol in RETRIEVAL_PROTOCOLS.items() if name != "ctvlm"]
     metrics += [RetrievalMetric(protocol=p.name, bootstrap=bootstrap) for p in published if p.topk]
@@ -88,7 +88,7 @@ def default_metrics(dump: dict[str, Any], bootstrap: int, thresholds: str | None
     names = sorted({name for case in dump["cases"] for name in case.get("labels") or {}}) or None
     metrics += [ImageRetrievalMetric(p.name, names) for p in published if p.image_rule]
     for protocol in PROTOCOLS.values():
-        # Protocols that fold findings belong to one data set: only a config selects them.
+        # Protocols that fold findings are for one data set; only a config selects them.
         if protocol.fold is None and (names is None or protocol.select(names)):
             settings: dict[str, Any] = dict(names=names, thresholds=thresholds, bootstrap=bootstrap)
             metrics.append(ClassificationMetric(protocol.name, **settings))
@@ -97,7 +97,7 @@ def default_metrics(dump: dict[str, Any], bootstrap: int, thresholds: str | None
 
 
 def missing_data(metric: BaseMetric, dump: dict[str, Any]) -> list[str]:
-    """Data that the metric needs and that no case of the dump contains; empty if it can be scored."""
+    """Data that the metric needs and no case of the dump contains; empty if the metric can be scored."""
     available = {key for case in dump["cases"] for key, value in case.items() if value is not None and value != {}}
     missing = metric.missing_keys(available) if isinstance(metric, CaseMetric) else []
     if hasattr(metric, "prompts") and not dump["prompts"].keys() >= set(metric.prompts()):
@@ -105,8 +105,8 @@ def missing_data(metric: BaseMetric, dump: dict[str, Any]) -> list[str]:
     return missing
 
 
-def skipped_table(skipped: list[tuple[BaseMetric, list[str]]]) -> str:
-    """One line for each set of missing data, with the metrics that need it."""
+def skipped_lines(skipped: list[tuple[BaseMetric, list[str]]]) -> str:
+    """One line per set of missing data with the metrics that need it."""
     metrics: dict[str, list[str]] = {}
     for metric, missing in skipped:
         metrics.setdefault(", ".join(missing), []).append(metric.prefix or metric.default_prefix)
@@ -114,11 +114,11 @@ def skipped_table(skipped: list[tuple[BaseMetric, list[str]]]) -> str:
 
 
 def configured_metrics(args: argparse.Namespace) -> list[BaseMetric]:
-    """The metrics of a config's test_evaluator, without those that write dumps."""
+    """Metrics of the config's test_evaluator, without those that write dumps."""
     cfg = load_config(args.config, args.cfg_options)
     metrics = without_dumps(metric_configs(cfg))
     if not metrics:
-        raise ConfigError(f"the config {args.config} has no test_evaluator: there is nothing to score with")
+        raise ConfigError(f"{args.config}: found no metrics in test_evaluator. Add the metrics to score")
     for metric in metrics:
         if metric.get("thresholds") == "dev":
             metric["thresholds"] = args.thresholds
@@ -128,7 +128,7 @@ def configured_metrics(args: argparse.Namespace) -> list[BaseMetric]:
 
 
 def score(dump: dict[str, Any], metrics: list[BaseMetric]) -> dict[str, float]:
-    """All metrics over the cases of a dump."""
+    """Results of all metrics on the cases of a dump."""
     results: dict[str, float] = {}
     for metric in metrics:
         if hasattr(metric, "set_prompt_embeddings") and dump["prompts"]:
@@ -139,20 +139,21 @@ def score(dump: dict[str, Any], metrics: list[BaseMetric]) -> dict[str, float]:
 
 
 def main() -> None:
-    """Read, score, print, write."""
+    """Load the dump, score it, print and write the results."""
     args = parse_args()
     quiet_warnings()
-    # custom_imports name modules of projects/, which are not installed.
+    # custom_imports of a config may name modules in projects/, which are not installed.
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
     dump = load_dump(args.dump)
     if not dump["cases"]:
-        raise ValueError(f"{args.dump} holds no case.")
-    listed = configured_metrics(args) if args.config else default_metrics(dump, args.bootstrap, args.thresholds)
-    missing = [missing_data(metric, dump) for metric in listed]
-    metrics = [metric for metric, keys in zip(listed, missing, strict=True) if not keys]
-    skipped = skipped_table([(metric, keys) for metric, keys in zip(listed, missing, strict=True) if keys])
+        raise ValueError(f"{args.dump}: found no cases")
+    requested = configured_metrics(args) if args.config else default_metrics(dump, args.bootstrap, args.thresholds)
+    missing = [(metric, missing_data(metric, dump)) for metric in requested]
+    metrics = [metric for metric, data in missing if not data]
+    skipped = skipped_lines([(metric, data) for metric, data in missing if data])
     if not metrics:
-        raise ValueError(f"{args.dump}: no metric can be scored from the keys {sorted(dump['cases'][0])}.\n{skipped}")
+        found = sorted(dump["cases"][0])
+        raise ValueError(f"{args.dump}: found the keys {found}, which no metric can be scored from.\n{skipped}")
     results = score(dump, metrics)
     origin = data_origin(dump["cases"])
     title = table_title(f"{len(dump['cases'])} cases of {args.dump}", origin)
@@ -163,7 +164,7 @@ def main() -> None:
         print(f"warning: {dump['remark']}")
     if args.out:
         write_metrics(args.out, results, dump=args.dump, **origin)
-        print(f"metrics written to {args.out}")
+        print(f"written: {args.out}")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Linear probe: what logistic regression finds in a checkpoint's frozen volume embeddings.
+"""Linear probe: logistic regression on the frozen volume embeddings of a checkpoint.
 
 python tools/analysis_tools/linear_probe.py CONFIG CHECKPOINT --bootstrap 1000
 
-One standard-scaled logistic regression a finding, fitted on the config's training data (as its validation data is
-prepared: not augmented), its penalty and threshold chosen on the validation data, scored on the test data.
-It learns from the config's own labels, so weights trained on phantoms only need no warning.
+One logistic regression per finding on standardised embeddings. It is fitted on the training data with the validation
+pipeline (no augmentation), its penalty and threshold are selected on the validation data, and it is scored on the test
+data. There is no warning about weights trained on phantoms only, because the probe is fitted to the config's labels.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Linear probe of a checkpoint's frozen volume embeddings.")
     parser.add_argument("config", help="config file")
     parser.add_argument("checkpoint", help="checkpoint file")
-    parser.add_argument("--bootstrap", type=int, default=0, metavar="N", help="resamples of patients for intervals")
+    parser.add_argument("--bootstrap", type=int, default=0, metavar="N", help="patient resamples for 95%% intervals")
     parser.add_argument("--work-dir", help="folder for the results (default: work_dirs/<config name>)")
-    parser.add_argument("--device", help="default: the accelerator that there is, else the CPU")
+    parser.add_argument("--device", help="default: an accelerator if available, else the CPU")
     parser.add_argument(
         "--cfg-options", nargs="+", action=ConfigOptions, metavar="KEY=VALUE", help="override the config: a.b=1 c=[2,3]"
     )
@@ -47,7 +47,7 @@ def parse_args() -> argparse.Namespace:
 
 @torch.no_grad()
 def embed(model: torch.nn.Module, cfg: Config, split: str) -> tuple[np.ndarray, list[dict]]:
-    """Embedding (N, P) and id, patient and labels of each case of a split."""
+    """Embeddings (N, P), and id, patient and labels of each case of a split."""
     loader_cfg = cfg[f"{split}_dataloader"].copy()
     loader_cfg.update(sampler=dict(type="DefaultSampler", shuffle=False), drop_last=False)
     loader_cfg.dataset.pipeline = cfg.val_dataloader.dataset.pipeline
@@ -62,21 +62,23 @@ def embed(model: torch.nn.Module, cfg: Config, split: str) -> tuple[np.ndarray, 
 
 
 def truth_of(cases: list[dict], name: str) -> np.ndarray:
-    """Labels of a finding (N): 1, 0, NaN."""
+    """Labels of a finding (N): 1, 0 or NaN."""
     values = [case["labels"].get(name) for case in cases]
     return np.array([np.nan if value is None else float(value) for value in values])
 
 
 def main() -> None:
-    """Embed, fit, score, print, write."""
+    """Embed the cases, fit and score the probes, print and write the results."""
     args = parse_args()
     quiet_warnings()
-    # custom_imports name modules of projects/, which are not installed.
+    # custom_imports of a config may name modules in projects/, which are not installed.
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
     cfg = load_config(args.config, args.cfg_options)
     for split in SPLITS:
         if cfg.get(f"{split}_dataloader") is None:
-            raise ConfigError(f"the config {args.config} has no {split}_dataloader: a probe needs {', '.join(SPLITS)}")
+            raise ConfigError(
+                f"{args.config}: found no {split}_dataloader; expected dataloaders for {', '.join(SPLITS)}"
+            )
     set_work_dir(cfg, args.work_dir)
     init_default_scope(cfg.get("default_scope", "ctvlm"))
     model = init_model(cfg, args.checkpoint, args.device)
@@ -89,7 +91,7 @@ def main() -> None:
         if probe is not None:
             probes[name] = probe
     if not probes:
-        raise ValueError(f"{args.config}: no finding has both classes among the labels of its training data.")
+        raise ValueError(f"{args.config}: found no finding with both classes in the labels of the training data.")
     columns = {name: probe.probability(test_NP) for name, probe in probes.items()}
     metric = ClassificationMetric(
         "ctvlm",
@@ -109,8 +111,8 @@ def main() -> None:
         path = Path(cfg.work_dir) / f"linear_probe.{suffix}"
         write_metrics(path, results, config=args.config, checkpoint=args.checkpoint, strengths=strengths)
         print(f"written: {path}")
-    if left_out := [name for name in names if name not in probes]:
-        print(f"one class only in the training data, left out: {', '.join(left_out)}")
+    if excluded := [name for name in names if name not in probes]:
+        print(f"excluded, one class only in the training data: {', '.join(excluded)}")
 
 
 if __name__ == "__main__":

@@ -1,14 +1,13 @@
-"""Hold the regions that a model predicts on bare CTs against their masks.
+"""Dice of the regions that a model predicts from CTs without masks.
 
     python tools/dataset_converters/folder_to_manifest.py FOLDER cts.jsonl
     python tools/analysis_tools/region_dice.py configs/vit3d_cot_contrastive_bare.py epoch_7.pth cts.jsonl
 
-The CTs go through the test pipeline of the config, and the model never sees a mask. Its region map is brought back to
-each CT's own grid (nearest neighbour) and compared with the mask as it lies on disk. A mask coarser than the scheme
-("lung" for five lobes) is compared with the union of its regions; where a map has the parts, the union is a row too.
-Regions of less than 1 ml in the mask are left out. What a map does not mark counts as background of the regions it
-does mark, and nothing is said of the others. Weights trained on phantoms only are measured without a warning: the masks
-are true, so the Dice shows how well regions transfer.
+The CTs are processed by the test pipeline of the config, and the model gets no masks. Its region map is resampled to
+the grid of the CT file (nearest neighbour) and compared with the mask in the file. A mask that is coarser than the
+scheme ("lung" for five lobes) is compared with the union of its regions; if a map contains the parts, the union has a
+row as well. Regions below 1 ml in the mask are excluded. Regions that a map does not contain are not scored. There is
+no warning about weights trained on phantoms only, because the Dice measures the transfer to real masks.
 """
 
 from __future__ import annotations
@@ -36,19 +35,21 @@ from ctvlm.utils import CTVLMError
 from ctvlm.volume import CTVolume
 from ctvlm.volume.resample import resample_to_grid
 
-LEAST_ML = 1.0
+MIN_ML = 1.0
 UNIONS = ("lung", "kidney")
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("config", help="config whose model predicts a region map (VoxelSegmentationHead, say)")
+    parser.add_argument(
+        "config", help="config of a model that predicts a region map, for example by VoxelSegmentationHead"
+    )
     parser.add_argument("checkpoint", help="checkpoint file")
     parser.add_argument("manifest", help="case manifest with region maps")
-    parser.add_argument("--split", help="keep these cases only")
-    parser.add_argument("--device", help="default: the accelerator that there is, else the CPU")
-    parser.add_argument("--out", help="write the figures to this .json file")
+    parser.add_argument("--split", help="use only the cases of this split")
+    parser.add_argument("--device", help="default: an accelerator if available, else the CPU")
+    parser.add_argument("--out", help="write the scores to this .json file")
     parser.add_argument(
         "--cfg-options", nargs="+", action=ConfigOptions, metavar="KEY=VALUE", help="override the config: a.b=1 c=[2,3]"
     )
@@ -56,14 +57,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def bare_pipeline(cfg: Config) -> list:
-    """The transforms of the test pipeline after reading, but for those that write text from a map."""
-    built = [TRANSFORMS.build(step) for step in cfg.test_dataloader.dataset.pipeline]
-    return [t for t in built if not isinstance(t, (LoadCT, LoadStore)) and not getattr(t, "writes_text", False)]
+def build_pipeline(cfg: Config) -> list:
+    """The test pipeline without transforms that read files or write text from a region map."""
+    transforms = [TRANSFORMS.build(step) for step in cfg.test_dataloader.dataset.pipeline]
+    return [t for t in transforms if not isinstance(t, (LoadCT, LoadStore)) and not getattr(t, "writes_text", False)]
 
 
 def predicted_map(model: torch.nn.Module, pipeline: list, case: dict) -> np.ndarray:
-    """Region ids on the CT's own grid (D, H, W), from the CT alone."""
+    """Region ids predicted from the CT without masks, on the grid of the CT file (D, H, W)."""
     results = {**case, "region_map": None, "lesion_map": None, "coarse_masks": {}}
     for transform in pipeline:
         results = transform(results)
@@ -71,7 +72,7 @@ def predicted_map(model: torch.nn.Module, pipeline: list, case: dict) -> np.ndar
         sample = model.test_step(pseudo_collate([results]))[0]
     if "pred_region_map" not in sample:
         raise ConfigError(
-            "the model predicts no region map: give it a head that does, such as "
+            "the model predicts no region map. Add a head that does, such as "
             "model.auxiliary=dict(voxels=dict(type='VoxelSegmentationHead'))"
         )
     predicted = CTVolume(np.asarray(sample.pred_region_map), np.asarray(sample.affine))
@@ -79,50 +80,50 @@ def predicted_map(model: torch.nn.Module, pipeline: list, case: dict) -> np.ndar
 
 
 def true_masks(case: dict, scheme: RegionScheme) -> Iterator[tuple[str, tuple[int, ...], np.ndarray]]:
-    """Name, region ids and mask of what is known of a case."""
+    """Name, region ids and mask of each region in the masks of a case."""
     region_map = case["region_map"]
     if region_map is not None:
-        marked = [int(i) for i in np.unique(region_map) if i > 0]
-        for i in marked:
+        present = [int(i) for i in np.unique(region_map) if i > 0]
+        for i in present:
             yield scheme.name_of(i), (i,), region_map == i
         for name in UNIONS:
             ids = scheme.ids_of_class(name)
-            if len(set(ids).intersection(marked)) > 1:
+            if len(set(ids).intersection(present)) > 1:
                 yield name, ids, np.isin(region_map, ids)
     for name, mask in case["coarse_masks"].items():
         yield name, scheme.ids_of_class(name), mask
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Predict, compare, print; returns the exit code."""
+    """Predict and compare the regions of all cases; returns the exit code."""
     args = parse_args(argv)
     quiet_warnings()
-    # custom_imports name modules of projects/, which are not installed.
+    # custom_imports of a config may name modules in projects/, which are not installed.
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
     cfg = load_config(args.config, args.cfg_options)
     cases = [case for case in read_manifest(args.manifest, args.split) if case["region_map"]]
     if not cases:
-        raise CTVLMError(f"no case of {args.manifest} has a region map: there is nothing to compare with")
-    model, pipeline = init_model(cfg, args.checkpoint, device=args.device), bare_pipeline(cfg)
+        raise CTVLMError(f"{args.manifest}: found no case with a region map to compare with")
+    model, pipeline = init_model(cfg, args.checkpoint, device=args.device), build_pipeline(cfg)
     scheme, load = scheme_of(cfg.test_dataloader.dataset), LoadCT()
     table = Table("case", "region", "ml", "predicted ml", "Dice", title="regions predicted from bare CTs")
-    found: dict[str, dict[str, float]] = {}
+    dice: dict[str, dict[str, float]] = {}
     for entry in cases:
         case = load({**entry, "scheme": scheme.reference})
         predicted, voxel_ml = predicted_map(model, pipeline, case), CTVolume(case["volume"], case["affine"]).voxel_ml
-        figures = found.setdefault(case["case_id"], {})
+        scores = dice.setdefault(case["case_id"], {})
         for name, ids, mask in true_masks(case, scheme):
-            if mask.sum() * voxel_ml < LEAST_ML:
+            if mask.sum() * voxel_ml < MIN_ML:
                 continue
-            marked = np.isin(predicted, ids)
-            figures[name] = mask_dice(marked, mask)
-            row = (f"{mask.sum() * voxel_ml:.0f}", f"{marked.sum() * voxel_ml:.0f}", f"{figures[name]:.2f}")
+            predicted_mask = np.isin(predicted, ids)
+            scores[name] = mask_dice(predicted_mask, mask)
+            row = (f"{mask.sum() * voxel_ml:.0f}", f"{predicted_mask.sum() * voxel_ml:.0f}", f"{scores[name]:.2f}")
             table.add_row(case["case_id"], name, *row)
         table.add_section()
     stdout_console().print(table)
     if args.out:
-        write_json(args.out, {"config": args.config, "checkpoint": args.checkpoint, "dice": found})
-        print(f"figures written to {args.out}")
+        write_json(args.out, {"config": args.config, "checkpoint": args.checkpoint, "dice": dice})
+        print(f"written: {args.out}")
     return 0
 
 

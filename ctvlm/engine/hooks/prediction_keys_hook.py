@@ -1,4 +1,4 @@
-"""Tell the model which predictions the metrics read."""
+"""Hook that limits predictions to those that metrics read."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from ctvlm.registry import HOOKS
 
 @HOOKS.register_module()
 class PredictionKeysHook(Hook):
-    """Before validation and test: call ``model.set_predictions(keys)`` with the keys that the metrics need.
+    """Call ``model.set_predictions(keys)`` with the union of the metrics' ``needs`` before validation and test.
 
-    ``keys`` is None (predict everything) if one of the metrics does not declare ``needs``. A model without
-    ``set_predictions`` is left as it is.
+    ``keys`` is None (all predictions) if a metric does not declare ``needs``. Models without ``set_predictions`` are
+    not affected.
     """
 
     def before_val_epoch(self, runner: Runner) -> None:

@@ -1,4 +1,4 @@
-"""Pure functions: the definitions of the metrics."""
+"""Metric definitions as pure functions."""
 
 from ctvlm.evaluation.functional.alignment import (
     attention_auroc,

@@ -1,4 +1,4 @@
-"""Confidence intervals by resampling patients."""
+"""Bootstrap confidence intervals over patients."""
 
 from __future__ import annotations
 
@@ -11,15 +11,17 @@ import numpy as np
 from scipy.stats import DegenerateDataWarning
 from scipy.stats import bootstrap as scipy_bootstrap
 
+from ctvlm.utils import check_choice
+
 
 @dataclass(frozen=True)
 class Intervals:
-    """Intervals of K statistics.
+    """Confidence intervals of K statistics.
 
     Attributes:
-        low, high: bounds (K); NaN where the statistic or too many of its resamples are undefined.
-        undefined: share of resamples in which each statistic was undefined (K).
-        num_clusters: patients resampled.
+        low, high: bounds (K); NaN if the statistic or too many of its resamples are undefined.
+        undefined: share of resamples in which each statistic is undefined (K).
+        num_clusters: number of patients.
     """
 
     low: np.ndarray
@@ -37,47 +39,47 @@ def bootstrap_intervals(
     seed: int = 0,
     max_undefined: float = 0.1,
 ) -> Intervals:
-    """Bootstrap intervals of several statistics over the same resamples of whole patients.
+    """Bootstrap confidence intervals of several statistics over the same resamples of patients.
 
-    Cases of one patient are not independent: patients are drawn with replacement, each with all of its cases (cluster
-    bootstrap; Davison and Hinkley, "Bootstrap Methods and their Application", 1997, section 3.8). The resampling is
-    scipy's.
+    Cases of one patient are not independent. Patients are therefore drawn with replacement, each with all of its cases
+    (cluster bootstrap; Davison and Hinkley, "Bootstrap Methods and their Application", 1997, section 3.8). scipy does
+    the resampling.
 
     Args:
-        statistic: from case indices (with repeats) to K numbers; NaN where undefined.
+        statistic: maps case indices (with repeats) to K numbers; NaN if undefined.
         clusters: patient of each case (N).
-        method: ``percentile``, or ``BCa`` (needs one more evaluation per patient, and every resample defined). With few
-            patients (say 30) percentile intervals lean with the bias of the resamples, and may miss the value itself.
-        max_undefined: percentile bounds come from the defined resamples, unless more than this share is undefined.
+        method: ``percentile``, or ``BCa``, which needs one more evaluation per patient and every resample defined. With
+            few patients (about 30), percentile intervals are biased and may not contain the value itself.
+        max_undefined: the percentiles are taken over the defined resamples; the bounds are NaN if more than this share
+            is undefined.
 
     Raises:
-        ValueError: without cases, or for an unknown method.
+        ValueError: there are no cases, or the method is unknown.
     """
-    if method not in ("percentile", "BCa"):
-        raise ValueError(f"Unknown method={method!r}: expected 'percentile' or 'BCa'.")
+    check_choice("bootstrap_intervals", "method", method, ("percentile", "BCa"))
     if len(clusters) == 0:
-        raise ValueError("No cases to resample: an interval needs at least two patients.")
-    names: dict[Hashable, list[int]] = {}
+        raise ValueError("Found no cases to resample; a bootstrap interval needs at least two patients.")
+    cases: dict[Hashable, list[int]] = {}
     for index, cluster in enumerate(clusters):
-        names.setdefault(cluster, []).append(index)
-    members = [np.array(indices) for indices in names.values()]
+        cases.setdefault(cluster, []).append(index)
+    members = [np.array(indices) for indices in cases.values()]
     value = np.asarray(statistic(np.arange(len(clusters))), dtype=np.float64)
     if len(members) < 2:
         return Intervals(np.full_like(value, np.nan), np.full_like(value, np.nan), np.zeros_like(value), len(members))
 
-    def of_patients(drawn: np.ndarray, axis: int = -1) -> np.ndarray:
-        """Statistics of each draw of patients: (..., patients) to (K, ...)."""
-        drawn = np.moveaxis(drawn, axis, -1)
-        flat = drawn.reshape(-1, drawn.shape[-1])
-        rows = [statistic(np.concatenate([members[int(patient)] for patient in row])) for row in flat]
-        return np.stack(rows, axis=-1).reshape(len(value), *drawn.shape[:-1])
+    def statistic_of_patients(patients: np.ndarray, axis: int = -1) -> np.ndarray:
+        """Statistics of each resample of patients: (..., patients) to (K, ...)."""
+        patients = np.moveaxis(patients, axis, -1)
+        resamples = patients.reshape(-1, patients.shape[-1])
+        rows = [statistic(np.concatenate([members[int(patient)] for patient in row])) for row in resamples]
+        return np.stack(rows, axis=-1).reshape(len(value), *patients.shape[:-1])
 
     with np.errstate(all="ignore"), warnings.catch_warnings():
-        # scipy warns of statistics without an interval; here they come back as NaN, or with no width.
+        # scipy warns about statistics without an interval; their bounds are NaN or equal here.
         warnings.simplefilter("ignore", DegenerateDataWarning)
         result = scipy_bootstrap(
             (np.arange(len(members)),),
-            of_patients,
+            statistic_of_patients,
             vectorized=True,
             n_resamples=num_resamples,
             confidence_level=level,
@@ -85,17 +87,18 @@ def bootstrap_intervals(
             rng=np.random.default_rng(seed),
             batch=max(1, 1_000_000 // len(members)),
         )
-    draws = result.bootstrap_distribution
-    undefined = np.isnan(draws).mean(axis=-1)
+    resampled = result.bootstrap_distribution
+    undefined = np.isnan(resampled).mean(axis=-1)
     if method == "BCa":
-        # scipy gives NaN where all resamples are equal: such a statistic did not vary at all.
-        still = (draws == value[:, None]).all(axis=-1)
-        low, high = (np.where(still, value, bound) for bound in result.confidence_interval)
+        # scipy returns NaN if all resamples are equal; the interval then has no width.
+        constant = (resampled == value[:, None]).all(axis=-1)
+        low, high = (np.where(constant, value, bound) for bound in result.confidence_interval)
     else:
         low, high = np.full((2, len(value)), np.nan)
-        some = undefined < 1
-        if some.any():
-            low[some], high[some] = np.nanquantile(draws[some], [(1 - level) / 2, (1 + level) / 2], axis=-1)
+        defined = undefined < 1
+        if defined.any():
+            quantiles = [(1 - level) / 2, (1 + level) / 2]
+            low[defined], high[defined] = np.nanquantile(resampled[defined], quantiles, axis=-1)
     bad = (undefined > max_undefined) | np.isnan(value)
     low, high = (np.where(bad, np.nan, bound) for bound in (low, high))
     return Intervals(low, high, undefined, len(members))

@@ -1,4 +1,4 @@
-"""Whether a probability of 0.7 comes true 7 times in 10."""
+"""Calibration of predicted probabilities."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import numpy as np
 from sklearn.metrics import brier_score_loss
 
 from ctvlm.evaluation.functional.classification import labelled
+from ctvlm.utils import check_choice
 
 
 def brier_score(truth_N: np.ndarray, probability_N: np.ndarray) -> float:
-    """Mean squared difference of probability and label (Brier, 1950). NaN without labelled cases."""
+    """Mean squared difference between probability and label (Brier, 1950). NaN without labelled cases."""
     truth, probability = _probabilities(truth_N, probability_N)
     return float(brier_score_loss(truth, probability, labels=[0, 1])) if len(truth) else float("nan")
 
@@ -19,20 +20,19 @@ def brier_score(truth_N: np.ndarray, probability_N: np.ndarray) -> float:
 def reliability_curve(
     truth_N: np.ndarray, probability_N: np.ndarray, bins: int = 15, strategy: Literal["width", "mass"] = "width"
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean probability, share present and number of cases of each bin that holds any.
+    """Mean probability, share of positives and number of cases of each bin that is not empty.
 
     Args:
-        strategy: ``width`` cuts [0, 1] into equal parts, the last one closed; ``mass`` into parts of (nearly) equal
-            numbers of cases, equal probabilities staying together.
+        strategy: ``width`` uses bins of equal width on [0, 1], the last one closed. ``mass`` uses bins with nearly
+            equal numbers of cases; equal probabilities are in one bin.
     """
+    check_choice("reliability_curve", "strategy", strategy, ("width", "mass"))
     truth, probability = _probabilities(truth_N, probability_N)
     if strategy == "width":
         index = np.minimum((probability * bins).astype(int), bins - 1)
-    elif strategy == "mass":
+    else:
         edges = np.quantile(probability, np.linspace(0, 1, bins + 1)[1:-1]) if len(probability) else np.zeros(0)
         index = np.searchsorted(np.unique(edges), probability, side="left")
-    else:
-        raise ValueError(f"Unknown strategy={strategy!r}: expected 'width' or 'mass'.")
     counts = np.bincount(index, minlength=bins)
     used = counts > 0
     mean = np.bincount(index, probability, minlength=bins)[used] / counts[used]
@@ -43,10 +43,10 @@ def reliability_curve(
 def expected_calibration_error(
     truth_N: np.ndarray, probability_N: np.ndarray, bins: int = 15, strategy: Literal["width", "mass"] = "width"
 ) -> float:
-    """Mean over cases of |share present - mean probability| in the case's bin. NaN without labelled cases.
+    """Mean over cases of |share of positives - mean probability| in the case's bin. NaN without labelled cases.
 
-    Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, for the probability of presence (not of the
-    likelier class).
+    Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, for the probability of the positive class instead
+    of the more likely class.
     """
     mean, present, counts = reliability_curve(truth_N, probability_N, bins, strategy)
     return float((np.abs(present - mean) * counts).sum() / counts.sum()) if len(counts) else float("nan")
@@ -56,7 +56,7 @@ def _probabilities(truth_N: np.ndarray, probability_N: np.ndarray) -> tuple[np.n
     truth, probability = labelled(truth_N, probability_N)
     if len(probability) and not (0 <= probability.min() and probability.max() <= 1):
         raise ValueError(
-            f"Probabilities run from {probability.min():g} to {probability.max():g}: expected 0 to 1 (a score needs "
-            "a sigmoid or softmax first)."
+            f"Found probabilities from {probability.min():g} to {probability.max():g}; expected 0 to 1. Apply a "
+            "sigmoid or softmax to scores first."
         )
     return truth, probability

@@ -1,9 +1,9 @@
-"""Scores of one finding from its labels and probabilities.
+"""Classification scores of one finding.
 
-Ranking scores and ROC curves are scikit-learn's; here is what they mean where they are undefined.
+Ranking scores and ROC curves come from scikit-learn; these functions define the values that it leaves undefined.
 
-Labels are 1, 0 or NaN (null: not known). Cases without a label are left out of every score. A score that is not a
-finite number is an error: leaving it out would let a model skip its hard cases.
+Labels are 1, 0 or NaN (unknown). Cases without a label are excluded. A score that is not finite is an error, because
+excluding it would let a model skip difficult cases.
 """
 
 from __future__ import annotations
@@ -15,37 +15,34 @@ DECISION_SCORES = ("f1", "f1_weighted", "accuracy", "balanced_accuracy", "precis
 
 
 def labelled(truth_N: np.ndarray, score_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The cases that have a label: (labels as int, scores as double).
+    """Labels (int) and scores (double) of the cases that have a label.
 
     Raises:
-        ValueError: for labels other than 1, 0 and NaN, scores that are not finite, or lengths that differ.
+        ValueError: a label is not 1, 0 or NaN, a score is not finite, or the lengths differ.
     """
     truth, score = np.asarray(truth_N, dtype=np.float64), np.asarray(score_N, dtype=np.float64)
     if truth.shape != score.shape or truth.ndim != 1:
-        raise ValueError(f"Labels of shape {truth.shape} and scores of shape {score.shape}: expected one of each (N).")
+        raise ValueError(f"Labels have shape {truth.shape}, scores have shape {score.shape}; expected (N) for both.")
     known = ~np.isnan(truth)
     if not np.isin(truth[known], (0, 1)).all():
         odd = truth[known][~np.isin(truth[known], (0, 1))][0]
-        raise ValueError(f"Found the label {odd:g}: expected 1, 0 or null.")
+        raise ValueError(f"Found label {odd:g}; expected 1, 0 or NaN.")
     if not np.isfinite(score[known]).all():
         raise ValueError(
-            f"{int((~np.isfinite(score[known])).sum())} of {int(known.sum())} scores are NaN or infinite: every "
-            "labelled case needs a score."
+            f"{int((~np.isfinite(score[known])).sum())} of {int(known.sum())} scores are NaN or infinite; every "
+            "labelled case needs a finite score."
         )
     return truth[known].astype(int), score[known]
 
 
 def auroc(truth_N: np.ndarray, score_N: np.ndarray) -> float:
-    """Area under the ROC curve; ties count one half, so that a constant score gives 0.5. NaN for one class only."""
+    """Area under the ROC curve. A tie counts 0.5, so that a constant score gives 0.5. NaN for one class only."""
     truth, score = labelled(truth_N, score_N)
     return float(roc_auc_score(truth, score)) if 0 < truth.sum() < len(truth) else float("nan")
 
 
 def average_precision(truth_N: np.ndarray, score_N: np.ndarray) -> float:
-    """Average precision, not interpolated; a constant score gives the prevalence. NaN for one class only.
-
-    (With positives only, any score would give 1.)
-    """
+    """Average precision without interpolation. A constant score gives the prevalence. NaN for one class only."""
     truth, score = labelled(truth_N, score_N)
     return float(average_precision_score(truth, score)) if 0 < truth.sum() < len(truth) else float("nan")
 
@@ -53,55 +50,56 @@ def average_precision(truth_N: np.ndarray, score_N: np.ndarray) -> float:
 def decision_scores(
     truth_N: np.ndarray, predicted_N: np.ndarray, zero_division: float = float("nan"), one_class: bool = False
 ) -> dict[str, float]:
-    """``DECISION_SCORES`` of yes/no predictions.
+    """``DECISION_SCORES`` of binary predictions.
 
-    ``f1`` is the F1 of the positive class. ``f1_weighted`` is the mean of both classes' F1, weighted by their number
-    of cases: CT-CLIP's and RadFinder's F1, near 1 for any rare finding. ``balanced_accuracy`` is the mean of recall
-    and specificity.
-
-    NaN without labelled cases.
+    ``f1`` is the F1 of the positive class. ``f1_weighted`` is the mean F1 of both classes, weighted by their number of
+    cases. CT-CLIP and RadFinder report it as F1; it is near 1 for any rare finding. ``balanced_accuracy`` is the mean
+    of recall and specificity. All scores are NaN without labelled cases.
 
     Args:
-        zero_division: value of a ratio whose denominator is 0, such as precision where nothing is predicted present.
-            F1 is 0 there if positives exist.
-        one_class: score cases of one class as well. Otherwise only accuracy is defined for them. Balanced accuracy is
-            NaN for one class in either case.
+        zero_division: value of a ratio with denominator 0, such as precision without positive predictions. F1 is 0 in
+            that case if there are positives.
+        one_class: also score labels of a single class; otherwise only accuracy is defined for them. Balanced accuracy
+            is always NaN for one class.
+
+    Raises:
+        ValueError: a prediction is not 0 or 1; see ``labelled`` for the labels.
     """
     truth, predicted = labelled(truth_N, predicted_N)
     if not np.isin(predicted, (0, 1)).all():
-        raise ValueError("Predictions must be 0 or 1: apply a threshold first.")
+        raise ValueError("Found predictions other than 0 and 1. Apply a threshold first.")
     scores = dict.fromkeys(DECISION_SCORES, float("nan"))
     if len(truth) == 0:
         return scores
-    # From the four counts: scikit-learn's functions, one per score, take 10 ms together, and intervals of 18 findings
-    # ask for them 18,000 times. The tests compare them.
-    said = predicted == 1
-    found, missed = float((truth * said).sum()), float((truth * ~said).sum())
-    false, right = float(((1 - truth) * said).sum()), float(((1 - truth) * ~said).sum())
-    positives, negatives = found + missed, false + right
+    # Computed from the confusion matrix, because the bootstrap of 18 findings evaluates this 18,000 times and
+    # scikit-learn's functions take 10 ms together. The tests compare both.
+    positive = predicted == 1
+    tp, fn = float((truth * positive).sum()), float((truth * ~positive).sum())
+    fp, tn = float(((1 - truth) * positive).sum()), float(((1 - truth) * ~positive).sum())
+    positives, negatives = tp + fn, fp + tn
 
-    def share(part: float, whole: float) -> float:
+    def ratio(part: float, whole: float) -> float:
         return part / whole if whole else zero_division
 
-    scores["accuracy"] = (found + right) / len(truth)
+    scores["accuracy"] = (tp + tn) / len(truth)
     if (positives and negatives) or one_class:
-        scores["f1"] = share(2 * found, 2 * found + false + missed)
-        # A class without cases has no weight.
-        both = [(positives, 2 * found, false + missed), (negatives, 2 * right, false + missed)]
-        scores["f1_weighted"] = sum(n * twice / (twice + wrong) for n, twice, wrong in both if n) / len(truth)
-        scores["precision"] = share(found, found + false)
-        scores["recall"] = share(found, positives)
-        scores["specificity"] = share(right, negatives)
+        scores["f1"] = ratio(2 * tp, 2 * tp + fp + fn)
+        # A class without cases has weight 0.
+        classes = [(positives, 2 * tp, fp + fn), (negatives, 2 * tn, fp + fn)]
+        scores["f1_weighted"] = sum(n * twice / (twice + wrong) for n, twice, wrong in classes if n) / len(truth)
+        scores["precision"] = ratio(tp, tp + fp)
+        scores["recall"] = ratio(tp, positives)
+        scores["specificity"] = ratio(tn, negatives)
     if positives and negatives:
         scores["balanced_accuracy"] = (scores["recall"] + scores["specificity"]) / 2
     return scores
 
 
 def nearest_corner_threshold(truth_N: np.ndarray, score_N: np.ndarray) -> float:
-    """Threshold whose point on the exact ROC curve is nearest to (0, 1); present is score >= threshold.
+    """Threshold whose point on the exact ROC curve is nearest to (0, 1); positive is score >= threshold.
 
-    Does not depend on the scale of the scores, unlike ``grid_corner_threshold``. The highest of equally near
-    thresholds; a finite number above the highest score where nothing should be called present. NaN for one class only.
+    Unlike ``grid_corner_threshold``, it does not depend on the scale of the scores. The highest of equally near
+    thresholds is returned. It is finite, and above all scores if no case should be positive. NaN for one class only.
     """
     truth, score = labelled(truth_N, score_N)
     if not 0 < truth.sum() < len(truth):
@@ -114,8 +112,8 @@ def nearest_corner_threshold(truth_N: np.ndarray, score_N: np.ndarray) -> float:
 def grid_corner_threshold(truth_N: np.ndarray, probability_N: np.ndarray) -> float:
     """CT-CLIP's threshold: of 100 values from 0 to 1, the one nearest to (0, 1) in the ROC plane.
 
-    Present is probability > threshold. The last of equally near thresholds is taken. Probabilities that lie between two
-    neighbouring grid values cannot be told apart, so the result depends on the logit scale. NaN for one class only.
+    Positive is probability > threshold. The last of equally near thresholds is returned. Probabilities between two
+    neighbouring grid values are not distinguished, so the result depends on the logit scale. NaN for one class only.
 
     Source: find_threshold in scripts/bootstrap_values.py of github.com/ibrahimethemhamamci/CT-CLIP; fVLM and HLIP use
     the same rule.
@@ -124,7 +122,7 @@ def grid_corner_threshold(truth_N: np.ndarray, probability_N: np.ndarray) -> flo
     if not 0 < truth.sum() < len(truth):
         return float("nan")
     grid = np.linspace(0, 1, 100)
-    # The published arithmetic, to the last bit: it decides which distances are equal.
+    # The same arithmetic as the published code, because rounding decides which distances are equal.
     tpr, fpr = (
         (len(values) - np.searchsorted(np.sort(values), grid, side="right")) / len(values)
         for values in (probability[truth == 1], probability[truth == 0])
@@ -134,29 +132,29 @@ def grid_corner_threshold(truth_N: np.ndarray, probability_N: np.ndarray) -> flo
 
 
 def youden_threshold(truth_N: np.ndarray, score_N: np.ndarray) -> float:
-    """Threshold of the greatest sensitivity + specificity (Youden's J); present is score >= threshold.
+    """Threshold with the greatest sensitivity + specificity (Youden's J); positive is score >= threshold.
 
-    The highest of equally good thresholds. Infinite (nothing is present) where no threshold has J > 0. NaN for one
-    class only.
+    The highest of equally good thresholds is returned; infinity (no case is positive) if no threshold has J > 0. NaN
+    for one class only.
     """
     truth, score = labelled(truth_N, score_N)
     if not 0 < truth.sum() < len(truth):
         return float("nan")
-    # RadFinder calls roc_curve with its defaults.
+    # RadFinder calls roc_curve with the default arguments.
     fpr, tpr, thresholds = roc_curve(truth, score)
     return float(thresholds[np.argmax(tpr - fpr)])
 
 
 def best_f1_threshold(truth_N: np.ndarray, score_N: np.ndarray) -> float:
-    """Threshold of greatest F1 of the positive class; present is score >= threshold. NaN for one class only."""
+    """Threshold with the greatest F1; positive is score >= threshold. NaN for one class only."""
     truth, score = labelled(truth_N, score_N)
     if not 0 < truth.sum() < len(truth):
         return float("nan")
     order = np.argsort(-score, kind="stable")
     last_of_ties = np.append(np.diff(score[order]) != 0, True)
-    found = np.cumsum(truth[order])[last_of_ties]
-    said = (np.arange(len(score)) + 1)[last_of_ties]
-    return float(score[order][last_of_ties][np.argmax(2 * found / (said + truth.sum()))])
+    true_positives = np.cumsum(truth[order])[last_of_ties]
+    positives = (np.arange(len(score)) + 1)[last_of_ties]
+    return float(score[order][last_of_ties][np.argmax(2 * true_positives / (positives + truth.sum()))])
 
 
 THRESHOLDS = {

@@ -1,4 +1,4 @@
-"""Whether an embedding space is still alive: collapse, spread, gap between modalities."""
+"""Collapse, uniformity and modality gap of an embedding space."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import numpy as np
 
 
 def effective_rank(embeddings_NP: np.ndarray) -> float:
-    """Number of directions in use: exp of the entropy of the centred singular values' shares.
+    """Effective number of dimensions: exp of the entropy of the normalised singular values after centring.
 
-    Roy and Vetterli, "The effective rank", EUSIPCO 2007. Between 1 (one direction) and min(N - 1, P). NaN for fewer
-    than two embeddings. Embeddings that are all equal use no direction: 0.
+    Roy and Vetterli, "The effective rank", EUSIPCO 2007. Between 1 (one dimension) and min(N - 1, P); 0 if all
+    embeddings are equal. NaN for fewer than two embeddings.
     """
     embeddings = _finite(embeddings_NP)
     if len(embeddings) < 2:
         return float("nan")
     singular = np.linalg.svd(embeddings - embeddings.mean(axis=0), compute_uv=False)
-    # Centring leaves rounding errors of the size of the embeddings themselves times the machine's epsilon.
+    # Centring leaves rounding errors in proportion to the size of the embeddings.
     singular = singular[singular > 1e-10 * max(1.0, np.abs(embeddings).max()) * np.sqrt(embeddings.size)]
     if len(singular) == 0:
         return 0.0
@@ -24,21 +24,21 @@ def effective_rank(embeddings_NP: np.ndarray) -> float:
 
 
 def alignment(first_NP: np.ndarray, second_NP: np.ndarray) -> float:
-    """Mean squared distance of the N pairs after normalisation: 0 (same) to 4 (opposite). NaN without pairs.
+    """Mean squared distance of N pairs after normalisation: 0 (equal) to 4 (opposite). NaN without pairs.
 
     Wang and Isola, "Understanding Contrastive Representation Learning through Alignment and Uniformity on the
     Hypersphere", ICML 2020, with alpha = 2.
     """
     first, second = _unit(first_NP), _unit(second_NP)
     if first.shape != second.shape:
-        raise ValueError(f"Pairs differ in shape: {first.shape} and {second.shape}.")
+        raise ValueError(f"Embeddings have shapes {first.shape} and {second.shape}; expected equal shapes.")
     return float(((first - second) ** 2).sum(axis=1).mean()) if len(first) else float("nan")
 
 
 def uniformity(embeddings_NP: np.ndarray) -> float:
-    """Log of the mean Gaussian potential exp(-2 d^2) over all pairs i < j after normalisation; lower is more spread.
+    """Log of the mean of exp(-2 d^2) over all pairs i < j after normalisation; lower is more uniform.
 
-    Wang and Isola, ICML 2020, with t = 2. 0 for embeddings that are all equal; NaN for fewer than two.
+    Wang and Isola, ICML 2020, with t = 2. 0 if all embeddings are equal; NaN for fewer than two.
     """
     embeddings = _unit(embeddings_NP)
     if len(embeddings) < 2:
@@ -51,7 +51,7 @@ def uniformity(embeddings_NP: np.ndarray) -> float:
 
 
 def modality_gap(first_NP: np.ndarray, second_MP: np.ndarray) -> float:
-    """Distance between the mean normalised embeddings of two modalities: 0 to 2. NaN where either is empty.
+    """Distance between the mean normalised embeddings of two modalities, 0 to 2. NaN if either is empty.
 
     Liang et al., "Mind the Gap: Understanding the Modality Gap in Multi-modal Contrastive Representation Learning",
     NeurIPS 2022.
@@ -65,9 +65,9 @@ def modality_gap(first_NP: np.ndarray, second_MP: np.ndarray) -> float:
 def _finite(embeddings_NP: np.ndarray) -> np.ndarray:
     embeddings = np.asarray(embeddings_NP, dtype=np.float64)
     if embeddings.ndim != 2:
-        raise ValueError(f"Embeddings have shape {embeddings.shape}; expected (number, width).")
+        raise ValueError(f"Embeddings have shape {embeddings.shape}; expected (N, P).")
     if not np.isfinite(embeddings).all():
-        raise ValueError("Embeddings hold NaN or infinity: did training diverge?")
+        raise ValueError("Embeddings contain NaN or infinity. Check whether training diverged.")
     return embeddings
 
 
@@ -75,5 +75,5 @@ def _unit(embeddings_NP: np.ndarray) -> np.ndarray:
     embeddings = _finite(embeddings_NP)
     norms = np.linalg.norm(embeddings, axis=1, keepdims=True)
     if (norms == 0).any():
-        raise ValueError(f"{int((norms == 0).sum())} embeddings are all zero and have no direction.")
+        raise ValueError(f"{int((norms == 0).sum())} embeddings are zero and cannot be normalised.")
     return embeddings / norms

@@ -1,4 +1,4 @@
-"""What a linear classifier finds in frozen embeddings."""
+"""Linear probe: logistic regression on frozen embeddings."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Probe:
     Attributes:
         model: standard scaling, then logistic regression.
         strength: scikit-learn's C, the inverse of the L2 penalty.
-        threshold: probability of the best F1 on the dev split; NaN where it has one class only.
+        threshold: threshold with the best F1 on the dev split; NaN if that split has one class only.
     """
 
     model: Pipeline
@@ -41,19 +41,19 @@ def fit_probe(
     dev_truth_N: np.ndarray,
     strengths: Sequence[float] = STRENGTHS,
 ) -> Probe | None:
-    """Fit on the training split; choose C by AUROC and the threshold by F1 on the dev split, the test split unseen.
+    """Fit on the training split; select C by AUROC and the threshold by F1 on the dev split.
 
-    Of equally good C the smallest (strongest penalty) is taken; where the dev split has one class only, the middle one.
-    Cases whose label is NaN (null) are left out. None where the training split has one class only: there is nothing to
-    learn.
+    The smallest (strongest penalty) of equally good values of C is selected, and the middle one if the dev split has
+    one class only. Cases with a label of NaN (unknown) are excluded. Returns None if the training split has one class
+    only.
 
     Raises:
-        ValueError: embeddings that are not finite.
+        ValueError: an embedding is not finite.
     """
     train_NP, dev_NP = (np.asarray(x, dtype=np.float64) for x in (train_NP, dev_NP))
     for embeddings in (train_NP, dev_NP):
         if not np.isfinite(embeddings).all():
-            raise ValueError("Embeddings hold NaN or infinity: did training diverge?")
+            raise ValueError("Embeddings contain NaN or infinity. Check whether training diverged.")
     known, known_dev = ~np.isnan(train_truth_N), ~np.isnan(dev_truth_N)
     truth = train_truth_N[known].astype(int)
     if len(set(truth)) < 2:

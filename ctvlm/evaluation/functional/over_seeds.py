@@ -1,4 +1,4 @@
-"""What a difference between models is worth when each was trained a few times."""
+"""Confidence intervals over a few training runs."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from scipy.stats import t as student_t
 
 
 def mean_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float]:
-    """Mean and half-width of its interval: Student's t over n independent runs, t(n - 1) * sd / sqrt(n).
+    """Mean of n independent runs and half-width of its Student's t interval, t(n - 1) * sd / sqrt(n).
 
-    The half-width is NaN for a single value, both are for none; a value that is not finite is not counted.
+    Values that are not finite are excluded. The half-width is NaN for one value; both are NaN without values.
     """
-    found = np.asarray(values, dtype=np.float64)
-    found = found[np.isfinite(found)]
-    if len(found) == 0:
+    finite = np.asarray(values, dtype=np.float64)
+    finite = finite[np.isfinite(finite)]
+    if len(finite) == 0:
         return float("nan"), float("nan")
-    if len(found) == 1:
-        return float(found[0]), float("nan")
-    quantile = student_t.ppf((1 + level) / 2, len(found) - 1)
-    return float(found.mean()), float(quantile * found.std(ddof=1) / np.sqrt(len(found)))
+    if len(finite) == 1:
+        return float(finite[0]), float("nan")
+    quantile = student_t.ppf((1 + level) / 2, len(finite) - 1)
+    return float(finite.mean()), float(quantile * finite.std(ddof=1) / np.sqrt(len(finite)))
 
 
 def paired_difference(
     values: Mapping[int, float], reference: Mapping[int, float], level: float = 0.95
 ) -> tuple[float, float]:
-    """``mean_interval`` of value minus reference over the seeds that both have, seed by seed.
+    """``mean_interval`` of value minus reference over the common seeds.
 
-    A seed gives both models the order of their data: what it does to both alike cancels.
+    A seed determines the order of the data for both models, so that its common effect cancels.
     """
     return mean_interval([values[seed] - reference[seed] for seed in values if seed in reference], level)

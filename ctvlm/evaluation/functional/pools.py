@@ -1,4 +1,4 @@
-"""Text-to-image retrieval within random pools (Merlin, SPECTRE, RadFinder)."""
+"""Text-to-image retrieval in random pools (Merlin, SPECTRE, RadFinder)."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def pool_recall(
 ) -> dict[str, float]:
     """Mean ``R@k`` over random partitions into pools; query i belongs to gallery item i.
 
-    Each repeat shuffles the pairs and cuts them into pools that do not overlap; queries search their own pool, ties by
-    order. NaN where there are fewer pairs than one pool holds.
+    Each repeat shuffles the pairs and divides them into pools. A query is ranked within its own pool, with ties in
+    order. NaN with fewer pairs than the pool size.
 
     Args:
         query_NP, gallery_NP: unit vectors.
-        keep_rest: the last, smaller pool counts too (SPECTRE); otherwise it is dropped (RadFinder).
+        keep_rest: use the last, smaller pool too (SPECTRE) instead of dropping it (RadFinder).
     """
     size = len(query_NP)
     if size < pool_size:
@@ -37,10 +37,11 @@ def pool_recall(
         rng.shuffle(order)
         end = size if keep_rest else size - size % pool_size
         pools = [order[start : start + pool_size] for start in range(0, end, pool_size)]
-        ranks = [
-            retrieval_ranks(query_NP[pool], gallery_NP[pool], range(len(pool)), "strict", ties="order")
-            for pool in pools
-        ]
-        ranks = np.concatenate(ranks)
+        ranks = np.concatenate(
+            [
+                retrieval_ranks(query_NP[pool], gallery_NP[pool], range(len(pool)), "strict", ties="order")
+                for pool in pools
+            ]
+        )
         recalls.append([(ranks <= k).mean() for k in topk])
     return {f"R@{k}": float(value) for k, value in zip(topk, np.mean(recalls, axis=0), strict=True)}

@@ -1,6 +1,6 @@
-"""How classification is scored by a protocol.
+"""Classification scores under a protocol of ``zero_shot_protocols``.
 
-Published numbers of one model differ by more than ten points between protocols. ``zero_shot_protocols`` lists them.
+Published numbers of one model differ by more than ten points between protocols.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ctvlm.evaluation.functional.classification import (
 from ctvlm.evaluation.functional.crg import crg_score
 from ctvlm.evaluation.functional.zero_shot_protocols import Protocol
 
-# Scores that need no threshold.
+# Scores without a threshold.
 THRESHOLD_FREE = {
     "auroc": auroc,
     "ap": average_precision,
@@ -33,7 +33,7 @@ THRESHOLD_FREE = {
 def fit_thresholds(protocol: Protocol, truth_NC: np.ndarray, probability_NC: np.ndarray) -> np.ndarray:
     """Threshold of each finding by the protocol's rule (C).
 
-    NaN for a finding with one class; infinite where nothing should be called present.
+    NaN for a finding with one class; infinity if no case should be positive.
     """
     if not isinstance(protocol.threshold, str):
         return np.full(truth_NC.shape[1], float(protocol.threshold))
@@ -44,13 +44,13 @@ def fit_thresholds(protocol: Protocol, truth_NC: np.ndarray, probability_NC: np.
 def finding_scores(
     protocol: Protocol, truth_NC: np.ndarray, probability_NC: np.ndarray, thresholds_C: np.ndarray | None = None
 ) -> dict[str, np.ndarray]:
-    """Each reported score of each finding (C).
+    """Scores of each finding: name to values (C).
 
     Args:
-        truth_NC: 1, 0, NaN (null).
-        probability_NC: probability of presence.
-        thresholds_C: thresholds from a dev split; a protocol that takes them from there has NaN for the scores that
-            need them where there are none. Protocols with thresholds of their own ignore them.
+        truth_NC: 1, 0 or NaN (unknown).
+        probability_NC: probability that the finding is present.
+        thresholds_C: thresholds from a dev split, for protocols with ``threshold_from='dev'``; scores that need a
+            threshold are NaN without them. Other protocols ignore them.
     """
     if protocol.threshold_from != "dev":
         thresholds_C = fit_thresholds(protocol, truth_NC, probability_NC)
@@ -58,31 +58,32 @@ def finding_scores(
         thresholds_C = np.full(truth_NC.shape[1], np.nan)
     scores: dict[str, list[float]] = {name: [] for name in protocol.scores if name != "crg"}
     for truth, probability, threshold in zip(truth_NC.T, probability_NC.T, thresholds_C, strict=True):
-        decided = _decided(protocol, truth, probability, threshold)
+        decisions = _decision_scores(protocol, truth, probability, threshold)
         for name in scores:
-            value = THRESHOLD_FREE[name](truth, probability) if name in THRESHOLD_FREE else decided[name]
+            value = THRESHOLD_FREE[name](truth, probability) if name in THRESHOLD_FREE else decisions[name]
             scores[name].append(value)
     return {name: np.array(values) for name, values in scores.items()}
 
 
-def _decided(protocol: Protocol, truth: np.ndarray, probability: np.ndarray, threshold: float) -> dict[str, float]:
-    """Decision scores of one finding at its threshold; NaN without one."""
+def _decision_scores(
+    protocol: Protocol, truth: np.ndarray, probability: np.ndarray, threshold: float
+) -> dict[str, float]:
+    """Decision scores of one finding; NaN if the threshold is NaN."""
     if np.isnan(threshold):
         return dict.fromkeys(DECISION_SCORES, float("nan"))
-    # RadFinder decides at 0.5 where Youden's threshold is infinite, but reads recall and specificity off the ROC curve.
-    at = 0.5 if np.isinf(threshold) else threshold
-    present = probability > at if protocol.strict else probability >= at
-    scores = decision_scores(truth, present.astype(float), protocol.zero_division, protocol.one_class)
+    # If Youden's threshold is infinite, RadFinder uses 0.5, but reads recall and specificity from the ROC curve.
+    finite = 0.5 if np.isinf(threshold) else threshold
+    positive = probability > finite if protocol.strict else probability >= finite
+    scores = decision_scores(truth, positive.astype(float), protocol.zero_division, protocol.one_class)
     return scores | {"recall": 0.0, "specificity": 1.0} if np.isinf(threshold) else scores
 
 
 def protocol_scores(
     protocol: Protocol, truth_NC: np.ndarray, probability_NC: np.ndarray, thresholds_C: np.ndarray | None = None
 ) -> dict[str, float]:
-    """The protocol's scores, each the mean over the findings for which it is defined; NaN where there are none.
+    """Mean of each score over the findings for which it is defined; NaN if it is defined for no finding.
 
-    ``<score>_prevalence`` weights findings by their positives instead. Arguments as in
-    ``finding_scores``.
+    ``<score>_prevalence`` weights the findings by their number of positives. Arguments as in ``finding_scores``.
     """
     by_finding = finding_scores(protocol, truth_NC, probability_NC, thresholds_C)
     positives = np.nansum(truth_NC, axis=0)
@@ -96,7 +97,7 @@ def protocol_scores(
 
 
 def mean_defined(values: np.ndarray, weights: np.ndarray | None = None) -> float:
-    """Mean of the values that are not NaN; NaN where there are none, or none has weight."""
+    """Mean of the values that are not NaN; NaN without such values, or if their weights are 0."""
     values = np.asarray(values, dtype=np.float64)
     weights = np.ones_like(values) if weights is None else np.asarray(weights, dtype=np.float64)
     keep = ~np.isnan(values) & (weights > 0)
@@ -104,10 +105,9 @@ def mean_defined(values: np.ndarray, weights: np.ndarray | None = None) -> float
 
 
 def thresholds_for(names: Sequence[str], thresholds: Mapping[str, float | None]) -> np.ndarray:
-    """Thresholds in the order of the findings (C); NaN, with a warning, for a finding that has none."""
-    missing = [name for name in names if thresholds.get(name) is None]
+    """Thresholds in the order of the findings (C); NaN, with a warning, for a finding without a threshold."""
+    values = [thresholds.get(name) for name in names]
+    missing = [name for name, value in zip(names, values, strict=True) if value is None]
     if missing:
-        warnings.warn(
-            f"No threshold for {', '.join(missing)}: their threshold-dependent scores are left out.", stacklevel=2
-        )
-    return np.array([np.nan if thresholds.get(name) is None else float(thresholds[name]) for name in names])
+        warnings.warn(f"No threshold for {', '.join(missing)}: decision scores exclude these findings.", stacklevel=2)
+    return np.array([np.nan if value is None else float(value) for value in values])

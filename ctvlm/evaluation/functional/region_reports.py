@@ -1,4 +1,4 @@
-"""What two reports say of each region."""
+"""Comparison of two reports region by region."""
 
 from __future__ import annotations
 
@@ -6,33 +6,33 @@ from collections.abc import Collection, Iterable
 
 
 def region_texts(steps: Iterable[tuple[str, Collection[int]]]) -> dict[int, str]:
-    """Region id to everything that the steps (text, ids of their regions) say of it, in their order."""
-    said: dict[int, list[str]] = {}
+    """Region id to the joined texts of the steps (text, region ids) that mention it, in order."""
+    texts_of: dict[int, list[str]] = {}
     for text, regions in steps:
         for region in sorted(set(regions)):
-            said.setdefault(region, []).append(text.strip())
-    return {region: " ".join(texts) for region, texts in said.items()}
+            texts_of.setdefault(region, []).append(text.strip())
+    return {region: " ".join(texts) for region, texts in texts_of.items()}
 
 
 def paired_region_texts(
     predicted: Iterable[tuple[str, Collection[int]]], reference: Iterable[tuple[str, Collection[int]]]
 ) -> list[tuple[int, str, str]]:
-    """(region, generated text, reference text) of each region that the reference speaks of.
+    """(region, generated text, reference text) of each region that the reference mentions.
 
-    A region of which nothing is generated is paired with the empty text, so that leaving it out scores nothing. What is
-    generated of other regions is paired with nothing: ``mention_scores`` counts it.
+    The generated text is empty if the generated report does not mention the region. Regions that only the generated
+    report mentions are excluded; ``mention_scores`` counts them.
     """
-    said, expected = region_texts(predicted), region_texts(reference)
-    return [(region, said.get(region, ""), expected[region]) for region in sorted(expected)]
+    generated, expected = region_texts(predicted), region_texts(reference)
+    return [(region, generated.get(region, ""), expected[region]) for region in sorted(expected)]
 
 
 def mention_scores(hits: float, generated: float, expected: float) -> dict[str, float]:
-    """Precision, recall and F1 of the regions spoken of, from counts of (case, region) pairs.
+    """Precision, recall and F1 of the mentioned regions from counts of (case, region) pairs.
+
+    All NaN if no reference mentions a region; precision is 0 if no generated report does.
 
     Args:
-        hits, generated, expected: pairs in both reports, in the generated ones, in the references.
-
-    All NaN without a reference that speaks of a region; precision is 0 where nothing is generated.
+        hits, generated, expected: number of pairs in both reports, in the generated reports, in the references.
     """
     if not expected:
         return dict.fromkeys(("mention_precision", "mention_recall", "mention_f1"), float("nan"))

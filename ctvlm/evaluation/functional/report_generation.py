@@ -1,7 +1,7 @@
 """Scores of generated reports against references.
 
-METEOR is not here: nltk's needs WordNet downloaded, the reference implementation Java; neither works offline.
-sacrebleu and rouge-score are imported where they are used: they take a second that no other metric should pay.
+METEOR is not included: nltk downloads WordNet for it, and the reference implementation needs Java. sacrebleu and
+rouge-score are imported inside functions, because their import takes a second.
 """
 
 from __future__ import annotations
@@ -13,52 +13,54 @@ from typing import Literal
 import numpy as np
 
 from ctvlm.text import is_latin, words
+from ctvlm.utils import check_choice
 
 ROUGE = {"ROUGE-1": "rouge1", "ROUGE-2": "rouge2", "ROUGE-L": "rougeL"}
 
 
 def bleu(predictions: Sequence[str], references: Sequence[str], max_order: int = 4) -> dict[str, float]:
-    """Corpus ``BLEU-1`` to ``BLEU-4`` (0 to 1), one reference each, 13a tokens, +1-smoothed.
+    """Corpus ``BLEU-1`` to ``BLEU-4`` (0 to 1) with one reference per report, 13a tokens and add-one smoothing.
 
-    One is added to the matches and to the total of every order, one-grams included (Lin and Och, COLING 2004, whose
-    rule leaves one-grams alone; Hugging Face ``evaluate``'s ``bleu(smooth=True)``, by which Reg2RG and others publish,
-    does not). sacrebleu counts the n-grams. Case matters.
+    One is added to the matches and totals of all orders including unigrams, as in Hugging Face ``evaluate``'s
+    ``bleu(smooth=True)``, which Reg2RG and others report. (Lin and Och, COLING 2004, do not smooth unigrams.)
+    sacrebleu counts the n-grams. Case-sensitive.
 
-    All NaN without reports. An empty prediction counts with its whole reference against the brevity penalty; all of
-    them empty gives 0, the limit of that penalty.
+    All NaN without reports. An empty prediction adds its reference to the brevity penalty; the score is 0 if all
+    predictions are empty.
     """
     return bleu_of_counts(bleu_counts(predictions, references, max_order).sum(axis=0), len(references))
 
 
 def bleu_counts(predictions: Sequence[str], references: Sequence[str], max_order: int = 4) -> np.ndarray:
-    """What corpus BLEU adds up, of each report: matches and totals of each order, both lengths (N, 2 orders + 2).
+    """Counts of each report that corpus BLEU sums: matches and totals of each order, both lengths (N, 2 orders + 2).
 
-    A resample of reports is then a sum of rows, and no text is read again. A report whose reference is not in Latin
-    script is split by ``ctvlm.text.words``, as 13a takes a whole Chinese sentence for one token.
+    BLEU of a resample is computed from the sum of its rows, without tokenising again. A report whose reference is not
+    in Latin script is tokenised by ``ctvlm.text.words``, because 13a treats a Chinese sentence as one token.
     """
     from sacrebleu.metrics import BLEU
 
-    _same_number(predictions, references)
-    settings = dict(smooth_method="none", max_ngram_order=max_order)
-    latin, other = BLEU(tokenize="13a", **settings), BLEU(tokenize="none", **settings)
+    _check_reports(predictions, references)
+    latin, other = (
+        BLEU(tokenize=tokenizer, smooth_method="none", max_ngram_order=max_order) for tokenizer in ("13a", "none")
+    )
     rows = np.zeros((len(references), 2 * max_order + 2))
-    for row, said, reference in zip(rows, predictions, references, strict=True):
+    for row, prediction, reference in zip(rows, predictions, references, strict=True):
         if is_latin(reference):
-            counted = latin.corpus_score([said], [[reference]])
+            score = latin.corpus_score([prediction], [[reference]])
         else:
-            counted = other.corpus_score([" ".join(words(said))], [[" ".join(words(reference))]])
-        row[:] = *counted.counts, *counted.totals, counted.sys_len, counted.ref_len
+            score = other.corpus_score([" ".join(words(prediction))], [[" ".join(words(reference))]])
+        row[:] = *score.counts, *score.totals, score.sys_len, score.ref_len
     return rows
 
 
 def bleu_of_counts(counts: np.ndarray, reports: int) -> dict[str, float]:
-    """``bleu`` from the sum of rows of ``bleu_counts`` over so many reports; all NaN without reports."""
+    """``bleu`` from the sum of the rows of ``bleu_counts``; all NaN if the number of reports is 0."""
     orders = (len(counts) - 2) // 2
     if not reports:
         return {f"BLEU-{n}": float("nan") for n in range(1, orders + 1)}
-    matches, totals, (said, reference) = counts[:orders], counts[orders:-2], counts[-2:]
-    # Nothing said is nothing right: the limit of the brevity penalty.
-    penalty = min(1.0, np.exp(1 - reference / said)) if said else 0.0
+    matches, totals, (length, reference_length) = counts[:orders], counts[orders:-2], counts[-2:]
+    # The limit of the brevity penalty for length 0 is 0.
+    penalty = min(1.0, np.exp(1 - reference_length / length)) if length else 0.0
     logs = np.log((matches + 1) / (totals + 1))
     return {f"BLEU-{n}": float(penalty * np.exp(logs[:n].mean())) for n in range(1, orders + 1)}
 
@@ -66,40 +68,40 @@ def bleu_of_counts(counts: np.ndarray, reports: int) -> dict[str, float]:
 def rouge(
     predictions: Sequence[str], references: Sequence[str], aggregate: Literal["mean", "bootstrap"] = "mean"
 ) -> dict[str, float]:
-    """``ROUGE-1``, ``ROUGE-2`` and ``ROUGE-L`` F1 (0 to 1) by rouge-score, without stemmer.
+    """``ROUGE-1``, ``ROUGE-2`` and ``ROUGE-L`` F1 (0 to 1) by rouge-score, without stemming.
+
+    All NaN without reports. The score is 0 if one of the two texts is empty.
 
     Args:
-        aggregate: ``mean`` over reports. ``bootstrap`` is the median of 1,000 resampled means, seed 42, which Hugging
-            Face ``evaluate`` gives by default and papers print as "overall" (it differs by up to 0.002 from the mean).
-
-    All NaN without reports; a report against an empty text scores 0.
+        aggregate: ``mean`` over reports, or ``bootstrap``: the median of 1,000 resampled means with seed 42. Hugging
+            Face ``evaluate`` returns the latter by default, and papers report it as "overall"; it differs from the mean
+            by up to 0.002.
     """
-    _same_number(predictions, references)
+    check_choice("rouge", "aggregate", aggregate, ("mean", "bootstrap"))
+    _check_reports(predictions, references)
     if not references:
         return dict.fromkeys(ROUGE, float("nan"))
     scores = rouge_per_report(predictions, references)
     if aggregate == "mean":
         return {name: float(values.mean()) for name, values in scores.items()}
-    if aggregate != "bootstrap":
-        raise ValueError(f"Unknown aggregate={aggregate!r}: expected 'mean' or 'bootstrap'.")
-    # The aggregator of rouge-score: one draw of report indices per resample, in the order of the global generator.
+    # As in the aggregator of rouge-score: one draw of report indices per resample, in the order of one generator.
     rng = np.random.RandomState(42)
-    middle = {}
+    medians = {}
     for name, values in scores.items():
-        draws = [values[rng.choice(np.arange(len(values)), size=len(values))].mean() for _ in range(1000)]
-        middle[name] = float(np.percentile(draws, 50))
-    return middle
+        means = [values[rng.choice(np.arange(len(values)), size=len(values))].mean() for _ in range(1000)]
+        medians[name] = float(np.percentile(means, 50))
+    return medians
 
 
 def rouge_per_report(predictions: Sequence[str], references: Sequence[str]) -> dict[str, np.ndarray]:
     """ROUGE F1 of each report (N).
 
-    A report whose reference is not in Latin script is split by ``ctvlm.text.words``: rouge-score's own tokenizer
-    keeps a-z and 0-9 only, so that nothing would be left.
+    A report whose reference is not in Latin script is tokenised by ``ctvlm.text.words``, because rouge-score's own
+    tokenizer keeps only a-z and 0-9.
     """
     from rouge_score.rouge_scorer import RougeScorer
 
-    _same_number(predictions, references)
+    _check_reports(predictions, references)
     latin = RougeScorer(list(ROUGE.values()), use_stemmer=False)
     other = RougeScorer(list(ROUGE.values()), tokenizer=SimpleNamespace(tokenize=words))
     scores = [
@@ -110,33 +112,35 @@ def rouge_per_report(predictions: Sequence[str], references: Sequence[str]) -> d
 
 
 def clinical_scores(truth_NC: np.ndarray, predicted_NC: np.ndarray) -> dict[str, float]:
-    """Precision, recall and F1 of the findings that reports state, micro, macro and weighted by positives.
+    """Micro, macro and positive-weighted averages of precision, recall and F1 of the findings that reports state.
+
+    Macro and weighted averages include the findings that are present in at least one reference; the precision of a
+    finding that is never predicted is 0. All NaN if no reference states a finding.
 
     Args:
-        truth_NC, predicted_NC: labels of the reference and of the generated report (by one labeller): 1, 0, NaN.
-            A label that is null on either side counts nowhere.
+        truth_NC, predicted_NC: labels of the references and of the generated reports by the same labeller: 1, 0 or NaN.
+            Labels that are NaN in either array are ignored.
 
-    Macro and weighted run over findings present in some reference. Precision of a finding never stated is 0 in them
-    (all its positives were missed). All NaN where no reference states any finding.
+    Raises:
+        ValueError: the arrays differ in shape or are not two-dimensional.
     """
     truth, predicted = np.asarray(truth_NC, dtype=np.float64), np.asarray(predicted_NC, dtype=np.float64)
     if truth.shape != predicted.shape or truth.ndim != 2:
-        raise ValueError(f"Labels of shapes {truth.shape} and {predicted.shape}: expected one (reports, findings).")
+        raise ValueError(f"Labels have shapes {truth.shape} and {predicted.shape}; expected (reports, findings).")
     known = ~(np.isnan(truth) | np.isnan(predicted))
-    present, said = known & (truth == 1), known & (predicted == 1)
-    # From the counts: scikit-learn's functions take no null, and 50 ms per resample of an interval.
-    found, stated, positives = ((present & said).sum(axis=0), said.sum(axis=0), present.sum(axis=0))
+    present, stated = known & (truth == 1), known & (predicted == 1)
+    # Computed from counts: scikit-learn's functions do not accept NaN and take 50 ms per bootstrap resample.
+    tp, predictions, positives = ((present & stated).sum(axis=0), stated.sum(axis=0), present.sum(axis=0))
     kinds = ("precision", "recall", "f1")
     if not positives.any():
         return {f"{kind}_{mean}": float("nan") for mean in ("micro", "macro", "weighted") for kind in kinds}
 
-    def scores(found: np.ndarray, stated: np.ndarray, positives: np.ndarray) -> tuple[np.ndarray, ...]:
-        # Nothing found scores 0, whatever it is a share of.
-        return (found / np.maximum(stated, 1), found / np.maximum(positives, 1), 2 * found / (stated + positives))
+    def scores(tp: np.ndarray, predictions: np.ndarray, positives: np.ndarray) -> tuple[np.ndarray, ...]:
+        return (tp / np.maximum(predictions, 1), tp / np.maximum(positives, 1), 2 * tp / (predictions + positives))
 
     some = positives > 0
-    by_finding = scores(found[some], stated[some], positives[some])
-    overall = scores(found.sum(), stated.sum(), positives.sum())
+    by_finding = scores(tp[some], predictions[some], positives[some])
+    overall = scores(tp.sum(), predictions.sum(), positives.sum())
     results = {f"{kind}_micro": float(value) for kind, value in zip(kinds, overall, strict=True)}
     results |= {f"{kind}_macro": float(values.mean()) for kind, values in zip(kinds, by_finding, strict=True)}
     weights = positives[some]
@@ -146,9 +150,11 @@ def clinical_scores(truth_NC: np.ndarray, predicted_NC: np.ndarray) -> dict[str,
     }
 
 
-def _same_number(predictions: Sequence[str], references: Sequence[str]) -> None:
+def _check_reports(predictions: Sequence[str], references: Sequence[str]) -> None:
     if len(predictions) != len(references):
-        raise ValueError(f"{len(predictions)} predictions and {len(references)} references: expected one of each.")
+        raise ValueError(
+            f"Found {len(predictions)} predictions and {len(references)} references; expected equal numbers."
+        )
     for text in (*predictions, *references):
         if not isinstance(text, str):
-            raise ValueError(f"Found {text!r} among the reports: expected text (an empty report is '').")
+            raise ValueError(f"Found {text!r} among the reports; expected text (an empty report is '').")

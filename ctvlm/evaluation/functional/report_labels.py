@@ -1,9 +1,9 @@
-"""Findings that a chest CT report states, by rules.
+"""Rule-based labels of the findings that a chest CT report states.
 
-For scoring generated text against labels (clinical F1). A finding counts as stated where one of its phrases occurs
-and nothing in the clause denies it; doubt ("suspicious for", "?") counts as stated. Negation follows the idea of
-NegEx (Chapman et al., J Biomed Inform 2001): words before or after a phrase deny it within a scope that ends at
-conjunctions of contrast.
+Used to compare generated text with labels (clinical F1). A report states a finding if it contains one of its phrases
+without a negation in the same clause; uncertain statements ("suspicious for", "?") count as stated. Negation follows
+NegEx (Chapman et al., J Biomed Inform 2001): words before or after a phrase negate it within a scope that ends at
+contrastive conjunctions.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import re
 from ctvlm.text import is_latin
 from ctvlm.text.finding_labels import CT_RATE_LABELS
 
-# Up to so many characters of one clause between the words of a phrase.
+# Up to 60 characters of one clause between the words of a phrase.
 _GAP = r"[^,.;]{0,60}?"
 _CALCIFIED = r"(?:calcif\w+|ather\w+|plaques?)"
 _VESSEL = (
@@ -24,7 +24,7 @@ _ENLARGED = r"(?:enlarg\w+|increas\w+|dilat\w+|(?:larger|greater) than normal|ab
 
 
 def _both(first: str, second: str) -> tuple[str, str]:
-    """Two words of one clause, in either order."""
+    """Patterns of two words in one clause, in either order."""
     return rf"\b{first}\b{_GAP}\b{second}", rf"\b{second}\b{_GAP}\b{first}"
 
 
@@ -78,7 +78,7 @@ PHRASES: dict[str, tuple[str, ...]] = {
     ),
     "Interlobular septal thickening": _both(r"sept(?:al|a|um|ums)", r"thick\w+"),
 }  # fmt: skip
-# A clause about another organ does not state the finding.
+# A clause that mentions another organ does not state the finding.
 ELSEWHERE = {
     "Lung nodule": r"\b(?:thyroid|isthmus|adrenal|surrenal|breast|liver|hepatic|spleen|splenic|kidney|renal|pancrea\w+|"
     r"subcutaneous|lymph nodes?)\b",
@@ -87,21 +87,21 @@ ELSEWHERE = {
     "Medical material": r"\b(?:contrast (?:material|medium))\b",
 }
 
-# A point inside a number does not end a sentence.
+# A decimal point does not end a sentence.
 _CLAUSES = re.compile(
     r"(?<!\d)[.](?!\d)|(?<=\d)[.](?=\s|$)|[;\n]|"
     r"\b(?:but|however|although|though|except|whereas|apart from|other than)\b"
 )
-# "No" reaches over a list; "not" denies its own predicate only.
+# The scope of "no" is a list; "not" negates only its own predicate.
 _BEFORE = re.compile(r"\b(?:no|without|neither|nor|absence of|free (?:of|from)|negative for|resolution of)\b")
 _NOT_BEFORE = re.compile(r"\b(?:not|never)\b")
 _NEW_CLAUSE = re.compile(
     r"\b(?:is|are|was|were)\b[^,]*,|\bthere (?:is|are|was|were)\b|,\s*(?:with|and) (?!no\b)\w+ing\b"
 )
 _PREDICATE = re.compile(
-    r"\b(?:is|are|was|were|has|have|had|could|can|did|does|do)\b\s*(?P<denied>not\b|n't|no longer|absent)?"
+    r"\b(?:is|are|was|were|has|have|had|could|can|did|does|do)\b\s*(?P<negation>not\b|n't|no longer|absent)?"
 )
-_DENIED_AFTER = re.compile(
+_NEGATED_AFTER = re.compile(
     r"^[\s\w/-]{0,30}?(?:: ?(?:none|no|absent)|\bnot (?:detected|observed|seen|present)|\babsent)\b"
 )
 _NORMAL_AFTER = re.compile(r"^\W*(?:is|are|was|were) (?:ruled out|excluded|resolved)\b")
@@ -111,24 +111,25 @@ _INSIDE = re.compile(r"\b(?:no|not|without|free of|never)\b")
 def report_labels(text: str) -> dict[str, int | None]:
     """Whether a report states each of CT-RATE's 18 findings: name to 1 or 0.
 
-    The rules are English. For text in another script every finding is None (unknown), which no score counts; in other
-    Latin-script languages the result means nothing.
+    The rules are for English. All findings are None (unknown) for text in a non-Latin script. The result is meaningless
+    for other languages in Latin script.
 
-    Measured (tests/test_evaluation/test_report_labels.py) on phantom reports against what was drawn, and on CT-RATE's
-    validation reports against its published labels, which a classifier of the same text gave.
+    The test compares the labels with the findings of phantom reports, and with CT-RATE's published labels of its
+    validation reports, which come from a text classifier.
     """
+    labels: dict[str, int | None] = dict.fromkeys(CT_RATE_LABELS)
     if not is_latin(text):
-        return dict.fromkeys(CT_RATE_LABELS)
-    found = dict.fromkeys(CT_RATE_LABELS, 0)
+        return labels
+    labels.update(dict.fromkeys(CT_RATE_LABELS, 0))
     for clause in _CLAUSES.split(" ".join(text.lower().split())):
         for name, pattern in _COMPILED.items():
-            if found[name] or (name in _ELSEWHERE and _ELSEWHERE[name].search(clause)):
+            if labels[name] or (name in _ELSEWHERE and _ELSEWHERE[name].search(clause)):
                 continue
-            found[name] = int(any(not _denied(clause, match) for match in pattern.finditer(clause)))
-    return found
+            labels[name] = int(any(not _is_negated(clause, match) for match in pattern.finditer(clause)))
+    return labels
 
 
-def _denied(clause: str, match: re.Match) -> bool:
+def _is_negated(clause: str, match: re.Match) -> bool:
     before, after = clause[: match.start()], clause[match.end() :]
     if _INSIDE.search(match.group()):
         return True
@@ -139,9 +140,9 @@ def _denied(clause: str, match: re.Match) -> bool:
         if not re.search(r",|\band\b", before[cue.end() :]):
             return True
     predicate = _PREDICATE.search(after)
-    if predicate and predicate["denied"]:
+    if predicate and predicate["negation"]:
         return True
-    return bool(_DENIED_AFTER.search(after) or _NORMAL_AFTER.search(after))
+    return bool(_NEGATED_AFTER.search(after) or _NORMAL_AFTER.search(after))
 
 
 _COMPILED = {name: re.compile("|".join(f"(?:{p})" for p in phrases)) for name, phrases in PHRASES.items()}

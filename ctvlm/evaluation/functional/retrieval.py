@@ -8,44 +8,47 @@ from typing import Literal
 import numpy as np
 from scipy.stats import hypergeom
 
+from ctvlm.utils import check_choice
+
 Duplicates = Literal["hit", "first", "strict"]
 Ties = Literal["pessimistic", "order"]
 
-# Rows of scores held at a time: 25,000 x 25,000 doubles would need 5 GB.
+# Rows of the score matrix in memory at a time: 25,000 x 25,000 doubles would need 5 GB.
 _CHUNK = 1024
+_NOT_FINITE = "Retrieval scores contain NaN or infinity. Check whether training diverged."
 
 
 def pessimistic_ranks(scores_QG: np.ndarray, positives_QG: np.ndarray, tolerance: float = 0.0) -> np.ndarray:
-    """Rank (from 1) of each query's best positive; every tie with a negative counts against it (Q).
+    """Rank (from 1) of each query's best positive, with ties ranked after all tied negatives (Q).
 
-    Constant scores therefore rank last, never first.
+    The rank of constant scores is therefore the last.
 
     Args:
-        tolerance: scores this close count as tied.
+        tolerance: scores that differ by no more than this are tied.
 
     Raises:
-        ValueError: for scores that are not finite, or a query without a positive.
+        ValueError: a score is not finite, or a query has no positive.
     """
     if not np.isfinite(scores_QG).all():
-        raise ValueError("Retrieval scores hold NaN or infinity: check the embeddings (did training diverge?).")
+        raise ValueError(_NOT_FINITE)
     if not positives_QG.any(axis=1).all():
         query = int(np.flatnonzero(~positives_QG.any(axis=1))[0])
-        raise ValueError(f"Query {query} has no positive in the gallery: every query needs at least one.")
+        raise ValueError(f"Query {query} has no positive in the gallery; expected at least one.")
     best = np.where(positives_QG, scores_QG, -np.inf).max(axis=1) - tolerance
     return 1 + ((scores_QG >= best[:, None]) & ~positives_QG).sum(axis=1)
 
 
 def ordered_ranks(scores_QG: np.ndarray, positives_QG: np.ndarray) -> np.ndarray:
-    """Rank (from 1) of each query's first positive, ties by the order of the gallery (Q).
+    """Rank (from 1) of each query's best positive, with ties in the order of the gallery (Q).
 
-    Constant scores therefore give query i of a paired set the rank i + 1.
+    With constant scores, query i of a paired set has rank i + 1.
     """
     order_QG = np.argsort(-scores_QG, axis=1, kind="stable")
     return 1 + np.take_along_axis(positives_QG, order_QG, axis=1).argmax(axis=1)
 
 
 def text_groups(texts: Sequence[Hashable]) -> np.ndarray:
-    """Equal texts get equal numbers (N); texts are compared as they are, letter by letter."""
+    """Group number of each text (N); identical texts have the same number."""
     numbers: dict[str, int] = {}
     return np.array([numbers.setdefault(str(text), len(numbers)) for text in texts], dtype=int)
 
@@ -62,24 +65,26 @@ def retrieval_ranks(
     duplicates: Duplicates = "hit",
     ties: Ties = "pessimistic",
 ) -> np.ndarray:
-    """Ranks of N paired embeddings, query i belonging to gallery item i.
+    """Ranks of N paired embeddings; query i belongs to gallery item i.
 
-    The score is the dot product of the embeddings as given: normalise them for the cosine.
+    The score is the dot product; normalise the embeddings for cosine similarity.
 
     Args:
-        texts: the text of each pair; equal texts are duplicates.
-        duplicates: ``hit`` counts any gallery item with the same text as right; ``first`` keeps the first pair
-            of each text only; ``strict`` accepts nothing but the pair itself, as CT-CLIP's and SPECTRE's scripts do.
-        ties: ``pessimistic`` counts every tie against the query; ``order`` ranks equal scores by the gallery's order,
-            as CT-CLIP's script does.
+        texts: text of each pair; pairs with equal texts are duplicates.
+        duplicates: ``hit`` accepts any gallery item with the same text; ``first`` keeps only the first pair of each
+            text; ``strict`` accepts only the pair itself, as in the scripts of CT-CLIP and SPECTRE.
+        ties: ``pessimistic`` ranks the positive after all tied negatives; ``order`` ranks equal scores in the order of
+            the gallery, as in CT-CLIP's script.
 
     Raises:
-        ValueError: for an unknown ``duplicates`` or lengths that differ.
+        ValueError: ``duplicates`` is unknown, the lengths differ, or a score is not finite.
     """
-    if duplicates not in ("hit", "first", "strict"):
-        raise ValueError(f"Unknown duplicates={duplicates!r}: expected 'hit', 'first' or 'strict'.")
+    check_choice("retrieval_ranks", "duplicates", duplicates, ("hit", "first", "strict"))
     if not len(query_NP) == len(gallery_NP) == len(texts):
-        raise ValueError(f"Lengths differ: {len(query_NP)} queries, {len(gallery_NP)} items, {len(texts)} texts.")
+        raise ValueError(
+            f"Found {len(query_NP)} queries, {len(gallery_NP)} gallery items and {len(texts)} texts; expected equal "
+            "numbers."
+        )
     group = text_groups(texts)
     if duplicates == "first":
         keep = first_of_each(group)
@@ -89,17 +94,17 @@ def retrieval_ranks(
     if len(group) == 0:
         return np.zeros(0, dtype=int)
     query_NP, gallery_NP = query_NP.astype(np.float64), gallery_NP.astype(np.float64)
-    # A matrix product sums in another order at its edges: equal embeddings differ in the last bits and would not tie.
+    # A matrix product sums in a different order near its edges, so that equal embeddings differ by rounding errors.
     largest = np.linalg.norm(query_NP, axis=1).max() * np.linalg.norm(gallery_NP, axis=1).max()
     tolerance = 1e-12 * largest if np.isfinite(largest) else 0.0
-    # For the same reason each different gallery item is scored once: copies then tie exactly.
+    # For the same reason each distinct gallery item is scored once; its copies then tie exactly.
     unique_UP, copy_G = np.unique(gallery_NP, axis=0, return_inverse=True)
     parts = []
     for rows in np.split(np.arange(len(group)), range(_CHUNK, len(group), _CHUNK)):
         positives = group[rows, None] == group[None, :]
         if ties == "order":
             if not np.isfinite(largest):
-                raise ValueError("Retrieval scores hold NaN or infinity: check the embeddings (did training diverge?).")
+                raise ValueError(_NOT_FINITE)
             parts.append(ordered_ranks((query_NP[rows] @ unique_UP.T)[:, copy_G.ravel()], positives))
         else:
             parts.append(pessimistic_ranks(query_NP[rows] @ gallery_NP.T, positives, tolerance))
@@ -111,7 +116,7 @@ def summarise_ranks(
 ) -> dict[str, float]:
     """``R@k`` (fraction of ranks <= k), ``MedR`` (median rank) and ``MRR`` (mean reciprocal rank).
 
-    All NaN without ranks. With ``gallery_size``, ``R@k`` is NaN where the gallery holds no more than k items: any
+    All NaN without ranks. With ``gallery_size``, ``R@k`` is NaN if the gallery has no more than k items, because any
     model would score 1.
     """
     if len(ranks) == 0:
@@ -126,15 +131,13 @@ def summarise_ranks(
 def chance_recall(
     texts: Sequence[Hashable], topk: Sequence[int] = (1, 5, 10, 50, 100), duplicates: Duplicates = "hit"
 ) -> dict[str, float]:
-    """``R@k`` expected of a random order of the gallery; NaN where the gallery holds no more than k items.
+    """Expected ``R@k`` of a random order of the gallery; NaN if the gallery has no more than k items.
 
-    A query with m right items among N is hit with probability 1 - C(N - m, k) / C(N, k).
+    A query with m positives among N items is a hit with probability 1 - C(N - m, k) / C(N, k).
     """
     groups = text_groups(texts)
     if duplicates == "first":
         groups = groups[first_of_each(groups)]
     size = len(groups)
-    right = np.ones(size) if duplicates != "hit" else np.bincount(groups, minlength=1)[groups]
-    return {
-        f"R@{k}": float("nan") if k >= size else float(hypergeom.sf(0, size, right.astype(int), k).mean()) for k in topk
-    }
+    positives = np.bincount(groups, minlength=1)[groups] if duplicates == "hit" else np.ones(size, dtype=int)
+    return {f"R@{k}": float("nan") if k >= size else float(hypergeom.sf(0, size, positives, k).mean()) for k in topk}

@@ -1,7 +1,7 @@
-"""Retrieval protocols of the field, by name.
+"""Published retrieval protocols.
 
-Embeddings are unit vectors, so that the dot product is the cosine. Published scripts sort scores without a rule for
-ties, or by order; here ties go by the order of the cases, which agrees where a published result is defined.
+Embeddings are unit vectors, so that the dot product is the cosine similarity. Published scripts sort ties in the order
+of the cases or in an undefined order; here they are always sorted in the order of the cases.
 """
 
 from __future__ import annotations
@@ -14,19 +14,17 @@ from ctvlm.evaluation.functional.retrieval import Duplicates, Ties
 
 @dataclass(frozen=True)
 class RetrievalProtocol:
-    """How retrieval is scored.
+    """A retrieval protocol.
 
     Attributes:
-        topk: the k of recall at k between texts and volumes; empty where the protocol has only pools.
-        ties: see ``retrieval_ranks``.
-        duplicates: see ``retrieval_ranks``.
-        one_per_study: score one volume of each study, not all.
-        skip_placeholders: leave out cases whose impression is a placeholder.
+        topk: values of k for recall at k between texts and volumes; empty if the protocol has only pools.
+        ties, duplicates: see ``retrieval_ranks``.
+        one_per_study: score one volume of each study instead of all volumes.
+        skip_placeholders: exclude cases whose impression is a placeholder.
         image_rule: rule of ``image_retrieval.image_map`` for image-to-image retrieval.
-        image_topk: the k of image-to-image retrieval.
-        pool_sizes: sizes of the random pools of ``pools.pool_recall``.
-        keep_rest: the last, smaller pool counts too.
-        source: where the details come from.
+        image_topk: values of k for image-to-image retrieval.
+        pool_sizes, keep_rest: random pools, see ``pools.pool_recall``.
+        source: publication or code that defines the protocol.
     """
 
     name: str
@@ -43,7 +41,7 @@ class RetrievalProtocol:
 
     @property
     def description(self) -> str:
-        """Ties, duplicates and volumes in a few words, for a table."""
+        """Short description of ties, duplicates and volumes for a table."""
         volumes = "one volume per study" if self.one_per_study else "all volumes"
         return f"ties: {self.ties}, duplicates: {self.duplicates}, {volumes}"
 
@@ -78,12 +76,12 @@ RETRIEVAL_PROTOCOLS = {
         ),
         RetrievalProtocol(
             "merlin",
-            "Blankemeier et al., arXiv 2406.06512; its evaluation code is not public: pools as RadFinder draws them",
+            "Blankemeier et al., arXiv 2406.06512; its evaluation code is not public, pools are drawn as in RadFinder",
             pool_sizes=(32, 64, 128),
         ),
         RetrievalProtocol(
             "ctvlm",
-            "this project: ties count against the model, equal texts are all right",
+            "this project: pessimistic ties, any volume with an equal text is correct",
             topk=(1, 5, 10),
             ties="pessimistic",
             duplicates="hit",
@@ -94,11 +92,11 @@ RETRIEVAL_PROTOCOLS = {
 
 
 def get_retrieval_protocol(name: str) -> RetrievalProtocol:
-    """A retrieval protocol by its name.
+    """The retrieval protocol of a name.
 
     Raises:
         ValueError: the name is unknown.
     """
     if name not in RETRIEVAL_PROTOCOLS:
-        raise ValueError(f"Unknown retrieval protocol {name!r}: expected one of {sorted(RETRIEVAL_PROTOCOLS)}.")
+        raise ValueError(f"Unknown retrieval protocol {name!r}; expected one of {sorted(RETRIEVAL_PROTOCOLS)}.")
     return RETRIEVAL_PROTOCOLS[name]

@@ -1,4 +1,4 @@
-"""Which volumes belong to one study."""
+"""Grouping of volumes into studies."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from ctvlm.utils import natural_key
 # CT-RATE: <split>_<patient>_<scan letter>_<reconstruction>, with or without a file suffix.
 _CT_RATE = re.compile(r"^((?:train|valid)_\d+_[a-z]+)_\d+(?i:\.nii(?:\.gz)?)?$")
 
-# Keys of a data sample, besides its case_id, that tell its study and whether it represents it.
+# Optional keys of a data sample that determine its study and whether it represents the study.
 STUDY_KEYS = frozenset({"study_id", "sets"})
 
 
 def study_of(case_id: str) -> str:
-    """Study of a case: CT-RATE's scan without its reconstruction number; any other id is its own study."""
+    """Study of a case: a CT-RATE name without its reconstruction number; any other id is its own study."""
     match = _CT_RATE.match(case_id)
     return match.group(1) if match else case_id
 
@@ -27,12 +27,11 @@ def one_per_study(
 ) -> np.ndarray:
     """Index of one case of each study, in the order of ``case_ids``.
 
-    Reconstructions of one scan share one report, so that a text would have several right volumes. The case kept is
-    a preferred one, if the study has one, and of these the one whose id comes first with its numbers read as numbers
-    (``_2`` before ``_10``), whatever the order given.
+    Reconstructions of one scan share a report, so that one text would match several volumes. The first case of a study
+    in natural order of the ids (``_2`` before ``_10``) is selected, preferred cases first.
 
     Args:
-        studies: study of each case; read from CT-RATE's names by default.
+        studies: study of each case; derived from CT-RATE's names by default.
         preferred: False for a volume that does not represent its study, such as a head series in a chest scan.
     """
     preferred = [True] * len(case_ids) if preferred is None else preferred
@@ -44,6 +43,6 @@ def one_per_study(
 
 
 def represents_study(sample: Mapping) -> bool:
-    """False for a CT-RATE volume that is known to show no chest: not in the evaluation set ``nohead``."""
+    """False for a CT-RATE volume without a chest, which is not in the evaluation set ``nohead``."""
     sets = sample.get("sets")
     return not sets or "nohead" in sets

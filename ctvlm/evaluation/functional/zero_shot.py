@@ -1,4 +1,4 @@
-"""Probability of a finding from the similarity of an image to sentences."""
+"""Zero-shot probabilities of findings from the similarity of volumes and prompts."""
 
 from __future__ import annotations
 
@@ -6,21 +6,20 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+# Prompts (present, absent) with {} for the finding.
 Template = tuple[str, str]
-
-
-# Finding to the words that stand for it in the present and in the absent sentence.
+# Finding to its wording in the present and in the absent prompt.
 Phrases = Mapping[str, tuple[str, str]]
 
 
 def prompt_pairs(name: str, templates: Sequence[Template], phrases: Phrases | None = None) -> list[Template]:
-    """Sentences (present, absent) of one finding, one pair per template."""
+    """Prompts (present, absent) of one finding, one pair per template."""
     words = (phrases or {}).get(name, (name, name))
     return [(present.format(words[0]), absent.format(words[1])) for present, absent in templates]
 
 
 def prompt_texts(names: Sequence[str], templates: Sequence[Template], phrases: Phrases | None = None) -> list[str]:
-    """All sentences of the findings, each once, in order."""
+    """All prompts of the findings in order, without duplicates."""
     pairs = [pair for name in names for pair in prompt_pairs(name, templates, phrases)]
     return list(dict.fromkeys(text for pair in pairs for text in pair))
 
@@ -28,16 +27,16 @@ def prompt_texts(names: Sequence[str], templates: Sequence[Template], phrases: P
 def prompt_embeddings(
     name: str, templates: Sequence[Template], embeddings: Mapping[str, np.ndarray], phrases: Phrases | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Direction of "present" and of "absent" (P): normalised mean of the templates' normalised embeddings.
+    """Embeddings of "present" and of "absent" (P): normalised means of the normalised embeddings of all templates.
 
     Raises:
-        ValueError: a sentence has no embedding.
+        ValueError: a prompt has no embedding.
     """
     sides = []
     for texts in zip(*prompt_pairs(name, templates, phrases), strict=True):
         missing = [text for text in texts if text not in embeddings]
         if missing:
-            raise ValueError(f"No embedding of the prompt {missing[0]!r}: {len(embeddings)} others are there.")
+            raise ValueError(f"No embedding of the prompt {missing[0]!r} among {len(embeddings)} embeddings.")
         units = [_unit(np.asarray(embeddings[text], dtype=np.float64)) for text in texts]
         sides.append(_unit(np.mean(units, axis=0)))
     return sides[0], sides[1]
@@ -48,13 +47,13 @@ def zero_shot_probabilities(
 ) -> np.ndarray:
     """Probability that each finding is present (N, C): softmax over the two cosines, times ``scale``.
 
-    The scale (the model's logit scale) does not change AUROC, AP and thresholds taken from the data. It changes scores
-    with a fixed threshold other than 0.5, CT-CLIP's grid of thresholds, and calibration.
+    The scale (the model's logit scale) has no effect on AUROC, AP and thresholds fitted to the scores. It affects fixed
+    thresholds other than 0.5, CT-CLIP's grid of thresholds, and calibration.
     """
     image = np.asarray(image_NP, dtype=np.float64)
     image = image / np.linalg.norm(image, axis=1, keepdims=True)
     margin = scale * (image @ (np.asarray(present_CP) - np.asarray(absent_CP)).T.astype(np.float64))
-    # Not exp(m) / (1 + exp(m)): it overflows for a large scale.
+    # exp(m) / (1 + exp(m)) would overflow for a large scale.
     return 0.5 * (1.0 + np.tanh(margin / 2.0))
 
 

@@ -1,13 +1,14 @@
-"""Zero-shot classification protocols of the field, by name.
+"""Published zero-shot classification protocols.
 
-Each protocol states its prompts, findings, threshold rule and scores. Numbers of different protocols cannot be
-compared. A protocol covers the scoring only: fVLM compares organ features, other models the whole volume.
+A protocol defines prompts, findings, threshold rule and scores. Numbers of different protocols cannot be compared. A
+protocol does not define the image feature: fVLM compares organ features, other models the whole volume.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -21,23 +22,23 @@ Fold = Callable[[Sequence[str], np.ndarray, np.ndarray], tuple[list[str], np.nda
 
 @dataclass(frozen=True)
 class Protocol:
-    """How a zero-shot classification is scored.
+    """A zero-shot classification protocol.
 
     Attributes:
-        templates: sentence pairs (present, absent) with ``{}`` for the finding.
+        templates: pairs of prompts (present, absent) with ``{}`` for the finding.
         threshold: a number, or a rule of ``classification.THRESHOLDS``.
-        threshold_from: ``test`` fits the rule on the labels it is scored on, as published: optimistic. ``dev`` takes
-            thresholds from another split. ``fixed`` is a number.
-        scores: what is reported, as the mean over findings.
-        source: where the details come from.
-        zero_division: precision where nothing is predicted present; NaN leaves the finding out of the mean.
-        one_class: also score findings with one class by the decision scores.
-        strict: present is a probability above the threshold, not at it.
-        by_prevalence: scores that are also averaged with the findings' positives as weights.
-        findings: the findings that are scored; None for all that are given.
-        phrases: words for a finding in the prompts, where they are not its name.
-        fold: merges findings before they are scored, for a data set with other labels.
-        scaled: probabilities use the model's logit scale; otherwise the plain cosines.
+        threshold_from: ``test`` fits the rule to the scored labels, as published, which is optimistic. ``dev`` takes
+            thresholds from another split. ``fixed`` is for a number.
+        scores: reported scores, averaged over findings.
+        source: publication or code that defines the protocol.
+        zero_division: precision without positive predictions; NaN excludes the finding from the mean.
+        one_class: also compute decision scores for findings with one class.
+        strict: positive is probability > threshold instead of >=.
+        by_prevalence: scores that are also averaged with the number of positives as weights.
+        findings: scored findings; None for all.
+        phrases: wording of findings in the prompts, if it is not their name.
+        fold: merges findings before scoring, for a data set with other labels.
+        scaled: use the model's logit scale for the probabilities instead of plain cosine similarities.
     """
 
     name: str
@@ -57,14 +58,14 @@ class Protocol:
 
     @property
     def threshold_rule(self) -> str:
-        """The rule and the split it is fitted on, such as ``grid_corner on test``, or a fixed number."""
+        """Rule and split, such as ``> grid_corner on test``, or a fixed number."""
         sign = ">" if self.strict else ">="
         if self.threshold_from == "fixed":
             return f"{sign} {self.threshold:g}"
         return f"{sign} {self.threshold} on {self.threshold_from}"
 
     def select(self, names: Sequence[str]) -> list[str]:
-        """Those of the findings that the protocol scores, in the order given."""
+        """The given findings that the protocol scores, in order."""
         return [name for name in names if self.findings is None or name in self.findings]
 
 
@@ -91,7 +92,8 @@ _HLIP_PHRASES: Mapping[str, tuple[str, str]] = {
     **{name: (name, name[0].lower() + name[1:]) for name in FINDINGS_16},
     "Atelectasis": ("Atelectasis", "atelectatic"),
 }
-_GRID = dict(threshold="grid_corner", threshold_from="test", zero_division=0.0, strict=True)
+# CT-CLIP's threshold rule.
+_GRID: dict[str, Any] = dict(threshold="grid_corner", threshold_from="test", zero_division=0.0, strict=True)
 
 _CT_CLIP = Protocol(
     "ct_clip",
@@ -133,7 +135,7 @@ PROTOCOLS = {
             name="roc_corner",
             threshold="nearest_corner",
             strict=False,
-            source="CT-CLIP's prompts and scores at the exact corner of the ROC curve, free of the logit scale",
+            source="CT-CLIP's prompts and scores at the exact corner of the ROC curve, independent of the logit scale",
         ),
         Protocol(
             "spectre",
@@ -142,7 +144,7 @@ PROTOCOLS = {
             "fixed",
             ("auroc", "f1", "accuracy"),
             "arXiv 2511.17209; github.com/cclaess/SPECTRE, experiments/zero-shot in its history",
-            # Present is where the positive prompt has the greater cosine.
+            # Positive means that the positive prompt has the greater cosine similarity.
             strict=True,
         ),
         _RADFINDER,
@@ -174,7 +176,7 @@ PROTOCOLS = {
             "best_f1",
             "dev",
             ("auroc", "ap", "brier", "ece", *DECISION_SCORES),
-            "this project: thresholds from a dev split, one-class findings left out and counted",
+            "this project: thresholds from a dev split, findings with one class excluded and counted",
             by_prevalence=("auroc", "ap", "f1"),
         ),
     )
@@ -182,11 +184,11 @@ PROTOCOLS = {
 
 
 def get_protocol(name: str) -> Protocol:
-    """A protocol by its name.
+    """The protocol of a name.
 
     Raises:
         ValueError: the name is unknown.
     """
     if name not in PROTOCOLS:
-        raise ValueError(f"Unknown protocol {name!r}: expected one of {sorted(PROTOCOLS)}.")
+        raise ValueError(f"Unknown protocol {name!r}; expected one of {sorted(PROTOCOLS)}.")
     return PROTOCOLS[name]

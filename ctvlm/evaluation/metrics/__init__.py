@@ -1,4 +1,4 @@
-"""Metrics that the Runner's evaluator builds."""
+"""Metrics for the evaluator of the Runner."""
 
 from ctvlm.evaluation.metrics.alignment_metric import AlignmentMetric
 from ctvlm.evaluation.metrics.case_metric import CaseMetric

@@ -1,4 +1,4 @@
-"""Classification of findings by the field's protocols."""
+"""Classification of findings by published protocols."""
 
 from __future__ import annotations
 
@@ -19,23 +19,24 @@ from ctvlm.evaluation.functional.zero_shot_protocols import get_protocol
 from ctvlm.evaluation.metrics.case_metric import CaseMetric
 from ctvlm.registry import METRICS
 from ctvlm.text.finding_labels import CT_RATE_LABELS
+from ctvlm.utils import atomic_write
 
 
 @METRICS.register_module()
 class ClassificationMetric(CaseMetric):
-    """Scores of a classifier's probabilities by a protocol (``ctvlm``, ``vlm3d``, ...), as means over findings.
+    """Scores of a classifier's probabilities under a protocol (``ctvlm``, ``vlm3d``, ...), averaged over findings.
 
-    Reads ``labels`` (finding to 1, 0, None) and ``pred_probabilities`` (finding to probability).
-
-    ``protocol`` and ``threshold_rule`` are reported beside the scores, as text.
+    Reads ``labels`` (finding to 1, 0 or None) and ``pred_probabilities`` (finding to probability). Also reports
+    ``protocol`` and ``threshold_rule`` as text.
 
     Args:
-        protocol: thresholds and scores, by a name of ``functional.zero_shot_protocols``.
-        names: findings, of which the protocol may score a part; CT-RATE's 18 by default.
-        thresholds: finding to threshold, or a JSON file of that, from a dev split (protocol ``ctvlm``). ``dev`` lets
-            ``tools/test.py`` fit them on the validation data first. Without them the scores that need them are NaN.
-        save_thresholds: fit the protocol's rule on this split and write that JSON file: for a run on the dev split.
-        per_finding: also the scores of each finding, with its number of labelled cases.
+        protocol: name of a protocol in ``functional.zero_shot_protocols``, which defines thresholds and scores.
+        names: findings, CT-RATE's 18 by default. A protocol may score only some of them.
+        thresholds: finding to threshold, or the path of a JSON file, from a dev split (protocol ``ctvlm``). With
+            ``dev``, ``tools/test.py`` fits them on the validation data first. Scores that need a threshold are NaN
+            without them.
+        save_thresholds: path of a JSON file for thresholds that are fitted on this split, for a run on the dev split.
+        per_finding: also report the scores of each finding and its number of labelled cases.
 
     Raises:
         ValueError: the protocol is unknown, or scores none of the findings.
@@ -56,11 +57,11 @@ class ClassificationMetric(CaseMetric):
     ):
         super().__init__(prefix=prefix or f"{self.default_prefix}_{protocol}", **kwargs)
         self.protocol = get_protocol(protocol)
-        given = list(CT_RATE_LABELS if names is None else names)
-        self.names = self.protocol.select(given)
+        names = list(CT_RATE_LABELS if names is None else names)
+        self.names = self.protocol.select(names)
         if not self.names:
             raise ValueError(
-                f"Protocol {protocol} scores none of the findings {given}: expected some of {self.protocol.findings}."
+                f"Protocol {protocol} scores none of the findings {names}; expected some of {self.protocol.findings}."
             )
         self.thresholds = thresholds
         self.save_thresholds = save_thresholds
@@ -72,19 +73,19 @@ class ClassificationMetric(CaseMetric):
         return {"truth": truth, "probability": self.probabilities(sample)}
 
     def probabilities(self, sample: dict) -> np.ndarray:
-        """Probability of each finding (C); NaN where there is none."""
-        given, truth = sample.get("pred_probabilities"), sample["labels"]
-        if given is None:
+        """Probability of each finding (C); NaN for an unlabelled finding without probability."""
+        probabilities, labels = sample.get("pred_probabilities"), sample["labels"]
+        if probabilities is None:
             raise ValueError(
-                f"Case {sample['case_id']} has no pred_probabilities: a ClassificationHead gives them; to classify by "
-                "prompts use ZeroShotClassificationMetric."
+                f"Case {sample['case_id']} has no pred_probabilities. Add a ClassificationHead to the model, or use "
+                "ZeroShotClassificationMetric to classify by prompts."
             )
-        missing = [name for name in self.names if truth.get(name) is not None and name not in given]
+        missing = [name for name in self.names if labels.get(name) is not None and name not in probabilities]
         if missing:
-            raise ValueError(f"Case {sample['case_id']}: no probability of {missing[0]!r}, which it has a label of.")
-        return np.array([float(given.get(name, np.nan)) for name in self.names])
+            raise ValueError(f"Case {sample['case_id']} has a label but no probability of {missing[0]!r}.")
+        return np.array([float(probabilities.get(name, np.nan)) for name in self.names])
 
-    def score(self, cases: list[dict[str, Any]]) -> dict[str, float | str]:
+    def score(self, cases: list[dict[str, Any]]) -> Mapping[str, float | str]:
         truth_NC, probability_NC = (
             np.array([case[key] for case in cases]).reshape(-1, len(self.names)) for key in ("truth", "probability")
         )
@@ -94,8 +95,8 @@ class ClassificationMetric(CaseMetric):
         if self.save_thresholds and cases:
             fitted = fit_thresholds(self.protocol, truth_NC, probability_NC)
             values = {n: float(t) if np.isfinite(t) else None for n, t in zip(names, fitted, strict=True)}
-            Path(self.save_thresholds).parent.mkdir(parents=True, exist_ok=True)
-            Path(self.save_thresholds).write_text(json.dumps(values, indent=2), encoding="utf-8")
+            with atomic_write(self.save_thresholds) as path:
+                path.write_text(json.dumps(values, indent=2), encoding="utf-8")
         thresholds_C = self._thresholds(names)
 
         def summary(index: np.ndarray) -> dict[str, float]:
@@ -108,8 +109,8 @@ class ClassificationMetric(CaseMetric):
                 metrics |= {f"{finding}/{name}": float(values[number]) for name, values in scores.items()}
                 metrics[f"{finding}/num_cases"] = int((~np.isnan(truth_NC[:, number])).sum())
         both = ((truth_NC == 1).any(axis=0) & (truth_NC == 0).any(axis=0)).sum()
-        how = {"protocol": self.protocol.name, "threshold_rule": self.protocol.threshold_rule}
-        return {**metrics, "num_cases": len(cases), "findings_scored": int(both), **how}
+        description = {"protocol": self.protocol.name, "threshold_rule": self.protocol.threshold_rule}
+        return {**metrics, "num_cases": len(cases), "findings_scored": int(both), **description}
 
     def _thresholds(self, names: Sequence[str]) -> np.ndarray | None:
         thresholds = None if self.thresholds == "dev" else self.thresholds

@@ -1,4 +1,4 @@
-"""Keep all predictions of a run."""
+"""Write the predictions of a run to a file."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ _ALWAYS = frozenset({"case_id", "patient_id", "evaluation_set", "labels_source"}
 
 @METRICS.register_module()
 class DumpPredictions(CaseMetric):
-    """Write every case's annotations and predictions to a file that ``eval_predictions.py`` scores.
+    """Write annotations and predictions of all cases to a file for ``eval_predictions.py``.
 
-    Unlike mmengine's ``DumpResults`` (a pickle, which can run code when it is read), tensors and plain containers only.
-    Reports nothing but the number of cases.
+    The file contains tensors and plain containers only. (mmengine's ``DumpResults`` writes a pickle, which can run code
+    when it is loaded.) Reports the number of cases.
 
     Args:
-        out: the .pt file.
-        protocols: zero-shot protocols whose prompts' embeddings are kept, so that the dump can be scored by them.
+        out: path of the .pt file.
+        protocols: zero-shot protocols to include; the file then contains the embeddings of their prompts.
         names: findings of those prompts; CT-RATE's 18 by default.
         keys: keys of the samples to write, such as the ``needs`` of the metrics that will score the file; None writes
-            all. The ids of the case, its evaluation set and the source of its labels are always written.
+            all. Case id, patient id, evaluation set and label source are always written.
     """
 
     default_prefix = "dump"
@@ -42,7 +42,7 @@ class DumpPredictions(CaseMetric):
     ):
         super().__init__(**kwargs)
         if not out.lower().endswith(".pt"):
-            raise ValueError(f"DumpPredictions writes a .pt file; found out={out!r}.")
+            raise ValueError(f"DumpPredictions: found out={out!r}; expected a .pt file.")
         self.out = out
         self.names = list(CT_RATE_LABELS if names is None else names)
         self.protocols = [get_protocol(name) for name in protocols]
@@ -59,25 +59,25 @@ class DumpPredictions(CaseMetric):
         return []
 
     def prompts(self) -> list[str]:
-        """Sentences whose embeddings are kept."""
-        texts = [prompt_texts(p.select(self.names), p.templates, p.phrases) for p in self.protocols]
-        return list(dict.fromkeys(text for of_protocol in texts for text in of_protocol))
+        """Prompts whose embeddings are written."""
+        prompts = [prompt_texts(p.select(self.names), p.templates, p.phrases) for p in self.protocols]
+        return list(dict.fromkeys(text for texts in prompts for text in texts))
 
     def set_prompt_embeddings(self, embeddings: Mapping[str, Any], scale: float = 1.0) -> None:
-        """Take the embeddings to keep, see ``ZeroShotClassificationMetric``."""
+        """Set the embeddings to write, see ``ZeroShotClassificationMetric``."""
         self._prompts, self._scale = dict(embeddings), float(scale)
 
     def set_remark(self, remark: str) -> None:
-        """Take a warning about the scores, which ``eval_predictions.py`` repeats."""
+        """Set a warning about the scores, which ``eval_predictions.py`` prints."""
         self._remark = remark
 
     def metric_names(self) -> list[str]:
         return ["dump/num_cases"]
 
     def record(self, sample: dict) -> dict[str, Any]:
-        # Encoded at once: the lesion maps of a whole test set would not fit in memory.
-        kept = {key: value for key, value in sample.items() if self.keys is None or key in self.keys}
-        return {"sample": encode_case(kept)}
+        # Encoded here, because the lesion maps of a whole test set would not fit in memory.
+        selected = {key: value for key, value in sample.items() if self.keys is None or key in self.keys}
+        return {"sample": encode_case(selected)}
 
     def score(self, cases: list[dict[str, Any]]) -> dict[str, float]:
         save_dump(self.out, [case["sample"] for case in cases], self._prompts, self._scale, self._remark)

@@ -1,4 +1,4 @@
-"""Health of the shared embedding space."""
+"""Collapse, uniformity and modality gap of the shared embedding space."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ctvlm.evaluation.functional.embedding_health import alignment, effective_rank, modality_gap, uniformity
-from ctvlm.evaluation.metrics.case_metric import CaseMetric, says_something, to_array
+from ctvlm.evaluation.metrics.case_metric import CaseMetric, has_text, to_array
 from ctvlm.registry import METRICS
 
 _NAMES = (
@@ -22,18 +22,18 @@ _NAMES = (
 
 @METRICS.register_module()
 class EmbeddingHealthMetric(CaseMetric):
-    """Effective rank and uniformity of images and impressions, their alignment and the gap between them.
+    """Effective rank and uniformity of volume and impression embeddings, their alignment and modality gap.
 
-    Reads ``impression``, ``pred_volume`` (P) and ``pred_impression`` (P). A case without an impression is left out;
-    ``num_cases`` counts the others. Definitions in ``functional.embedding_health``. Without
-    intervals: a resample repeats cases, which is what collapse looks like.
+    Reads ``impression``, ``pred_volume`` (P) and ``pred_impression`` (P). Cases without an impression are excluded;
+    ``num_cases`` counts the others. See ``functional.embedding_health`` for definitions. Intervals are not computed,
+    because repeated cases in a resample have the same effect as collapse.
     """
 
     default_prefix = "embedding"
     needs = frozenset({"impression", "pred_volume", "pred_impression"})
 
     def record(self, sample: dict) -> dict[str, Any] | None:
-        if not says_something(sample["impression"]):
+        if not has_text(sample["impression"]):
             return None
         return {"image": to_array(sample["pred_volume"]), "text": to_array(sample["pred_impression"])}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,12 +19,12 @@ from ctvlm.text.finding_labels import CT_RATE_LABELS
 class ImageRetrievalMetric(CaseMetric):
     """``MAP@k`` between volumes under a published rule, see ``functional.image_retrieval``.
 
-    Reads ``pred_volume`` (P) and ``labels`` (finding to 1, 0, None). Cases with an unknown label are left out. There
-    are no intervals: a resample would hold copies of a volume, which find each other.
+    Reads ``pred_volume`` (P) and ``labels`` (finding to 1, 0 or None). Cases with an unknown label are excluded.
+    Intervals are not computed, because repeated cases in a resample would retrieve each other.
 
     Args:
         protocol: ``ct_clip``, ``spectre`` or ``radfinder``.
-        names: findings that are compared; CT-RATE's 18 by default.
+        names: findings to compare; CT-RATE's 18 by default.
 
     Raises:
         ValueError: the protocol is unknown or has no image-to-image retrieval.
@@ -39,8 +39,9 @@ class ImageRetrievalMetric(CaseMetric):
         self.protocol = get_retrieval_protocol(protocol)
         if self.protocol.image_rule is None:
             raise ValueError(
-                f"Protocol {protocol} has no image-to-image retrieval: expected ct_clip, spectre, radfinder."
+                f"Protocol {protocol} has no image-to-image retrieval; expected ct_clip, spectre or radfinder."
             )
+        self.rule = self.protocol.image_rule
         self.names = list(CT_RATE_LABELS if names is None else names)
 
     def record(self, sample: dict) -> dict[str, Any] | None:
@@ -54,11 +55,11 @@ class ImageRetrievalMetric(CaseMetric):
             "represents_study": represents_study(sample),
         }
 
-    def score(self, cases: list[dict[str, Any]]) -> dict[str, float | str]:
+    def score(self, cases: list[dict[str, Any]]) -> Mapping[str, float | str]:
         if self.protocol.one_per_study:
-            kept = one_per_study(*([case[key] for case in cases] for key in ("case_id", "study", "represents_study")))
-            cases = [cases[i] for i in kept]
-        image_NP = np.array([case["image"] for case in cases])  # may be empty: image_map gives NaN
+            index = one_per_study(*([case[key] for case in cases] for key in ("case_id", "study", "represents_study")))
+            cases = [cases[i] for i in index]
+        image_NP = np.array([case["image"] for case in cases])  # may be empty
         labels_NC = np.array([case["labels"] for case in cases], dtype=int).reshape(len(cases), len(self.names))
-        metrics = image_map(image_NP, labels_NC, self.protocol.image_topk, self.protocol.image_rule)
+        metrics = image_map(image_NP, labels_NC, self.protocol.image_topk, self.rule)
         return {**metrics, "num_cases": len(cases), "protocol": self.protocol.name}

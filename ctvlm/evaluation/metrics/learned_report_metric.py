@@ -15,12 +15,11 @@ from ctvlm.registry import METRICS, REPORT_SCORERS
 class LearnedReportMetric(CaseMetric):
     """Mean of learned scores over reports (``report_learned/<scorer>``).
 
-    Reads ``pred_report``, ``findings`` and ``impression`` (str). The reference is the findings, then the impression. A
-    case without either does not count.
+    Reads ``pred_report``, ``findings`` and ``impression`` (str). The reference is the findings followed by the
+    impression. Cases without both are excluded.
 
     Args:
-        scorers: configs of ``REPORT_SCORERS``, such as ``[dict(type="RaTEScore")]``. A project can register its own
-            ``ReportScorer``.
+        scorers: configs of ``REPORT_SCORERS``, such as ``[dict(type="RaTEScore")]``.
     """
 
     default_prefix = "report_learned"
@@ -40,7 +39,7 @@ class LearnedReportMetric(CaseMetric):
         scores = {each.name: each.score(reports, references) if cases else np.zeros(0) for each in self.scorers}
         for name, values in scores.items():
             if np.shape(values) != (len(cases),):
-                raise ValueError(f"{name} gave scores of shape {np.shape(values)}: expected one for each report.")
+                raise ValueError(f"{name}: found scores of shape {np.shape(values)}; expected ({len(cases)},).")
 
         def summary(index: np.ndarray) -> dict[str, float]:
             return {name: float(v[index].mean()) if len(index) else float("nan") for name, v in scores.items()}

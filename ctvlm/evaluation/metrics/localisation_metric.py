@@ -1,4 +1,4 @@
-"""Localisation of lesions from step attention, or by predicted masks."""
+"""Localisation of lesions by step attention or predicted masks."""
 
 from __future__ import annotations
 
@@ -25,38 +25,36 @@ from ctvlm.evaluation.functional.localisation import (
     slice_error_mm,
 )
 from ctvlm.evaluation.functional.protocols import mean_defined
-from ctvlm.evaluation.metrics.case_metric import CaseMetric, says_something, step_field, to_array
+from ctvlm.evaluation.metrics.case_metric import CaseMetric, has_text, step_field, to_array
 from ctvlm.registry import METRICS
 
-# ReXGroundingCT drops predicted components below this size.
+# ReXGroundingCT removes predicted components below this size.
 _MIN_VOXELS = 10
 _KINDS = ("instance", "instance_assd", "instance_centroid")
 _MEANS = ("iou", "dice", "peak_hit", "peak_distance_mm", "slice_error_mm", "centroid_distance_mm")
-# Each kind of matching has three counts: true positives, false positives, false negatives.
+# Each kind of matching has three counts: TP, FP and FN.
 _WIDTH = len(_MEANS) + 3 * len(_KINDS)
 
 
 @METRICS.register_module()
 class LocalisationMetric(CaseMetric):
-    """Scores of every lesion that a step names and a mask shows, one lesion of one step a finding.
+    """Localisation scores of lesions. A finding is a step together with its lesion mask.
 
-    Reads ``lesion_map`` (D, H, W; lesion ids), ``steps`` with their ``lesion``, ``spacing`` (mm, z y x), and either
-    ``pred_lesion_map`` (D, H, W; the same ids: IoU, Dice, centroid) or ``pred_step_attention`` (S, N) with
-    ``pred_grid`` (d, h, w). Attention is spread linearly between the patches' centres, and becomes a mask above
-    ``share_of_peak`` of its peak. Lesions that lie outside a cropped volume do not count. Scores are means over
-    findings, distances medians as well as means. NaN where no finding counts, or where the prediction has no such
-    score.
+    Reads ``lesion_map`` (D, H, W; lesion ids), ``steps`` with ``lesion``, ``spacing`` (mm, z y x), and either
+    ``pred_lesion_map`` (D, H, W; the same ids) or ``pred_step_attention`` (S, N) with ``pred_grid`` (d, h, w).
+    Attention is interpolated linearly between the centres of patches; voxels above half of its peak form the mask.
+    Lesions outside a cropped volume are excluded. Scores are means over findings; distances also have medians. NaN
+    without findings, or if the prediction does not define the score.
 
     The instance scores are ReXGroundingCT's precision, recall and F1 over all findings. Instances are the connected
-    components (18 neighbours) of both masks; predicted ones of fewer than 10 voxels do not count. They are matched by
+    components (18 neighbours) of both masks, without predicted components of fewer than 10 voxels. They are matched by
     Dice (``instance_...``, see ``instance_counts``) and by distance (see ``instance_counts_by_distance``): ASSD
-    (``instance_assd_...``) or centroids (``instance_centroid_...``). ReXGroundingCT uses the centroids for focal
-    findings and ASSD for the others; a step does not say which it is, so both are given.
+    (``instance_assd_...``) or centroids (``instance_centroid_...``). ReXGroundingCT uses centroids for focal findings
+    and ASSD for the others; steps do not have this distinction, so both are reported.
 
     Args:
-        thresholds: Dice from which a finding counts as hit (``hit@t``); 0.1 is ReXGroundingCT's.
-        share_of_peak: see ``heat_to_mask``.
-        per_finding: also Dice and hits of each entity that steps name.
+        thresholds: minimum Dice of a hit (``hit@t``); ReXGroundingCT uses 0.1.
+        per_finding: also report Dice and hits of each entity.
     """
 
     default_prefix = "localisation"
@@ -65,13 +63,11 @@ class LocalisationMetric(CaseMetric):
     def __init__(
         self,
         thresholds: Sequence[float] = (0.1, 0.3, 0.5),
-        share_of_peak: float = 0.5,
         per_finding: bool = False,
         **kwargs,
     ):
         super().__init__(**kwargs)
         self.thresholds = tuple(thresholds)
-        self.share_of_peak = share_of_peak
         self.per_finding = per_finding
 
     def missing_keys(self, available: Collection[str]) -> list[str]:
@@ -88,15 +84,15 @@ class LocalisationMetric(CaseMetric):
             lesion = step_field(step, "lesion")
             if lesion is None or not (truth := lesions == lesion).any():
                 continue
-            if predicted is None and not says_something(step_field(step, "text")):
-                continue  # attention of a text that is not there
+            if predicted is None and not has_text(step_field(step, "text")):
+                continue  # a step without text has no attention
             heat = None
             if predicted is not None:
                 mask = to_array(predicted) == lesion
             else:
                 heat = to_array(sample["pred_step_attention"])[number]
                 heat = patches_to_voxels(heat, [int(n) for n in sample["pred_grid"]], truth.shape, smooth=True)
-                mask = heat_to_mask(heat, self.share_of_peak)
+                mask = heat_to_mask(heat)
             row = {
                 "iou": mask_iou(mask, truth),
                 "dice": mask_dice(mask, truth),
@@ -123,9 +119,9 @@ class LocalisationMetric(CaseMetric):
         metrics = self.with_intervals(summary, [case["patient_id"] for case in cases])
         if self.per_finding and cases:
             rows = np.concatenate([case["rows"] for case in cases])
-            named = [entities for case in cases for entities in case["entities"]]
-            for entity in sorted({entity for entities in named for entity in entities}):
-                own = self._summary(rows[[entity in entities for entities in named]])
+            entities_of = [entities for case in cases for entities in case["entities"]]
+            for entity in sorted({entity for entities in entities_of for entity in entities}):
+                own = self._summary(rows[[entity in entities for entities in entities_of]])
                 metrics |= {
                     f"{entity}/{name}": own[name] for name in ("dice", *(f"hit@{t:g}" for t in self.thresholds))
                 }
@@ -139,6 +135,7 @@ class LocalisationMetric(CaseMetric):
             summary[f"{name}_median"] = float(np.median(values)) if len(values) else float("nan")
         counts = rows[:, len(_MEANS) :].sum(axis=0).reshape(len(_KINDS), 3)
         for kind, of_kind in zip(_KINDS, counts, strict=True):
-            summary |= instance_scores(*of_kind, prefix=kind)
+            tp, fp, fn = (float(count) for count in of_kind)
+            summary |= instance_scores(tp, fp, fn, kind)
         hits = hit_rate(rows[:, _MEANS.index("dice")], self.thresholds)
         return {**summary, **{f"hit@{t:g}": value for t, value in hits.items()}}

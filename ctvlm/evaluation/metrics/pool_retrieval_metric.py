@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from ctvlm.evaluation.functional.pools import pool_recall
 from ctvlm.evaluation.functional.retrieval_protocols import get_retrieval_protocol
 from ctvlm.evaluation.functional.studies import STUDY_KEYS, one_per_study, represents_study, study_of
-from ctvlm.evaluation.metrics.case_metric import CaseMetric, says_something, to_array
+from ctvlm.evaluation.metrics.case_metric import CaseMetric, has_text, to_array
 from ctvlm.registry import METRICS
 
 _TOPK = (1, 8)
@@ -17,13 +18,13 @@ _TOPK = (1, 8)
 
 @METRICS.register_module()
 class PoolRetrievalMetric(CaseMetric):
-    """Recall at 1 and 8 of a text among the volumes of its pool, mean over 100 random partitions.
+    """Text-to-volume recall at 1 and 8 within random pools, averaged over 100 random partitions.
 
-    Reads ``pred_volume`` (P) and ``pred_impression`` (P). ``pool32_R@1`` is NaN with fewer than 32 cases. There are no
-    intervals: the partitions are already repeated, and each would be repeated for every resample.
+    Reads ``impression``, ``pred_volume`` (P) and ``pred_impression`` (P). ``pool32_R@1`` is NaN with fewer than 32
+    cases. Intervals are not computed, because all partitions would have to be repeated for each resample.
 
     Args:
-        protocol: ``spectre`` (the last, smaller pool counts), ``radfinder`` or ``merlin`` (it does not).
+        protocol: ``spectre`` (uses the last, smaller pool), ``radfinder`` or ``merlin`` (drop it).
 
     Raises:
         ValueError: the protocol is unknown or has no pools.
@@ -37,10 +38,10 @@ class PoolRetrievalMetric(CaseMetric):
         super().__init__(prefix=prefix or f"{self.default_prefix}_{protocol}", **kwargs)
         self.protocol = get_retrieval_protocol(protocol)
         if not self.protocol.pool_sizes:
-            raise ValueError(f"Protocol {protocol} has no pools: expected spectre, radfinder or merlin.")
+            raise ValueError(f"Protocol {protocol} has no pools; expected spectre, radfinder or merlin.")
 
     def record(self, sample: dict) -> dict[str, Any] | None:
-        if not says_something(sample["impression"]):
+        if not has_text(sample["impression"]):
             return None
         return {
             "image": to_array(sample["pred_volume"]),
@@ -49,9 +50,9 @@ class PoolRetrievalMetric(CaseMetric):
             "represents_study": represents_study(sample),
         }
 
-    def score(self, cases: list[dict[str, Any]]) -> dict[str, float | str]:
-        kept = one_per_study(*([case[key] for case in cases] for key in ("case_id", "study", "represents_study")))
-        cases = [cases[i] for i in kept]
+    def score(self, cases: list[dict[str, Any]]) -> Mapping[str, float | str]:
+        index = one_per_study(*([case[key] for case in cases] for key in ("case_id", "study", "represents_study")))
+        cases = [cases[i] for i in index]
         # Without cases an empty array: pool_recall then returns NaN.
         image_NP, text_NP = (np.array([case[key] for case in cases], dtype=np.float64) for key in ("image", "text"))
         metrics: dict[str, float | str] = {}

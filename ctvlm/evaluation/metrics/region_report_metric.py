@@ -1,4 +1,4 @@
-"""Scores of generated reports, region by region."""
+"""Scores of generated reports for each region."""
 
 from __future__ import annotations
 
@@ -19,17 +19,18 @@ _BLEU = tuple(f"BLEU-{n}" for n in range(1, 5))
 
 @METRICS.register_module()
 class RegionReportMetric(CaseMetric):
-    """BLEU and ROUGE of what is generated of a region against what the reference says of it; means over regions.
+    """BLEU and ROUGE between the generated and the reference text of each region, averaged over regions.
 
-    Region by region as Reg2RG reports (Chen et al., "Large Language Model with Region-Guided Referring and Grounding
-    for CT Report Generation", 2024). Reads ``steps``, ``pred_cot`` (list of ``text`` and ``regions``, names) and
-    ``region_names``. A region's text is all steps that name it. Pairs are the (case, region) that the
-    reference speaks of; a region left out by the model is scored as an empty text. BLEU is each region's corpus BLEU,
-    ROUGE its mean. ``mention_precision``, ``_recall`` and ``_f1`` say whether the right regions are spoken of.
+    Evaluation by region as in Reg2RG (Chen et al., "Large Language Model with Region-Guided Referring and Grounding
+    for CT Report Generation", 2024). Reads ``steps``, ``pred_cot`` (list of dicts with ``text`` and ``regions``, region
+    names) and ``region_names`` (or ``scheme``). The text of a region consists of all steps that mention it. Pairs are
+    the (case, region) that the reference mentions; the generated text is empty if the model does not mention the
+    region. BLEU is the corpus BLEU of a region, ROUGE its mean. ``mention_precision``, ``mention_recall`` and
+    ``mention_f1`` score the mentioned regions.
 
     Args:
-        abnormal_only: pairs of which some reference step is more than "normal" only.
-        per_region: also BLEU-4, ROUGE-L and the number of pairs of each region.
+        abnormal_only: exclude pairs whose reference steps are all normal.
+        per_region: also report BLEU-4, ROUGE-L and the number of pairs of each region.
     """
 
     default_prefix = "region_report"
@@ -47,13 +48,13 @@ class RegionReportMetric(CaseMetric):
         steps = [(step_field(step, "text"), step_regions(step)) for step in sample["steps"]]
         unknown = sorted({name for step in sample["pred_cot"] for name in step["regions"]} - set(ids))
         if unknown:
-            raise ValueError(f"case {sample['case_id']}: pred_cot names {unknown}; expected some of {list(ids)}")
-        said = [(step["text"], {ids[name] for name in step["regions"]}) for step in sample["pred_cot"]]
-        pairs = paired_region_texts(said, steps)
+            raise ValueError(f"Case {sample['case_id']}: found regions {unknown} in pred_cot; expected {list(ids)}.")
+        predicted = [(step["text"], {ids[name] for name in step["regions"]}) for step in sample["pred_cot"]]
+        pairs = paired_region_texts(predicted, steps)
         if self.abnormal_only:
-            counted = {r for step in sample["steps"] if not step_field(step, "normal") for r in step_regions(step)}
-            pairs = [pair for pair in pairs if pair[0] in counted]
-        generated, expected = set(region_texts(said)), set(region_texts(steps))
+            abnormal = {r for step in sample["steps"] if not step_field(step, "normal") for r in step_regions(step)}
+            pairs = [pair for pair in pairs if pair[0] in abnormal]
+        generated, expected = set(region_texts(predicted)), set(region_texts(steps))
         return {
             "regions": [region for region, _, _ in pairs],
             "names": {region: region_names[region - 1] for region, _, _ in pairs},

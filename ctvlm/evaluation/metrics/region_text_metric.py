@@ -13,10 +13,10 @@ from ctvlm.registry import METRICS
 
 @METRICS.register_module()
 class RegionTextMetric(CaseMetric):
-    """Share of reasoning steps whose nearest region, among those in the volume, is one they mention.
+    """Share of steps whose most similar region, among the regions in the volume, is one that they mention.
 
-    Reads ``pred_steps`` (S, P), ``pred_regions`` (R, P), ``pred_region_mask`` (R), ``steps``. ``chance`` is what a
-    random choice would score on the same steps; all NaN where no step mentions a region that its volume shows.
+    Reads ``pred_steps`` (S, P), ``pred_regions`` (R, P), ``pred_region_mask`` (R) and ``steps``. ``chance`` is the
+    accuracy of a random choice on the same steps. All NaN if no step mentions a region in its volume.
     """
 
     default_prefix = "region_text"
@@ -38,7 +38,6 @@ class RegionTextMetric(CaseMetric):
 
         chances = np.concatenate([np.zeros(0), *(case["chances"] for case in cases)])
         if len(chances) == 0:
-            # No step mentions a region that its volume shows (no region maps): nothing was measured.
             return {"accuracy": float("nan"), "chance": float("nan"), "num_steps": 0}
         metrics = self.with_intervals(summary, [case["patient_id"] for case in cases])
         return {**metrics, "chance": float(chances.mean()), "num_steps": len(chances)}

@@ -19,22 +19,25 @@ from ctvlm.evaluation.functional.report_generation import (
 from ctvlm.evaluation.functional.report_labels import report_labels
 from ctvlm.evaluation.metrics.case_metric import CaseMetric
 from ctvlm.registry import METRICS
+from ctvlm.utils import check_choice
 
 
 @METRICS.register_module()
 class ReportGenerationMetric(CaseMetric):
-    """BLEU, ROUGE, and clinical scores where generated reports have labels.
+    """BLEU and ROUGE of generated reports, and clinical scores if generated reports have labels.
 
-    Reads ``pred_report`` (str) and the field ``reference`` (str); for clinical precision, recall, F1 and CRG also
-    ``labels`` and ``pred_report_labels`` (finding to 1, 0, None), the latter from any labeller. A case without a
-    reference (empty) does not count; an empty generated report does, and scores nothing.
+    Reads ``pred_report`` (str) and the reference text; for clinical precision, recall, F1 and CRG also ``labels`` and
+    ``pred_report_labels`` (finding to 1, 0 or None, from any labeller). Cases with an empty reference are excluded;
+    empty generated reports are scored.
 
     Args:
-        reference: ``findings``, ``impression``, or ``both`` (findings, then impression).
-        label_reports: read the findings from a generated report by rules (``report_labels``) where a case has no
-            ``pred_report_labels``.
-        baseline: give beside each score what a constant report, or the best constant set of findings, scores
+        reference: ``findings``, ``impression``, or ``both`` (findings followed by impression).
+        label_reports: label generated reports by rules (``report_labels``) in cases without ``pred_report_labels``.
+        baseline: also report the scores of a constant report and of the best constant set of findings
             (``<name>_chance``; see ``constant_reports``).
+
+    Raises:
+        ValueError: the reference is unknown.
     """
 
     default_prefix = "report"
@@ -42,8 +45,7 @@ class ReportGenerationMetric(CaseMetric):
 
     def __init__(self, reference: str = "findings", label_reports: bool = False, baseline: bool = False, **kwargs: Any):
         super().__init__(**kwargs)
-        if reference not in ("findings", "impression", "both"):
-            raise ValueError(f"Unknown reference={reference!r}: expected 'findings', 'impression' or 'both'.")
+        check_choice("ReportGenerationMetric", "reference", reference, ("findings", "impression", "both"))
         self._fields = ("findings", "impression") if reference == "both" else (reference,)
         self.label_reports = label_reports
         self.baseline = baseline
@@ -53,10 +55,10 @@ class ReportGenerationMetric(CaseMetric):
         return frozenset({*self._fields, "pred_report"}) | self.optional_needs
 
     def metric_names(self) -> list[str]:
-        nothing = np.zeros((1, 1))
+        labels = np.zeros((1, 1))
         prefix = self.prefix or self.default_prefix
-        # Reported as soon as some generated report has labels.
-        return super().metric_names() + [f"{prefix}/{name}" for name in (*clinical_scores(nothing, nothing), "crg")]
+        # Reported if at least one generated report has labels.
+        return super().metric_names() + [f"{prefix}/{name}" for name in (*clinical_scores(labels, labels), "crg")]
 
     def record(self, sample: dict) -> dict[str, Any] | None:
         reference = " ".join(sample[field] for field in self._fields).strip()

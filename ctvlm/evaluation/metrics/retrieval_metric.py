@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,30 +18,27 @@ from ctvlm.evaluation.functional.retrieval import (
 )
 from ctvlm.evaluation.functional.retrieval_protocols import get_retrieval_protocol
 from ctvlm.evaluation.functional.studies import STUDY_KEYS, one_per_study, represents_study, study_of
-from ctvlm.evaluation.metrics.case_metric import CaseMetric, says_something, to_array
+from ctvlm.evaluation.metrics.case_metric import CaseMetric, has_text, to_array
 from ctvlm.registry import METRICS
 
-# Impressions that say nothing: empty, and CT-RATE's placeholder.
-PLACEHOLDERS = ("", "Not given.")
+# CT-RATE's placeholder for a missing impression.
+_PLACEHOLDER = "Not given."
 
 
 @METRICS.register_module()
 class RetrievalMetric(CaseMetric):
-    """Recall at k, median rank and MRR, text to image (``t2i``) and image to text (``i2t``).
+    """Recall at k, median rank and MRR from text to volume (``t2i``) and from volume to text (``i2t``).
 
-    Reads ``pred_volume`` (P), ``pred_impression`` (P), ``impression``. Intervals resample the queries of whole patients
-    against the full gallery. A case without an impression is left out; ``num_cases`` counts the others. Without a case
-    that counts all metrics are NaN.
-
-    ``protocol`` and ``pairing`` (ties, duplicates, volumes) are reported beside the scores, as text.
+    Reads ``pred_volume`` (P), ``pred_impression`` (P) and ``impression``. Intervals resample the queries of patients;
+    the gallery stays complete. Cases without an impression are excluded; ``num_cases`` counts the others. All scores
+    are NaN without cases. Also reports ``protocol`` and ``pairing`` (ties, duplicates, volumes) as text.
 
     Args:
-        protocol: a name of ``functional.retrieval_protocols``. A published protocol fixes all of the following.
-        topk: the k of recall at k; NaN where the gallery holds no more than k.
-        duplicates: what a duplicate impression counts as, see ``retrieval_ranks``.
-        one_per_study: keep one volume of each study (``study_id`` of the sample, or read from CT-RATE's names).
-        skip_texts: impressions that say nothing, such as CT-RATE's placeholder; their cases are left out. Published
-            protocols keep them.
+        protocol: name of a protocol in ``functional.retrieval_protocols``. Published protocols do not accept the
+            following arguments. The protocol ``ctvlm`` excludes CT-RATE's placeholder impressions.
+        topk: values of k for recall at k, which is NaN if the gallery has no more than k volumes.
+        duplicates: treatment of equal impressions, see ``retrieval_ranks``.
+        one_per_study: score one volume of each study (``study_id``, or derived from CT-RATE's names).
 
     Raises:
         ValueError: the protocol is unknown or has only pools, or an argument would change a published protocol.
@@ -55,63 +52,60 @@ class RetrievalMetric(CaseMetric):
         self,
         topk: Sequence[int] | None = None,
         duplicates: Duplicates | None = None,
-        collect_device: str = "cpu",
-        prefix: str | None = None,
         one_per_study: bool | None = None,
-        skip_texts: Sequence[str] = PLACEHOLDERS,
         protocol: str = "ctvlm",
+        prefix: str | None = None,
         **kwargs,
     ):
         if protocol != "ctvlm":
             prefix = prefix or f"{self.default_prefix}_{protocol}"
-        super().__init__(collect_device=collect_device, prefix=prefix, **kwargs)
-        found = get_retrieval_protocol(protocol)
-        given = {"topk": topk, "duplicates": duplicates, "one_per_study": one_per_study}
-        changed = {name: value for name, value in given.items() if value is not None}
-        if protocol != "ctvlm" and changed:
+        super().__init__(prefix=prefix, **kwargs)
+        options: dict[str, Any] = {"topk": topk, "duplicates": duplicates, "one_per_study": one_per_study}
+        options = {name: value for name, value in options.items() if value is not None}
+        if protocol != "ctvlm" and options:
             raise ValueError(
-                f"Protocol {protocol} fixes {', '.join(changed)}: leave them out, or use protocol='ctvlm'."
+                f"Protocol {protocol} does not accept {', '.join(options)}. Remove them, or use protocol='ctvlm'."
             )
-        self.protocol = replace(found, **changed)
+        self.protocol = replace(get_retrieval_protocol(protocol), **options)
         if not self.protocol.topk:
-            raise ValueError(f"Protocol {protocol} has no recall over all volumes: use PoolRetrievalMetric.")
+            raise ValueError(f"Protocol {protocol} has no recall over all volumes. Use PoolRetrievalMetric.")
         self.topk = tuple(self.protocol.topk)
         self.duplicates = self.protocol.duplicates
-        self.skip_texts = set(skip_texts) if found.skip_placeholders else set()
 
     def record(self, sample: dict) -> dict[str, Any] | None:
         impression = sample["impression"]
-        if not says_something(impression) or impression.strip() in self.skip_texts:
+        if not has_text(impression) or (self.protocol.skip_placeholders and impression.strip() == _PLACEHOLDER):
             return None
         return {
             "image": to_array(sample["pred_volume"]),
             "text": to_array(sample["pred_impression"]),
-            "impression": sample["impression"],
+            "impression": impression,
             "study": sample.get("study_id") or study_of(str(sample["case_id"])),
             "represents_study": represents_study(sample),
         }
 
-    def score(self, cases: list[dict[str, Any]]) -> dict[str, float | str]:
+    def score(self, cases: list[dict[str, Any]]) -> Mapping[str, float | str]:
         if self.protocol.one_per_study:
-            kept = one_per_study(*([case[key] for case in cases] for key in ("case_id", "study", "represents_study")))
-            cases = [cases[i] for i in kept]
+            index = one_per_study(*([case[key] for case in cases] for key in ("case_id", "study", "represents_study")))
+            cases = [cases[i] for i in index]
         if self.duplicates == "first":
             cases = [cases[i] for i in first_of_each(text_groups([case["impression"] for case in cases]))]
-        how = {"protocol": self.protocol.name, "pairing": self.protocol.description}
+        description = {"protocol": self.protocol.name, "pairing": self.protocol.description}
         if not cases:
-            names = [f"{way}_{name}" for way in ("t2i", "i2t") for name in summarise_ranks(np.zeros(0), self.topk)]
-            return {**dict.fromkeys(names, float("nan")), "num_cases": 0, **how}
+            scores = summarise_ranks(np.zeros(0), self.topk)
+            names = [f"{direction}_{name}" for direction in ("t2i", "i2t") for name in scores]
+            return {**dict.fromkeys(names, float("nan")), "num_cases": 0, **description}
         image_NP, text_NP = (np.stack([case[key] for case in cases]) for key in ("image", "text"))
         texts, patients = [case["impression"] for case in cases], [case["patient_id"] for case in cases]
         chance = chance_recall(texts, self.topk, self.duplicates)
-        metrics = {}
-        for way, query, gallery in (("t2i", text_NP, image_NP), ("i2t", image_NP, text_NP)):
+        metrics: dict[str, float] = {}
+        for direction, query, gallery in (("t2i", text_NP, image_NP), ("i2t", image_NP, text_NP)):
             ranks = retrieval_ranks(query, gallery, texts, self.duplicates, self.protocol.ties)
 
-            def summary(index: np.ndarray, ranks: np.ndarray = ranks, way: str = way) -> dict[str, float]:
+            def summary(index: np.ndarray, ranks: np.ndarray = ranks, direction: str = direction) -> dict[str, float]:
                 values = summarise_ranks(ranks[index], self.topk, gallery_size=len(ranks))
-                return {f"{way}_{name}": value for name, value in values.items()}
+                return {f"{direction}_{name}": value for name, value in values.items()}
 
             metrics |= self.with_intervals(summary, patients)
-            metrics |= {f"{way}_{name}_chance": value for name, value in chance.items()}
-        return {**metrics, "num_cases": len(cases), **how}
+            metrics |= {f"{direction}_{name}_chance": value for name, value in chance.items()}
+        return {**metrics, "num_cases": len(cases), **description}

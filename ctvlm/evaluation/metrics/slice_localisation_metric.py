@@ -1,7 +1,8 @@
-"""Which slice a sentence belongs to."""
+"""Localisation of the slice that a step describes."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,12 @@ from ctvlm.registry import METRICS
 
 @METRICS.register_module()
 class SliceLocalisationMetric(CaseMetric):
-    """Slice localisation of the steps that name a lesion: error in mm, and share within 12 and 24 mm.
+    """Slice localisation of the steps with a lesion: error in mm, and share within 12 and 24 mm.
 
-    The predicted slice is the middle of the patch layer that receives the most attention from the step. The true slice
-    is the middle of the lesion's slices. RadFinder uses the same error (see ``functional.slice_localisation``), but its
-    target is the slice number that a report sentence cites, and its prediction is the position whose image embedding is
-    most similar to the sentence. The values cannot be compared with RadFinder's, and the protocol is named ``ctvlm``.
+    The predicted slice is the middle of the layer of patches with the most attention. The true slice is the mean of the
+    lesion's slices. RadFinder uses the same error (see ``functional.slice_localisation``), but its target is the slice
+    number cited by a report sentence, and its prediction is the position whose image embedding is most similar to the
+    sentence. The values cannot be compared with RadFinder's; the protocol is therefore ``ctvlm``.
 
     Reads ``pred_step_attention`` (S, N), ``pred_grid`` (d, h, w), ``lesion_map`` (D, H, W), ``steps`` with their
     ``lesion``, and ``spacing`` (mm, z y x).
@@ -35,14 +36,14 @@ class SliceLocalisationMetric(CaseMetric):
         layer_mm = slice_mm * len(lesions) / layers
         rows = []
         for number, step in enumerate(sample["steps"]):
-            shown = np.flatnonzero((lesions == step_field(step, "lesion")).any(axis=(1, 2)))
-            if step_field(step, "lesion") is None or not len(shown):
+            slices = np.flatnonzero((lesions == step_field(step, "lesion")).any(axis=(1, 2)))
+            if step_field(step, "lesion") is None or not len(slices):
                 continue
             attention_d = to_array(sample["pred_step_attention"])[number].reshape(layers, -1).sum(axis=1)
-            rows.append(((attention_d.argmax() + 0.5) * layer_mm, (shown.mean() + 0.5) * slice_mm))
+            rows.append(((attention_d.argmax() + 0.5) * layer_mm, (slices.mean() + 0.5) * slice_mm))
         return {"rows": np.array(rows, dtype=np.float64).reshape(-1, 2)}
 
-    def score(self, cases: list[dict[str, Any]]) -> dict[str, float | str]:
+    def score(self, cases: list[dict[str, Any]]) -> Mapping[str, float | str]:
         def summary(index: np.ndarray) -> dict[str, float]:
             rows = np.concatenate([np.zeros((0, 2)), *(cases[i]["rows"] for i in index)])
             return slice_localisation(rows[:, 0], rows[:, 1])

@@ -14,14 +14,14 @@ from ctvlm.registry import METRICS
 
 @METRICS.register_module()
 class StepTextMetric(CaseMetric):
-    """Probability that a step fits its own case's patches better than those of a case of which other things are said.
+    """Probability that a step is more similar to the patches of its own case than to those of a rival case.
 
-    Other things: a step on the same regions without any of its findings (``rival_cases``). Each case is scored by
-    pooling its patches with the attention of the same step, so that only what they show tells cases apart. ``auc`` is
-    the mean over steps that mention regions and have a rival, ``auc_abnormal`` over those with findings; 0.5 is chance.
+    A rival has a step on the same regions without any of the step's findings (``rival_cases``). The patches of each
+    case are pooled by the attention of the same step, so that only their content differs. ``auc`` is the mean over
+    steps with regions and a rival, ``auc_abnormal`` over those with findings; 0.5 is chance.
 
-    Reads ``pred_steps`` (S, P), ``pred_patches`` (N, P), ``pred_step_scale``, ``steps`` and, where patches were
-    dropped, ``pred_token_mask`` (N). Keeps the patches of all cases, in half precision.
+    Reads ``pred_steps`` (S, P), ``pred_patches`` (N, P), ``pred_step_scale``, ``steps`` and, for models that drop
+    patches, ``pred_token_mask`` (N). Stores the patches of all cases in half precision.
     """
 
     default_prefix = "step_text"
@@ -43,14 +43,14 @@ class StepTextMetric(CaseMetric):
 
     def score(self, cases: list[dict[str, Any]]) -> dict[str, float]:
         owners = np.array([number for number, case in enumerate(cases) for _ in case["regions"]], dtype=int)
-        findings = [found for case in cases for found in case["findings"]]
+        findings = [names for case in cases for names in case["findings"]]
         auc_S = np.zeros(0)
         if len(owners):
             text_SP = np.concatenate([case["texts"] for case in cases]).astype(np.float32)
-            fit = [step_text_scores(text_SP, case["patches"].astype(np.float32), case["scale"]) for case in cases]
-            regions = [place for case in cases for place in case["regions"]]
-            auc_S = step_text_auc(np.stack(fit, axis=1), owners, rival_cases(owners, regions, findings, len(cases)))
-        abnormal_S = np.array([bool(found) for found in findings], dtype=bool)
+            scores = [step_text_scores(text_SP, case["patches"].astype(np.float32), case["scale"]) for case in cases]
+            regions = [mentioned for case in cases for mentioned in case["regions"]]
+            auc_S = step_text_auc(np.stack(scores, axis=1), owners, rival_cases(owners, regions, findings, len(cases)))
+        abnormal_S = np.array([bool(names) for names in findings], dtype=bool)
         of_case = [np.flatnonzero(owners == number) for number in range(len(cases))]
 
         def summary(index: np.ndarray) -> dict[str, float]:

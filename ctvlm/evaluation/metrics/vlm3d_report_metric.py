@@ -1,7 +1,8 @@
-"""Scores of generated reports by the rules of the VLM3D challenge."""
+"""Scores of generated reports as in the VLM3D challenge."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,20 +16,19 @@ from ctvlm.text.finding_labels import CT_RATE_LABELS
 
 @METRICS.register_module()
 class VLM3DReportMetric(CaseMetric):
-    """BLEU, ROUGE-L, CIDEr, METEOR, macro scores of 18 findings and CRG, as the VLM3D challenge computes them.
+    """BLEU, ROUGE-L, CIDEr, METEOR, macro scores of 18 findings and CRG as computed by the VLM3D challenge.
 
     See ``vlm3d_text_scores`` and ``vlm3d_label_scores``. The results have the prefix ``report_vlm3d`` and cannot be
-    compared with those of ``ReportGenerationMetric``. There are no intervals: BLEU, CIDEr and METEOR are scores of the
-    whole set, and the challenge gives none.
+    compared with those of ``ReportGenerationMetric``. Intervals are not computed: BLEU, CIDEr and METEOR are scores of
+    the whole set, and the challenge reports none.
 
-    Reads ``pred_report``, ``findings`` and ``impression`` (str). The reference is written as in the challenge's ground
-    truth: ``Findings: ... Impression: ...``, without an empty section. A case without either does not count. The label
-    scores need ``labels`` and ``pred_report_labels`` (finding to 1, 0, None); they are NaN without them. The challenge
-    reads the labels of a generated report with a RadBERT classifier.
+    Reads ``pred_report``, ``findings`` and ``impression`` (str). The reference has the format of the challenge's ground
+    truth, ``Findings: ... Impression: ...``, without empty sections. Cases without both are excluded. The label scores
+    need ``labels`` and ``pred_report_labels`` (finding to 1, 0 or None) and are NaN without them. The challenge labels
+    generated reports with a RadBERT classifier.
 
     Args:
-        label_reports: read the labels of a generated report by rules (``report_labels``) if the case has no
-            ``pred_report_labels``.
+        label_reports: label generated reports by rules (``report_labels``) in cases without ``pred_report_labels``.
     """
 
     default_prefix = "report_vlm3d"
@@ -57,7 +57,7 @@ class VLM3DReportMetric(CaseMetric):
             "predicted": _row(predicted),
         }
 
-    def score(self, cases: list[dict[str, Any]]) -> dict[str, float | str]:
+    def score(self, cases: list[dict[str, Any]]) -> Mapping[str, float | str]:
         scores = vlm3d_text_scores([case["report"] for case in cases], [case["reference"] for case in cases])
         empty = np.zeros((0, len(CT_RATE_LABELS)))
         labels = (np.stack([case[key] for case in cases]) if cases else empty for key in ("labels", "predicted"))
@@ -65,6 +65,6 @@ class VLM3DReportMetric(CaseMetric):
 
 
 def _row(labels: dict[str, Any] | None) -> np.ndarray:
-    """Labels of the 18 findings in order; NaN where one is missing or null."""
+    """Labels of the 18 findings in order; NaN if missing or None."""
     values = [(labels or {}).get(name) for name in CT_RATE_LABELS]
     return np.array([np.nan if value is None else float(value) for value in values])

@@ -1,4 +1,4 @@
-"""Zero-shot classification of findings by the field's protocols."""
+"""Zero-shot classification of findings by published protocols."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from ctvlm.registry import METRICS
 
 @METRICS.register_module()
 class ZeroShotClassificationMetric(ClassificationMetric):
-    """Scores of a protocol of ``functional.zero_shot_protocols``, as means over findings.
+    """Scores under a protocol of ``functional.zero_shot_protocols``, averaged over findings.
 
-    Reads ``labels`` (finding to 1, 0, None) and ``pred_volume`` (P), which is compared with the embeddings of
-    ``prompts()``: whoever runs the model gives them with ``set_prompt_embeddings`` before the first batch. Arguments as
-    in ``ClassificationMetric``; the protocol also has the prompts.
+    Reads ``labels`` (finding to 1, 0 or None) and ``pred_volume`` (P), which is compared with the embeddings of
+    ``prompts()``. ``PromptHook`` sets them with ``set_prompt_embeddings`` before the first batch. Arguments as in
+    ``ClassificationMetric``; the protocol also defines the prompts.
     """
 
     default_prefix = "zero_shot"
@@ -27,25 +27,26 @@ class ZeroShotClassificationMetric(ClassificationMetric):
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
-        self._directions: tuple[np.ndarray, np.ndarray] | None = None
+        self._prompts: tuple[np.ndarray, np.ndarray] | None = None
         self._scale = 1.0
 
     def prompts(self) -> list[str]:
-        """Sentences whose embeddings are needed."""
+        """Prompts whose embeddings the metric needs."""
         return prompt_texts(self.names, self.protocol.templates, self.protocol.phrases)
 
     def set_prompt_embeddings(self, embeddings: Mapping[str, Any], scale: float = 1.0) -> None:
-        """Take the embedding of each prompt (P) in the image's space; ``scale`` is the model's logit scale."""
+        """Set the embedding of each prompt (P) in the shared space; ``scale`` is the model's logit scale."""
         arrays = {text: to_array(vector) for text, vector in embeddings.items()}
         protocol = self.protocol
-        sides = [prompt_embeddings(name, protocol.templates, arrays, protocol.phrases) for name in self.names]
-        self._directions = tuple(np.stack(side) for side in zip(*sides, strict=True))
+        pairs = [prompt_embeddings(name, protocol.templates, arrays, protocol.phrases) for name in self.names]
+        present_CP, absent_CP = (np.stack(side) for side in zip(*pairs, strict=True))
+        self._prompts = present_CP, absent_CP
         self._scale = float(scale) if protocol.scaled else 1.0
 
     def probabilities(self, sample: dict) -> np.ndarray:
-        if self._directions is None:
+        if self._prompts is None:
             raise ValueError(
-                "ZeroShotClassificationMetric has no prompt embeddings: call set_prompt_embeddings (a PromptHook does) "
-                "before the first batch."
+                "ZeroShotClassificationMetric has no prompt embeddings. Add PromptHook to the hooks, or call "
+                "set_prompt_embeddings before the first batch."
             )
-        return zero_shot_probabilities(to_array(sample["pred_volume"])[None], *self._directions, self._scale)[0]
+        return zero_shot_probabilities(to_array(sample["pred_volume"])[None], *self._prompts, self._scale)[0]

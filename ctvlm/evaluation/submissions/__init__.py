@@ -1,4 +1,4 @@
-"""Files that challenges take, and their checks."""
+"""Challenge submissions: writers, checks and scores."""
 
 from ctvlm.evaluation.submissions.problem import Problem
 from ctvlm.evaluation.submissions.rexgrounding import check_rex, write_rex_masks

@@ -1,4 +1,4 @@
-"""What is wrong with a submission."""
+"""A problem in a submission."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Problem:
-    """One finding of a checker.
+    """One problem in a submission.
 
     Attributes:
         where: case or part of the file.
-        what: what was found, what was expected, what to do.
-        fatal: the challenge would refuse or misread it; otherwise it is only unusual.
+        what: message with the found value, the expected value and the action.
+        fatal: the challenge would reject or misread the submission; otherwise it is a warning.
     """
 
     where: str
