@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from mmengine.config import Config
+from mmengine.model import BaseModel
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from rich.progress import track
@@ -46,7 +47,7 @@ def parse_args() -> argparse.Namespace:
 
 
 @torch.no_grad()
-def embed(model: torch.nn.Module, cfg: Config, split: str) -> tuple[np.ndarray, list[dict]]:
+def embed(model: BaseModel, cfg: Config, split: str) -> tuple[np.ndarray, list[dict]]:
     """Embeddings (N, P), and id, patient and labels of each case of a split."""
     loader_cfg = cfg[f"{split}_dataloader"].copy()
     loader_cfg.update(sampler=dict(type="DefaultSampler", shuffle=False), drop_last=False)

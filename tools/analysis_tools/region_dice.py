@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
+from mmengine.model import BaseModel
 from rich.table import Table
 
 from ctvlm.anatomy import RegionScheme, scheme_of
@@ -63,7 +64,7 @@ def build_pipeline(cfg: Config) -> list:
     return [t for t in transforms if not isinstance(t, (LoadCT, LoadStore)) and not getattr(t, "writes_text", False)]
 
 
-def predicted_map(model: torch.nn.Module, pipeline: list, case: dict) -> np.ndarray:
+def predicted_map(model: BaseModel, pipeline: list, case: dict) -> np.ndarray:
     """Region ids predicted from the CT without masks, on the grid of the CT file (D, H, W)."""
     results = {**case, "region_map": None, "lesion_map": None, "coarse_masks": {}}
     for transform in pipeline:

@@ -49,7 +49,7 @@ class ClassificationMetric(CaseMetric):
         self,
         protocol: str = "ctvlm",
         names: Sequence[str] | None = None,
-        thresholds: Mapping[str, float] | str | None = None,
+        thresholds: Mapping[str, float | None] | str | None = None,
         save_thresholds: str | None = None,
         per_finding: bool = False,
         prefix: str | None = None,
