@@ -1,15 +1,18 @@
-"""What configs and other people's code name must not vanish unnoticed.
+"""The public API: registered components, and ``__all__`` of every package that has one.
 
-Adding is free. Removing or renaming a component is a deliberate edit of ``public_names.txt``, made with
-``python tests/test_public_names.py``.
+Adding, removing or renaming a public name is a deliberate edit of ``public_names.txt``, made with
+``python tests/test_public_names.py``, and belongs in CHANGELOG.md.
 """
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 from pathlib import Path
 
 from mmengine.registry import Registry
 
+import ctvlm
 import ctvlm.registry
 
 LIST = Path(__file__).with_name("public_names.txt")
@@ -27,10 +30,29 @@ def registered_names() -> set[str]:
     return names
 
 
-def test_no_name_is_lost():
-    lost = set(LIST.read_text().split()) - registered_names()
-    assert not lost, f"no longer registered: {sorted(lost)}; if that is meant, run python {Path(__file__).name}"
+def exported_names() -> set[str]:
+    """``package.name`` of each entry of ``__all__``."""
+    packages = [m.name for m in pkgutil.walk_packages(ctvlm.__path__, "ctvlm.") if m.ispkg]
+    modules = [importlib.import_module(name) for name in ["ctvlm", *packages]]
+    return {f"{module.__name__}.{name}" for module in modules for name in getattr(module, "__all__", ())}
+
+
+def public_names() -> list[str]:
+    return sorted(registered_names() | exported_names())
+
+
+def test_public_names_are_those_of_the_list():
+    listed, present = set(LIST.read_text(encoding="utf-8").split()), set(public_names())
+    hint = f"run python tests/{Path(__file__).name} if this is intended"
+    assert not listed - present, f"removed: {sorted(listed - present)}; {hint}"
+    assert not present - listed, f"added: {sorted(present - listed)}; {hint}"
+
+
+def test_every_exported_name_exists():
+    for name in exported_names():
+        package, _, attribute = name.rpartition(".")
+        assert hasattr(importlib.import_module(package), attribute), name
 
 
 if __name__ == "__main__":
-    LIST.write_text("".join(f"{name}\n" for name in sorted(registered_names())))
+    LIST.write_text("".join(f"{name}\n" for name in public_names()), encoding="utf-8")
