@@ -27,7 +27,7 @@ from ctvlm.engine.launch import init_distributed
 from ctvlm.engine.model_wrapper import CTDistributedDataParallel
 from ctvlm.engine.optim.bfloat16_optim_wrapper import BFloat16OptimWrapper
 from ctvlm.engine.optim.muon import MuonAdamW, MuonConstructor
-from ctvlm.engine.optim.optimizers import ShardedOptimizer
+from ctvlm.engine.optim.sharded_optimizer import ShardedOptimizer
 from ctvlm.engine.runner import CTVLMRunner
 
 __all__ = [

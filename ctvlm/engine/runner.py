@@ -17,7 +17,9 @@ from torch import nn
 from ctvlm.engine.checkpoint import read_checkpoint
 from ctvlm.engine.checkpoint.weight_match import check_fits, load_what_fits
 from ctvlm.engine.cli.console import quiet_logger, stdout_console
-from ctvlm.engine.optim.optimizers import call_after_step, is_sharded, refuse_accumulation
+from ctvlm.engine.optim.accumulation import refuse_accumulation
+from ctvlm.engine.optim.after_step import call_after_step
+from ctvlm.engine.optim.sharded_optimizer import is_sharded
 from ctvlm.utils import keep_freed_memory
 from ctvlm.utils.pretrained_files import use_pretrained_files
 from ctvlm.utils.training_data import checkpoint_records, dataset_records, merge_records

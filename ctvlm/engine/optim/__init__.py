@@ -2,6 +2,6 @@
 
 from ctvlm.engine.optim.bfloat16_optim_wrapper import BFloat16OptimWrapper
 from ctvlm.engine.optim.muon import MuonAdamW, MuonConstructor
-from ctvlm.engine.optim.optimizers import ShardedOptimizer
+from ctvlm.engine.optim.sharded_optimizer import ShardedOptimizer
 
 __all__ = ["BFloat16OptimWrapper", "MuonAdamW", "MuonConstructor", "ShardedOptimizer"]

@@ -9,7 +9,7 @@ import torch
 from mmengine.optim import OptimWrapper
 
 from ctvlm.engine import BFloat16OptimWrapper, CTDistributedDataParallel, CTVLMRunner, ShardedOptimizer
-from ctvlm.engine.optim.optimizers import call_after_step
+from ctvlm.engine.optim.after_step import call_after_step
 from ctvlm.models.losses import LogitScale
 from tests.ranks import on_ranks
 from tests.test_models.test_gradient_caching import SHARES, batch, build
