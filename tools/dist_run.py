@@ -1,7 +1,7 @@
-"""torchrun with ctvlm's defaults: python tools/dist_run.py PROCESSES SCRIPT [arguments of the script]
+"""Run a script with torchrun: python tools/dist_run.py PROCESSES SCRIPT [arguments of the script]
 
-A free port (or PORT), the machine's cores shared among the processes, and no traceback of the launcher where
-a process has already said what is wrong. Several machines: NNODES, NODE_RANK, MASTER_ADDR and PORT.
+It uses a free port (or the environment variable PORT), divides the CPU cores among the processes, and does not print a
+traceback of the launcher if a process has failed. For several machines, set NNODES, NODE_RANK, MASTER_ADDR and PORT.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from torch.distributed.run import main as torchrun
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """Find an unused port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
 
 
 def main() -> int:
-    """Start the processes; returns 0, or the exit code of the first that failed."""
+    """Start the processes. Returns 0, or the exit code of the first failed process."""
     processes, script = int(sys.argv[1]), sys.argv[2:]
     nodes = int(os.environ.get("NNODES", 1))
     port = os.environ.get("PORT") or (free_port() if nodes == 1 else 29500)
@@ -44,7 +44,7 @@ def main() -> int:
         )
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
-        print(f"process {rank} ended with exit code {failure.exitcode}, and with it the others", file=sys.stderr)
+        print(f"process {rank} failed with exit code {failure.exitcode}; all processes were stopped", file=sys.stderr)
         return abs(failure.exitcode) or 1
     return 0
 

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Test a checkpoint on several processes: tools/dist_test.sh CONFIG CHECKPOINT GPUS [arguments of tools/test.py]
+# Test a checkpoint with several processes: tools/dist_test.sh CONFIG CHECKPOINT GPUS [arguments of tools/test.py]
 set -euo pipefail
 here=$(dirname "${BASH_SOURCE[0]}")
 if [[ $# -lt 3 || ! $3 =~ ^[1-9][0-9]*$ ]]; then
-    echo "error: expected a config, a checkpoint and the number of processes, found '$*'." \
+    echo "error: found the arguments '$*'; expected a config, a checkpoint and a number of processes." \
         "Usage: tools/dist_test.sh CONFIG CHECKPOINT GPUS [arguments of tools/test.py]" >&2
     exit 2
 fi

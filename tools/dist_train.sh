@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Train on several processes: tools/dist_train.sh [CONFIG] GPUS [arguments of tools/train.py]
-# Without CONFIG the default one is trained. Without GPUs the processes run on the CPU.
+# Train with several processes: tools/dist_train.sh [CONFIG] GPUS [arguments of tools/train.py]
+# CONFIG defaults to configs/vit3d_cot_contrastive.py. On a machine without GPUs, the processes run on the CPU.
 set -euo pipefail
 here=$(dirname "${BASH_SOURCE[0]}")
 config=$here/../configs/vit3d_cot_contrastive.py
 if [[ $# -gt 0 && ! $1 =~ ^[0-9]+$ ]]; then config=$1; shift; fi
 if [[ ! ${1:-} =~ ^[1-9][0-9]*$ ]]; then
-    echo "error: expected the number of processes, found '${1:-}'." \
+    echo "error: found '${1:-}'; expected a number of processes." \
         "Usage: tools/dist_train.sh [CONFIG] GPUS [arguments of tools/train.py]" >&2
     exit 2
 fi

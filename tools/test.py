@@ -3,8 +3,8 @@
 python tools/test.py configs/vit3d_cot_contrastive.py work_dirs/.../epoch_7.pth
 python tools/test.py configs/evaluation/phantom_full.py work_dirs/.../epoch_7.pth --bootstrap 1000 --out predictions.pt
 
-Prints one table and writes test_results.json and test_results.csv in the work folder. A dump of predictions is scored
-again, without the model, by tools/analysis_tools/eval_predictions.py.
+Prints a table and writes test_results.json and test_results.csv to the work folder. With a dump of predictions,
+tools/analysis_tools/eval_predictions.py computes metrics again without the model.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config
 
@@ -29,12 +30,12 @@ from ctvlm.engine import (
 from ctvlm.engine.cli.evaluator_config import dump_config, link_dev_thresholds, metric_configs, with_bootstrap
 from ctvlm.engine.cli.metrics_table import write_metrics
 
-# Keys of the config that this tool sets from its own arguments.
+# Config keys that this tool sets from its own arguments.
 ARGUMENTS = {
     "launcher": "--launcher",
     "load_from": "CHECKPOINT",
     "resume": "CHECKPOINT",
-    "load_strict": "CHECKPOINT (its weights must fit)",
+    "load_strict": "CHECKPOINT (whose weights must fit the model)",
 }
 
 
@@ -49,55 +50,58 @@ def parse_args() -> argparse.Namespace:
         action="append",
         default=[],
         metavar="FILE",
-        help="predictions to this .pt, or metrics to this .json or .csv; may be given again",
+        help="write predictions to a .pt file, or metrics to a .json or .csv file; can be repeated",
     )
     parser.add_argument(
-        "--bootstrap", type=int, metavar="N", help="resamples of patients for 95%% intervals, such as 1000"
+        "--bootstrap",
+        type=int,
+        metavar="N",
+        help="bootstrap resamples of patients for 95%% intervals, for example 1000",
     )
     parser.add_argument(
         "--cfg-options", nargs="+", action=ConfigOptions, metavar="KEY=VALUE", help="override the config: a.b=1 c=[2,3]"
     )
     parser.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none")
-    parser.add_argument("--debug", action="store_true", help="show tracebacks and the whole log")
-    parser.add_argument("--local_rank", "--local-rank", type=int, help=argparse.SUPPRESS)  # old launchers pass it
+    parser.add_argument("--debug", action="store_true", help="show tracebacks and the complete log")
+    parser.add_argument("--local_rank", "--local-rank", type=int, help=argparse.SUPPRESS)  # passed by old launchers
     args = parser.parse_args()
     for out in args.out:
         if Path(out).suffix.lower() not in (".pt", ".json", ".csv"):
-            parser.error(f"--out takes .pt (predictions), .json or .csv (metrics) files, found '{out}'")
+            parser.error(f"--out: found '{out}'; expected a .pt (predictions), .json or .csv (metrics) file")
     if args.bootstrap is not None and args.bootstrap < 1:
-        parser.error(f"--bootstrap takes a number of resamples, found {args.bootstrap}")
+        parser.error(f"--bootstrap is {args.bootstrap}; expected at least 1")
     return args
 
 
 def set_metrics(cfg: Config, args: argparse.Namespace) -> bool:
-    """Lay intervals, thresholds and dumps over the config's metrics; whether the dev split has to be run first."""
-    metrics = metric_configs(cfg)
+    """Add intervals, thresholds and dumps to the config's metrics. Returns whether the dev split must run first."""
+    metrics: list[Any] = metric_configs(cfg)
     if args.bootstrap:
         metrics = with_bootstrap(metrics, args.bootstrap)
-    fitted, metrics = link_dev_thresholds(metrics, cfg.work_dir)
-    if fitted and cfg.get("val_dataloader") is None:
+    dev_metrics, metrics = link_dev_thresholds(metrics, cfg.work_dir)
+    if dev_metrics and cfg.get("val_dataloader") is None:
         raise ConfigError(
-            f"the config {args.config} has a metric with thresholds='dev' and no val_dataloader to fit them on: "
-            "give one, or the thresholds' JSON file"
+            f"config {args.config}: a metric has thresholds='dev', but there is no val_dataloader to fit them on. Add "
+            "one, or set thresholds to a JSON file"
         )
-    if fitted:
-        cfg.val_evaluator = fitted
-        # No checkpoint is written here, whatever the dev split scores.
+    if dev_metrics:
+        cfg.val_evaluator = dev_metrics
+        # Do not save a best checkpoint after the evaluation of the dev split.
         (cfg.default_hooks.get("checkpoint") or {}).pop("save_best", None)
     cfg.test_evaluator = metrics + [dump_config(metrics, out) for out in args.out if out.lower().endswith(".pt")]
-    return bool(fitted)
+    return bool(dev_metrics)
 
 
 def main() -> None:
-    """Read the config, load the checkpoint, test."""
+    """Load the config and the checkpoint, and test."""
     args = parse_args()
     quiet_warnings()
-    # custom_imports name modules of projects/, which are not installed.
+    # custom_imports may name modules of projects/, which is not installed.
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
     cfg = load_config(args.config, args.cfg_options, ARGUMENTS)
     if cfg.get("test_dataloader") is None:
-        raise ConfigError(f"the config {args.config} has no test_dataloader: there is nothing to test on")
-    read_checkpoint(args.checkpoint)  # a wrong path should not cost the building of a data set
+        raise ConfigError(f"config {args.config} has no test_dataloader")
+    read_checkpoint(args.checkpoint)  # report a wrong path before the data set is built
     set_work_dir(cfg, args.work_dir)
     cfg.launcher, cfg.load_from, cfg.resume, cfg.load_strict = args.launcher, args.checkpoint, False, True
     dev_first = set_metrics(cfg, args)

@@ -28,26 +28,26 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("config", help="config file")
     parser.add_argument("--work-dir", help="folder for logs and checkpoints (default: work_dirs/<config name>)")
     parser.add_argument(
-        "--resume", nargs="?", const="auto", help="go on from this checkpoint, or from the last one in the work folder"
+        "--resume", nargs="?", const="auto", help="resume from this checkpoint, or from the last one in the work folder"
     )
-    parser.add_argument("--amp", action="store_true", help="mixed precision")
-    parser.add_argument("--no-validate", action="store_true", help="do not validate while training")
+    parser.add_argument("--amp", action="store_true", help="use mixed precision")
+    parser.add_argument("--no-validate", action="store_true", help="do not validate during training")
     parser.add_argument("--auto-scale-lr", action="store_true", help="scale the learning rate with the batch size")
-    parser.add_argument("--seed", type=int, help="seed of everything random (default: the config's)")
+    parser.add_argument("--seed", type=int, help="random seed (default: the config's)")
     parser.add_argument(
         "--cfg-options", nargs="+", action=ConfigOptions, metavar="KEY=VALUE", help="override the config: a.b=1 c=[2,3]"
     )
     parser.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none")
-    parser.add_argument("--debug", action="store_true", help="show tracebacks and the whole log")
-    parser.add_argument("--local_rank", "--local-rank", type=int, help=argparse.SUPPRESS)  # old launchers pass it
+    parser.add_argument("--debug", action="store_true", help="show tracebacks and the complete log")
+    parser.add_argument("--local_rank", "--local-rank", type=int, help=argparse.SUPPRESS)  # passed by old launchers
     return parser.parse_args()
 
 
 def main() -> None:
-    """Read the config, apply the command line, train."""
+    """Load the config, apply the command line, train."""
     args = parse_args()
     quiet_warnings()
-    # custom_imports name modules of projects/, which are not installed.
+    # custom_imports may name modules of projects/, which is not installed.
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
     cfg = load_config(args.config, args.cfg_options, {"launcher": "--launcher"})
     set_work_dir(cfg, args.work_dir)
@@ -61,7 +61,7 @@ def main() -> None:
     if args.auto_scale_lr:
         enable_lr_scaling(cfg)
     if args.resume and set_resume(cfg, args.resume) is None and int(os.environ.get("RANK", 0)) == 0:
-        print(f"nothing to resume in {cfg.work_dir}: starting afresh")
+        print(f"no checkpoint to resume from in {cfg.work_dir}: training starts from the beginning")
     init_distributed(args.launcher)
     CTVLMRunner.from_cfg(cfg).train()
 

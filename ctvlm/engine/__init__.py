@@ -1,4 +1,4 @@
-"""What runs a model: the Runner, its hooks, checkpoints, configs, the process group."""
+"""Training and evaluation: Runner, hooks, optimizers, checkpoints, configs and the process group."""
 
 from ctvlm.engine.checkpoint import CheckpointError, read_checkpoint, write_json
 from ctvlm.engine.checkpoint.weight_match import check_fits

@@ -1,4 +1,4 @@
-"""Start the process group."""
+"""Start the process group of distributed training."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ import torch.distributed as dist
 from ctvlm.utils import CTVLMError
 
 
-def init_distributed(launcher: str, timeout_s: float = 1800) -> None:
-    """Join the process group of ``torchrun`` when there is no GPU (gloo); mmengine does it where there is one.
+def init_distributed(launcher: str) -> None:
+    """Join the process group of ``torchrun`` with gloo if there is no GPU.
 
-    mmengine's own start calls ``torch.cuda.set_device`` without asking whether there is a device.
+    With GPUs, mmengine's Runner does it. Without GPUs, mmengine would fail in ``torch.cuda.set_device``.
 
     Raises:
-        CTVLMError: not started by torchrun, or more processes than GPUs.
+        CTVLMError: the process was not started by torchrun, or there are more processes than GPUs.
     """
     if launcher != "pytorch":
         return
     if "RANK" not in os.environ or "LOCAL_RANK" not in os.environ:
         raise CTVLMError(
-            "--launcher pytorch expects the variables that torchrun sets, and RANK is not set: "
-            "start with tools/dist_train.sh, or leave the flag out for one process"
+            "--launcher pytorch: the environment variables RANK and LOCAL_RANK are not set. Start with "
+            "tools/dist_train.sh, or omit --launcher for a single process"
         )
     gpus, local_rank = torch.cuda.device_count(), int(os.environ["LOCAL_RANK"])
     if torch.cuda.is_available() and local_rank >= gpus:
         raise CTVLMError(
-            f"process {local_rank} of this machine has no GPU: found {gpus}. "
+            f"LOCAL_RANK is {local_rank}, but this machine has {gpus} GPUs. "
             "Start at most one process per GPU, or set CUDA_VISIBLE_DEVICES= to train on the CPU"
         )
     if not torch.cuda.is_available() and not dist.is_initialized():
-        dist.init_process_group("gloo", timeout=timedelta(seconds=timeout_s))
+        dist.init_process_group("gloo", timeout=timedelta(minutes=30))

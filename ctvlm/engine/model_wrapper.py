@@ -1,4 +1,4 @@
-"""DistributedDataParallel on GPUs and on the CPU."""
+"""DistributedDataParallel for GPU and CPU."""
 
 from __future__ import annotations
 
@@ -12,10 +12,13 @@ from ctvlm.registry import MODEL_WRAPPERS
 
 @MODEL_WRAPPERS.register_module()
 class CTDistributedDataParallel(MMDistributedDataParallel):
-    """mmengine's DDP wrapper that leaves inputs where they are, and so works on the CPU too.
+    """mmengine's DDP wrapper without ``device_ids``, which also works on the CPU.
 
-    The data preprocessor moves them. Given ``device_ids``, DDP would move a whole batch to the GPU that the model
-    wants there in chunks only; and a model on the CPU may have none.
+    The data preprocessor moves the inputs to the device. With ``device_ids``, DDP would move a complete batch to the
+    GPU, although the model moves it in chunks.
+
+    Args:
+        device_ids: ignored; mmengine's Runner passes it.
     """
 
     def __init__(self, module: nn.Module, device_ids: list[int] | None = None, **kwargs: Any):

@@ -1,8 +1,9 @@
-"""mmengine's Runner with a quiet terminal, checkpoints that must fit, and DDP on the CPU."""
+"""mmengine's Runner with quiet terminal output, strict checkpoint loading, and DDP on the CPU."""
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from mmengine.runner.checkpoint import _load_checkpoint_to_model
 from torch import nn
 
 from ctvlm.engine.checkpoint import read_checkpoint
-from ctvlm.engine.checkpoint.weight_match import check_fits, load_what_fits
+from ctvlm.engine.checkpoint.weight_match import check_fits, load_matching
 from ctvlm.engine.cli.console import quiet_logger, stdout_console
 from ctvlm.engine.optim.accumulation import refuse_accumulation
 from ctvlm.engine.optim.after_step import call_after_step
@@ -26,11 +27,14 @@ from ctvlm.utils.training_data import checkpoint_records, dataset_records, merge
 
 
 class CTVLMRunner(Runner):
-    """The Runner of every ctvlm tool; used as mmengine's.
+    """The Runner of all ctvlm tools, with the interface of mmengine's Runner.
 
-    What differs: only warnings reach the terminal (hooks report there); a checkpoint must fit the model
-    (``load_strict=False`` in the config lets a warm start load what fits); DDP works on the CPU; a run that
-    fails before its first iteration leaves nothing in the work folder.
+    Differences:
+
+    - The logger prints only warnings to the terminal; hooks print the progress.
+    - A checkpoint must fit the model. With ``load_strict=False`` in the config, the weights that fit are loaded.
+    - DDP also works on the CPU.
+    - A run that fails before its first iteration removes the files that it created.
     """
 
     def __init__(self, model: nn.Module | dict, work_dir: str, *args: Any, **kwargs: Any):
@@ -45,17 +49,17 @@ class CTVLMRunner(Runner):
         try:
             super().__init__(model, work_dir, *args, **kwargs)
         except Exception:
-            self._remove_traces()
+            self._remove_created_files()
             raise
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
-        """As mmengine's, complete in the log file, warnings only on the terminal."""
+        """Build mmengine's logger, which prints only warnings to the terminal; the log file is complete."""
         logger = super().build_logger(*args, **kwargs)
         quiet_logger(logger)
         return logger
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
-        """As mmengine's, but the default wrapper works without a GPU."""
+        """Wrap the model for distributed training; the default wrapper also works on the CPU."""
         if model_wrapper_cfg is None and self.distributed and not is_model_wrapper(model):
             model_wrapper_cfg = {
                 "type": "ctvlm.CTDistributedDataParallel",
@@ -65,18 +69,18 @@ class CTVLMRunner(Runner):
         return super().wrap_model(model_wrapper_cfg, model)
 
     def build_model(self, model: nn.Module | dict) -> nn.Module:
-        """As mmengine's; pretrained parts are rebuilt from the checkpoint to load: their folder may not be here."""
+        """Build the model. Pretrained submodules are built from the files that the checkpoint to load contains."""
         strict = self._resume or self.cfg.get("load_strict", True)
-        if self._load_from is None or not strict:  # a warm start may leave them as they were pretrained
+        if self._load_from is None or not strict:  # a warm start may keep the pretrained weights
             return super().build_model(model)
         with use_pretrained_files(read_checkpoint(self._load_from)["state_dict"]):
             return super().build_model(model)
 
     def build_optim_wrapper(self, optim_wrapper: OptimWrapper | dict) -> OptimWrapper | OptimWrapperDict:
-        """As mmengine's, without accumulation where it would be wrong; modules can act after each step.
+        """Build the optimizer wrapper, and register the calls of ``after_optimizer_step()``.
 
         Raises:
-            ConfigError: gradients of a contrastive model would be accumulated.
+            ConfigError: gradients are accumulated, and the model compares the cases of a batch.
         """
         model = self.model.module if is_model_wrapper(self.model) else self.model
         if isinstance(optim_wrapper, dict):
@@ -87,9 +91,9 @@ class CTVLMRunner(Runner):
 
     @property
     def training_data(self) -> list[dict]:
-        """What the weights were trained on: by the runs that they were loaded from, and by this one.
+        """Records of the data that the weights were trained on, in earlier runs and in this one.
 
-        Entries as ``ctvlm.utils.training_data.data_record``.
+        See ``ctvlm.utils.training_data.data_record``.
         """
         if not isinstance(self._train_loop, BaseLoop):  # this run only evaluates
             return self._loaded_data
@@ -98,7 +102,8 @@ class CTVLMRunner(Runner):
         return merge_records(self._loaded_data, self._own_data)
 
     def save_checkpoint(self, *args: Any, save_optimizer: bool = True, meta: dict | None = None, **kwargs: Any) -> None:
-        """As mmengine's, with ``training_data`` in ``meta``. All ranks gather the state of a sharded optimizer."""
+        """Save a checkpoint with ``training_data`` in its ``meta``."""
+        # Gathering the state of a sharded optimizer needs all ranks; mmengine calls it on rank 0 only.
         if self.rank != 0 and save_optimizer and is_sharded(self.optim_wrapper.optimizer):
             self.optim_wrapper.optimizer.state_dict()
         if self.rank == 0:
@@ -108,10 +113,10 @@ class CTVLMRunner(Runner):
     def load_checkpoint(
         self, filename: str, map_location: Any = "cpu", strict: bool | None = None, revise_keys: list | None = None
     ) -> dict:
-        """Load weights; ``strict`` defaults to the config's ``load_strict`` (True), and to True on resuming.
+        """Load weights. ``strict`` defaults to True when resuming, else to the config's ``load_strict`` (default True).
 
         Raises:
-            CheckpointError: the file is missing, broken, or of another architecture.
+            CheckpointError: the file is missing or damaged, or does not fit the model.
         """
         checkpoint = read_checkpoint(filename, map_location)
         model = self.model.module if is_model_wrapper(self.model) else self.model
@@ -123,56 +128,57 @@ class CTVLMRunner(Runner):
         if strict:
             _load_checkpoint_to_model(model, checkpoint, strict=True, revise_keys=revise_keys or [(r"^module\.", "")])
         else:
-            match = load_what_fits(model, checkpoint, filename)
-            self.logger.info(f"Weights of {filename}\n{match.full()}")
+            match = load_matching(model, checkpoint, filename)
+            self.logger.info(f"Weights of {filename}\n{match.details()}")
             if self.rank == 0:
-                stdout_console().print(f"{filename}: {match.short()} (names in the log)", soft_wrap=True)
+                stdout_console().print(f"{filename}: {match.summary()} (details in the log)", soft_wrap=True)
         loaded = checkpoint_records(checkpoint)
-        # Weights that do not fit keep what was loaded before.
+        # After a partial load, some weights still depend on the data of an earlier checkpoint.
         self._loaded_data = loaded if strict else merge_records(self._loaded_data, loaded)
         self._has_loaded = True
         self.logger.info(f"Loaded checkpoint {filename}")
         return checkpoint
 
     def train(self) -> nn.Module:
-        """As mmengine's."""
-        return self._clean_after(super().train)
+        """Train; see ``_run``."""
+        return self._run(super().train)
 
     def val(self) -> dict:
-        """As mmengine's."""
-        return self._clean_after(super().val)
+        """Validate; see ``_run``."""
+        return self._run(super().val)
 
     def test(self) -> dict:
-        """As mmengine's."""
-        return self._clean_after(super().test)
+        """Test; see ``_run``."""
+        return self._run(super().test)
 
     def call_hook(self, fn_name: str, **kwargs: Any) -> None:
-        """As mmengine's; notes that the run has got somewhere."""
+        """Call the hooks, and record that the first iteration has finished."""
         if fn_name in ("after_train_iter", "after_val_iter", "after_test_iter"):
             self._advanced = True
         super().call_hook(fn_name, **kwargs)
 
-    def _clean_after(self, launch: Any) -> Any:
+    def _run(self, loop: Callable[[], Any]) -> Any:
+        """Run a loop. After an error, log it, and remove the created files if no iteration has finished."""
         try:
-            return launch()
+            return loop()
         except Exception as error:
             self.logger.exception("The run ended with an error")
             if self._advanced:
-                error.log_file = self.logger.log_file  # for the message that the tool ends with
+                error.log_file = self.logger.log_file  # type: ignore[attr-defined]  # read by run_tool
             else:
-                self._remove_traces()
+                self._remove_created_files()
             raise
         finally:
-            # mmengine's after_run is not called after an error, but the terminal must be given back.
+            # mmengine does not call after_run after an error, but hooks must restore the terminal.
             self.call_hook("on_exit")
 
-    def _remove_traces(self) -> None:
-        """Remove what this run has made in its work folder: it holds no result."""
+    def _remove_created_files(self) -> None:
+        """Remove the files and folders that this run has created; they contain no result."""
         if getattr(self, "_rank", 0) != 0:
             return
         for handler in getattr(getattr(self, "logger", None), "handlers", []):
             handler.close()
-        # Folders are named by the second: a run that began in the same one has this folder too.
+        # The folder name is a time in seconds; another run that started in the same second shares it.
         if getattr(self, "_log_dir", None) and Path(self._log_dir).absolute() not in self._files_before:
             shutil.rmtree(self._log_dir, ignore_errors=True)
         work_dir = Path(self._work_dir)

@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 
 from rich.console import Console
@@ -46,7 +46,9 @@ def train_missing(runs: Sequence[SeedRun], command: Command, jobs: int, console:
     return errors
 
 
-def train_all(runs: Sequence[SeedRun], command: Command, jobs: int) -> Iterator[tuple[SeedRun, str | None]]:
+def train_all(
+    runs: Sequence[SeedRun], command: Command, jobs: int
+) -> Generator[tuple[SeedRun, str | None], None, None]:
     """Train ``jobs`` runs at a time; yield each finished run with its error, or None if it succeeded.
 
     Closing the generator stops the active runs.

@@ -1,4 +1,4 @@
-"""DDP waits for a gradient of every parameter unless told otherwise: each config gives one, or says so."""
+"""Every parameter gets a gradient, or the config sets find_unused_parameters, as DDP requires."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def cases():
 
 
 def untrained(cfg, cases) -> list[str]:
-    """Parameters that one step leaves without a gradient."""
+    """Parameters without a gradient after one step."""
     torch.manual_seed(0)
     model = MODELS.build(shrink(cfg.model))
     if model.needs_tokenizer():
@@ -33,8 +33,8 @@ def untrained(cfg, cases) -> list[str]:
 @pytest.mark.parametrize("path", RUNNABLE, ids=name)
 def test_every_weight_gets_a_gradient(path, cases):
     cfg = load_config(path)
-    parts = [cfg.model.text_encoder, *(cfg.model.get("auxiliary") or {}).values()]
-    if any(part and part.get("pretrained") for part in parts):
+    submodules = [cfg.model.text_encoder, *(cfg.model.get("auxiliary") or {}).values()]
+    if any(cfg and cfg.get("pretrained") for cfg in submodules):
         pytest.skip("needs a checkpoint of transformers")
-    found = untrained(cfg, cases)
-    assert cfg.find_unused_parameters or not found, f"{name(path)} leaves {found} without a gradient"
+    names = untrained(cfg, cases)
+    assert cfg.find_unused_parameters or not names

@@ -1,4 +1,4 @@
-"""Checkpoints record what their weights were trained on, over warm starts and resumed runs."""
+"""Checkpoints record the training data of their weights, including warm starts and resumed runs."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class ToyScans(ToyDataset):
 
 @METRICS.register_module(force=True)
 class ToyDump(ToyMetric):
-    """Takes the remark, as DumpPredictions does."""
+    """Receives the remark, as DumpPredictions does."""
 
     default_prefix = "dump"
 
@@ -46,7 +46,7 @@ class ToyDump(ToyMetric):
 
 
 def trained(make, folder: str, kind: str, epochs: int = 1, **overrides) -> str:
-    """A checkpoint of a short run on one kind of data."""
+    """Train a short run on one data set; returns the checkpoint."""
     cfg = make(folder, train_dataloader__dataset__type=kind, train_cfg__max_epochs=epochs, **overrides)
     CTVLMRunner.from_cfg(cfg).train()
     return str(Path(cfg.work_dir) / f"epoch_{epochs}.pth")
@@ -56,7 +56,7 @@ def records(checkpoint: str) -> list[dict]:
     return torch.load(checkpoint, weights_only=True)["meta"]["training_data"]
 
 
-def test_a_warm_start_adds_its_data_and_a_resumed_run_adds_none(toy_config):
+def test_warm_start_adds_a_record_and_resuming_does_not(toy_config):
     first = trained(toy_config, "first", "ToyPhantoms")
     (record,) = records(first)
     assert (record["dataset"], record["cases"], record["synthetic"]) == ("ToyPhantoms", 24, True)
@@ -67,12 +67,12 @@ def test_a_warm_start_adds_its_data_and_a_resumed_run_adds_none(toy_config):
     assert records(resumed) == records(tuned)
     best = next(Path(resumed).parent.glob("best*.pth"))
     assert records(str(best)) == records(tuned)
-    # What does not fit stays as it was, and what was loaded still counts.
+    # After a partial load, the loaded records are kept.
     part = trained(toy_config, "part", "ToyScans", load_from=first, load_strict=False)
     assert [r["dataset"] for r in records(part)] == ["ToyPhantoms", "ToyScans"]
 
 
-def test_a_checkpoint_without_the_record_is_unknown(toy_config):
+def test_checkpoint_without_records(toy_config):
     first = trained(toy_config, "first", "ToyPhantoms")
     content = torch.load(first, weights_only=True)
     del content["meta"]["training_data"]
@@ -84,30 +84,30 @@ def test_a_checkpoint_without_the_record_is_unknown(toy_config):
     assert checkpoint_records({"state_dict": {}}) == checkpoint_records(content)
 
 
-def test_a_data_set_without_the_method_makes_no_claim(toy_config):
+def test_data_set_without_records(toy_config):
     (record,) = records(trained(toy_config, "plain", "ToyDataset"))
     assert (record["dataset"], record["cases"], record["synthetic"]) == ("ToyDataset", 24, None)
     assert not only_phantoms([record]) and not any_real([record])
 
 
 @pytest.mark.parametrize(
-    ("trained_on", "tested_on", "said"),
+    ("trained_on", "tested_on", "warns"),
     [("ToyPhantoms", "ToyScans", True), ("ToyPhantoms", "ToyPhantoms", False), ("ToyScans", "ToyScans", False)],
 )
-def test_scores_of_real_data_with_weights_of_phantoms_come_with_a_line(toy_config, capsys, trained_on, tested_on, said):
+def test_phantom_weights_on_real_data_give_a_warning(toy_config, capsys, trained_on, tested_on, warns):
     weights = trained(toy_config, "run", trained_on)
     capsys.readouterr()
     cfg = toy_config("test", load_from=weights, test_dataloader__dataset__type=tested_on)
     cfg.test_evaluator = [cfg.test_evaluator, dict(type="ToyDump")]
     runner = CTVLMRunner.from_cfg(cfg)
     runner.test()
-    assert runner.test_loop.evaluator.metrics[1].remark == (PHANTOMS_ONLY if said else "")
-    assert capsys.readouterr().out.count(PHANTOMS_ONLY) == said
+    assert runner.test_loop.evaluator.metrics[1].remark == (PHANTOMS_ONLY if warns else "")
+    assert capsys.readouterr().out.count(PHANTOMS_ONLY) == warns
     results = json.loads((Path(cfg.work_dir) / "test_results.json").read_text())
-    assert results.get("remark", "") == (PHANTOMS_ONLY if said else "")
+    assert results.get("remark", "") == (PHANTOMS_ONLY if warns else "")
 
 
-def test_wrapped_data_sets_are_all_listed():
+def test_records_of_wrapped_data_sets():
     phantoms = PhantomCT(num_cases=3, split="train", num_workers=0, cache=False)
     (record,) = dataset_records(phantoms)
     assert (record["dataset"], record["cases"], record["split"], record["text"]) == ("PhantomCT", 3, "train", "phantom")

@@ -1,4 +1,4 @@
-"""A model, data set and metric that train in a second, for tests of what surrounds them."""
+"""A small model, data set and metric that train in a second, for tests of the engine."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ctvlm.registry import DATASETS, METRICS, MODELS
 
 @DATASETS.register_module(force=True)
 class ToyDataset(Dataset):
-    """Random vectors, augmented with noise from NumPy's global generator, and their sums."""
+    """Random vectors and their sums. Augmentation adds noise from NumPy's global generator."""
 
     metainfo = {}
 
@@ -42,7 +42,7 @@ class ToyDataset(Dataset):
 
 @MODELS.register_module(force=True)
 class ToyModel(BaseModel):
-    """Two layers with dropout; remembers the texts it was fitted on, and the largest |input| it computed with."""
+    """Two layers with dropout, and a fake tokenizer."""
 
     def __init__(
         self,

@@ -20,7 +20,7 @@ class Outcome:
 
 @pytest.fixture
 def tool(repo_root, monkeypatch, capsys, fresh_mmengine):
-    """Runs a script of tools/ in this process, as from the top folder: ``tool('train.py', 'config.py', ...)``."""
+    """Runs a script of tools/ in this process, in the root folder: ``tool('train.py', 'config.py', ...)``."""
 
     def run(script: str, *args: object) -> Outcome:
         fresh_mmengine()
@@ -31,8 +31,8 @@ def tool(repo_root, monkeypatch, capsys, fresh_mmengine):
         main = runpy.run_path(str(repo_root / "tools" / script))["main"]
         try:
             code = run_tool(main)
-        except SystemExit as stop:  # argparse
-            code = stop.code
+        except SystemExit as error:  # raised by argparse
+            code = error.code
         return Outcome(code, *capsys.readouterr())
 
     return run
@@ -40,11 +40,11 @@ def tool(repo_root, monkeypatch, capsys, fresh_mmengine):
 
 @pytest.fixture
 def shell(repo_root):
-    """Runs a command from the top folder, without a GPU."""
+    """Runs a command in the root folder, without a GPU."""
 
     def run(*command: object, **variables: str) -> Outcome:
         environment = {"PYTHON": sys.executable, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", **variables}
-        done = subprocess.run(
+        completed = subprocess.run(
             list(map(str, command)),
             cwd=repo_root,
             env={**os.environ, **environment},
@@ -53,6 +53,6 @@ def shell(repo_root):
             text=True,
             timeout=600,
         )
-        return Outcome(done.returncode, done.stdout, done.stderr)
+        return Outcome(completed.returncode, completed.stdout, completed.stderr)
 
     return run

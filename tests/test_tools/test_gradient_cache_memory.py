@@ -7,8 +7,8 @@ import pytest
 
 
 @pytest.mark.slow
-def test_memory_hardly_grows_with_the_batch(repo_root, tmp_path):
-    """Sixteen times the batch in the same chunks: at most 1.3 times the memory."""
+def test_memory_hardly_depends_on_the_batch_size(repo_root, tmp_path):
+    """With equal chunks, 16 times the batch size needs at most 1.3 times the memory."""
     spec = importlib.util.spec_from_file_location(
         "gradient_cache_memory", repo_root / "tools" / "analysis_tools" / "gradient_cache_memory.py"
     )

@@ -1,4 +1,4 @@
-"""A run that is killed by force, seen from outside."""
+"""Resume a run that was killed by SIGKILL."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TOY = "tests/test_engine/toy_config.py"
 
 
 @pytest.mark.slow
-def test_killed_run_resumes_to_the_end_of_an_uninterrupted_one(tool, repo_root, tmp_path):
+def test_killed_and_resumed_run_equals_an_uninterrupted_run(tool, repo_root, tmp_path):
     assert tool("train.py", TOY, "--work-dir", tmp_path / "whole").code == 0
     command = [sys.executable, "tools/train.py", TOY, "--work-dir", tmp_path / "killed"]
     command += ["--cfg-options", "model.seconds=0.5"]

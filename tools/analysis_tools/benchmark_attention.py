@@ -1,8 +1,8 @@
-"""Time and memory of slice-aware attention: python tools/analysis_tools/benchmark_attention.py
+"""Measure time and memory of slice-aware attention: python tools/analysis_tools/benchmark_attention.py
 
-Two questions. What does the slice bias cost, against the same attention without any bias, forward and backward?
-Medians of alternating repeats in one process, so that a busy machine slows both alike. And does memory grow linearly
-with the number of tokens? Each size runs in a process of its own, which reports by how much its peak grew.
+Time: forward and backward pass with and without the slice bias, as medians of alternating repeats in one process, so
+that other load on the machine affects both equally. Memory: growth of the peak memory with the number of tokens, with
+one process for each size.
 """
 
 from __future__ import annotations
@@ -27,41 +27,45 @@ from ctvlm.engine import run_tool, write_json
 from ctvlm.models.attention import FullAttention, SliceAwareAttention
 from ctvlm.structures import TokenContext
 
-SLICES = 16  # of the patch grid at the spec's size
+SLICES = 16  # slices of the patch grid of a 64 x 512 x 512 volume
 TARGET_RATIO = 1.35
 TARGET_EXPONENT = 1.1
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Command line."""
-    parser = argparse.ArgumentParser(description="Time and memory of slice-aware attention.")
-    parser.add_argument("--tokens", type=int, default=4096, help="N of the timing, a multiple of 16")
+    parser = argparse.ArgumentParser(description="Measure time and memory of slice-aware attention.")
+    parser.add_argument("--tokens", type=int, default=4096, help="number of tokens for timing, a multiple of 16")
     parser.add_argument("--heads", type=int, default=12)
     parser.add_argument("--head-dims", type=int, default=64)
-    parser.add_argument("--repeats", type=int, default=9, help="alternating repeats; 0 leaves the timing out")
+    parser.add_argument("--repeats", type=int, default=9, help="number of repeats; 0 skips the timing")
     parser.add_argument("--dense", action="store_true", help="also time backend='dense' (N x N memory)")
     parser.add_argument(
-        "--memory-tokens", type=int, nargs="*", default=[1024, 2048, 4096, 8192, 16384], help="N of the memory runs"
+        "--memory-tokens",
+        type=int,
+        nargs="*",
+        default=[1024, 2048, 4096, 8192, 16384],
+        help="token counts for memory",
     )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--json", help="write the figures to this file")
+    parser.add_argument("--json", help="write the results to this file")
     parser.add_argument("--probe", type=int, help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
     for tokens in [args.tokens, *args.memory_tokens]:
         if tokens < SLICES or tokens % SLICES:
-            parser.error(f"{tokens} tokens do not make {SLICES} slices: give multiples of {SLICES}")
+            parser.error(f"number of tokens is {tokens}; expected a multiple of {SLICES}")
     return args
 
 
-def context_of(tokens: int, device: str) -> TokenContext:
-    """A grid of 16 slices."""
+def make_context(tokens: int, device: str) -> TokenContext:
+    """Context of a patch grid with 16 slices."""
     return TokenContext.full(1, (SLICES, 1, tokens // SLICES), torch.ones(1, 3, device=device))
 
 
 def attention_steps(args: argparse.Namespace) -> dict[str, Callable[[], None]]:
-    """One forward and backward of each contestant, on the same queries, keys and values."""
+    """Functions that run one forward and backward pass of each implementation on the same inputs."""
     width, device = args.heads * args.head_dims, args.device
-    ctx = context_of(args.tokens, device)
+    ctx = make_context(args.tokens, device)
     torch.manual_seed(0)
     qkv = torch.randn(3, 1, args.tokens, args.heads, args.head_dims, device=device).transpose(2, 3).requires_grad_()
     x_BNE = torch.randn(1, args.tokens, width, device=device)
@@ -80,7 +84,7 @@ def attention_steps(args: argparse.Namespace) -> dict[str, Callable[[], None]]:
 
 
 def time_steps(args: argparse.Namespace) -> dict[str, float]:
-    """Median seconds of each contestant, taken in turns."""
+    """Median seconds of each implementation, measured alternately."""
     steps = attention_steps(args)
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for repeat in range(args.repeats + 1):
@@ -89,20 +93,20 @@ def time_steps(args: argparse.Namespace) -> dict[str, float]:
             step()
             if args.device.startswith("cuda"):
                 torch.cuda.synchronize()
-            if repeat:  # the first round warms up
+            if repeat:  # the first repeat is a warm-up
                 seconds[name].append(time.perf_counter() - start)
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
-def forget_peak() -> None:
-    """Let the peak start from what is in use now (Linux); the imports' own peak would hide a small size."""
+def reset_peak() -> None:
+    """Reset the peak memory of this process to its current memory (Linux)."""
     refs = Path("/proc/self/clear_refs")
     if refs.exists():
         refs.write_text("5")
 
 
 def peak_bytes(device: str) -> int:
-    """Highest memory of this process so far."""
+    """Peak memory of this process in bytes."""
     if device.startswith("cuda"):
         return torch.cuda.max_memory_allocated()
     status = Path("/proc/self/status")
@@ -114,22 +118,22 @@ def peak_bytes(device: str) -> int:
 
 
 def probe(args: argparse.Namespace) -> int:
-    """Growth of this process's peak by one forward and backward of ``args.probe`` tokens, in bytes."""
+    """Growth of the peak memory by one forward and backward pass with ``args.probe`` tokens, in bytes."""
     width = args.heads * args.head_dims
     layer = SliceAwareAttention(width, args.heads).to(args.device)
-    # Kernels and thread pools allocate once; a tiny first pass keeps that out of the figure.
+    # A small first pass excludes memory that kernels and thread pools allocate once.
     for tokens in (SLICES, args.probe):
-        forget_peak()
+        reset_peak()
         before = peak_bytes(args.device)
         x_BNE = torch.randn(1, tokens, width, device=args.device, requires_grad=True)
-        layer(x_BNE, context_of(tokens, args.device)).sum().backward()
+        layer(x_BNE, make_context(tokens, args.device)).sum().backward()
     return peak_bytes(args.device) - before
 
 
 def measure_memory(args: argparse.Namespace) -> dict[int, int]:
-    """Peak of each size, each in a fresh process."""
+    """Peak memory of each size, each in a new process."""
     sizes = ["--heads", str(args.heads), "--head-dims", str(args.head_dims), "--device", args.device]
-    # Every tensor gets pages of its own, or memory that the imports freed would be used again unseen.
+    # Allocate each tensor in its own pages; otherwise it could reuse memory that the imports have freed.
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}
     peaks = {}
     for tokens in args.memory_tokens:
@@ -140,13 +144,13 @@ def measure_memory(args: argparse.Namespace) -> dict[int, int]:
 
 
 def growth_exponent(peaks: dict[int, int]) -> float:
-    """Slope of log memory over log N between the smallest and the largest size: 1 is linear, 2 is quadratic."""
+    """Exponent of the memory growth between the smallest and the largest size: 1 is linear, 2 is quadratic."""
     low, high = min(peaks), max(peaks)
     return math.log(peaks[high] / peaks[low]) / math.log(high / low)
 
 
-def show_times(console: Console, args: argparse.Namespace, seconds: dict[str, float]) -> None:
-    """Table of the timing."""
+def print_times(console: Console, args: argparse.Namespace, seconds: dict[str, float]) -> None:
+    """Print the table of times."""
     title = f"N = {args.tokens}, {args.heads} heads x {args.head_dims}, fp32, {args.device}, forward + backward"
     table = Table("attention", "ms", "ratio", title=title)
     names = {
@@ -163,9 +167,9 @@ def show_times(console: Console, args: argparse.Namespace, seconds: dict[str, fl
     console.print(f"target: slice-aware / plain <= {TARGET_RATIO}")
 
 
-def show_memory(console: Console, args: argparse.Namespace, peaks: dict[int, int]) -> None:
-    """Table of the memory."""
-    table = Table("N", "peak, MiB", "KiB per token", "dense scores alone, MiB", title="SliceAwareAttention, memory")
+def print_memory(console: Console, args: argparse.Namespace, peaks: dict[int, int]) -> None:
+    """Print the table of memory."""
+    table = Table("N", "peak, MiB", "KiB per token", "dense scores only, MiB", title="SliceAwareAttention, memory")
     for tokens, peak in peaks.items():
         dense = args.heads * tokens**2 * 4
         table.add_row(f"{tokens:,}", f"{peak / 2**20:.0f}", f"{peak / tokens / 2**10:.1f}", f"{dense / 2**20:,.0f}")
@@ -173,7 +177,7 @@ def show_memory(console: Console, args: argparse.Namespace, peaks: dict[int, int
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Measure, print, write."""
+    """Measure, print and write the results."""
     args = parse_args(argv)
     if args.probe:
         print(probe(args))
@@ -184,16 +188,16 @@ def main(argv: list[str] | None = None) -> None:
     if args.repeats:
         result["seconds"] = time_steps(args)
         result["ratio"] = result["seconds"]["slice_aware"] / result["seconds"]["sdpa"]
-        show_times(console, args, result["seconds"])
+        print_times(console, args, result["seconds"])
     if args.memory_tokens:
         result["peak_bytes"] = measure_memory(args)
-        show_memory(console, args, result["peak_bytes"])
+        print_memory(console, args, result["peak_bytes"])
         if len(result["peak_bytes"]) > 1:
             result["growth_exponent"] = growth_exponent(result["peak_bytes"])
             console.print(f"memory grows as N^{result['growth_exponent']:.2f} (target <= {TARGET_EXPONENT})")
     if args.json:
         write_json(args.json, result)
-        console.print(f"figures written to {args.json}")
+        console.print(f"results written to {args.json}")
 
 
 if __name__ == "__main__":

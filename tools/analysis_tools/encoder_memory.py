@@ -1,6 +1,6 @@
-"""Memory of one training step of an encoder: python tools/analysis_tools/encoder_memory.py [CONFIG]
+"""Measure the memory of one training step of an encoder: python tools/analysis_tools/encoder_memory.py [CONFIG]
 
-Without a config it is the default encoder at the spec's size, 1 x 3 x 64 x 512 x 512, with activation checkpointing.
+Without a config, the default encoder is measured with a volume of 1 x 3 x 64 x 512 x 512 and activation checkpointing.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ TARGET_GIB = 20
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Command line."""
-    parser = argparse.ArgumentParser(description="Peak memory of one forward and backward of an encoder on the CPU.")
+    parser = argparse.ArgumentParser(description="Measure the peak memory of a training step of an encoder on the CPU.")
     parser.add_argument(
         "config",
         nargs="?",
-        help="config whose model.backbone is measured (without: the default encoder)",
+        help="config whose model.backbone is measured (default: the default encoder)",
     )
     parser.add_argument("--size", type=int, nargs=3, metavar=("D", "H", "W"), help="default: img_size of the backbone")
     parser.add_argument("--batch", type=int, default=1)
-    parser.add_argument("--no-checkpoint", action="store_true", help="keep all activations")
-    parser.add_argument("--json", help="write the figures to this file")
+    parser.add_argument("--no-checkpoint", action="store_true", help="disable activation checkpointing")
+    parser.add_argument("--json", help="write the results to this file")
     return parser.parse_args(argv)
 
 
 def backbone_config(config: str | None) -> dict:
-    """The backbone of a config, or the default one at the spec's size.
+    """Backbone config of a config file, or of the default encoder.
 
     Raises:
         ValueError: the config has no model.backbone.
@@ -49,12 +49,12 @@ def backbone_config(config: str | None) -> dict:
         return dict(type="ThreeDVisionEncoder", img_size=(64, 512, 512))
     cfg = load_config(config)
     if "backbone" not in cfg.get("model", {}):
-        raise ValueError(f"the config {config} has no model.backbone: there is no encoder to measure")
+        raise ValueError(f"config {config} has no model.backbone")
     return cfg.model.backbone.to_dict()
 
 
 def literal_bytes(backbone: nn.Module, size: tuple[int, int, int], batch: int) -> dict[str, int]:
-    """What the formulas need as they are written, in fp32: every N x N and E x D x H x W tensor of one step."""
+    """Memory of a literal implementation of the formulas in fp32: all N x N and E x D x H x W tensors of one step."""
     depth, heads = len(backbone.blocks), backbone.blocks[0].attention.num_heads
     tokens = 1
     for s, p in zip(size, backbone.patch_size):
@@ -69,13 +69,13 @@ def literal_bytes(backbone: nn.Module, size: tuple[int, int, int], batch: int) -
 
 
 def peak_rss() -> int:
-    """Highest resident memory of this process so far, in bytes."""
+    """Peak resident memory of this process in bytes."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def step(backbone: nn.Module, size: tuple[int, int, int], batch: int) -> tuple[EncoderOutput, float, float]:
-    """One forward and one backward on random voxels with every region; the output and both times in seconds."""
+def run_step(backbone: nn.Module, size: tuple[int, int, int], batch: int) -> tuple[EncoderOutput, float, float]:
+    """Run one forward and backward pass on random voxels. Returns the output and both times in seconds."""
     torch.manual_seed(0)
     volume_BCDHW = torch.rand(batch, backbone.patch_embed.in_channels, *size)
     region_map_BDHW = torch.randint(0, backbone.num_regions + 1, (batch, *size), dtype=torch.uint8)
@@ -87,21 +87,21 @@ def step(backbone: nn.Module, size: tuple[int, int, int], batch: int) -> tuple[E
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Measure, print, write."""
+    """Measure, print and write the results."""
     args = parse_args(argv)
     console = Console(highlight=False)
     config = backbone_config(args.config)
     if config["type"] != "ThreeDVisionEncoder":
-        raise ValueError(f"the backbone is a {config['type']}; only ThreeDVisionEncoder has a literal form to compare")
+        raise ValueError(f"backbone.type is {config['type']}; expected ThreeDVisionEncoder, which has a literal form")
     checkpointing = not args.no_checkpoint
     config["block"] = {**config.get("block", {}), "use_checkpoint": checkpointing}
     size = tuple(args.size or config.get("img_size", (64, 512, 512)))
     backbone = BACKBONES.build(config).train()
-    console.print(f"one forward and backward at {args.batch} x 3 x {' x '.join(map(str, size))} ...")
-    out, forward_s, backward_s = step(backbone, size, args.batch)
+    console.print(f"one forward and backward pass with {args.batch} x 3 x {' x '.join(map(str, size))} ...")
+    out, forward_s, backward_s = run_step(backbone, size, args.batch)
     finite = all(p.grad is not None and bool(torch.isfinite(p.grad).all()) for p in backbone.parameters())
     literal = literal_bytes(backbone, size, args.batch)
-    figures = dict(
+    results = dict(
         size=list(size),
         batch=args.batch,
         tokens=out.tokens.shape[1],
@@ -111,23 +111,23 @@ def main(argv: list[str] | None = None) -> None:
         forward_s=forward_s,
         backward_s=backward_s,
         finite_gradients=finite,
-        literal_gib={name: need / GIB for name, need in literal.items()},
+        literal_gib={name: size_b / GIB for name, size_b in literal.items()},
     )
-    table = Table("figure", "value", title="encoder memory")
-    table.add_row("tokens", f"{figures['tokens']:,}")
-    table.add_row("parameters", f"{figures['parameters']:,}")
-    table.add_row("activation checkpointing", "on" if figures["checkpointing"] else "off")
+    table = Table("quantity", "value", title="encoder memory")
+    table.add_row("tokens", f"{results['tokens']:,}")
+    table.add_row("parameters", f"{results['parameters']:,}")
+    table.add_row("activation checkpointing", "on" if results["checkpointing"] else "off")
     table.add_row(
-        "peak resident memory", f"{figures['peak_rss_gib']:.2f} GiB (target at the spec's size: < {TARGET_GIB})"
+        "peak resident memory", f"{results['peak_rss_gib']:.2f} GiB (target at 64 x 512 x 512: < {TARGET_GIB})"
     )
     table.add_row("forward / backward", f"{forward_s:.0f} s / {backward_s:.0f} s, {torch.get_num_threads()} threads")
-    table.add_row("every gradient there and finite", str(finite))
-    for name, need in literal.items():
-        table.add_row(f"literal form: {name}", f"{need / GIB:,.1f} GiB")
+    table.add_row("all gradients are finite", str(finite))
+    for name, size_b in literal.items():
+        table.add_row(f"literal form: {name}", f"{size_b / GIB:,.1f} GiB")
     console.print(table)
     if args.json:
-        write_json(args.json, figures)
-        console.print(f"figures written to {args.json}")
+        write_json(args.json, results)
+        console.print(f"results written to {args.json}")
 
 
 if __name__ == "__main__":

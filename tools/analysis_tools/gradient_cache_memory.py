@@ -1,8 +1,8 @@
-"""Memory of a training step against the batch, in chunks: python tools/analysis_tools/gradient_cache_memory.py [CONFIG]
+"""Measure the memory of gradient caching: python tools/analysis_tools/gradient_cache_memory.py [CONFIG]
 
-Gradient caching computes the features of ``chunk_size`` cases at a time, so that memory should hardly grow with the
-contrastive batch. Each batch size is measured in a process of its own. On the CPU the cases as the loader gives them
-lie in the same memory and are counted too; on a GPU they are not.
+Gradient caching computes the features of ``chunk_size`` cases at a time, so memory should hardly depend on the batch
+size. Each batch size is measured in a new process. On the CPU, the result includes the loaded cases; on a GPU it does
+not.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 import ctvlm.datasets
-import ctvlm.models  # noqa: F401  (registers the parts)
+import ctvlm.models  # noqa: F401  (registers all components)
 from ctvlm.engine import load_config, run_tool, write_json
 from ctvlm.registry import DATASETS, MODELS
 from ctvlm.structures import CTDataSample
@@ -36,39 +36,39 @@ DEFAULT = Path(__file__).resolve().parents[2] / "configs" / "vit3d_cot_contrasti
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Command line."""
-    parser = argparse.ArgumentParser(description="Peak memory of a training step for growing contrastive batches.")
+    parser = argparse.ArgumentParser(description="Measure the peak memory of a training step for several batch sizes.")
     parser.add_argument("config", nargs="?", default=str(DEFAULT), help="default: %(default)s")
     parser.add_argument("--batches", type=int, nargs="+", default=[16, 64, 256], help="default: %(default)s")
-    parser.add_argument("--chunk", type=int, default=8, help="cases at a time; 0: all at once (default: %(default)s)")
-    parser.add_argument("--cases", type=int, default=32, help="distinct cases; larger batches repeat them")
+    parser.add_argument("--chunk", type=int, default=8, help="cases per chunk; 0: no chunks (default: %(default)s)")
+    parser.add_argument("--cases", type=int, default=32, help="number of different cases; larger batches repeat them")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--amp", action="store_true", help="bfloat16")
-    parser.add_argument("--json", help="write the figures to this file")
+    parser.add_argument("--amp", action="store_true", help="use bfloat16")
+    parser.add_argument("--json", help="write the results to this file")
     parser.add_argument("--point", type=int, help=argparse.SUPPRESS)  # one batch size, in this process
     return parser.parse_args(argv)
 
 
 def peak_bytes(device: torch.device) -> int:
-    """Highest memory so far: of torch on a GPU, of the whole process on the CPU."""
+    """Peak memory in bytes: of torch on a GPU, of the process on the CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def bytes_in(value: object) -> int:
-    """Bytes of the tensors in a collated batch."""
+def tensor_bytes(value: object) -> int:
+    """Total size of the tensors in a collated batch, in bytes."""
     if isinstance(value, torch.Tensor):
         return value.nbytes
     if isinstance(value, CTDataSample):
-        return sum(bytes_in(item) for _, item in value.all_items())
+        return sum(tensor_bytes(item) for _, item in value.all_items())
     if isinstance(value, dict):
-        return sum(map(bytes_in, value.values()))
-    return sum(map(bytes_in, value)) if isinstance(value, (list, tuple)) else 0
+        return sum(map(tensor_bytes, value.values()))
+    return sum(map(tensor_bytes, value)) if isinstance(value, (list, tuple)) else 0
 
 
 def measure(args: argparse.Namespace, batch: int) -> dict[str, float]:
-    """One training step with ``batch`` cases: peak memory with and without them in bytes, and seconds."""
+    """Run one training step with ``batch`` cases; returns peak memory in bytes and seconds."""
     cfg = load_config(args.config)
     init_default_scope("ctvlm")
     device = torch.device(args.device)
@@ -82,23 +82,23 @@ def measure(args: argparse.Namespace, batch: int) -> dict[str, float]:
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
     start = peak_bytes(device)
     collated = pseudo_collate([copy.deepcopy(dataset[i % min(args.cases, len(dataset))]) for i in range(batch)])
-    began = time.perf_counter()
+    started = time.perf_counter()
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=args.amp):
         losses = model(**model.data_preprocessor(collated, training=True), mode="loss")
     sum(losses.values()).backward()
     optimizer.step()
-    seconds = time.perf_counter() - began
+    seconds = time.perf_counter() - started
     return dict(
         batch=batch,
         peak_bytes=peak_bytes(device),
         start_bytes=start,
-        cases_bytes=bytes_in(collated) if device.type == "cpu" else 0,
+        cases_bytes=tensor_bytes(collated) if device.type == "cpu" else 0,
         seconds=seconds,
     )
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Measure each batch size in a fresh process, print, write."""
+    """Measure each batch size in a new process, print and write the results."""
     args = parse_args(argv)
     if args.point is not None:
         print(json.dumps(measure(args, args.point)))
@@ -109,14 +109,14 @@ def main(argv: list[str] | None = None) -> None:
     points = []
     for batch in sorted(args.batches):
         console.print(f"batch {batch} in chunks of {args.chunk or batch} ...")
-        # glibc would keep freed blocks of a few MiB; given back, they do not pass for memory that is needed.
+        # Otherwise glibc keeps freed blocks of a few MiB, which would count as used memory.
         environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "262144"}
         done = subprocess.run([*command, "--point", str(batch)], capture_output=True, text=True, env=environment)
         if done.returncode:
-            raise ValueError(f"batch {batch} failed:\n{done.stderr.strip()}")
+            raise ValueError(f"the measurement with batch size {batch} failed:\n{done.stderr.strip()}")
         points.append(json.loads(done.stdout.strip().splitlines()[-1]))
     table = Table(
-        "batch", "peak", "before any case", "the cases as loaded", f"times batch {points[0]['batch']}", "seconds a step"
+        "batch", "peak", "before loading", "loaded cases", f"ratio to batch {points[0]['batch']}", "seconds per step"
     )
     for point in points:
         ratio = point["peak_bytes"] / points[0]["peak_bytes"]
@@ -129,12 +129,12 @@ def main(argv: list[str] | None = None) -> None:
             f"{point['seconds']:.1f}",
         )
     table.title = (
-        f"training step in chunks of {args.chunk or 'the whole batch'}, {args.device} (target: at most {TARGET})"
+        f"training step with chunk size {args.chunk or '= batch size'}, {args.device} (target ratio: at most {TARGET})"
     )
     console.print(table)
     if args.json:
         write_json(args.json, dict(chunk=args.chunk, device=args.device, points=points))
-        console.print(f"figures written to {args.json}")
+        console.print(f"results written to {args.json}")
 
 
 if __name__ == "__main__":

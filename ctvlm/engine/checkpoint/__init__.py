@@ -1,4 +1,4 @@
-"""Checkpoints: reading, writing, and matching their weights to a model."""
+"""Read and write checkpoints, and match their weights to a model."""
 
 from ctvlm.engine.checkpoint.files import CheckpointError, read_checkpoint, write_json
 

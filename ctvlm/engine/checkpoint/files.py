@@ -1,10 +1,11 @@
-"""Checkpoints: plain containers inside, written whole or not at all."""
+"""Read and write checkpoints that contain only tensors and plain containers."""
 
 from __future__ import annotations
 
 import json
 import math
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,11 @@ _PLAIN = (str, bytes, int, float, bool, type(None), Tensor, torch.dtype, torch.S
 
 
 class CheckpointError(CTVLMError):
-    """A checkpoint that cannot be read, or that does not belong to the model."""
+    """A checkpoint that cannot be read or does not fit the model."""
 
 
 class AtomicLocalBackend(LocalBackend):
-    """Local files that appear under their name only once they are complete."""
+    """Local storage with atomic writes: a file appears under its name only when it is complete."""
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
         """Write bytes atomically and flush them to the disk."""
@@ -32,17 +33,17 @@ class AtomicLocalBackend(LocalBackend):
             part.write_bytes(obj)
 
     def put_text(self, obj: str, filepath: str | Path, encoding: str = "utf-8") -> None:
-        """As ``put``, for text."""
+        """Like ``put``, for text."""
         self.put(obj.encode(encoding), filepath)
 
 
-# mmengine hands `backend_args` from its CheckpointHook down to the place that writes the bytes.
+# mmengine's CheckpointHook passes `backend_args` to the function that writes the file.
 ATOMIC_BACKEND = {"backend": "ctvlm_atomic_local"}
 register_backend(ATOMIC_BACKEND["backend"], AtomicLocalBackend, force=True)
 
 
 def write_json(path: str | Path, content: dict) -> None:
-    """Write a JSON file, whole or not at all; NumPy's and torch's numbers become Python's, and NaN null."""
+    """Write a JSON file atomically. NumPy and torch values are converted; NaN and infinity become null."""
 
     def jsonable(value: Any) -> Any:
         if isinstance(value, dict):
@@ -57,10 +58,16 @@ def write_json(path: str | Path, content: dict) -> None:
 
 
 def to_plain(value: Any, name: str = "checkpoint") -> Any:
-    """Rebuild nested containers from what ``torch.load(weights_only=True)`` accepts.
+    """Convert nested containers to types that ``torch.load(weights_only=True)`` accepts.
 
-    NumPy scalars become Python numbers, arrays tensors, paths strings, and subclasses of dict plain dicts.
-    Raises TypeError, naming the place, for anything else.
+    NumPy scalars become Python numbers, arrays become tensors, paths become strings, and subclasses of dict become
+    plain dicts.
+
+    Args:
+        name: key of the value in the checkpoint, for the error message.
+
+    Raises:
+        TypeError: a value has another type; the message contains its key.
     """
     if isinstance(value, np.generic):
         return value.item()
@@ -76,13 +83,13 @@ def to_plain(value: Any, name: str = "checkpoint") -> Any:
         kind = next(kind for kind in (list, tuple, set) if isinstance(value, kind))
         return kind(to_plain(item, f"{name}[{i}]") for i, item in enumerate(value))
     raise TypeError(
-        f"{name} is a {type(value).__module__}.{type(value).__qualname__}, which a checkpoint cannot hold: "
-        "only tensors, numbers, strings and containers of them can be read back safely"
+        f"{name}: found a {type(value).__module__}.{type(value).__qualname__}; a checkpoint may contain only tensors, "
+        "numbers, strings and containers of them, so that it can be loaded safely"
     )
 
 
 def pack_message_hub(state: dict) -> dict:
-    """State of mmengine's MessageHub with its HistoryBuffers as lists, without what cannot be plain."""
+    """Convert the state of mmengine's MessageHub to plain containers; values that cannot be converted are dropped."""
     scalars = {
         key: {"values": buffer.data[0].tolist(), "counts": buffer.data[1].tolist()}
         for key, buffer in state["log_scalars"].items()
@@ -91,10 +98,10 @@ def pack_message_hub(state: dict) -> dict:
     for key, value in state["runtime_info"].items():
         try:
             info[key] = to_plain(value)
-        except TypeError:  # e.g. an object that a metric returned; it is in the log, and no resume needs it
+        except TypeError:  # for example an object that a metric returned; resuming does not need it
             continue
-    kept = {key: flag for key, flag in state["resumed_keys"].items() if key in scalars or key in info}
-    return {"log_scalars": scalars, "runtime_info": info, "resumed_keys": kept}
+    resumed_keys = {key: flag for key, flag in state["resumed_keys"].items() if key in scalars or key in info}
+    return {"log_scalars": scalars, "runtime_info": info, "resumed_keys": resumed_keys}
 
 
 def unpack_message_hub(state: dict) -> dict:
@@ -104,30 +111,36 @@ def unpack_message_hub(state: dict) -> dict:
 
 
 def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict:
-    """Read a checkpoint of tensors and plain containers.
+    """Read a checkpoint that contains only tensors and plain containers.
 
     Raises:
-        CheckpointError: there is no such file, it is truncated, it holds pickled objects, or no weights.
+        CheckpointError: the file is missing or truncated, contains pickled objects, or contains no weights.
     """
     path = Path(path).expanduser()
     if "://" in str(path) or str(path).startswith(("http:", "https:", "torchvision:", "open-mmlab:")):
-        raise CheckpointError(f"checkpoint {path} is not a local file: download it first and give its path")
+        raise CheckpointError(f"checkpoint {path} is not a local file: download it and pass the path of the file")
     if not path.is_file():
-        raise CheckpointError(f"checkpoint not found: {path}{_neighbours(path)}")
+        raise CheckpointError(f"checkpoint not found: {path}{_other_checkpoints(path)}")
     try:
         checkpoint = torch.load(path, map_location=map_location, weights_only=True)
     except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CheckpointError(
-            f"checkpoint {path} ({path.stat().st_size:,} bytes) cannot be read: {reason} "
-            f"It is truncated, or holds more than tensors and plain containers.{_neighbours(path)}"
+            f"checkpoint {path} ({path.stat().st_size:,} bytes) cannot be read: {_reason(error)} "
+            f"The file is truncated, or contains more than tensors and plain containers.{_other_checkpoints(path)}"
         ) from error
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("state_dict"), dict):
-        found = sorted(map(str, checkpoint))[:5] if isinstance(checkpoint, dict) else type(checkpoint).__name__
-        raise CheckpointError(f"checkpoint {path} holds no 'state_dict': found {found}")
+        content = sorted(map(str, checkpoint))[:5] if isinstance(checkpoint, dict) else type(checkpoint).__name__
+        raise CheckpointError(f"checkpoint {path} contains no 'state_dict': found {content}")
     return checkpoint
 
 
-def _neighbours(path: Path) -> str:
+def _reason(error: Exception) -> str:
+    text = str(error).strip()
+    if unsafe := re.search(r"GLOBAL (\S+)", text):  # torch would recommend to load the file unsafely
+        return f"it contains a {unsafe[1]}."
+    return text.splitlines()[0] if text else type(error).__name__
+
+
+def _other_checkpoints(path: Path) -> str:
     others = sorted(p.name for p in path.parent.glob("*.pth") if p != path) if path.parent.is_dir() else []
-    return f" Other checkpoints there: {', '.join(others[:5])}." if others else ""
+    return f" Other checkpoints in the folder: {', '.join(others[:5])}." if others else ""

@@ -1,4 +1,4 @@
-"""Whether a checkpoint's weights are those of a model, and clear words where they are not."""
+"""Compare the weights of a checkpoint with those of a model, and load them."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from ctvlm.engine.checkpoint import CheckpointError
 
 @dataclass(frozen=True)
 class WeightMatch:
-    """Names of a model's weights beside those of a checkpoint.
+    """Comparison of a model's weights with those of a checkpoint, by name and shape.
 
     Attributes:
-        matched: in both, of one shape.
-        missing: of the model, not in the checkpoint.
-        unexpected: in the checkpoint, unknown to the model.
-        reshaped: in both, with the two shapes in words.
+        matched: names that are in both with the same shape.
+        missing: names that are only in the model.
+        unexpected: names that are only in the checkpoint.
+        reshaped: names that are in both with different shapes, and a description of the two shapes.
     """
 
     matched: list[str]
@@ -34,53 +34,53 @@ class WeightMatch:
         """Whether model and checkpoint have exactly the same weights."""
         return not (self.missing or self.unexpected or self.reshaped)
 
-    def short(self) -> str:
-        """One line: how many weights matched, and which parts of the model did not."""
+    def summary(self) -> str:
+        """One line with the number of matched weights, and the submodules whose weights differ."""
         total = len(self.matched) + len(self.missing) + len(self.reshaped)
         parts = [
             f"{len(self.matched)} of the model's {total} weights loaded",
             _by_part("missing", self.missing),
-            _by_part("of another shape", self.reshaped),
-            _by_part("unknown to the model", self.unexpected),
+            _by_part("with another shape", self.reshaped),
+            _by_part("not in the model", self.unexpected),
         ]
         return "; ".join(part for part in parts if part)
 
-    def full(self) -> str:
-        """Every name."""
+    def details(self) -> str:
+        """All names, grouped."""
         lists = {
             "loaded": self.matched,
-            "missing in the checkpoint": self.missing,
-            "of another shape": [f"{key} {shapes}" for key, shapes in self.reshaped.items()],
-            "unknown to the model": self.unexpected,
+            "not in the checkpoint": self.missing,
+            "with another shape": [f"{key} {shapes}" for key, shapes in self.reshaped.items()],
+            "not in the model": self.unexpected,
         }
         return "\n".join(f"{title} ({len(names)}):\n  " + "\n  ".join(names) for title, names in lists.items() if names)
 
 
 def match_weights(model: nn.Module, checkpoint: dict) -> WeightMatch:
-    """Compare names and shapes of weights; free-form bytes such as a tokenizer's are left out."""
-    found = plain_names(checkpoint["state_dict"])
+    """Compare names and shapes of weights. Byte strings, such as a serialized tokenizer, are ignored."""
+    loaded = plain_names(checkpoint["state_dict"])
     expected = model.state_dict()
 
-    def is_extra(key: str) -> bool:  # a tokenizer's bytes: their number says nothing
-        value = expected.get(key, found.get(key))
+    def is_bytes(key: str) -> bool:  # a serialized object, whose length may differ
+        value = expected.get(key, loaded.get(key))
         return not isinstance(value, Tensor) or value.dtype is torch.uint8 and value.ndim == 1
 
     reshaped = {
-        key: f"{tuple(found[key].shape)} instead of {tuple(expected[key].shape)}"
+        key: f"{tuple(loaded[key].shape)} instead of {tuple(expected[key].shape)}"
         for key in expected
-        if key in found and not is_extra(key)
-        if found[key].shape != expected[key].shape
+        if key in loaded and not is_bytes(key)
+        if loaded[key].shape != expected[key].shape
     }
     return WeightMatch(
-        matched=[key for key in expected if key in found and key not in reshaped and not is_extra(key)],
-        missing=[key for key in expected if key not in found and not is_extra(key)],
-        unexpected=[key for key in found if key not in expected and not is_extra(key)],
+        matched=[key for key in expected if key in loaded and key not in reshaped and not is_bytes(key)],
+        missing=[key for key in expected if key not in loaded and not is_bytes(key)],
+        unexpected=[key for key in loaded if key not in expected and not is_bytes(key)],
         reshaped=reshaped,
     )
 
 
 def plain_names(state_dict: dict) -> dict:
-    """Weights under the names they have without a wrapper for several devices."""
+    """Remove the name prefix that DistributedDataParallel adds."""
     return {key.removeprefix("module."): value for key, value in state_dict.items()}
 
 
@@ -92,35 +92,35 @@ def check_fits(model: nn.Module, checkpoint: dict, path: str | Path) -> None:
     total = len(match.matched) + len(match.missing) + len(match.reshaped)
     parts = [
         _listing(f"{len(match.missing)} of the model's {total} weights are missing", match.missing),
-        _listing(f"{len(match.unexpected)} are unknown to the model", match.unexpected),
+        _listing(f"{len(match.unexpected)} are not in the model", match.unexpected),
         _listing(
             f"{len(match.reshaped)} have another shape", [f"{key} {shape}" for key, shape in match.reshaped.items()]
         ),
     ]
     origin = checkpoint.get("meta", {}).get("experiment_name")
-    trained = f" It was trained as '{origin}'." if origin else ""
+    trained = f" Its experiment name is '{origin}'." if origin else ""
     raise CheckpointError(
-        f"checkpoint {path} belongs to another architecture: {'; '.join(part for part in parts if part)}.{trained} "
-        "Use the config it was trained with (it lies beside the checkpoint), or start from what fits with "
-        "load_strict=False."
+        f"checkpoint {path} does not fit the model: {'; '.join(part for part in parts if part)}.{trained} "
+        "Use the config it was trained with (in the folder of the checkpoint), or set load_strict=False to load only "
+        "the weights that fit."
     )
 
 
-def load_what_fits(model: nn.Module, checkpoint: dict, path: str | Path) -> WeightMatch:
-    """Load the weights whose name and shape the model knows; tells what matched.
+def load_matching(model: nn.Module, checkpoint: dict, path: str | Path) -> WeightMatch:
+    """Load the weights whose name and shape match the model.
 
     Raises:
-        CheckpointError: not one weight fits.
+        CheckpointError: no weight matches.
     """
     match = match_weights(model, checkpoint)
     if not match.matched:
         names = list(plain_names(checkpoint["state_dict"]))
         raise CheckpointError(
-            f"checkpoint {path} has no weight that fits: it names {', '.join(names[:3]) or 'nothing'}, "
-            f"and the model {', '.join(match.missing[:3])}. Weights of one part need its name in front ('backbone.')."
+            f"checkpoint {path} has no weight that fits the model: it contains {', '.join(names[:3]) or 'no weights'}, "
+            f"the model {', '.join(match.missing[:3])}. Weights of a submodule need its name as prefix ('backbone.')."
         )
-    refused = {*match.unexpected, *match.reshaped}
-    weights = {key: value for key, value in plain_names(checkpoint["state_dict"]).items() if key not in refused}
+    skipped = {*match.unexpected, *match.reshaped}
+    weights = {key: value for key, value in plain_names(checkpoint["state_dict"]).items() if key not in skipped}
     model.load_state_dict(weights, strict=False)
     return match
 

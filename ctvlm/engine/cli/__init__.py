@@ -1,1 +1,1 @@
-"""What the command-line tools share: configs and their options, the terminal, error messages, result tables."""
+"""Utilities of the command-line tools: configs and options, terminal output, error messages, result tables."""

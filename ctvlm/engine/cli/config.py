@@ -1,4 +1,4 @@
-"""Load a config and apply the command line to it."""
+"""Load a config and apply command-line options to it."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from ctvlm.engine.cli.config_variables import (
 )
 from ctvlm.utils import CTVLMError
 
-# Top-level keys that the Runner takes, CTVLMRunner's own included. Any other is a variable or belongs to a plugin.
+# Top-level keys that CTVLMRunner reads. Any other key is a variable or belongs to a plugin.
 RUNNER_SETTINGS = set(inspect.signature(Runner.__init__).parameters) | {"find_unused_parameters", "load_strict"}
 
 
 class ConfigError(CTVLMError):
-    """A config that cannot be read, or an option that it has no place for."""
+    """A config that cannot be read or is invalid, or an option that does not fit the config."""
 
 
 def load_config(
@@ -38,26 +38,26 @@ def load_config(
 ) -> Config:
     """Read a config file and override it with ``options`` (dotted keys).
 
-    A variable of a config, such as ``ann_file`` of ``configs/_base_/datasets/manifest.py``, takes effect wherever the
-    config uses it: from ``options``, and from a child config that assigns it.
+    If ``options`` or a child config sets a variable, such as ``ann_file`` of ``configs/_base_/datasets/manifest.py``,
+    the new value is used wherever the config uses the variable.
 
     Args:
         path: the config file.
         options: dotted keys and values.
-        arguments: keys that the calling tool takes as arguments of its own, and the arguments' names.
+        arguments: keys that the tool sets with its own command-line arguments, and the names of these arguments.
 
     Raises:
-        ConfigError: no such file, it cannot be parsed, an option is not a key of it, or an option has no effect.
+        ConfigError: the file does not exist or cannot be parsed, or an option is not a key of it or has no effect.
     """
     path = Path(path)
     if not path.is_file():
         raise ConfigError(f"config not found: {path}{_similar(path)}")
     cfg = _read(path, lambda: Config.fromfile(str(path)))
     file = parse_config(path)
-    if values := variables_set_for_bases(file, cfg.to_dict(), but=RUNNER_SETTINGS):
+    if values := variables_set_for_bases(file, cfg.to_dict(), exclude=RUNNER_SETTINGS):
         cfg = _read(path, lambda: load_with_variables(file, values))
-    if bad := [key for key in _keys(cfg.to_dict()) if keyword.iskeyword(str(key))]:
-        raise ConfigError(f"config {path}: the keys {bad} are reserved words of Python; rename them")
+    if reserved := [key for key in _keys(cfg.to_dict()) if keyword.iskeyword(str(key))]:
+        raise ConfigError(f"config {path}: the keys {reserved} are Python keywords: rename them")
     return _with_options(cfg, file, values, options, arguments) if options else cfg
 
 
@@ -66,7 +66,7 @@ def _read(path: Path, evaluate: Callable[[], Config]) -> Config:
 
 
 def _upgraded(path: Path, cfg: Config) -> Config:
-    """The config with the current keys of its model, if an earlier version wrote it."""
+    """Convert a config that an earlier version wrote."""
     try:
         return upgrade_config(cfg)
     except CTVLMError as error:
@@ -77,22 +77,22 @@ def _evaluated(path: Path, evaluate: Callable[[], Config]) -> Config:
     try:
         return evaluate()
     except Exception as error:  # a config is Python code and can raise anything
-        reason = error
+        reason: BaseException = error
         while isinstance(reason, ImportError) and (reason.__cause__ or reason.__context__):
-            reason = reason.__cause__ or reason.__context__  # mmengine's own message names only the module
+            reason = reason.__cause__ or reason.__context__ or reason  # mmengine's message names only the module
         raise ConfigError(f"config {path} cannot be read: {type(reason).__name__}: {reason}") from error
 
 
 def _with_options(cfg: Config, file: ConfigFile, values: dict, options: dict, arguments: Mapping[str, str]) -> Config:
-    """``cfg`` with the options in it; ``values`` are the variables that its files have set for their bases."""
+    """Apply the options. ``values``: variables that child configs set for their base configs."""
     known = set(cfg) | RUNNER_SETTINGS
     for key in options:
         top = key.split(".")[0]
         if top in arguments:
-            raise ConfigError(f"--cfg-options {key}: use the argument {arguments[top]} instead")
+            raise ConfigError(f"--cfg-options {key}: use the argument {arguments[top]}")
         if top not in known:
-            near = get_close_matches(top, known, n=1)
-            hint = f": did you mean '{near[0]}'?" if near else f". Its keys: {', '.join(sorted(cfg))}"
+            matches = get_close_matches(top, known, n=1)
+            hint = f": did you mean '{matches[0]}'?" if matches else f"; its keys are: {', '.join(sorted(cfg))}"
             raise ConfigError(f"--cfg-options {key}: the config {file.path} has no '{top}'{hint}")
     used = variables(file) - RUNNER_SETTINGS
     for_variables = {key: value for key, value in options.items() if key.split(".")[0] in used}
@@ -105,7 +105,7 @@ def _with_options(cfg: Config, file: ConfigFile, values: dict, options: dict, ar
             if before.to_dict()[name] != values[name] and _without(before, name) == _without(cfg, name):
                 raise ConfigError(_no_effect(name, before, file.path))
     for name in {key.split(".")[0] for key in options} - used - RUNNER_SETTINGS:
-        # A variable whose uses are not to be seen, as in the copy of a config in a work folder.
+        # A variable that the file no longer reads, for example in the copy of a config in a work folder.
         if _keys_from(cfg, name):
             raise ConfigError(_no_effect(name, cfg, file.path))
     cfg = _merged(cfg, {key: value for key, value in options.items() if key not in for_variables})
@@ -119,7 +119,7 @@ def _merged(cfg: Config, options: dict) -> Config:
     try:
         cfg.merge_from_dict(options)
     except (KeyError, TypeError, IndexError, ValueError) as error:
-        raise ConfigError(f"--cfg-options {options} do not fit the config {cfg.filename}: {error}") from error
+        raise ConfigError(f"--cfg-options {options} cannot be applied to the config {cfg.filename}: {error}") from error
     return cfg
 
 
@@ -130,20 +130,20 @@ def _without(cfg: Config, name: str) -> dict:
 def _no_effect(name: str, cfg: Config, path: Path) -> str:
     keys = _keys_from(cfg, name)
     instead = f"set {', '.join(keys)}" if keys else "remove it"
-    return f"--cfg-options {name}: nothing in the config {path} reads '{name}', so it has no effect; {instead}"
+    return f"--cfg-options {name}: the config {path} does not use '{name}', so the option has no effect: {instead}"
 
 
 def _keys_from(cfg: Config, name: str) -> list[str]:
-    """Dotted keys below the top level that are called ``name`` or hold the same value, unless it is a plain number."""
+    """Dotted keys below the top level that have this name, or the same value (strings and non-empty containers)."""
     value = cfg[name]
     comparable = isinstance(value, (str, dict, list, tuple)) and len(value) > 0
     others = _without(cfg, name)
-    found = [
+    keys = [
         key
         for key, other in _items(others)
         if "." in key and (key.rpartition(".")[2] == name or (comparable and other == cfg.to_dict()[name]))
     ]
-    return [key for key in found if not any(key.startswith(f"{longer}.") for longer in found)]
+    return [key for key in keys if not any(key.startswith(f"{parent}.") for parent in keys)]
 
 
 def _items(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -155,7 +155,7 @@ def _items(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def set_work_dir(cfg: Config, work_dir: str | None) -> None:
-    """Command line before config before work_dirs/<name of the config>."""
+    """Set the work folder: the argument, else the config's, else ``work_dirs/<config name>``."""
     if work_dir is not None:
         cfg.work_dir = work_dir
     elif cfg.get("work_dir") is None:
@@ -163,9 +163,13 @@ def set_work_dir(cfg: Config, work_dir: str | None) -> None:
 
 
 def set_resume(cfg: Config, resume: str | None) -> str | None:
-    """Prepare to go on from ``resume``: a path, or 'auto' for the last checkpoint in the work folder.
+    """Resume from a checkpoint.
 
-    Returns the checkpoint, ``None`` to start afresh (also when 'auto' finds none).
+    Args:
+        resume: a path, 'auto' for the last checkpoint in the work folder, or None.
+
+    Returns:
+        The checkpoint; None if the run starts from the beginning, also if 'auto' finds no checkpoint.
     """
     if resume is None:
         return None
@@ -176,21 +180,21 @@ def set_resume(cfg: Config, resume: str | None) -> str | None:
 
 
 def drop_validation(cfg: Config) -> None:
-    """Train without validating."""
+    """Train without validation."""
     cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
 
 
 def enable_amp(cfg: Config) -> None:
-    """Mixed precision: bfloat16 wherever the device has it, else float16 with loss scaling.
+    """Use mixed precision: bfloat16 if the device supports it, else float16 with loss scaling.
 
     Raises:
-        ConfigError: the config names an optimizer wrapper of its own.
+        ConfigError: the config has another optimizer wrapper.
     """
     wrapper = cfg.optim_wrapper.get("type", "OptimWrapper")
     if wrapper in ("BFloat16OptimWrapper", "AmpOptimWrapper"):
         return
     if wrapper != "OptimWrapper":
-        raise ConfigError(f"--amp cannot replace optim_wrapper.type '{wrapper}': expected 'OptimWrapper'")
+        raise ConfigError(f"--amp: optim_wrapper.type is '{wrapper}'; expected 'OptimWrapper'")
     if torch.cuda.is_available() and not torch.cuda.is_bf16_supported(including_emulation=False):
         cfg.optim_wrapper.update(type="AmpOptimWrapper", loss_scale="dynamic")
     else:
@@ -198,25 +202,25 @@ def enable_amp(cfg: Config) -> None:
 
 
 def enable_lr_scaling(cfg: Config) -> None:
-    """Scale the learning rate with the real batch size.
+    """Scale the learning rate by the ratio of the actual batch size to ``auto_scale_lr.base_batch_size``.
 
     Raises:
-        ConfigError: the config does not say for which batch size its rate was chosen.
+        ConfigError: the config has no ``base_batch_size``.
     """
     if "base_batch_size" not in (cfg.get("auto_scale_lr") or {}):
         raise ConfigError(
-            f"--auto-scale-lr: the config {cfg.filename} has no auto_scale_lr.base_batch_size, "
-            "the batch size (over all devices) that its learning rate was chosen for"
+            f"--auto-scale-lr: the config {cfg.filename} has no auto_scale_lr.base_batch_size. Set it to the "
+            "total batch size over all devices for which the learning rate was chosen"
         )
     cfg.auto_scale_lr.enable = True
 
 
 def _last_checkpoint(work_dir: Path) -> str | None:
-    note = work_dir / "last_checkpoint"
-    if note.is_file() and (name := Path(note.read_text().strip()).name):
-        # The note holds an absolute path, and the folder may have been moved since.
+    pointer = work_dir / "last_checkpoint"
+    if pointer.is_file() and (name := Path(pointer.read_text().strip()).name):
+        # The file contains an absolute path, but the folder may have been moved.
         return str(work_dir / name)
-    # A run killed between its first checkpoint and the note.
+    # The run was killed after it had written the first checkpoint and before it wrote `last_checkpoint`.
     numbered = sorted((int(path.stem.rpartition("_")[2]), str(path)) for path in work_dir.glob("epoch_[0-9]*.pth"))
     return numbered[-1][1] if numbered else None
 
@@ -232,7 +236,7 @@ def _keys(value: Any) -> Iterator[Any]:
 def _similar(path: Path) -> str:
     folder = path.parent if path.parent.is_dir() else Path("configs")
     candidates: Sequence[str] = [str(p) for p in sorted(folder.glob("*.py"))] if folder.is_dir() else []
-    near = get_close_matches(str(path), candidates, n=1, cutoff=0.5)
-    if near:
-        return f". Did you mean {near[0]}?"
-    return f". There are: {', '.join(candidates)}" if candidates else ""
+    matches = get_close_matches(str(path), candidates, n=1, cutoff=0.5)
+    if matches:
+        return f"; did you mean {matches[0]}?"
+    return f"; available: {', '.join(candidates)}" if candidates else ""

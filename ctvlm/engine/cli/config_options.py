@@ -1,4 +1,4 @@
-"""``--cfg-options key=value ...`` of the command line."""
+"""The command-line option ``--cfg-options key=value ...``."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from typing import Any
 
 from mmengine.config import DictAction
 
-# Stands for a space while mmengine parses a list; a private-use character, so that no text contains it.
+# Replaces spaces while mmengine parses a list. It is a private-use character, which texts do not contain.
 _SPACE = "\ue000"
 
 
 class ConfigOptions(DictAction):
     """argparse action of ``--cfg-options key=value ...``.
 
-    A value is read as a Python literal if it is one, else as mmengine does: ``a,b`` and ``[a,b]`` are lists of words.
-    Spaces and parentheses inside a value, as in paths and names of findings, stay.
+    A value that is a Python literal is read as such. Other values are read as in mmengine: ``a,b`` and ``[a,b]`` are
+    lists of strings. Spaces and parentheses inside a string, for example in a path, are preserved.
     """
 
     def __call__(
         self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option_string: Any = None
     ) -> None:
-        """Collect the pairs; a pair without an equals sign is an error."""
+        """Parse the pairs. A pair without an equals sign is an error."""
         options = dict(getattr(namespace, self.dest, None) or {})
         for pair in values:
             key, equals, value = pair.partition("=")
             if not equals:
-                parser.error(f"--cfg-options takes key=value, found '{pair}'")
+                parser.error(f"--cfg-options: found '{pair}'; expected key=value")
             options[key] = self._parse(value)
         setattr(namespace, self.dest, options)
 
@@ -42,13 +42,13 @@ class ConfigOptions(DictAction):
                 return literal
         if value[:1] not in ("[", "(") and "," not in value:
             return self._parse_int_float_bool(value)
-        # mmengine removes all spaces from a list. Those inside a word are to stay.
+        # mmengine removes all spaces from a list. Replace those inside a string first.
         trimmed = re.sub(r"\s*([,\[\]()])\s*", r"\1", value.strip())
         return _restore_spaces(self._parse_iterable(re.sub(r"\s", _SPACE, trimmed)))
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether a literal is of a type that configs are made of."""
+    """Whether a literal has a type that occurs in configs."""
     if isinstance(value, dict):
         return all(isinstance(key, str) and _is_plain(item) for key, item in value.items())
     if isinstance(value, (list, tuple)):

@@ -1,8 +1,8 @@
-"""Variables of a text-style config: ``ann_file = "a.jsonl"``, used further down as ``dict(ann_file=ann_file)``.
+"""Variables of a config, such as ``ann_file = "a.jsonl"``, which is used later as ``dict(ann_file=ann_file)``.
 
-mmengine evaluates each file once, so changing such a variable afterwards, on the command line or in a child config,
-leaves the dictionaries that were built from it as they are. Here the new value is written into the file that assigns
-the variable, and mmengine evaluates the files again, from a temporary copy.
+mmengine evaluates each file once. If the command line or a child config changes a variable afterwards, the dictionaries
+built from it keep the old value. This module writes the new value into a temporary copy of the file that assigns the
+variable, and lets mmengine evaluate the copy.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 from mmengine.config import Config
 
 _BASE_REFERENCE = re.compile(r"\{\{\s*_base_\.([\w.]+)\s*\}\}")
-# mmengine's references to bases, environment variables and file names, which are not Python.
+# mmengine's references to base configs, environment variables and file names, which are not valid Python.
 _REFERENCE = re.compile(r"\{\{[^{}\n]*\}\}")
 
 
@@ -28,8 +28,8 @@ class ConfigFile:
 
     Attributes:
         base_span: source span (start, stop) of the value of ``_base_``.
-        assigned: top-level name to the source spans of the values assigned to it.
-        read: names that the file reads, its bases' through ``{{_base_.name}}`` included.
+        assigned: source spans of the values assigned to each top-level name.
+        read: names that the file reads, including names of its bases (``{{_base_.name}}``).
     """
 
     path: Path
@@ -40,21 +40,22 @@ class ConfigFile:
     read: set[str] = field(default_factory=set)
 
     def family(self) -> list[ConfigFile]:
-        """This file and all files below it."""
+        """This file and all its direct and indirect base files."""
         return [self, *(file for base in self.bases for file in base.family())]
 
 
 def parse_config(path: Path) -> ConfigFile:
-    """Read a config file and its bases as source, without running them."""
+    """Parse the source of a config file and its bases, without executing it."""
     text = path.read_text(encoding="utf-8")
     file = ConfigFile(path, text, read={name.split(".")[0] for name in _BASE_REFERENCE.findall(text)})
     if path.suffix != ".py":
         return file
-    # An identifier of the same length keeps all positions.
+    # Replace references by identifiers of the same length, so that positions stay the same.
     tree = ast.parse(_REFERENCE.sub(lambda match: "_" * len(match.group()), text))
     for statement in tree.body:
-        targets = statement.targets if isinstance(statement, ast.Assign) else ()
-        names = [target.id for target in targets if isinstance(target, ast.Name)]
+        if not isinstance(statement, ast.Assign):
+            continue
+        names = [target.id for target in statement.targets if isinstance(target, ast.Name)]
         if names == ["_base_"]:
             file.base_span = _span(text, statement.value)
             file.bases = [parse_config(path.parent / name) for name in _base_names(file) if "::" not in name]
@@ -70,29 +71,29 @@ def parse_config(path: Path) -> ConfigFile:
 
 
 def variables(file: ConfigFile) -> set[str]:
-    """Names that some file assigns and some file reads."""
+    """Names that one of the files assigns and one of the files reads."""
     family = file.family()
-    return set.union(*(set(f.assigned) for f in family)) & set.union(*(f.read for f in family))
+    return {name for f in family for name in f.assigned} & {name for f in family for name in f.read}
 
 
-def variables_set_for_bases(file: ConfigFile, values: dict[str, Any], but: Collection[str]) -> dict[str, Any]:
-    """Variables that a file assigns but does not read, while its base files do: meant for the bases.
+def variables_set_for_bases(file: ConfigFile, values: dict[str, Any], exclude: Collection[str]) -> dict[str, Any]:
+    """Variables that a child config assigns for its bases: the bases assign and read them, the child only assigns them.
 
-    A file that reads the variable as well has uses of its own for it; mmengine's rule then stands.
+    If the child also reads the variable, mmengine's rule applies: the new value is used in the child only.
     """
     out: dict[str, Any] = {}
     for child in reversed(file.family()):
         below = [f for base in child.bases for f in base.family()]
-        for name in set(child.assigned) - set(but):
+        for name in set(child.assigned) - set(exclude):
             if name in child.read and name in out:
-                del out[name]  # closer to the config than the child that set it for the bases
+                del out[name]  # this child overrides the one that set the variable for the bases
             elif name not in child.read and any(name in f.assigned and name in f.read for f in below):
                 out[name] = values[name]
     return out
 
 
 def load_with_variables(file: ConfigFile, values: dict[str, Any]) -> Config:
-    """The config with each variable of ``values`` set to its value in every file that assigns it."""
+    """Load a config with new values of variables, in every file that assigns them."""
     with tempfile.TemporaryDirectory() as folder:
         copy = _write_copy(file, values, Path(folder))
         cfg = Config.fromfile(str(copy))
@@ -104,7 +105,7 @@ def _write_copy(file: ConfigFile, values: dict[str, Any], folder: Path) -> Path:
     edits = [(span, repr(value)) for name, value in values.items() for span in file.assigned.get(name, ())]
     if file.base_span is not None:
         copies = iter(_write_copy(base, values, folder / str(i)) for i, base in enumerate(file.bases))
-        # A name with "::" is a config of another package, and stays.
+        # A name with "::" is a config of another package and is not copied.
         names = [name if "::" in name else str(next(copies)) for name in _base_names(file)]
         edits.append((file.base_span, repr(names)))
     text = file.text
@@ -116,22 +117,27 @@ def _write_copy(file: ConfigFile, values: dict[str, Any], folder: Path) -> Path:
         ("fileBasenameNoExtension", file.path.stem),
         ("fileExtname", file.path.suffix),
     ):
-        text = re.sub(r"\{\{\s*" + key + r"\s*\}\}", lambda _, value=value: value.replace("\\", "/"), text)
+        replacement = value.replace("\\", "/")  # no backslashes, which re.sub would interpret
+        text = re.sub(r"\{\{\s*" + key + r"\s*\}\}", replacement, text)
     copy = folder / file.path.name
     copy.write_text(text, encoding="utf-8")
     return copy
 
 
 def _base_names(file: ConfigFile) -> list[str]:
-    names = ast.literal_eval(file.text[slice(*file.base_span)])
+    if file.base_span is None:
+        return []
+    start, stop = file.base_span
+    names = ast.literal_eval(file.text[start:stop])
     return [names] if isinstance(names, str) else list(names)
 
 
 def _span(text: str, node: ast.expr) -> tuple[int, int]:
-    """Start and stop of a node in ``text``; ast counts lines from 1 and columns in bytes of UTF-8."""
+    """Start and stop of a node in ``text``. ast counts lines from 1, and columns in bytes of UTF-8."""
     lines = text.split("\n")
 
     def position(line: int, column: int) -> int:
         return sum(len(before) + 1 for before in lines[: line - 1]) + len(lines[line - 1].encode()[:column].decode())
 
+    assert node.end_lineno is not None and node.end_col_offset is not None  # always set by ast.parse
     return position(node.lineno, node.col_offset), position(node.end_lineno, node.end_col_offset)

@@ -1,4 +1,4 @@
-"""What a person sees while a tool runs. The log file holds everything; the terminal what matters."""
+"""Terminal output of the tools. The log file is complete; the terminal shows only what users need."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from pathlib import Path
 
 from rich.console import Console
 
-# What mmengine 0.10.7 says of any run, or of what the config asks for: nothing the user could act on.
+# Warnings of mmengine 0.10.7 that do not require any action of the user.
 _HARMLESS = re.compile(
     "|".join(
         (
-            r'"FileClient" will be deprecated',  # mmengine's own CheckpointHook uses it
+            r'"FileClient" will be deprecated',  # used by mmengine's CheckpointHook
             r'"HardDiskBackend" is the alias',
-            # Names that only mmengine defines (loops, schedulers, ...) are found in its own registries.
+            # Components that only mmengine registers (loops, schedulers, ...).
             r"Failed to search registry with scope",
             r"Dataset .* has no metainfo",
             r"The prefix is not set in metric class",
             r"The dataset metainfo from the resumed checkpoint is different",
-            # Each weight of a part that the config freezes.
+            # Printed for each frozen weight.
             r"is skipped since its requires_grad=False",
         )
     )
@@ -32,73 +32,73 @@ _HARMLESS = re.compile(
 
 
 def debugging() -> bool:
-    """Whether tracebacks and the whole log are wanted on the terminal (CTVLM_DEBUG=1, or a tool's --debug)."""
+    """Whether the terminal shows tracebacks and the complete log (CTVLM_DEBUG=1, or --debug of a tool)."""
     return os.environ.get("CTVLM_DEBUG", "") not in ("", "0")
 
 
 def stdout_console() -> Console:
-    """Console on the standard output as it is now; wide enough for a table where there is no terminal."""
+    """Console on the current standard output. Without a terminal, it is wide enough for a table."""
     console = Console(file=sys.stdout, highlight=False)
     return console if console.is_terminal else Console(file=sys.stdout, highlight=False, width=160)
 
 
 class _WarningHandler(logging.Handler):
-    """Warnings and errors to the standard error as it is now: a live progress bar puts itself in its place."""
+    """Print warnings and errors to the current ``sys.stderr``, which a live progress bar may have replaced."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__(logging.WARNING)
         self.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
-        self._seen: set[str] = set()
+        self._printed: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
-        if record.exc_info:  # the log file's copy of an error that the tool itself reports
+        if record.exc_info:  # the tool reports this error itself
             return
         message = self.format(record)
-        if message not in self._seen and not _HARMLESS.search(message):
-            self._seen.add(message)
+        if message not in self._printed and not _HARMLESS.search(message):
+            self._printed.add(message)
             print(message, file=sys.stderr)
 
 
 def quiet_logger(logger: logging.Logger) -> None:
-    """Let only warnings of mmengine's logger reach the terminal; leave its log file alone."""
+    """Print only warnings of mmengine's logger to the terminal; the log file stays complete."""
     if debugging():
         return
     for handler in list(logger.handlers):
         if type(handler) is logging.StreamHandler:
             logger.handlers.remove(handler)
-            if handler.level < logging.ERROR:  # ERROR: mmengine's choice for every rank but 0
+            if handler.level < logging.ERROR:  # mmengine uses ERROR on all ranks except 0
                 logger.handlers.append(_WarningHandler())
 
 
 def quiet_warnings() -> None:
-    """Silence Python warnings from inside mmengine and torch that say nothing about the user's work.
+    """Suppress warnings raised inside mmengine and torch that users cannot act on.
 
-    Warnings of ctvlm, such as those about a case's masks, become one line each, once in a run.
+    Warnings of ctvlm, for example about a mask of a case, are printed as one line, once per run.
     """
     if debugging():
         return
-    _show_ours_once()
+    _print_own_warnings_once()
     for module in (r"mmengine\.", r"torch\.optim\.lr_scheduler", r"torch\.distributed", r"torch\.nn\.parallel"):
         warnings.filterwarnings("ignore", category=UserWarning, module=module)
         warnings.filterwarnings("ignore", category=FutureWarning, module=module)
         warnings.filterwarnings("ignore", category=DeprecationWarning, module=module)
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # else each forked data worker warns
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # otherwise each forked data worker prints a warning
 
 
-def _show_ours_once() -> None:
-    others = warnings.showwarning
+def _print_own_warnings_once() -> None:
+    default = warnings.showwarning
     package = str(Path(__file__).resolve().parents[2]) + os.sep
-    # Shared with the data workers that are forked from here, and start anew in each epoch: with a set of their own they
-    # would repeat every warning. One byte per checksum of a message.
-    seen = multiprocessing.RawArray("B", 1 << 16)
+    # Shared with the data workers, which are forked in each epoch and would otherwise repeat every warning.
+    # One byte per checksum of a message.
+    printed = multiprocessing.RawArray("B", 1 << 16)
 
     def show(message, category, filename, lineno, file=None, line=None) -> None:
         if not str(filename).startswith(package):
-            others(message, category, filename, lineno, file, line)
+            default(message, category, filename, lineno, file, line)
             return
-        slot = zlib.crc32(str(message).encode()) % len(seen)
-        if not seen[slot]:
-            seen[slot] = 1
+        slot = zlib.crc32(str(message).encode()) % len(printed)
+        if not printed[slot]:
+            printed[slot] = 1
             print(f"warning: {message}", file=sys.stderr)
 
     warnings.showwarning = show

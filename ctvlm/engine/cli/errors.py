@@ -1,4 +1,4 @@
-"""Where exceptions turn into one message: what the user can put right is said in words, a bug keeps its traceback."""
+"""Turn user errors into one message; bugs keep their traceback."""
 
 from __future__ import annotations
 
@@ -10,23 +10,28 @@ import traceback
 from collections.abc import Callable
 from difflib import get_close_matches
 
-import mmengine.registry
 import torch.distributed as dist
-from mmengine.registry import Registry
 
-import ctvlm.registry
 from ctvlm.engine.cli.console import debugging
+from ctvlm.engine.cli.registries import all_registries
 from ctvlm.utils import CTVLMError
 
-# Raised by ctvlm where input is refused, and by the system for files. Everything else is a bug of ours.
+# Raised by ctvlm for invalid input, and by the system for files. All other exceptions are bugs.
 USER_ERRORS = (CTVLMError, ValueError, OSError)
 _UNREGISTERED = re.compile(r"(\S+) is not in the (\w+)::([\w ]+) registry")
 
 
 def run_tool(main: Callable[[], int | None]) -> int:
-    """Run a tool's main function; returns its exit code (None is 0), or 2 after one message on the standard error.
+    """Run the main function of a tool.
 
-    ``--debug`` on the command line, or CTVLM_DEBUG=1, shows tracebacks and the whole log. Bugs are re-raised.
+    A user error is printed to stderr as one message. ``--debug`` or CTVLM_DEBUG=1 shows tracebacks and the complete
+    log.
+
+    Returns:
+        The exit code of ``main`` (0 for None), 2 after a user error, or 130 after Ctrl-C.
+
+    Raises:
+        Exception: any exception that is not a user error.
     """
     if "--debug" in sys.argv:
         os.environ["CTVLM_DEBUG"] = "1"
@@ -43,24 +48,24 @@ def run_tool(main: Callable[[], int | None]) -> int:
             raise
         rank = int(os.environ.get("RANK", 0))
         if rank:
-            # Mostly every process fails alike. Then rank 0 speaks, and the launcher ends this one meanwhile.
+            # Usually all ranks fail with the same error. Then rank 0 prints it, and the launcher ends this process.
             time.sleep(30)
             message = f"(process {rank}) {message}"
-        traceback_in = getattr(error, "log_file", None)
-        where = f"the traceback is in {traceback_in}" if traceback_in else "--debug shows the traceback"
-        print(f"error: {message}\n({where})", file=sys.stderr)
+        log_file = getattr(error, "log_file", None)
+        hint = f"the traceback is in {log_file}" if log_file else "--debug shows the traceback"
+        print(f"error: {message}\n({hint})", file=sys.stderr)
         return 2
     return code or 0
 
 
 def user_message(error: Exception) -> str | None:
-    """What to tell the user; None for a bug."""
+    """Message for the user; None if the error is a bug."""
     text = _without_worker_traceback(str(error))
     unregistered = _UNREGISTERED.search(text) if isinstance(error, KeyError) else None
     if unregistered:
         return _unregistered_message(*unregistered.groups())
     if isinstance(error, TypeError) and _is_wrong_arguments(error):
-        return f"the config does not fit the component: {text}"
+        return f"invalid arguments in the config: {text}"
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
     return text if isinstance(error, USER_ERRORS) and text else None
@@ -68,35 +73,31 @@ def user_message(error: Exception) -> str | None:
 
 def _unregistered_message(name: str, scope: str, kind: str) -> str:
     name = name.strip("'\"")
-    here, elsewhere = set(), []
-    for registry in {id(r): r for r in _registries()}.values():
+    available: set[str] = set()
+    other_kinds = []
+    for registry in all_registries():
         if registry.name.replace("_", " ") == kind.replace("_", " "):
-            here |= set(registry.module_dict)
+            available |= set(registry.module_dict)
         elif registry.scope == "ctvlm" and name in registry.module_dict:
-            elsewhere.append(registry.name)
+            other_kinds.append(registry.name)
     parts = [f"'{name}' is not registered as a {kind}"]
-    if elsewhere:
-        parts.append(f"it stands in the registry of {' and '.join(elsewhere)}, which is not asked for here")
-    near = get_close_matches(name, here, n=3, cutoff=0.5)
-    if near:
-        parts.append(f"did you mean {' or '.join(near)}?")
-    parts.append(f"registered: {', '.join(sorted(here)) or 'nothing'}")
-    return "; ".join(parts) + ". A component of your own must be imported through the config's custom_imports."
-
-
-def _registries() -> list[Registry]:
-    modules = (ctvlm.registry, mmengine.registry)
-    return [value for module in modules for value in vars(module).values() if isinstance(value, Registry)]
+    if other_kinds:
+        parts.append(f"it is registered as a {' and a '.join(other_kinds)}")
+    matches = get_close_matches(name, available, n=3, cutoff=0.5)
+    if matches:
+        parts.append(f"did you mean {' or '.join(matches)}?")
+    parts.append(f"registered: {', '.join(sorted(available)) or 'none'}")
+    return "; ".join(parts) + ". A custom component must be imported with custom_imports of the config."
 
 
 def _is_wrong_arguments(error: TypeError) -> bool:
-    """Whether the call of a component from its config failed, and nothing inside of the component."""
+    """Whether calling a component with the arguments of its config failed, and not code inside the component."""
     frames = traceback.extract_tb(error.__traceback__)
     return bool(frames) and frames[-1].filename.replace("\\", "/").endswith("mmengine/registry/build_functions.py")
 
 
 def _without_worker_traceback(text: str) -> str:
-    """torch wraps the exception of a data worker into the text of its traceback: keep the last message."""
+    """Extract the last message from the traceback text into which torch wraps an exception of a data worker."""
     if "Original Traceback" not in text:
         return text
     lines = text.rstrip().splitlines()

@@ -1,4 +1,4 @@
-"""The list of metrics in a config: read it, give it intervals, a dump, thresholds of the dev split."""
+"""Read and modify the metrics of a config: intervals, dumps, and thresholds fitted on the dev split."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from ctvlm.text.finding_labels import CT_RATE_LABELS
 
 
 def metric_configs(cfg: Config, key: str = "test_evaluator") -> list[dict[str, Any]]:
-    """Copies of an evaluator's metric configs, in whichever of mmengine's forms it is written; empty without one."""
+    """Copies of the metric configs of an evaluator, in any of mmengine's forms; empty without an evaluator."""
     evaluator = cfg.get(key) or []
-    listed = [evaluator] if isinstance(evaluator, Mapping) else list(evaluator)
-    if len(listed) == 1 and "metrics" in listed[0]:
-        inner = listed[0]["metrics"]
-        listed = [inner] if isinstance(inner, Mapping) else list(inner)
-    return [ConfigDict(metric) for metric in listed]
+    metrics = [evaluator] if isinstance(evaluator, Mapping) else list(evaluator)
+    if len(metrics) == 1 and "metrics" in metrics[0]:
+        inner = metrics[0]["metrics"]
+        metrics = [inner] if isinstance(inner, Mapping) else list(inner)
+    return [ConfigDict(metric) for metric in metrics]
 
 
-def without_dumps(metrics: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The metrics that score, without those that only write files (DumpPredictions, mmengine's DumpResults)."""
+def without_dumps(metrics: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Remove the metrics that only write files (DumpPredictions, mmengine's DumpResults)."""
     return [metric for metric in metrics if not _class(metric).__name__.startswith("Dump")]
 
 
 def with_bootstrap(metrics: Iterable[Mapping[str, Any]], resamples: int) -> list[dict[str, Any]]:
-    """The metrics with intervals from so many resamples, where they have intervals."""
+    """Set the number of bootstrap resamples of all metrics that support intervals."""
     return [
         ConfigDict(metric, bootstrap=resamples) if issubclass(_class(metric), CaseMetric) else ConfigDict(metric)
         for metric in metrics
@@ -48,23 +48,23 @@ def dump_config(metrics: Iterable[Mapping[str, Any]], out: str | Path) -> dict[s
 
 
 def link_dev_thresholds(
-    tested: list[dict[str, Any]], folder: str | Path
+    metrics: Iterable[Mapping[str, Any]], folder: str | Path
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Let the metrics with ``thresholds='dev'`` read thresholds that the dev split is about to write.
+    """Prepare the metrics with ``thresholds='dev'``, whose thresholds are fitted on the dev split.
 
     Returns:
-        Metrics for the dev split, which fit and write thresholds (empty where none is asked for), and the metrics for
-        the test split, which read those files.
+        Metrics for the dev split, which fit the thresholds and write them to files (empty if there are none), and
+        metrics for the test split, which read these files.
     """
-    fitted, reading = [], []
-    for metric in tested:
+    dev_metrics, test_metrics = [], []
+    for metric in metrics:
         if issubclass(_class(metric), ClassificationMetric) and metric.get("thresholds") == "dev":
             name = metric.get("prefix") or f"{_class(metric).default_prefix}_{metric.get('protocol', 'ctvlm')}"
             path = str(Path(folder) / f"thresholds_{name}.json")
-            fitted.append(ConfigDict(metric, thresholds=None, save_thresholds=path, bootstrap=0))
+            dev_metrics.append(ConfigDict(metric, thresholds=None, save_thresholds=path, bootstrap=0))
             metric = ConfigDict(metric, thresholds=path)
-        reading.append(metric)
-    return fitted, reading
+        test_metrics.append(ConfigDict(metric))
+    return dev_metrics, test_metrics
 
 
 def _declared(metric: Mapping[str, Any]) -> object:
@@ -76,9 +76,9 @@ def _declared(metric: Mapping[str, Any]) -> object:
     return METRICS.build(metric) if isinstance(needs, property) else kind
 
 
-def _class(metric: Mapping[str, Any]) -> type:
+def _class(metric: Mapping[str, Any]) -> Any:
     kind = metric["type"]
-    found = METRICS.get(kind) if isinstance(kind, str) else kind
-    if found is None:
+    cls = METRICS.get(kind) if isinstance(kind, str) else kind
+    if cls is None:
         raise KeyError(f"{kind} is not in the ctvlm::metric registry.")
-    return found
+    return cls

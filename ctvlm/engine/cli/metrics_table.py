@@ -1,4 +1,4 @@
-"""Metrics as a table: on the terminal, in JSON, in CSV."""
+"""Tables of metrics for the terminal, JSON and CSV."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from rich.table import Table
 from ctvlm.engine.checkpoint.files import AtomicLocalBackend, write_json
 from ctvlm.evaluation.functional.protocols import THRESHOLD_FREE
 
-# Rows without a published protocol are scored by this project's own definitions.
+# Protocol of metrics that follow this project's own definitions.
 _OWN = "ctvlm"
-# What the data says of itself: the chosen evaluation set, and where the labels come from.
+# Keys of data samples that describe the data: the evaluation set, and the source of the labels.
 ORIGIN = ("evaluation_set", "labels_source")
 
 
 @dataclass(frozen=True)
 class MetricRow:
-    """One metric with its interval, chance level, number of cases, protocol and threshold rule, where known."""
+    """One metric with its interval, chance level, number of cases, protocol and threshold rule; None if unknown."""
 
     metric: str
     value: Any
@@ -36,16 +36,16 @@ class MetricRow:
 
 
 def metric_rows(metrics: Mapping[str, Any]) -> list[MetricRow]:
-    """Flat metrics as rows.
+    """Group flat metrics into rows.
 
-    - ``<name>_low`` and ``<name>_high`` become the interval,
-    - ``<name>_chance`` or ``<prefix>/chance`` the chance level,
-    - ``<prefix>/num_...`` the number of cases (all of them by name, if there are several),
-    - ``<prefix>/protocol`` the protocol (``ctvlm`` without one),
-    - ``<prefix>/threshold_rule`` the threshold rule of the scores that need a threshold.
+    - ``<name>_low`` and ``<name>_high``: the interval,
+    - ``<name>_chance`` or ``<prefix>/chance``: the chance level,
+    - ``<prefix>/num_...``: the number of cases (with names, if there are several numbers),
+    - ``<prefix>/protocol``: the protocol (default ``ctvlm``),
+    - ``<prefix>/threshold_rule``: the threshold rule of scores that need a threshold.
 
-    Other text is not a metric. Scores of one finding (``<prefix>/<finding>/<name>``) take what they lack from
-    ``<prefix>``.
+    Other strings are not metrics. Scores of one finding (``<prefix>/<finding>/<name>``) use the values of ``<prefix>``
+    where they have none.
     """
     with_interval = {key for key in metrics if f"{key}_low" in metrics and f"{key}_high" in metrics}
     rows = []
@@ -67,7 +67,7 @@ def metric_rows(metrics: Mapping[str, Any]) -> list[MetricRow]:
 
 
 def _count(metrics: Mapping[str, Any], prefix: str) -> int | str | None:
-    """The number of cases of a prefix; with several counts all of them, by name."""
+    """The number of cases of a prefix; if there are several numbers, a text with their names."""
     start = f"{prefix}/num_"
     counts = {key.removeprefix(start): n for key, n in metrics.items() if key.startswith(start)}
     if len(counts) > 1:
@@ -76,43 +76,44 @@ def _count(metrics: Mapping[str, Any], prefix: str) -> int | str | None:
 
 
 def metrics_table(metrics: Mapping[str, Any], title: str) -> Table:
-    """One row per metric: value, interval where there is any, chance level, number of cases, protocol, threshold."""
+    """One row per metric: value, interval (if any metric has one), chance level, n, protocol and threshold rule."""
     rows = metric_rows(metrics)
-    intervals = any(row.low is not None for row in rows)
+    with_interval = any(row.low is not None for row in rows)
     table = Table(title=title, title_justify="left")
     table.add_column("metric")
-    for name in ("value", *(["interval"] if intervals else []), "chance", "n"):
+    for name in ("value", *(["interval"] if with_interval else []), "chance", "n"):
         table.add_column(name, justify="right")
     for name in ("protocol", "threshold"):
         table.add_column(name)
     for row in rows:
         bounds = "" if row.low is None else f"{_cell(row.low)} to {_cell(row.high)}"
-        cells = (_cell(row.value), *([bounds] if intervals else []), _cell(row.chance), _cell(row.n))
+        cells = (_cell(row.value), *([bounds] if with_interval else []), _cell(row.chance), _cell(row.n))
         table.add_row(row.metric, *cells, row.protocol, _cell(row.threshold_rule))
     return table
 
 
 def data_origin(samples: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """The evaluation set and the sources of the labels that data samples, or the cases of a dump, name."""
-    found = {key: sorted({str(sample.get(key)) for sample in samples if sample.get(key)}) for key in ORIGIN}
-    return {key: ", ".join(values) for key, values in found.items() if values}
+    """Evaluation sets and label sources of data samples, or of the cases of a dump."""
+    values = {key: sorted({str(sample.get(key)) for sample in samples if sample.get(key)}) for key in ORIGIN}
+    return {key: ", ".join(names) for key, names in values.items() if names}
 
 
-def table_title(what: str, origin: Mapping[str, str]) -> str:
-    """A title that names the evaluation set and the source of the labels."""
-    return ", ".join([what, *(f"{key.replace('_', ' ')} {value}" for key, value in origin.items())])
+def table_title(title: str, origin: Mapping[str, str]) -> str:
+    """Add the evaluation set and the source of the labels to a title."""
+    return ", ".join([title, *(f"{key.replace('_', ' ')} {value}" for key, value in origin.items())])
 
 
 def write_metrics(path: str | Path, metrics: Mapping[str, Any], **origin: Any) -> None:
-    """Write metrics, whole or not at all.
+    """Write metrics to a JSON or CSV file, atomically.
 
     Args:
-        path: ``.json`` holds ``metrics`` as they are, the number of cases of each under ``n``, and ``origin`` (NaN is
-            null); ``.csv`` one row a metric with the columns of MetricRow (NaN and what is not known are empty) and
-            those of ``origin`` that ORIGIN names.
+        path: a ``.json`` file contains ``metrics`` (NaN is null), their numbers of cases as ``n``, and ``origin``. A
+            ``.csv`` file contains one row per metric with the columns of MetricRow (NaN and None are empty) and the
+            keys of ORIGIN.
+        origin: further information, such as the checkpoint.
 
     Raises:
-        ValueError: for another suffix.
+        ValueError: the suffix is neither ``.json`` nor ``.csv``.
     """
     path = Path(path)
     if path.suffix.lower() == ".json":
@@ -128,7 +129,7 @@ def write_metrics(path: str | Path, metrics: Mapping[str, Any], **origin: Any) -
             writer.writerow([*values, *data.values()])
         AtomicLocalBackend().put_text(text.getvalue(), path)
     else:
-        raise ValueError(f"Metrics are written as .json or .csv; found {path}.")
+        raise ValueError(f"metrics file {path}: found the suffix '{path.suffix}'; expected .json or .csv")
 
 
 def _cell(value: object) -> str:

@@ -1,4 +1,4 @@
-"""Equal random numbers for an interrupted and an uninterrupted run."""
+"""Reseed before each epoch, so that a resumed run equals an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from ctvlm.utils import seed_everything, seed_worker
 class EpochSeedHook(Hook):
     """Reseed Python, NumPy and torch from (seed, epoch, rank) before every training epoch.
 
-    With a checkpoint per epoch, a run that is killed and resumed then draws the same dropout masks, orders
-    and augmentations as one that was not. Data workers are reseeded with each epoch too; persistent ones
-    carry their state on, so they are refused.
+    With one checkpoint per epoch, a resumed run uses the same dropout masks, order of cases and augmentations as an
+    uninterrupted run. Data workers are reseeded too. Persistent workers are not supported, because they keep their
+    random state between epochs.
 
     Raises:
-        ValueError: the training dataloader keeps its workers from epoch to epoch.
+        ValueError: ``train_dataloader.persistent_workers`` is True.
     """
 
-    # After every hook that might draw numbers of its own.
+    # After all hooks that might use random numbers.
     priority = "VERY_LOW"
 
     def before_train(self, runner: Runner) -> None:
         loader = runner.train_dataloader
         if getattr(loader, "persistent_workers", False):
             raise ValueError(
-                "train_dataloader.persistent_workers is True, but EpochSeedHook expects False: persistent workers "
-                "carry their random state over, and a resumed run would differ from an uninterrupted one"
+                "train_dataloader.persistent_workers: found True; EpochSeedHook expects False, because persistent "
+                "workers keep their random state and a resumed run would differ from an uninterrupted one"
             )
-        # mmengine's own gives every worker the same seed in every epoch.
+        # mmengine's worker_init_fn uses the same seeds in every epoch.
         loader.worker_init_fn = seed_worker
 
     def before_train_epoch(self, runner: Runner) -> None:

@@ -1,4 +1,4 @@
-"""Checkpoints that any torch can read safely, and that are never half there."""
+"""Write checkpoints atomically and in a format that can be loaded safely."""
 
 from __future__ import annotations
 
@@ -14,17 +14,19 @@ from ctvlm.registry import HOOKS
 
 @HOOKS.register_module()
 class PlainCheckpointHook(CheckpointHook):
-    """mmengine's CheckpointHook, whose files hold tensors and plain containers only (``weights_only=True``).
+    """mmengine's CheckpointHook for checkpoints that ``torch.load(weights_only=True)`` can read.
 
-    They are written atomically, and an outdated one is removed only when its successor is there.
-    Arguments are those of CheckpointHook.
+    Files contain only tensors and plain containers. They are written atomically to the local file system, and an old
+    checkpoint is removed only after the new one has been written. The other arguments are those of CheckpointHook.
     """
 
-    def __init__(self, *args: Any, backend_args: dict | None = None, **kwargs: Any):
-        super().__init__(*args, backend_args=backend_args or dict(ATOMIC_BACKEND), **kwargs)
+    best_ckpt_path: str | None
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, backend_args=dict(ATOMIC_BACKEND), **kwargs)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Replace HistoryBuffers and NumPy scalars, which a safe load refuses."""
+        """Replace HistoryBuffers and NumPy scalars, which cannot be loaded safely."""
         checkpoint["message_hub"] = pack_message_hub(checkpoint["message_hub"])
         for key in checkpoint.keys() - {"state_dict", "message_hub"}:
             checkpoint[key] = to_plain(checkpoint[key], key)
@@ -35,7 +37,8 @@ class PlainCheckpointHook(CheckpointHook):
             checkpoint["message_hub"] = unpack_message_hub(checkpoint["message_hub"])
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
-        # mmengine removes the oldest before it writes the newest: with one kept, a crash would leave none.
+        # mmengine removes the oldest checkpoint before it writes the new one. With max_keep_ckpts=1, a crash in between
+        # would leave no checkpoint.
         outdated = None
         limited = self.max_keep_ckpts > 0 and step not in self.keep_ckpt_ids
         if limited and len(self.keep_ckpt_ids) == self.max_keep_ckpts:

@@ -1,8 +1,9 @@
-"""The end of a run: what came out, and where it lies."""
+"""Print and write the results at the end of a run."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
@@ -16,18 +17,17 @@ from ctvlm.utils.training_data import PHANTOMS_ONLY, any_real, dataset_records, 
 
 @HOOKS.register_module()
 class ResultsTableHook(Hook):
-    """Print the last metrics and the run's files; keep the metrics in the work folder.
+    """Print the last metrics and the paths of the run's files, and write the metrics to the work folder.
 
-    After training ``results.json`` (of the last validation), after a test ``test_results.json`` and ``.csv``.
-    ``metric_rows`` says how intervals, chance levels and numbers of cases are told from metrics. A run resumed after
-    its last epoch validates once, so that it too ends in numbers. A line below the table says if the data are real and
-    the weights were trained on phantoms only.
+    After training it writes ``results.json`` (metrics of the last validation), after a test ``test_results.json`` and
+    ``test_results.csv``. ``metric_rows`` describes the table. A run that is resumed after its last epoch validates
+    once. A line below the table warns if the data are real and the weights were trained on phantoms only.
     """
 
-    # After the progress bar has left the terminal, and the last checkpoint is written.
+    # After the progress bar has been closed and the last checkpoint has been written.
     priority = "LOWEST"
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.metrics: dict | None = None
 
     def after_val_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
@@ -41,44 +41,44 @@ class ResultsTableHook(Hook):
         console = stdout_console()
         if self.metrics is not None:
             results = Path(runner.work_dir) / "results.json"
-            origin = _data_origin(runner.val_dataloader)
+            origin = _metainfo_origin(runner.val_dataloader)
             write_metrics(results, self.metrics, epoch=runner.epoch, iter=runner.iter, **origin)
             console.print(metrics_table(self.metrics, table_title(f"Validation after epoch {runner.epoch}", origin)))
-            _print(_remark(runner, runner.val_dataloader))
+            _print_warning(_remark(runner, runner.val_dataloader))
         console.print(_files_table(runner, with_results=self.metrics is not None))
 
     def before_test_epoch(self, runner: Runner) -> None:
-        """Dumps of predictions keep the remark, see DumpPredictions."""
+        """Pass the remark to metrics that store it, such as DumpPredictions."""
         for metric in runner.test_loop.evaluator.metrics:
             if hasattr(metric, "set_remark"):
                 metric.set_remark(_remark(runner, runner.test_dataloader))
 
     def after_test_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
         if runner.rank == 0:
-            origin = _data_origin(runner.test_dataloader)
+            origin = _metainfo_origin(runner.test_dataloader)
             stdout_console().print(metrics_table(metrics or {}, table_title("Test", origin)))
             if remark := _remark(runner, runner.test_dataloader):
                 origin["remark"] = remark
-                _print(remark)
-            # Not results.json: training has left its own there, of the validation.
+                _print_warning(remark)
+            # results.json contains the metrics of the last validation during training.
             for suffix in (".json", ".csv"):
                 path = Path(runner.work_dir) / f"test_results{suffix}"
                 write_metrics(path, metrics or {}, checkpoint=runner.cfg.get("load_from"), **origin)
 
 
-def _remark(runner: Runner, dataloader: object) -> str:
-    """What to say if the data are real and the weights saw only phantoms; "" otherwise."""
-    trained_on = getattr(runner, "training_data", [])  # CTVLMRunner's
+def _remark(runner: Runner, dataloader: Any) -> str:
+    """Warning if the data are real and the weights were trained on phantoms only; otherwise an empty string."""
+    trained_on = getattr(runner, "training_data", [])  # a property of CTVLMRunner
     return PHANTOMS_ONLY if only_phantoms(trained_on) and any_real(dataset_records(dataloader.dataset)) else ""
 
 
-def _print(remark: str) -> None:
+def _print_warning(remark: str) -> None:
     if remark:
         stdout_console().print(f"warning: {remark}", soft_wrap=True)
 
 
-def _data_origin(dataloader: object) -> dict[str, str]:
-    """The evaluation set and the source of the labels, where the data set names them."""
+def _metainfo_origin(dataloader: Any) -> dict[str, str]:
+    """The evaluation set and the source of the labels, if the metainfo of the data set contains them."""
     metainfo = getattr(getattr(dataloader, "dataset", None), "metainfo", None) or {}
     return {key: metainfo[key] for key in ORIGIN if metainfo.get(key)}
 

@@ -1,4 +1,4 @@
-"""Progress on the terminal."""
+"""Show the progress of a run on the terminal."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from ctvlm.utils import describe_environment
 
 @HOOKS.register_module()
 class RichProgressHook(Hook):
-    """Step, epoch, loss terms, learning rate, times and ETA: a live bar on a terminal, else a line now and then.
+    """Print step, epoch, loss terms, learning rate, times and ETA on rank 0.
 
-    Only rank 0 writes.
+    On a terminal this is a live progress bar, otherwise one line every ``interval`` steps.
 
     Args:
-        interval: steps between two lines where there is no terminal; losses are means over as many steps.
+        interval: number of steps between two lines, and over which losses are averaged.
     """
 
     priority = "LOW"
 
     def __init__(self, interval: int = 10):
         if interval < 1:
-            raise ValueError(f"RichProgressHook.interval is {interval}, expected at least 1")
+            raise ValueError(f"RichProgressHook.interval is {interval}; expected at least 1")
         self.interval = interval
         self.console = stdout_console()
         self.training = False
@@ -60,7 +60,7 @@ class RichProgressHook(Hook):
         if runner.rank != 0:
             return
         step, last = runner.iter + 1, runner.iter + 1 == runner.max_iters
-        if self.progress is not None:
+        if self.progress is not None and self.steps is not None:
             description = f"epoch {runner.epoch + 1}/{runner.max_epochs}"
             self.progress.update(
                 self.steps, completed=step, description=description, info=self._state(runner, outputs or {})
@@ -82,13 +82,13 @@ class RichProgressHook(Hook):
         self._begin_evaluation(runner, "test", len(runner.test_dataloader))
 
     def after_val_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
-        if self.progress is not None:
+        if self.progress is not None and self.evaluation is not None:
             self.progress.advance(self.evaluation)
 
     after_test_iter = after_val_iter
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        if self.progress is not None:
+        if self.progress is not None and self.evaluation is not None:
             self.progress.remove_task(self.evaluation)
         if self.training:
             values = "  ".join(f"{key} {_short(value)}" for key, value in _scalars(metrics or {}))
@@ -98,7 +98,7 @@ class RichProgressHook(Hook):
         self.on_exit(runner)
 
     def on_exit(self, runner: Runner) -> None:
-        """Give the terminal back, also after an error."""
+        """Stop the progress bar, also after an error."""
         if self.progress is not None:
             self.progress.stop()
         self.progress, self.training = None, False
@@ -147,7 +147,7 @@ def _term(key: str) -> str:
 
 
 def _scalars(metrics: dict) -> Iterable[tuple[str, float]]:
-    """Metrics worth a place in one line: no counts, no chance levels."""
+    """Metrics to show in one line, without counts and chance levels."""
     for key, value in metrics.items():
         name = key.rpartition("/")[2]
         if isinstance(value, (int, float)) and not name.startswith("num_") and not name.endswith("chance"):

@@ -1,4 +1,4 @@
-"""Mixed precision on any device."""
+"""Mixed precision with bfloat16 on any device."""
 
 from __future__ import annotations
 
@@ -15,14 +15,13 @@ from ctvlm.registry import OPTIM_WRAPPERS
 
 @OPTIM_WRAPPERS.register_module()
 class BFloat16OptimWrapper(OptimWrapper):
-    """Forward pass under bfloat16 autocast, on CPU and GPU.
+    """Optimizer wrapper whose forward pass runs under bfloat16 autocast, on CPU and GPU.
 
-    bfloat16 has float32's range, so there is no loss scaler and nothing more to save in a checkpoint.
-    mmengine's AmpOptimWrapper needs an accelerator.
+    bfloat16 has the range of float32, so no loss scaler is needed. mmengine's AmpOptimWrapper does not work on the CPU.
     """
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
-        """Autocast beside mmengine's handling of accumulated gradients."""
+        """Enable autocast, in addition to mmengine's context for gradient accumulation."""
         with super().optim_context(model), torch.autocast(get_device(), dtype=torch.bfloat16):
             yield

@@ -1,4 +1,4 @@
-"""Muon: steps of equal size in all directions of a weight matrix."""
+"""The Muon optimizer for weight matrices, combined with AdamW for other parameters."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from torch import Tensor, nn
 from ctvlm.engine.cli.config import ConfigError
 from ctvlm.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIMIZERS
 
-# Of the quintic iteration that drives singular values to about 1 (Jordan et al., 2024).
+# Coefficients of the quintic iteration that drives singular values towards 1 (Jordan et al., 2024).
 QUINTIC = (3.4445, -4.7750, 2.0315)
-# Thinner ones are scores and queries: vectors that happen to have two axes.
-LEAST_SIDE = 16
+# Smaller matrices are scores or queries, which are vectors with an additional axis.
+MIN_SIDE = 16
 
 
 def orthogonalize(matrix_IO: Tensor, steps: int = 5) -> Tensor:
-    """The same singular vectors with values about 1, by Newton-Schulz iteration.
+    """Set the singular values of a matrix to about 1 by Newton-Schulz iteration; the singular vectors stay the same.
 
-    Values from a hundredth of the matrix's norm on end between 0.6 and 1.2, smaller ones below; a zero matrix stays.
+    Singular values of at least 1% of the matrix norm end between 0.6 and 1.2; smaller ones end below. A zero matrix
+    stays zero.
     """
     a, b, c = QUINTIC
     wide = matrix_IO.shape[0] <= matrix_IO.shape[1]
@@ -34,21 +35,24 @@ def orthogonalize(matrix_IO: Tensor, steps: int = 5) -> Tensor:
 
 @OPTIMIZERS.register_module()
 class MuonAdamW(torch.optim.Optimizer):
-    """Muon (Jordan et al., 2024) for weight matrices, AdamW for everything else.
+    """Muon (Jordan et al., 2024) for weight matrices, AdamW for all other parameters.
 
-    A matrix steps along its orthogonalised momentum, with ``matrix_lr`` times the learning rate and times
-    sqrt(outputs / inputs) where it widens. Rare directions, such as what tells one small lesion from another, get
-    steps as large as those that all cases share. torch.optim.Muon and timm's do the same in bfloat16 only, which took
-    twelve times as long on a CPU; here it is the weights' own precision.
+    The update of a matrix is its orthogonalized momentum, multiplied by ``lr * matrix_lr * sqrt(max(1, outputs /
+    inputs))``. Rare directions, such as features of small lesions, therefore get updates as large as common ones.
+    torch.optim.Muon and timm's Muon compute in bfloat16, which takes twelve times as long on a CPU; this class uses the
+    precision of the weights.
 
     Args:
-        params: groups, those of matrices marked by ``matrix=True``: what MuonConstructor makes of a model.
-        lr, betas, eps, weight_decay: of AdamW; the decay holds for matrices too.
-        momentum: of matrices, Nesterov's.
-        matrix_lr: learning rate of matrices by that of the rest.
+        params: parameter groups; groups of matrices have ``matrix=True``. MuonConstructor creates these groups.
+        lr: learning rate of AdamW.
+        betas: coefficients of AdamW.
+        eps: epsilon of AdamW.
+        weight_decay: decoupled weight decay of all parameters.
+        momentum: Nesterov momentum of matrices.
+        matrix_lr: ratio of the learning rate of matrices to ``lr``.
 
     Raises:
-        ConfigError: no group is marked.
+        ConfigError: no group has ``matrix=True``.
     """
 
     def __init__(
@@ -64,20 +68,21 @@ class MuonAdamW(torch.optim.Optimizer):
         params = list(params)
         if not any(isinstance(group, dict) and group.get("matrix") for group in params):
             raise ConfigError(
-                "MuonAdamW was told of no weight matrix: expected optim_wrapper.constructor='MuonConstructor'"
+                "MuonAdamW: no parameter group has matrix=True. Set optim_wrapper.constructor='MuonConstructor'"
             )
-        # What AdamW is asked to step later must have all of its settings.
+        # AdamW of a dummy parameter; step() replaces its groups, which must have all settings of AdamW.
         self._adamw = torch.optim.AdamW([nn.Parameter(torch.zeros(1))], lr, betas, eps, weight_decay)
         defaults = {**self._adamw.defaults, "momentum": momentum, "matrix_lr": matrix_lr, "matrix": False}
         super().__init__(params, defaults)
 
     @torch.no_grad()
-    def step(self, closure: Callable | None = None) -> Tensor | None:
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]  # overloads
+        """Perform one optimization step."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        # State and groups are this optimizer's, so that schedulers, saving and resuming know of one only.
+        # AdamW uses the state and groups of this optimizer, so that schedulers and checkpoints handle one optimizer.
         self._adamw.state = self.state
         self._adamw.param_groups = [group for group in self.param_groups if not group["matrix"]]
         self._adamw.step()
@@ -92,28 +97,29 @@ class MuonAdamW(torch.optim.Optimizer):
         state = self.state[weight_OI]
         if "momentum_buffer" not in state:
             state["momentum_buffer"] = torch.zeros_like(weight_OI)
-        mean_OI = state["momentum_buffer"].mul_(group["momentum"]).add_(weight_OI.grad)
-        step_OI = orthogonalize(weight_OI.grad + group["momentum"] * mean_OI)
+        momentum_OI = state["momentum_buffer"].mul_(group["momentum"]).add_(weight_OI.grad)
+        step_OI = orthogonalize(weight_OI.grad + group["momentum"] * momentum_OI)
         outputs, inputs = weight_OI.shape
-        size = group["lr"] * group["matrix_lr"] * max(1.0, outputs / inputs) ** 0.5
-        weight_OI.mul_(1 - group["lr"] * group["weight_decay"]).add_(step_OI, alpha=-size)
+        step_size = group["lr"] * group["matrix_lr"] * max(1.0, outputs / inputs) ** 0.5
+        weight_OI.mul_(1 - group["lr"] * group["weight_decay"]).add_(step_OI, alpha=-step_size)
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class MuonConstructor(DefaultOptimWrapperConstructor):
-    """mmengine's parameter groups, each saying whether its parameter is a weight ``matrix``.
+    """mmengine's default constructor, whose parameter groups have the additional key ``matrix``.
 
-    Matrices are the weights of linear layers and of what maps as they do; not embeddings, tables of names or
-    positions, or scores of less than 16 outputs. One group holds one parameter, with the ``paramwise_cfg`` as usual.
+    Each group contains one parameter. ``matrix`` is True for 2D weights of modules such as linear layers, except
+    embeddings and weights with a side of less than 16. ``paramwise_cfg`` works as in mmengine.
     """
 
     def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None) -> None:
-        # mmengine makes no groups where nothing is asked of them.
+        # Without a paramwise_cfg, mmengine does not create groups.
         super().__init__(optim_wrapper_cfg, paramwise_cfg or {"custom_keys": {}})
 
     def add_params(
         self, params: list[dict], module: nn.Module, prefix: str = "", is_dcn_module: int | float | None = None
     ) -> None:
+        """Add the groups of a module."""
         super().add_params(params, module, prefix, is_dcn_module)
         if not prefix:
             matrices = {id(part.weight) for part in module.modules() if _has_matrix(part)}
@@ -127,5 +133,5 @@ def _has_matrix(module: nn.Module) -> bool:
         isinstance(weight, nn.Parameter)
         and not isinstance(module, nn.Embedding)
         and weight.ndim == 2
-        and min(weight.shape) >= LEAST_SIDE
+        and min(weight.shape) >= MIN_SIDE
     )

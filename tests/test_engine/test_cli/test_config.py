@@ -18,13 +18,13 @@ def config(tmp_path):
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("vit3d_smal.py", {}, r"config not found: .*vit3d_smal\.py\. Did you mean .*vit3d_small\.py\?"),
-        ("vit3d_small.py", {"modle.depth": 3}, r"has no 'modle': did you mean 'model'\?"),
-        ("vit3d_small.py", {"zzz": 3}, r"has no 'zzz'. Its keys: model, optim_wrapper"),
-        ("vit3d_small.py", {"model.depth.x": 3}, r"--cfg-options .* do not fit the config"),
+        ("vit3d_smal.py", {}, r"vit3d_smal\.py.*vit3d_small\.py"),
+        ("vit3d_small.py", {"modle.depth": 3}, r"modle\.depth.*'model'"),
+        ("vit3d_small.py", {"zzz": 3}, r"zzz.*model, optim_wrapper"),
+        ("vit3d_small.py", {"model.depth.x": 3}, r"--cfg-options .*model\.depth\.x"),
     ],
 )
-def test_refused(config, name, options, message):
+def test_errors(config, name, options, message):
     with pytest.raises(ConfigError, match=message):
         load_config(config.with_name(name), options)
 
@@ -32,26 +32,26 @@ def test_refused(config, name, options, message):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a = dict(", "cannot be read: .*(never closed|EOF)"),
-        ("_base_ = ['missing.py']", "cannot be read: .*missing.py"),
-        ("a = 1 / 0", "cannot be read: ZeroDivisionError"),
+        ("a = dict(", r"broken\.py.*SyntaxError"),
+        ("_base_ = ['missing.py']", r"broken\.py.*missing\.py"),
+        ("a = 1 / 0", r"broken\.py.*ZeroDivisionError"),
         ("a = [{'global': dict(b=1)}]", r"\['global'\]"),
-        ("custom_imports = dict(imports=['projects.nowhere'])", "cannot be read: .*No module named 'projects.nowhere'"),
+        ("custom_imports = dict(imports=['projects.nowhere'])", r"broken\.py.*projects\.nowhere"),
     ],
 )
-def test_broken_config_is_named(tmp_path, text, message):
+def test_broken_configs(tmp_path, text, message):
     path = tmp_path / "broken.py"
     path.write_text(text + "\n")
     with pytest.raises(ConfigError, match=message):
         load_config(path)
 
 
-def test_an_option_that_the_tool_would_overwrite_is_refused(config):
+def test_option_that_has_its_own_argument(config):
     with pytest.raises(ConfigError, match="--launcher"):
         load_config(config, {"launcher": "slurm"}, {"launcher": "--launcher"})
 
 
-def test_options_override(config):
+def test_options_override_the_config(config):
     cfg = load_config(config, {"model.depth": 3, "work_dir": "x"})
     assert (cfg.model.depth, cfg.model.type, cfg.work_dir) == (3, "A", "x")
 
@@ -68,10 +68,10 @@ def test_work_dir_order(config, argument, in_config, expected):
     assert cfg.work_dir == expected
 
 
-def test_resume_auto_finds_the_last_checkpoint_even_in_a_moved_folder(tmp_path):
+def test_resume_auto_finds_the_last_checkpoint_in_a_moved_folder(tmp_path):
     cfg = Config({"work_dir": str(tmp_path), "load_from": "pretrained.pth", "resume": False})
     assert set_resume(cfg, "auto") is None
-    assert (cfg.load_from, cfg.resume) == ("pretrained.pth", False)  # the first start may be a warm one
+    assert (cfg.load_from, cfg.resume) == ("pretrained.pth", False)  # the first start may be a warm start
 
     for epoch in (2, 9, 10):
         (tmp_path / f"epoch_{epoch}.pth").touch()
@@ -82,7 +82,7 @@ def test_resume_auto_finds_the_last_checkpoint_even_in_a_moved_folder(tmp_path):
     assert set_resume(cfg, "other.pth") == "other.pth"
 
 
-def test_drop_validation_leaves_a_consistent_config(config):
+def test_drop_validation(config):
     cfg = load_config(config)
     drop_validation(cfg)
     assert cfg.val_cfg is cfg.val_dataloader is cfg.val_evaluator is None
@@ -94,11 +94,11 @@ def test_amp(config):
     if not torch.cuda.is_available():
         assert cfg.optim_wrapper.type == "BFloat16OptimWrapper"
     cfg.optim_wrapper.type = "MyWrapper"
-    with pytest.raises(ConfigError, match=r"optim_wrapper\.type 'MyWrapper': expected 'OptimWrapper'"):
+    with pytest.raises(ConfigError, match=r"optim_wrapper\.type .*'MyWrapper'"):
         enable_amp(cfg)
 
 
-def test_lr_scaling_needs_its_reference(config):
+def test_lr_scaling_needs_base_batch_size(config):
     cfg = load_config(config)
     with pytest.raises(ConfigError, match="base_batch_size"):
         enable_lr_scaling(cfg)

@@ -1,4 +1,4 @@
-"""A setting that is accepted takes effect."""
+"""An option takes effect or is an error."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ val_dataloader = dict(dataset=dict(ann_file=ann_file, pipeline=sizes))
 
 
 def changed(value):
-    """A value of the same type that is not the same."""
+    """Another value of the same type."""
     if isinstance(value, bool) or value is None:
         return not value
     if isinstance(value, (int, float)):
@@ -33,8 +33,8 @@ def changed(value):
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_every_variable_of_every_config_takes_effect_or_is_refused(path):
-    """``--cfg-options ann_file=X`` was accepted and ignored."""
+def test_every_variable_takes_effect_or_is_an_error(path):
+    """An option such as ``--cfg-options ann_file=X`` must not be ignored."""
     cfg = load_config(path).to_dict()
     for name in variables(parse_config(path)) - RUNNER_SETTINGS:
         try:
@@ -55,14 +55,14 @@ def ann_files(cfg):
     return [cfg[f"{split}_dataloader"].dataset.ann_file for split in ("train", "val")]
 
 
-def test_an_option_reaches_every_use(base):
+def test_option_changes_every_use_of_a_variable(base):
     cfg = load_config(base, {"ann_file": "data/ü b.jsonl", "sizes.0.shape": (3, 4)})
     assert ann_files(cfg) == ["data/ü b.jsonl"] * 2
     assert [cfg[f"{split}_dataloader"].dataset.pipeline[0].shape for split in ("train", "val")] == [(3, 4)] * 2
     assert cfg.filename == str(base)
 
 
-def test_an_option_for_a_variable_and_one_for_a_key(base):
+def test_options_for_a_variable_and_a_key(base):
     cfg = load_config(base, {"val_dataloader.dataset.ann_file": "v.jsonl", "ann_file": "b.jsonl"})
     assert ann_files(cfg) == ["b.jsonl", "v.jsonl"]
 
@@ -71,47 +71,47 @@ def test_an_option_for_a_variable_and_one_for_a_key(base):
     ("child", "expected"),
     [
         ("ann_file = 'b.jsonl'", ["b.jsonl", "b.jsonl"]),
-        # A child that uses the variable itself means its own use, as everywhere in the mm-family.
+        # If the child reads the variable, the new value is used in the child only, as in mmengine.
         ("ann_file = 'b.jsonl'\nval_dataloader = dict(dataset=dict(ann_file=ann_file))", ["a.jsonl", "b.jsonl"]),
         ("val_dataloader = dict(dataset=dict(ann_file={{_base_.ann_file}}))", ["a.jsonl", "a.jsonl"]),
     ],
 )
-def test_a_child_config(base, child, expected):
+def test_child_config(base, child, expected):
     path = base.with_name("child.py")
     path.write_text(f"_base_ = ['base.py']\n{child}\n", encoding="utf-8")
     assert ann_files(load_config(path)) == expected
     assert ann_files(load_config(path, {"ann_file": "c.jsonl"})) == ["c.jsonl"] * 2
 
 
-def test_a_grandchild_overrides_a_child(base):
+def test_grandchild_overrides_child(base):
     base.with_name("child.py").write_text("_base_ = 'base.py'\nann_file = 'b.jsonl'\n", encoding="utf-8")
     path = base.with_name("grandchild.py")
     path.write_text("_base_ = 'child.py'\nann_file = 'c.jsonl'\n", encoding="utf-8")
     assert ann_files(load_config(path)) == ["c.jsonl"] * 2
 
 
-def test_the_copy_of_a_config_names_the_keys_to_set(base, tmp_path):
-    """In the copy that a run leaves in its work folder, all variables are resolved."""
+def test_error_in_a_dumped_config_contains_the_keys_to_set(base, tmp_path):
+    """In the copy of a config in a work folder, all variables are resolved."""
     load_config(base).dump(str(tmp_path / "dumped.py"))
     with pytest.raises(ConfigError) as error:
         load_config(tmp_path / "dumped.py", {"ann_file": "b.jsonl"})
     assert "train_dataloader.dataset.ann_file" in str(error.value)
 
 
-def test_a_variable_without_effect_is_refused(tmp_path):
+def test_variable_without_effect_is_an_error(tmp_path):
     path = tmp_path / "c.py"
     path.write_text("x = 1\ny = x if False else 2\n", encoding="utf-8")
     with pytest.raises(ConfigError, match="'x'"):
         load_config(path, {"x": 5})
 
 
-def test_a_plain_key_of_a_plugin_is_set(base):
+def test_key_of_a_plugin_is_set(base):
     path = base.with_name("child.py")
     path.write_text("_base_ = 'base.py'\nmy_plugin = dict(level=1)\n", encoding="utf-8")
     assert load_config(path, {"my_plugin.level": 2}).my_plugin.level == 2
 
 
-def test_custom_imports_given_as_an_option_are_imported(base, tmp_path):
+def test_custom_imports_option_is_imported(base, tmp_path):
     path = base.with_name("child.py")
     path.write_text("_base_ = 'base.py'\ncustom_imports = dict(imports=['json'])\n", encoding="utf-8")
     with pytest.raises(ConfigError, match=r"no_such_module_of_mine"):
@@ -138,9 +138,9 @@ def test_custom_imports_given_as_an_option_are_imported(base, tmp_path):
         ("1j", "1j"),
     ],
 )
-def test_a_value_is_read_as_it_was_meant(text, expected):
+def test_values_are_parsed(text, expected):
     parser = argparse.ArgumentParser()
     parser.add_argument("--cfg-options", nargs="+", action=ConfigOptions)
-    found = parser.parse_args(["--cfg-options", f"key={text}"]).cfg_options["key"]
-    assert found == expected
-    assert type(found) is type(expected)
+    value = parser.parse_args(["--cfg-options", f"key={text}"]).cfg_options["key"]
+    assert value == expected
+    assert type(value) is type(expected)

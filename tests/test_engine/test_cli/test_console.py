@@ -1,4 +1,4 @@
-"""The terminal: what a user can act on, once."""
+"""The terminal shows each warning that a user can act on once."""
 
 import logging
 import multiprocessing
@@ -14,7 +14,7 @@ from ctvlm.engine.cli.console import quiet_logger, quiet_warnings
 from ctvlm.registry import MODELS, OPTIM_WRAPPER_CONSTRUCTORS
 
 
-def test_a_frozen_part_is_no_reason_to_warn(repo_root, tmp_path, capsys):
+def test_frozen_weights_give_no_warning(repo_root, tmp_path, capsys):
     init_default_scope("ctvlm")
     logger = MMLogger.get_instance("frozen", log_file=str(tmp_path / "run.log"))
     quiet_logger(logger)
@@ -29,18 +29,18 @@ def test_a_frozen_part_is_no_reason_to_warn(repo_root, tmp_path, capsys):
     )
     constructor(model)
     logger.log(logging.WARNING, "something to act on")
-    said = capsys.readouterr().err.splitlines()
-    assert said == ["WARNING: something to act on"]
+    printed = capsys.readouterr().err.splitlines()
+    assert printed == ["WARNING: something to act on"]
     assert "requires_grad=False" in (tmp_path / "run.log").read_text()
 
 
 def _warn(text: str) -> None:
-    # The line of ctvlm that warns; an own registry, as each read of a file resets Python's.
-    where = str(Path(ctvlm.__file__).parent / "datasets" / "manifest_ct.py")
-    warnings.warn_explicit(text, UserWarning, where, 1, registry={})
+    # A separate registry, because reading a file resets Python's registry of warnings.
+    filename = str(Path(ctvlm.__file__).parent / "datasets" / "manifest_ct.py")
+    warnings.warn_explicit(text, UserWarning, filename, 1, registry={})
 
 
-def test_a_warning_about_a_case_is_one_line_and_said_once_also_from_workers(capfd):
+def test_warnings_of_data_workers_are_printed_once(capfd):
     others = []
     with warnings.catch_warnings():
         warnings.simplefilter("always")
@@ -53,6 +53,6 @@ def test_a_warning_about_a_case_is_one_line_and_said_once_also_from_workers(capf
         _warn("case p1: a mask is empty")
         _warn("case p2: a mask is empty")
         warnings.warn_explicit("from elsewhere", UserWarning, "/other/library.py", 7)
-    said = capfd.readouterr().err.splitlines()
-    assert said == ["warning: case p1: a mask is empty", "warning: case p2: a mask is empty"]
+    printed = capfd.readouterr().err.splitlines()
+    assert printed == ["warning: case p1: a mask is empty", "warning: case p2: a mask is empty"]
     assert others == ["/other/library.py"]

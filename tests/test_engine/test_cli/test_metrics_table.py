@@ -13,20 +13,20 @@ METRICS = {
     "a/num_cases": 100,
     "b/accuracy": float("nan"),
     "b/chance": 0.5,
-    "b/score_low": 3.0,  # no interval: it has no upper bound
+    "b/score_low": 3.0,  # not an interval: there is no upper bound
     "b/num_steps": 7,
     "b/num_cases": 2,
 }
 
 
-def test_rows_gather_what_belongs_to_a_metric():
+def test_rows_contain_interval_chance_and_count():
     rows = metric_rows(METRICS)
     assert [row.metric for row in rows] == ["a/R@1", "b/accuracy", "b/score_low"]
     assert rows[0] == MetricRow("a/R@1", 0.25, 0.1, 0.4, 0.01, 100)
     assert (rows[1].chance, rows[1].n) == (0.5, "7 steps, 2 cases")
 
 
-def test_every_row_names_protocol_rule_and_number():
+def test_rows_contain_protocol_threshold_rule_and_count():
     metrics = {
         "z/auroc": 0.7,
         "z/f1": 0.5,
@@ -49,13 +49,13 @@ def test_every_row_names_protocol_rule_and_number():
     }
 
 
-def test_the_cases_of_a_dump_say_where_their_labels_come_from():
+def test_data_origin_of_a_dump():
     cases = [dict(labels_source="b.csv", evaluation_set="nohead"), dict(labels_source="a.csv"), {}]
     assert data_origin(cases) == {"evaluation_set": "nohead", "labels_source": "a.csv, b.csv"}
     assert data_origin([{}]) == {}
 
 
-def test_files_hold_the_same(tmp_path):
+def test_json_and_csv_have_the_same_content(tmp_path):
     write_metrics(tmp_path / "m.json", METRICS, checkpoint="x.pth")
     content = json.loads((tmp_path / "m.json").read_text())
     assert content["checkpoint"] == "x.pth"
@@ -67,5 +67,5 @@ def test_files_hold_the_same(tmp_path):
     expected = {"value": "0.25", "low": "0.1", "high": "0.4", "chance": "0.01", "n": "100", "protocol": "ctvlm"}
     assert rows[0] == {"metric": "a/R@1", **expected, "threshold_rule": "", "labels_source": "fixed.csv"}
     assert rows[1]["value"] == rows[1]["low"] == ""
-    with pytest.raises(ValueError, match=r"\.json or \.csv"):
+    with pytest.raises(ValueError, match=r"m\.txt"):
         write_metrics(tmp_path / "m.txt", METRICS)

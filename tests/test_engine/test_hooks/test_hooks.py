@@ -25,22 +25,22 @@ class Texts(BaseDataset):
         return self._texts
 
 
-def test_texts_are_found_inside_wrappers():
+def test_texts_of_wrapped_data_sets():
     assert collect_texts(ConcatDataset([Texts("a", "b"), Texts("c")])) == ["a", "b", "c"]
     assert collect_texts(RepeatDataset(Texts("a", "b"), 3)) == ["a", "b"]
     assert collect_texts(Subset(Texts("a"), [0])) == ["a"]
 
 
-def test_data_set_without_texts_is_named():
-    with pytest.raises(ValueError, match=r"data set list has no texts\(\)"):
+def test_data_set_without_texts_is_an_error():
+    with pytest.raises(ValueError, match=r"list .*texts\(\)"):
         collect_texts([1, 2])
 
 
-def test_model_without_tokenizer_is_left_alone():
+def test_model_without_tokenizer_is_not_changed():
     FitTokenizerHook().before_train(SimpleNamespace(model=object()))
 
 
-def test_tokenizer_is_fitted_once_and_kept_on_resuming(toy_config):
+def test_resumed_model_keeps_its_tokenizer(toy_config):
     cfg = toy_config(train_cfg__max_epochs=1)
     model = CTVLMRunner.from_cfg(cfg).train()
     assert model.tokenizer_state() == "24 texts"
@@ -48,7 +48,7 @@ def test_tokenizer_is_fitted_once_and_kept_on_resuming(toy_config):
     assert CTVLMRunner.from_cfg(cfg).train().tokenizer_state() == "24 texts"
 
 
-def test_live_bar_shows_the_state_and_leaves_the_terminal(toy_config):
+def test_progress_bar_is_closed_after_an_error(toy_config):
     screen = io.StringIO()
     runner = CTVLMRunner.from_cfg(toy_config(model__crash_at_epoch=2))
     hook = next(hook for hook in runner.hooks if isinstance(hook, RichProgressHook))
@@ -58,7 +58,7 @@ def test_live_bar_shows_the_state_and_leaves_the_terminal(toy_config):
     text = screen.getvalue()
     assert "epoch 2/4" in text and "loss" in text and "toy/error" in text
     assert hook.progress is None
-    assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")  # the cursor is shown again
+    assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")  # the cursor is visible again
 
 
 def test_interval_must_be_positive():
@@ -66,7 +66,7 @@ def test_interval_must_be_positive():
         RichProgressHook(interval=0)
 
 
-def test_table_sets_chance_and_count_beside_their_metric():
+def test_table_shows_chance_and_count_of_a_metric():
     metrics = {"a/r1": 0.5, "a/r1_chance": 0.01, "a/num_cases": 100, "b/acc": 0.75, "b/chance": 0.05, "c": 3}
     table = metrics_table(metrics, "title")
     rows = list(zip(*(column.cells for column in table.columns)))
@@ -74,7 +74,7 @@ def test_table_sets_chance_and_count_beside_their_metric():
     assert rows == [("a/r1", "0.5", "0.01", "100", *own), ("b/acc", "0.75", "0.05", "", *own), ("c", "3", "", "", *own)]
 
 
-def test_table_sets_an_interval_beside_its_metric():
+def test_table_shows_the_interval_of_a_metric():
     metrics = {"a/r1": 0.5, "a/r1_low": 0.25, "a/r1_high": 0.75, "a/num_cases": 8, "b/too_low": 1}
     table = metrics_table(metrics, "title")
     rows = list(zip(*(column.cells for column in table.columns)))
