@@ -1,4 +1,4 @@
-"""What to import to use a trained model."""
+"""Inference with trained models: features, text similarities and attention maps."""
 
 from ctvlm.apis.attention_maps import AttentionMaps, attention_maps
 from ctvlm.apis.case_reader import CaseReader, ReadCase

@@ -1,4 +1,4 @@
-"""From files to what a model takes, the way its config reads test cases."""
+"""Read cases from files with the test pipeline of a config."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ Mask = str | Path | dict | CTVolume
 
 @dataclass(frozen=True)
 class ReadCase:
-    """A case on its own grid, and as the encoder takes it.
+    """A case on its original grid and as input of the encoder.
 
     Attributes:
-        ct: HU on the file's voxels, in RAS+ order.
-        region_map: region ids on the same voxels, where a mask was given.
+        ct: HU on the voxels of the file, in RAS+ order.
+        region_map: region ids on the same voxels; None without a mask.
         packed: ``inputs`` and ``data_samples``, to be collated.
-        affine: 4x4 of the encoder's voxels (x, y, z) to RAS+ mm.
-        shape: the encoder's voxels (D, H, W).
-        synthetic: the CT is a phantom, by the manifest's ``source`` or the NIfTI header's description.
+        affine: 4x4, from voxels (x, y, z) of the encoder's input to RAS+ mm.
+        shape: shape of the encoder's input (D, H, W).
+        synthetic: whether the CT is a phantom, according to the manifest's ``source`` or the NIfTI header.
     """
 
     case_id: str
@@ -48,45 +48,45 @@ class ReadCase:
 
 
 class CaseReader:
-    """Reads a case and sends it through the test pipeline of a config, whatever data set that config trains on.
+    """Read cases and apply the test pipeline of a config.
 
-    A config that draws its volumes (PhantomCT) has no resampling: its cases are cropped to the body and resampled to
-    the shape that it draws.
+    Configs with generated volumes (PhantomCT) do not resample. For these, cases are cropped to the body and resampled
+    to the shape of the generated volumes.
 
     Args:
-        pipeline: transforms between reading and packing; None: the config's.
+        pipeline: transforms between reading and packing; None uses those of the config.
 
     Raises:
-        ConfigError: the config has no test or validation data, or does not say what grid the encoder reads.
+        ConfigError: the config has no test or validation data, or the shape of the encoder's input is unknown.
     """
 
     def __init__(self, cfg: Config, pipeline: Sequence[dict | Callable] | None = None) -> None:
         dataset = _test_dataset(cfg)
         self.scheme = scheme_of(dataset)
-        built = [_built(step) for step in (dataset.get("pipeline", []) if pipeline is None else pipeline)]
-        if any(isinstance(step, LoadStore) for step in built):
+        transforms = [_build(step) for step in (dataset.get("pipeline", []) if pipeline is None else pipeline)]
+        if any(isinstance(step, LoadStore) for step in transforms):
             raise ConfigError(
-                f"the test pipeline of {cfg.filename} reads a store, and does not say on what grid that lies: give "
-                "pipeline=[dict(type='ResampleCT', ...)] with what tools/preprocess.py was told"
+                f"the test pipeline of {cfg.filename} reads a store, whose grid is not in the config: pass "
+                "pipeline=[dict(type='ResampleCT', ...)] with the settings of tools/preprocess.py"
             )
-        loads = [step for step in built if isinstance(step, LoadCT)]
-        self._load = loads[0] if loads else LoadCT()
-        self._steps = [step for step in built if not isinstance(step, (LoadCT, PackCTInputs))]
-        if pipeline is None and not loads and not any(isinstance(step, ResampleCT) for step in built):
-            self._steps.insert(0, ResampleCT(shape=_drawn_shape(cfg, dataset), crop_to_body=True))
+        loaders = [step for step in transforms if isinstance(step, LoadCT)]
+        self._load = loaders[0] if loaders else LoadCT()
+        self._transforms = [step for step in transforms if not isinstance(step, (LoadCT, PackCTInputs))]
+        if pipeline is None and not loaders and not any(isinstance(step, ResampleCT) for step in transforms):
+            self._transforms.insert(0, ResampleCT(shape=_input_shape(cfg, dataset), crop_to_body=True))
 
     def __call__(self, volume: Volume, mask: Mask | None = None, mask_source: str | None = None) -> ReadCase:
         """Read a volume, with or without a region map.
 
         Args:
-            volume: anything that ``read_ct`` reads, or a CTVolume.
-            mask: a label map (file or CTVolume), a folder with a mask per class (``liver.nii.gz``), or the
-                ``region_map`` of a manifest's case.
-            mask_source: what the ids of a label map are: one of ``RegionScheme.sources``, such as
+            volume: a CTVolume, or a path that ``read_ct`` can read.
+            mask: a label map (file or CTVolume), a folder with one mask file per class (``liver.nii.gz``), or the
+                ``region_map`` of a case in a manifest.
+            mask_source: meaning of the ids of a label map, one of ``RegionScheme.sources``, for example
                 ``totalsegmentator_v2``.
 
         Raises:
-            FileNotFoundError, CTReadError, MaskMismatchError, UnknownLabelError: as LoadCT; they name the file.
+            FileNotFoundError, CTReadError, MaskMismatchError, UnknownLabelError: as LoadCT.
             ValueError: a label map without ``mask_source``, or a folder without a mask of a known class.
         """
         name = "volume" if isinstance(volume, CTVolume) else Path(str(volume)).name
@@ -94,15 +94,15 @@ class CaseReader:
         return self.read_case(dict(case_id=name, patient_id=name, volume=volume, region_map=region_map))
 
     def read_case(self, case: dict, with_text: bool = False) -> ReadCase:
-        """Read a case of a manifest; ``with_text`` adds the steps that training would read or measure."""
+        """Read a case of a manifest; ``with_text`` adds the reasoning steps that training would use."""
         case = {**case, "scheme": self.scheme.reference}
         if with_text:
             case = with_steps(case, self.scheme.reference)
         loaded = self._loaded(case)
         results = loaded
-        for step in self._steps:
-            if with_text or not getattr(step, "writes_text", False):
-                results = step(results)
+        for transform in self._transforms:
+            if with_text or not getattr(transform, "writes_text", False):
+                results = transform(results)
         return ReadCase(
             case_id=case["case_id"],
             ct=CTVolume(loaded["volume"], loaded["affine"], loaded["shear_degrees"]),
@@ -114,7 +114,7 @@ class CaseReader:
         )
 
     def _loaded(self, case: dict) -> dict:
-        """What LoadCT gives, also for what is in memory already."""
+        """Results of LoadCT, also for volumes and masks in memory."""
         volume, mask = case["volume"], case.get("region_map")
         if not isinstance(volume, CTVolume):
             if mask is None or "volume" not in mask:
@@ -135,7 +135,7 @@ class CaseReader:
         return {**case, **arrays, "coarse_masks": {}, "lesion_map": None}
 
     def _mask(self, mask: Mask, source: str | None) -> dict:
-        """The ``region_map`` of a manifest's case; a label map in memory stands under ``volume``."""
+        """Convert to the ``region_map`` of a manifest; a label map in memory has the key ``volume``."""
         if isinstance(mask, dict):
             return mask
         if not isinstance(mask, CTVolume) and Path(mask).is_dir():
@@ -143,21 +143,21 @@ class CaseReader:
             classes = {name: str(path) for path in files if (name := class_of(path, self.scheme))}
             if not classes:
                 raise ValueError(
-                    f"{mask} holds {len(files)} image files, and none is named after a class that is known; expected "
-                    "a mask per class, such as liver.nii.gz"
+                    f"{mask} contains {len(files)} image files, but none has the name of a known class; expected one "
+                    "mask file per class, for example liver.nii.gz"
                 )
             return {"files": classes}
         if source is None:
             raise ValueError(
-                "a label map's ids mean nothing without their source (TotalSegmentator's versions differ): give "
-                f"mask_source, one of {', '.join(self.scheme.sources)}"
+                "mask_source is missing: the ids of a label map depend on it. Expected one of "
+                f"{', '.join(self.scheme.sources)}"
             )
         return {"volume" if isinstance(mask, CTVolume) else "path": mask, "source": source}
 
 
 def _ras(volume: CTVolume, labels: bool = False) -> CTVolume:
-    turned = to_ras(volume.array.transpose(2, 1, 0), volume.affine, labels=labels)
-    return replace(turned, header=volume.header)
+    reoriented = to_ras(volume.array.transpose(2, 1, 0), volume.affine, labels=labels)
+    return replace(reoriented, header=volume.header)
 
 
 def _is_phantom(case: dict) -> bool:
@@ -171,31 +171,31 @@ def _is_phantom(case: dict) -> bool:
 
 def _labels(mask: dict) -> CTVolume:
     if "files" in mask:
-        raise ValueError("a volume in memory takes one label map, not a folder of masks: give the volume as a file")
+        raise ValueError("a folder of masks needs a volume on disk: pass the path of the volume, or a label map")
     if "volume" in mask:
         return mask["volume"]
     return read_label_map(mask["path"], **{k: v for k, v in mask.items() if k not in ("path", "source")})
 
 
-def _built(step: dict | Callable) -> Callable:
+def _build(step: dict | Callable) -> Callable:
     return TRANSFORMS.build(step) if isinstance(step, dict) else step
 
 
 def _test_dataset(cfg: Config) -> dict:
     loader = cfg.get("test_dataloader") or cfg.get("val_dataloader")
     if not loader:
-        raise ConfigError(f"the config {cfg.filename} has no test_dataloader or val_dataloader to read cases as")
+        raise ConfigError(f"config {cfg.filename} has neither a test_dataloader nor a val_dataloader")
     dataset = loader["dataset"]
     while "pipeline" not in dataset and "dataset" in dataset:
         dataset = dataset["dataset"]
     return dataset
 
 
-def _drawn_shape(cfg: Config, dataset: dict) -> tuple[int, int, int]:
+def _input_shape(cfg: Config, dataset: dict) -> tuple[int, int, int]:
     shape = dataset.get("shape") or cfg.model.backbone.get("img_size")
     if shape is None:
         raise ConfigError(
-            f"the config {cfg.filename} does not say what shape the encoder reads: give pipeline=[dict("
+            f"config {cfg.filename} does not contain the shape of the encoder's input: pass pipeline=[dict("
             "type='ResampleCT', shape=(D, H, W))], or set model.backbone.img_size"
         )
     return tuple(shape)

@@ -1,4 +1,4 @@
-"""A model whose texts all look at the brightest patch."""
+"""A model whose texts all attend to the brightest patch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ctvlm.registry import MODELS
 
 
 class _Brightness(nn.Module):
-    """In place of the step projection: direction (share, rest) of the brightness noted by the model."""
+    """Replaces the step projection; the embedding of a patch depends on its brightness only."""
 
     noted_BN = None
 

@@ -26,7 +26,7 @@ work_dir = {work_dir!r}
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory, repo_root):
-    """Config and checkpoint of a tiny run, and its runner."""
+    """Config, checkpoint and runner of a small training run."""
     folder = tmp_path_factory.mktemp("trained")
     config = folder / "tiny.py"
     config.write_text(
