@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import math
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -26,6 +25,7 @@ from rich.table import Table
 from ctvlm.engine import run_tool, write_json
 from ctvlm.models.attention import FullAttention, SliceAwareAttention
 from ctvlm.structures import TokenContext
+from ctvlm.utils.memory import peak_memory
 
 SLICES = 16  # slices of the patch grid of a 64 x 512 x 512 volume
 TARGET_RATIO = 1.35
@@ -105,29 +105,17 @@ def reset_peak() -> None:
         refs.write_text("5")
 
 
-def peak_bytes(device: str) -> int:
-    """Peak memory of this process in bytes."""
-    if device.startswith("cuda"):
-        return torch.cuda.max_memory_allocated()
-    status = Path("/proc/self/status")
-    if status.exists():
-        fields = dict(line.split(":", 1) for line in status.read_text().splitlines())
-        return int(fields["VmHWM"].split()[0]) * 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
-
-
 def probe(args: argparse.Namespace) -> int:
     """Growth of the peak memory by one forward and backward pass with ``args.probe`` tokens, in bytes."""
-    width = args.heads * args.head_dims
+    width, device = args.heads * args.head_dims, torch.device(args.device)
     layer = SliceAwareAttention(width, args.heads).to(args.device)
     # A small first pass excludes memory that kernels and thread pools allocate once.
     for tokens in (SLICES, args.probe):
         reset_peak()
-        before = peak_bytes(args.device)
+        before = peak_memory(device)
         x_BNE = torch.randn(1, tokens, width, device=args.device, requires_grad=True)
         layer(x_BNE, make_context(tokens, args.device)).sum().backward()
-    return peak_bytes(args.device) - before
+    return peak_memory(device) - before
 
 
 def measure_memory(args: argparse.Namespace) -> dict[int, int]:

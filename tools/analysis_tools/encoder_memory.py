@@ -6,7 +6,6 @@ Without a config, the default encoder is measured with a volume of 1 x 3 x 64 x 
 from __future__ import annotations
 
 import argparse
-import resource
 import sys
 import time
 
@@ -19,6 +18,7 @@ import ctvlm.models  # noqa: F401  (registers the backbones)
 from ctvlm.engine import load_config, run_tool, write_json
 from ctvlm.registry import BACKBONES
 from ctvlm.structures import EncoderOutput
+from ctvlm.utils.memory import peak_memory
 
 GIB = 2**30
 TARGET_GIB = 20
@@ -68,12 +68,6 @@ def literal_bytes(backbone: nn.Module, size: tuple[int, int, int], batch: int) -
     }
 
 
-def peak_rss() -> int:
-    """Peak resident memory of this process in bytes."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
-
-
 def run_step(backbone: nn.Module, size: tuple[int, int, int], batch: int) -> tuple[EncoderOutput, float, float]:
     """Run one forward and backward pass on random voxels. Returns the output and both times in seconds."""
     torch.manual_seed(0)
@@ -107,7 +101,7 @@ def main(argv: list[str] | None = None) -> None:
         tokens=out.tokens.shape[1],
         parameters=sum(p.numel() for p in backbone.parameters()),
         checkpointing=checkpointing,
-        peak_rss_gib=peak_rss() / GIB,
+        peak_rss_gib=peak_memory(torch.device("cpu")) / GIB,
         forward_s=forward_s,
         backward_s=backward_s,
         finite_gradients=finite,

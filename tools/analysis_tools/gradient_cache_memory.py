@@ -11,7 +11,6 @@ import argparse
 import copy
 import json
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -28,6 +27,7 @@ import ctvlm.models  # noqa: F401  (registers all components)
 from ctvlm.engine import load_config, run_tool, write_json
 from ctvlm.registry import DATASETS, MODELS
 from ctvlm.structures import CTDataSample
+from ctvlm.utils.memory import peak_memory
 
 MIB = 2**20
 TARGET = 1.3
@@ -46,14 +46,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--json", help="write the results to this file")
     parser.add_argument("--point", type=int, help=argparse.SUPPRESS)  # one batch size, in this process
     return parser.parse_args(argv)
-
-
-def peak_bytes(device: torch.device) -> int:
-    """Peak memory in bytes: of torch on a GPU, of the process on the CPU."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def tensor_bytes(value: object) -> int:
@@ -80,7 +72,7 @@ def measure(args: argparse.Namespace, batch: int) -> dict[str, float]:
     model.fit_tokenizer(dataset.texts())
     model.to(device).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
-    start = peak_bytes(device)
+    start = peak_memory(device)
     collated = pseudo_collate([copy.deepcopy(dataset[i % min(args.cases, len(dataset))]) for i in range(batch)])
     started = time.perf_counter()
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=args.amp):
@@ -90,7 +82,7 @@ def measure(args: argparse.Namespace, batch: int) -> dict[str, float]:
     seconds = time.perf_counter() - started
     return dict(
         batch=batch,
-        peak_bytes=peak_bytes(device),
+        peak_bytes=peak_memory(device),
         start_bytes=start,
         cases_bytes=tensor_bytes(collated) if device.type == "cpu" else 0,
         seconds=seconds,
