@@ -27,8 +27,8 @@ def written(tmp_path_factory, repo_root):
     folder = tmp_path_factory.mktemp("written")
     main = runpy.run_path(str(repo_root / "tools/dataset_converters/write_phantom.py"))["main"]
     assert main([str(folder), "--num-cases", "1", "--shape", "16", "64", "64"]) == 0
-    drawn = PhantomCT(1, shape=(16, 64, 64), num_workers=0, cache=False).results(0)
-    write_nifti(CTVolume(drawn["volume"], drawn["affine"]), folder / "real.nii.gz")
+    phantom = PhantomCT(1, shape=(16, 64, 64), num_workers=0, cache=False).results(0)
+    write_nifti(CTVolume(phantom["volume"], phantom["affine"]), folder / "real.nii.gz")
     return folder
 
 

@@ -82,7 +82,7 @@ class ToyModel(BaseModel):
             time.sleep(self.seconds)
             self.steps += 1
             if self.crash_on_rank is not None and get_rank() == self.crash_on_rank and self.steps == 2:
-                raise RuntimeError("this rank alone fails")
+                raise RuntimeError("this rank fails")
             if self.crash_at_epoch is not None and self.steps > self.crash_at_epoch * 3 + 1:
                 raise RuntimeError("killed")
             self.dtype_seen = prediction.dtype

@@ -48,10 +48,10 @@ def test_sharded_training_equals_unsharded_training(toy_config, tmp_path):
         for index, moments in plain["optimizer"]["state"].items():
             torch.testing.assert_close(checkpoint["optimizer"]["state"][index], moments, rtol=0, atol=1e-6)
 
-    alone = {"launcher": "none", "train_cfg__max_epochs": 3, "optim_wrapper__optimizer": SHARDED | {"_delete_": True}}
-    alone |= {"load_from": str(tmp_path / "sharded" / "epoch_2.pth"), "resume": True}
-    run(cfg.pretty_text, str(tmp_path / "alone"), experiment_name="alone", **alone)
-    assert read(tmp_path / "alone", 3)["optimizer"]["state"]
+    single = {"launcher": "none", "train_cfg__max_epochs": 3, "optim_wrapper__optimizer": SHARDED | {"_delete_": True}}
+    single |= {"load_from": str(tmp_path / "sharded" / "epoch_2.pth"), "resume": True}
+    run(cfg.pretty_text, str(tmp_path / "single"), experiment_name="single", **single)
+    assert read(tmp_path / "single", 3)["optimizer"]["state"]
 
 
 def test_one_process_uses_the_unsharded_optimizer():
