@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mmengine.model import MMDistributedDataParallel
+from mmengine.model import MMDistributedDataParallel, is_model_wrapper
 from torch import nn
 
 from ctvlm.registry import MODEL_WRAPPERS
@@ -23,3 +23,8 @@ class CTDistributedDataParallel(MMDistributedDataParallel):
 
     def __init__(self, module: nn.Module, device_ids: list[int] | None = None, **kwargs: Any):
         super().__init__(module=module, device_ids=None, **kwargs)
+
+
+def unwrap_model(model: Any) -> Any:
+    """Return the model inside a wrapper for distributed training, or the model itself."""
+    return model.module if is_model_wrapper(model) else model

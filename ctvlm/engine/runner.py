@@ -18,6 +18,7 @@ from torch import nn
 from ctvlm.engine.checkpoint import read_checkpoint
 from ctvlm.engine.checkpoint.weight_match import check_fits, load_matching
 from ctvlm.engine.cli.console import quiet_logger, stdout_console
+from ctvlm.engine.model_wrapper import unwrap_model
 from ctvlm.engine.optim.accumulation import refuse_accumulation
 from ctvlm.engine.optim.after_step import call_after_step
 from ctvlm.engine.optim.sharded_optimizer import is_sharded
@@ -82,7 +83,7 @@ class CTVLMRunner(Runner):
         Raises:
             ConfigError: gradients are accumulated, and the model compares the cases of a batch.
         """
-        model = self.model.module if is_model_wrapper(self.model) else self.model
+        model = unwrap_model(self.model)
         if isinstance(optim_wrapper, dict):
             refuse_accumulation(model, optim_wrapper, self.cfg.get("train_dataloader", {}).get("batch_size"))
         built = super().build_optim_wrapper(optim_wrapper)
@@ -119,7 +120,7 @@ class CTVLMRunner(Runner):
             CheckpointError: the file is missing or damaged, or does not fit the model.
         """
         checkpoint = read_checkpoint(filename, map_location)
-        model = self.model.module if is_model_wrapper(self.model) else self.model
+        model = unwrap_model(self.model)
         if strict is None:
             strict = self._resume or self.cfg.get("load_strict", True)
         if strict:

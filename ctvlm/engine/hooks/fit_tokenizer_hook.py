@@ -6,9 +6,9 @@ from typing import Any
 
 from mmengine.dist import broadcast_object_list
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
+from ctvlm.engine.model_wrapper import unwrap_model
 from ctvlm.registry import HOOKS
 
 
@@ -25,7 +25,7 @@ class FitTokenizerHook(Hook):
     """
 
     def before_train(self, runner: Runner) -> None:
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrap_model(runner.model)
         if not (hasattr(model, "needs_tokenizer") and model.needs_tokenizer()):
             return
         states: list[str | None] = [None]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from mmengine.evaluator import Evaluator
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
+from ctvlm.engine.model_wrapper import unwrap_model
 from ctvlm.evaluation import needed_keys
 from ctvlm.registry import HOOKS
 
@@ -27,6 +27,6 @@ class PredictionKeysHook(Hook):
 
     @staticmethod
     def _set_predictions(runner: Runner, evaluator: Evaluator) -> None:
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrap_model(runner.model)
         if hasattr(model, "set_predictions"):
             model.set_predictions(needed_keys(evaluator.metrics))

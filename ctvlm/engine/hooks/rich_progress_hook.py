@@ -7,11 +7,11 @@ from datetime import timedelta
 from typing import Any
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
 from ctvlm.engine.cli.console import stdout_console
+from ctvlm.engine.model_wrapper import unwrap_model
 from ctvlm.registry import HOOKS
 from ctvlm.utils import describe_environment
 
@@ -41,7 +41,7 @@ class RichProgressHook(Hook):
     def before_train(self, runner: Runner) -> None:
         if runner.rank != 0:
             return
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrap_model(runner.model)
         parameters = sum(p.numel() for p in model.parameters()) / 1e6
         loader = runner.train_dataloader
         self.console.print(f"[bold]{runner.experiment_name}[/]: {describe_environment()}")
