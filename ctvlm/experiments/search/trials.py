@@ -189,10 +189,10 @@ class Workers:
         if process.returncode:
             raise TrialError(f"{last_error(log)} ({log})")
         metrics = read_metrics(folder)
-        value = metrics.get(self.search.metric)
-        if value is None or not math.isfinite(value):
-            raise TrialError(f"{self.search.metric} is {value if self.search.metric in metrics else 'not reported'}")
-        return float(value)
+        result = metrics.get(self.search.metric)
+        if result is None or not math.isfinite(result):
+            raise TrialError(f"{self.search.metric} is {result if self.search.metric in metrics else 'not reported'}")
+        return float(result)
 
     def _environment(self, worker: int) -> dict[str, str]:
         """Environment variables that divide GPUs and CPU cores among the workers."""
