@@ -1,7 +1,8 @@
-"""PhantomCT: chest-abdomen CTs drawn from a seed, with region maps, lesions, labels and reasoning text.
+"""PhantomCT: synthetic chest-abdomen CTs with region maps, lesions, labels and reasoning text.
 
-``plan`` decides who is scanned and what is found; ``body``, ``chest``, ``abdomen`` and ``findings`` draw it on a
-``canvas``; ``acquisition`` scans it, ``reasoning`` tells it. A new finding is one decorated function in ``findings``.
+``plan`` samples the patient and the findings; ``body``, ``chest``, ``abdomen`` and ``findings`` draw them on a
+``canvas``; ``acquisition`` adds blur and noise; ``reasoning`` writes the text. To add a finding, write one decorated
+function in ``findings``.
 """
 
 from ctvlm.phantom.case import PhantomCase, generate_case

@@ -11,14 +11,14 @@ from ctvlm.phantom.shapes import draw_ellipsoid, draw_segments, draw_tube, ellip
 
 
 def liver_distance(x, y, z, cavity, patient):
-    """Distance to the liver: under the dome, inside the ribs, above an oblique lower edge, in front of the kidney."""
+    """Distance to the liver: below the dome, inside the ribs, above an oblique lower edge, in front of the kidney."""
     size = patient.size["liver"]
     u, v, w = (np.float32(c) for c in patient.shift["liver"])
     edge = np.float32(-54 - 62 * (size - 1)) - (x - u) * np.float32(0.46) - (y - v) * np.float32(0.10) + w
     bow = np.float32(0.0016) * np.square(x - np.float32(60))
     lower = (edge + bow - z) * np.float32(0.85)
     top = (z - geo.diaphragm(x, y, patient) + np.float32(3)) * np.float32(0.8)
-    # The left lobe is thin and lies in front; the right reaches to the back.
+    # The left lobe is thin and anterior; the right lobe extends to the back.
     back = (np.float32(-88) + np.maximum(np.float32(62) - x, 0) * np.float32(1.22) - y) * np.float32(0.6)
     left = (np.float32(-38 - 45 * (size - 1)) - x + (z + np.float32(20)) * np.float32(-0.35) + u) * np.float32(0.8)
     distance = np.maximum(np.maximum(cavity + 4, top), np.maximum(lower, np.maximum(back, left)))
@@ -27,7 +27,7 @@ def liver_distance(x, y, z, cavity, patient):
 
 
 def draw_liver(canvas: Canvas) -> None:
-    """Parenchyma with portal and hepatic veins."""
+    """Draw the liver with portal and hepatic veins."""
     p = canvas.patient
     box = canvas.box((-82, -100, -170), (156, 108, 16))
     if box is None:
@@ -54,7 +54,7 @@ def draw_liver(canvas: Canvas) -> None:
 
 
 def draw_gallbladder(canvas: Canvas) -> None:
-    """Bile in a thin wall."""
+    """Draw the gallbladder: bile in a thin wall."""
     p = canvas.patient
     center, radii = geo.gallbladder_frame(p)
     draw_ellipsoid(canvas, center, radii + 1.2, p.hu["wall"] + 5, GALLBLADDER)
@@ -62,7 +62,7 @@ def draw_gallbladder(canvas: Canvas) -> None:
 
 
 def spleen_distance(x, y, z, cavity, patient):
-    """Distance to the spleen: a crescent between the ribs, the diaphragm and the stomach's bed."""
+    """Distance to the spleen: a crescent between ribs, diaphragm and stomach."""
     center, radii, turn = geo.spleen_frame(patient)
     distance = np.maximum(ellipsoid(x, y, z, center, radii, turn), cavity + 4)
     distance = np.maximum(distance, z - geo.diaphragm(x, y, patient) + 3)
@@ -70,7 +70,7 @@ def spleen_distance(x, y, z, cavity, patient):
 
 
 def draw_spleen(canvas: Canvas) -> None:
-    """A crescent that follows the ribs."""
+    """Draw the spleen, which follows the ribs."""
     p = canvas.patient
     center, radii, _ = geo.spleen_frame(p)
     reach = float(max(radii)) + 2
@@ -81,7 +81,7 @@ def draw_spleen(canvas: Canvas) -> None:
 
 
 def draw_stomach(canvas: Canvas) -> None:
-    """Wall, fluid and food, with gas on top of a horizontal level (the patient lies on the back)."""
+    """Draw the stomach: wall, fluid, food, and gas above a horizontal level (the patient is supine)."""
     p = canvas.patient
     points, radius = geo.stomach_path(p)
     lumen = radius - 4.0
@@ -92,7 +92,7 @@ def draw_stomach(canvas: Canvas) -> None:
     draw_tube(canvas, points, radius, p.hu["wall"] + 3, STOMACH, inside=within, wall=4.0, lumen_hu=content)
     gas = lambda b: (canvas.region[b] == STOMACH) & (canvas.y[b] > level)  # noqa: E731
     draw_tube(canvas, points, lumen, -930.0, inside=gas)
-    # Folds of the wall and food keep the contents from being flat.
+    # Folds of the wall and food make the contents inhomogeneous.
     for _ in range(4):
         at = points[rng.integers(len(points) - 1)] + rng.normal(0, 9, 3)
         draw_ellipsoid(
@@ -101,7 +101,7 @@ def draw_stomach(canvas: Canvas) -> None:
 
 
 def draw_pancreas(canvas: Canvas) -> None:
-    """A lobulated gland between duodenum and spleen, with the splenic vein behind it."""
+    """Draw the pancreas between duodenum and spleen, with clefts of fat and the splenic vein behind it."""
     p = canvas.patient
     points, radius = geo.pancreas_path(p)
     draw_tube(canvas, points - (0, 10, -2), 4.0, p.hu["portal"])
@@ -114,7 +114,7 @@ def draw_pancreas(canvas: Canvas) -> None:
 
 
 def draw_kidneys(canvas: Canvas) -> None:
-    """Cortex, medulla and sinus fat, in a capsule of fat; adrenals above."""
+    """Draw kidneys with medulla and sinus fat, renal veins and adrenals."""
     p = canvas.patient
     for side, region in ((1, KIDNEY_RIGHT), (-1, KIDNEY_LEFT)):
         center, radii, turn = geo.kidney_frame(p, side)
@@ -132,7 +132,7 @@ def draw_kidneys(canvas: Canvas) -> None:
 
 
 def draw_bowel(canvas: Canvas) -> None:
-    """Colon with gas and stool, loops of small bowel, duodenum: what fills the rest of the belly."""
+    """Draw duodenum, small bowel and colon with gas and stool."""
     p = canvas.patient
     rng = np.random.default_rng(p.texture_seed + 6)
     free = lambda b: (canvas.region[b] == 0) & (canvas.cavity[b] < -4)  # noqa: E731
@@ -141,16 +141,16 @@ def draw_bowel(canvas: Canvas) -> None:
     )
     for _ in range(18):
         at = np.array((rng.uniform(-105, 105), rng.uniform(5, 92), rng.uniform(-200, -92)))
-        size = rng.uniform(10, 17)
+        radius = rng.uniform(10, 17)
         end = at + rng.normal(0, 20, 3)
-        draw_tube(canvas, [at, end], size, p.hu["wall"], inside=free, wall=3.5, lumen_hu=rng.uniform(0, 40))
-    colon = [(112, 20, -200), (116, 22, -140), (104, 50, -112), (50, 84, -122), (-20, 88, -112), (-84, 74, -92),
-             (-114, 30, -78), (-118, 4, -110), (-116, 0, -200)]  # fmt: skip
-    colon = np.array(colon) + rng.normal(0, 6, (len(colon), 3))
+        draw_tube(canvas, [at, end], radius, p.hu["wall"], inside=free, wall=3.5, lumen_hu=rng.uniform(0, 40))
+    waypoints = [(112, 20, -200), (116, 22, -140), (104, 50, -112), (50, 84, -122), (-20, 88, -112), (-84, 74, -92),
+                 (-114, 30, -78), (-118, 4, -110), (-116, 0, -200)]  # fmt: skip
+    colon = np.array(waypoints) + rng.normal(0, 6, (len(waypoints), 3))
     draw_tube(canvas, colon, 21, p.hu["wall"], inside=free)
-    for start, end in zip(colon[:-1], colon[1:], strict=True):
+    for a, b in zip(colon[:-1], colon[1:], strict=True):
         for t in (0.25, 0.75):
-            at, size = start + (end - start) * t + rng.normal(0, 3, 3), rng.uniform(11, 18, 3)
-            draw_ellipsoid(canvas, at, size, rng.uniform(-60, 45), inside=free)
+            at, radii = a + (b - a) * t + rng.normal(0, 3, 3), rng.uniform(11, 18, 3)
+            draw_ellipsoid(canvas, at, radii, rng.uniform(-60, 45), inside=free)
             if rng.random() < 0.5:
-                draw_ellipsoid(canvas, np.add(at, (0, 6, 0)), size * (0.9, 0.6, 0.9), -900.0, inside=free)
+                draw_ellipsoid(canvas, np.add(at, (0, 6, 0)), radii * (0.9, 0.6, 0.9), -900.0, inside=free)

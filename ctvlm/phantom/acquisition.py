@@ -1,4 +1,4 @@
-"""What the scanner adds: blur, noise, quantisation."""
+"""Effects of the scanner: blur, noise, quantisation."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from ctvlm.phantom.canvas import Canvas
 
 
 def acquire(canvas: Canvas, seed: int) -> np.ndarray:
-    """HU as the scanner would store them: int16 (D, H, W).
+    """Add blur and noise to a canvas; returns HU as int16 (D, H, W).
 
-    Noise is stated for 3.6 mm voxels and grows as voxels shrink, but less than by counting photons alone, because
-    real reconstructions smooth; it is stronger inside the body than in air.
+    The noise level is that of 3.6 mm voxels. It increases for smaller voxels, but less than photon statistics predict,
+    because real reconstructions smooth. It is higher inside the body than in air.
     """
     p = canvas.patient
     hu = canvas.hu

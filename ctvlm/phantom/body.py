@@ -1,4 +1,4 @@
-"""The frame: table, skin, fat, muscle, ribs, sternum, shoulder girdle and spine."""
+"""Table, skin, fat, muscle, ribs, sternum, shoulder girdle and spine."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ FAT, MUSCLE_HU = -103.0, 52.0
 
 
 def draw_body(canvas: Canvas) -> None:
-    """Skin, subcutaneous fat, muscle and the fat that fills the cavity; keeps the cavity's gauge for later."""
+    """Draw skin, subcutaneous fat, muscle and the fat in the cavity; set ``canvas.cavity``."""
     p = canvas.patient
     x, y, z = canvas.coords(canvas.full)
     a, yc, b = profile(MUSCLE, z)
     neck = np.clip((205 - z) / 30, 0.3, 1).astype(np.float32)
-    # Fat lies thicker in front of the belly and on the flanks than over the chest.
+    # Fat is thicker over the belly and the flanks than over the chest.
     belly = np.clip(1 - (z + 60) / 140, 0.55, 1.25).astype(np.float32)
     side, front = p.fat * 0.9 * neck * belly, p.fat * 0.85 * neck * belly
     arms = np.float32(12 if p.arms else 0) * np.clip((z - 60) / 60, 0, 1).astype(np.float32)
@@ -38,10 +38,9 @@ def draw_body(canvas: Canvas) -> None:
         draw_ellipsoid(canvas, (sign * 148, 6, 112), (16, 34, 46), FAT + 15)
         draw_ellipsoid(canvas, (sign * 122, -84, 92), (34, 7, 50), FAT + 25, turn=-sign * 0.5)
     gauge, unit = cavity_gauge(x, y, z)
-    canvas.gauge = gauge
     canvas.cavity = (gauge - 1) * unit
     canvas.paint(canvas.full, canvas.cavity, FAT - 2)
-    # Fat planes between the muscles of the wall: wavy sheets at a depth that varies.
+    # Fat planes between the muscles of the wall: wavy sheets of varying depth.
     at = np.nonzero((canvas.cavity > 9) & (depth > 5))
     x, y, z = x[at], y[at], z.ravel()[at[0]]
     rng = np.random.default_rng(p.texture_seed + 7)
@@ -51,7 +50,7 @@ def draw_body(canvas: Canvas) -> None:
 
 
 def draw_table(canvas: Canvas) -> None:
-    """A curved table under the back: two thin carbon shells with foam between them. In scanner coordinates."""
+    """Draw a curved table under the back: two thin carbon shells filled with foam, in scanner coordinates."""
     p = canvas.patient
     depth = (p.fat * 0.85 + 122) * p.scale[1] + 17
     y, x = canvas.phys_y[:, None], canvas.phys_x[None]
@@ -65,14 +64,14 @@ def draw_table(canvas: Canvas) -> None:
 
 
 def draw_ribs(canvas: Canvas) -> None:
-    """All ribs at once: where the cavity's wall meets a slanted comb in z; then sternum, clavicles and scapulae."""
+    """Draw all ribs (the intersection of the cavity wall and a slanted comb in z), sternum, clavicles and scapulae."""
     p = canvas.patient
-    # Ribs are a thin shell: only the voxels within it are looked at.
+    # Ribs lie in a thin shell; only its voxels are computed.
     shell = np.nonzero(np.abs(canvas.cavity - np.float32(5.0)) < 4.5 + canvas.edge)
     y, z = canvas.y[shell], canvas.z.ravel()[shell[0]]
     depth = canvas.cavity[shell] - np.float32(5.0)
     turn, comb, height = rib_comb(y, z)
-    # The lowest ribs float: the lower, the shorter.
+    # The lowest ribs are floating: lower ribs are shorter.
     reach = np.clip((height + 132) / 95, 0, 1)
     present = (turn < reach * 1.05) & (height > -125) & (height < 172)
     distance = np.sqrt(np.square(depth * np.float32(1 / 4.0)) + np.square(comb * np.float32(1 / 7.0))) * 4 - 4
@@ -81,7 +80,7 @@ def draw_ribs(canvas: Canvas) -> None:
     old = canvas.hu[shell]
     canvas.hu[shell] = old + weight * (bone - old)
     canvas.region[shell] = np.where(weight > 0.5, np.uint8(ids.RIB_CAGE), canvas.region[shell])
-    # Sternum: manubrium and body follow the chest's front.
+    # Sternum: manubrium and body follow the front of the chest.
     front = lambda h: float(np.interp(h, CAVITY[:, 0], CAVITY[:, 2] + CAVITY[:, 3])) + 6  # noqa: E731
     points = [(0, front(h) + d, h) for h, d in ((2, 0), (35, 0), (70, 0), (100, 1), (122, 2))]
     for dx in (-8, 0, 8):
@@ -101,7 +100,7 @@ def draw_ribs(canvas: Canvas) -> None:
 
 
 def draw_spine(canvas: Canvas) -> None:
-    """Vertebral bodies with cortical shell, discs, canal, pedicles, transverse and spinous processes."""
+    """Draw vertebral bodies with cortical shell, discs, canal, pedicles, transverse and spinous processes."""
     p = canvas.patient
     box = canvas.box((-58, -128, -260), (58, 0, 260))
     if box is None:
@@ -131,7 +130,7 @@ def draw_spine(canvas: Canvas) -> None:
     canvas.paint(box, process, np.float32(340 * p.bone), region=ids.SPINE)
     canal = np.sqrt(np.square(x / np.float32(1.2)) + back * back) - np.float32(8)
     canvas.paint(box, canal, 28.0, region=ids.SPINE)
-    # Paraspinal muscles are already muscle; a streak of fat parts them from the ribs.
+    # The paraspinal muscles are drawn already; a streak of fat separates them from the ribs.
     for s in (1, -1):
         draw_segments(canvas, [(s * 44, -88, -170)], [(s * 50, -98, 110)], 3.0, FAT + 30)
     for s in (1, -1):  # psoas

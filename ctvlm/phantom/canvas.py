@@ -1,9 +1,9 @@
-"""A drawing surface in anatomical millimetres.
+"""Drawing surface in anatomical coordinates (mm).
 
-Everything is drawn in *template* coordinates: one fixed adult whose origin lies in the midline at the height
-of the right diaphragmatic dome. A patient differs by scale, rotation and a smooth warp that map voxels into
-the template. The warp moves x and y only, so that z stays a vector of D numbers: profiles along the body are
-then looked up per slice instead of per voxel, which is what keeps a case in the tens of milliseconds.
+All anatomy is drawn in *template* coordinates: those of one fixed adult, with the origin in the midline at the height
+of the right diaphragmatic dome. A patient differs from the template by a scale, a rotation and a smooth warp, which
+map voxels into the template. The warp moves x and y only, so z remains a vector of D numbers. Profiles along the body
+are therefore evaluated per slice instead of per voxel, and a case is drawn in tens of milliseconds.
 """
 
 from __future__ import annotations
@@ -16,19 +16,30 @@ import numpy as np
 from ctvlm.phantom.patient import Patient
 
 Box = tuple[slice, slice, slice]
+# Coordinates or radii (x, y, z).
+Point = Sequence[float] | np.ndarray
 AIR = -1000.0
 
 
 class Canvas:
-    """HU, region and lesion arrays (D, H, W) of one scan, and the tools to paint into them.
+    """HU, region and lesion arrays (D, H, W) of one scan, and methods to paint into them.
 
-    ``x`` and ``y`` are the template coordinates (mm) of every voxel, ``z`` those of every slice (D, 1, 1).
+    Attributes:
+        x, y: template coordinates (mm) of every voxel (D, H, W).
+        z: template coordinate (mm) of every slice (D, 1, 1).
+        edge: width (mm) over which borders are blended in the plane.
+        dz: template mm per slice.
+        cavity: signed distance (mm) to the wall of the body cavity, negative inside; set by ``draw_body``.
+        pericardium: box of the heart and the distance to its surface; set by ``draw_heart`` if the heart is in view.
     """
+
+    cavity: np.ndarray
+    pericardium: tuple[Box, np.ndarray] | None = None
 
     def __init__(self, patient: Patient, shape: Sequence[int]) -> None:
         self.patient = patient
-        self.shape = tuple(int(n) for n in shape)
-        depth, height, width = self.shape
+        depth, height, width = (int(n) for n in shape)
+        self.shape = (depth, height, width)
         z0, z1 = patient.scan_z
         self.spacing = ((z1 - z0) / depth, patient.fov / height, patient.fov / width)
         phys_z = z0 + (np.arange(depth) + 0.5) * self.spacing[0]
@@ -48,7 +59,7 @@ class Canvas:
         dx += tx
         dy += ty[:, None]
         self.x, self.y = dx, dy
-        # One in-plane voxel of blending at each border stands in for partial volume; 1.5 mm for the scanner's blur.
+        # Borders are blended over one in-plane voxel (partial volume), at least over 1.5 mm (blur of the scanner).
         self.edge = float(max(1.5, self.spacing[1] / sy, self.spacing[2] / sx))
         self.dz = float(self.spacing[0] / sz)
         self.hu = np.full(self.shape, AIR, np.float32)
@@ -60,10 +71,10 @@ class Canvas:
         return (slice(None), slice(None), slice(None))
 
     def boxes(self, low: np.ndarray, high: np.ndarray) -> list[Box | None]:
-        """Voxel boxes that cover template boxes ``low..high`` (N, 3), columns x, y, z in mm; None: outside the scan."""
+        """Voxel boxes that cover template boxes ``low..high`` (N, 3; x, y, z in mm); None if outside the scan."""
         low, high = np.asarray(low, np.float64), np.asarray(high, np.float64)
         center, half = (low + high) / 2, (high - low) / 2
-        # Undo the warp at the centre, then allow for how much it can turn and stretch the box.
+        # Undo the warp at the centre, then add a margin for its rotation and stretch of the box.
         center[:, :2] -= self.patient.warp.at(center)
         reach = half * self._stretch
         reach[:, :2] += 0.2 * half[:, 1::-1] + 0.06 * half[:, 2:] + self.edge + 1.0
@@ -77,10 +88,10 @@ class Canvas:
             for (x0, y0, z0), (x1, y1, z1) in zip(start.tolist(), stop.tolist(), strict=True)
         ]
 
-    def box(self, low: Sequence[float], high: Sequence[float]) -> Box | None:
-        """The voxel box that covers one template box (x, y, z corners in mm), or None outside the scan.
+    def box(self, low: Point, high: Point) -> Box | None:
+        """Voxel box that covers one template box (corners x, y, z in mm), or None if it is outside the scan.
 
-        The same as ``boxes`` in plain floats: for one box, arrays of three numbers cost ten times the arithmetic.
+        As ``boxes``, but with Python floats, which are ten times faster than arrays for a single box.
         """
         cx, cy, cz = ((float(a) + float(b)) / 2 for a, b in zip(low, high, strict=True))
         hx, hy, hz = ((float(b) - float(a)) / 2 for a, b in zip(low, high, strict=True))
@@ -99,23 +110,23 @@ class Canvas:
             if start >= stop:
                 return None
             slices.append(slice(start, stop))
-        return tuple(slices)
+        return slices[0], slices[1], slices[2]
 
     def index_of(self, points: np.ndarray) -> np.ndarray:
-        """Voxel indices (N, 3), fractional, columns x, y, z, of template points."""
+        """Fractional voxel indices (N, 3; x, y, z) of template points (N, 3)."""
         points = np.array(points, np.float64)
         points[:, :2] -= self.patient.warp.at(points)
         return (points - self._origin) * self._density
 
     def coords(self, box: Box) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Template x, y (d, h, w) and z (d, 1, 1) of a box."""
+        """Template coordinates x, y (d, h, w) and z (d, 1, 1) of a box."""
         return self.x[box], self.y[box], self.z[box[0]]
 
     def paint(
         self,
         box: Box,
         distance: np.ndarray,
-        hu: float | np.ndarray | None,
+        hu: float | np.floating | np.ndarray | None,
         region: int | None = None,
         lesion: int | None = None,
         strength: float | np.ndarray = 1.0,
@@ -123,10 +134,15 @@ class Canvas:
         edge: float | None = None,
         mark: float = 0.5,
     ) -> np.ndarray:
-        """Blend ``hu`` in where ``distance`` (mm, negative inside) says so; return the blending weight.
+        """Paint a solid and return its blending weight.
 
-        ``inside`` (bool) confines the paint, ``strength`` thins it, ``mark`` is the weight (before thinning) from
-        which a voxel belongs to the region or lesion. Without ``hu`` only the maps are written.
+        Args:
+            distance: signed distance (mm) to the surface, negative inside.
+            hu: value to blend in; None writes only the maps.
+            region, lesion: ids to write into the maps where the weight exceeds ``mark``.
+            strength: factor on the weight for HU, not for the maps.
+            inside: boolean mask of the voxels that may change.
+            edge: width (mm) of the blended border; default: that of the canvas.
         """
         weight = distance * (-1.0 / (edge or self.edge))
         weight += 0.5

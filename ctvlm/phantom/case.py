@@ -1,4 +1,4 @@
-"""A seed becomes a case: plan, drawing, text."""
+"""Generate a case from a seed: plan, drawing, text."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ctvlm.phantom.findings import FINDINGS
 from ctvlm.phantom.plan import Plan, sample_plan
 from ctvlm.phantom.reasoning import write_report
 
-# Painter's order: what comes later covers what came before.
+# In drawing order: later structures cover earlier ones.
 ANATOMY = (
     body.draw_body, body.draw_ribs, abdomen.draw_kidneys, abdomen.draw_liver, abdomen.draw_spleen,
     abdomen.draw_gallbladder, abdomen.draw_pancreas, abdomen.draw_stomach, abdomen.draw_bowel, chest.draw_lungs,
@@ -24,19 +24,16 @@ ANATOMY = (
 
 
 @dataclass(frozen=True)
-class PhantomCase:
-    """One phantom: arrays (D, H, W), geometry, text and labels. Keys are those of a case manifest.
+class CaseData:
+    """A phantom without its label maps. Names are the keys of a case manifest.
 
-    ``region_map`` holds ids of `thorax_abdomen_20`, ``lesion_map`` the ids that ``cot`` steps name in ``lesion``.
-    ``spacing`` is in mm (z, y, x); ``affine`` sends voxel (x, y, z, 1) to RAS+ mm.
+    ``volume`` is int16 (D, H, W) in HU; ``spacing`` is in mm (z, y, x); ``affine`` maps voxel (x, y, z, 1) to RAS+ mm.
     """
 
     seed: int
     case_id: str
     patient_id: str
     volume: np.ndarray
-    region_map: np.ndarray
-    lesion_map: np.ndarray
     spacing: tuple[float, float, float]
     affine: np.ndarray
     report: dict[str, str]
@@ -44,10 +41,25 @@ class PhantomCase:
     labels: dict[str, int | None]
 
 
+@dataclass(frozen=True)
+class PhantomCase(CaseData):
+    """A phantom: image, label maps (D, H, W), geometry, text and labels.
+
+    ``region_map`` contains ids of `thorax_abdomen_20`, ``lesion_map`` the ids in ``lesion`` of the steps in ``cot``.
+    """
+
+    region_map: np.ndarray
+    lesion_map: np.ndarray
+
+
 def draw_plan(plan: Plan, shape: Sequence[int]) -> tuple[np.ndarray, Canvas]:
-    """Volume int16 (D, H, W) and the canvas with the region and lesion maps."""
+    """Draw a plan; returns the volume, int16 (D, H, W), and the canvas with the region and lesion maps.
+
+    Raises:
+        ValueError: ``shape`` is not three sizes of at least 8.
+    """
     if len(shape) != 3 or min(shape) < 8:
-        raise ValueError(f"shape must be three sizes (D, H, W) of at least 8 voxels, got {tuple(shape)}")
+        raise ValueError(f"shape is {tuple(shape)}; expected (D, H, W), each at least 8 voxels")
     canvas = Canvas(plan.patient, shape)
     for draw in ANATOMY:
         draw(canvas)
@@ -64,11 +76,12 @@ def generate_case(
     patient_id: str | None = None,
     field: str = "chest_abdomen",
 ) -> PhantomCase:
-    """The case of a seed: the same bytes wherever it is drawn, the same patient in whatever shape and field."""
+    """Generate the case of a seed: identical bytes on every machine, and the same patient for every shape and field."""
     plan = sample_plan(seed, field)
     volume, canvas = draw_plan(plan, shape)
     report = write_report(plan)
-    spacing = tuple(float(s) for s in canvas.spacing)
+    dz, dy, dx = canvas.spacing
+    spacing = (float(dz), float(dy), float(dx))
     affine = np.diag([spacing[2], spacing[1], spacing[0], 1.0])
     affine[:3, 3] = canvas.phys_x[0], canvas.phys_y[0], plan.base.scan_z[0] + spacing[0] / 2
     case_id = case_id or f"phantom_{seed}"

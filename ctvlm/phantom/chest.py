@@ -21,7 +21,7 @@ from ctvlm.phantom.shapes import (
 
 
 def draw_lungs(canvas: Canvas) -> None:
-    """Parenchyma, a little denser behind than in front, with fissures; the five lobes fill the map."""
+    """Draw the parenchyma, slightly denser posteriorly, with fissures, and write the five lobes into the region map."""
     p = canvas.patient
     box = canvas.box((-156, -112, -115), (156, 108, 174))
     if box is None:
@@ -29,9 +29,9 @@ def draw_lungs(canvas: Canvas) -> None:
     x, y, z = canvas.coords(box)
     floor = (geo.diaphragm(x, y, p) - z) * np.float32(0.75)
     distance = np.maximum(canvas.cavity[box] + np.float32(1.5), floor)
-    # A diaphragm of muscle under the lungs, so that fat never touches lung there.
+    # Muscle of the diaphragm below the lungs, so that no fat borders on lung there.
     canvas.paint(box, distance - np.float32(4), 48.0, inside=(floor > -6) & (canvas.cavity[box] < -2))
-    # The rest only where there is lung.
+    # The rest is computed only for lung voxels.
     near = np.nonzero(distance < canvas.edge)
     distance, x, y, z = distance[near], x[near], y[near], z.ravel()[near[0]]
     rng = np.random.default_rng(p.texture_seed)
@@ -47,7 +47,7 @@ def draw_lungs(canvas: Canvas) -> None:
 
 
 def vessel_tree(patient: Patient, side: int, rng: np.random.Generator, leaves: int = 84) -> tuple[np.ndarray, ...]:
-    """Starts, ends (N, 3) and radii (N,) of one lung's vessels, grown from the hilum towards random leaves."""
+    """Starts, ends (N, 3) and radii (N,) of the vessels of one lung: a tree from the hilum to random leaves."""
     lobes = geo.LOBES_RIGHT if side > 0 else geo.LOBES_LEFT
     points = geo.lung_points(patient, lobes, leaves, rng, 9.0, (-100, 160))
     hilum = geo.HILUM[side]
@@ -55,7 +55,7 @@ def vessel_tree(patient: Patient, side: int, rng: np.random.Generator, leaves: i
     nodes = np.concatenate([hilum[None], points[order]])
     from_hilum = np.linalg.norm(nodes - hilum, axis=1)
     gaps = np.linalg.norm(nodes[:, None] - nodes[None], axis=2)
-    # Each leaf hangs on a near node that is closer to the hilum; going straight outwards costs less.
+    # The parent of a leaf is a near node that is closer to the hilum; radial connections cost less.
     cost = np.where(from_hilum[None] < from_hilum[:, None] - 4, gaps + 0.75 * from_hilum[None], np.inf)
     parent = cost.argmin(axis=1)
     flow = np.ones(len(nodes))
@@ -65,9 +65,9 @@ def vessel_tree(patient: Patient, side: int, rng: np.random.Generator, leaves: i
 
 
 def draw_lung_vessels(canvas: Canvas) -> None:
-    """Pulmonary vessels: solid near the hilum, fading towards the pleura."""
+    """Draw pulmonary vessels: solid near the hilum, weaker towards the pleura."""
     p = canvas.patient
-    # Planned around a large heart, so that an enlarged one does not move them all.
+    # Sampled outside a large heart, so that cardiomegaly does not change all vessels.
     planned = replace(p, size={**p.size, "heart": 1.2})
     rng = np.random.default_rng(p.texture_seed + 1)
     in_lung = (canvas.region >= 1) & (canvas.region <= 5)
@@ -80,7 +80,7 @@ def draw_lung_vessels(canvas: Canvas) -> None:
 
 
 def draw_mediastinum(canvas: Canvas) -> None:
-    """Mediastinal fat, pulmonary trunk and arteries, caval veins, branches of the arch, hilar vessels."""
+    """Draw mediastinal fat, pulmonary trunk and arteries, caval veins, branches of the arch and hilar vessels."""
     p = canvas.patient
     box = canvas.box((-42, -112, -45), (42, 100, 192))
     if box is not None:
@@ -91,7 +91,7 @@ def draw_mediastinum(canvas: Canvas) -> None:
     blood, veins = p.hu["pulmonary"], p.hu["veins"]
     hilum = geo.HILUM
     arch = p.shift["arch"] * 0.7
-    for side in (1, -1):  # hilar vessels leave the heart's back and the pulmonary arteries
+    for side in (1, -1):  # hilar vessels: from the back of the heart and the pulmonary arteries
         for dy, dz, r in ((6, 10, 6.5), (2, -10, 6), (10, -22, 5)):
             draw_tube(
                 canvas, [(side * 12, 2 + dy, 52 + dz), hilum[side] + (0, dy, dz * 0.7)], [r + 2, r], blood, MEDIASTINUM
@@ -111,13 +111,13 @@ def draw_mediastinum(canvas: Canvas) -> None:
                                   ((-4, -8, 116), (-12, -2, 140), (-26, -10, 165), 4.5),
                                   ((-15, -26, 112), (-22, -20, 138), (-34, -18, 160), 5.5)):  # fmt: skip
         draw_tube(canvas, [start, middle, end], r, aorta, MEDIASTINUM)
-    for s in (1, -1):  # carotids, jugular veins, neck muscles' fat
+    for s in (1, -1):  # carotids and jugular veins
         draw_tube(canvas, [(s * 26, -9, 162), (s * 27, -10, 215)], 3.8, aorta)
         draw_tube(canvas, [(s * 32, 6, 152), (s * 35, -8, 215)], 5.5, veins)
 
 
 def draw_heart(canvas: Canvas) -> None:
-    """Pericardial fat, myocardium and four chambers, blood by contrast phase."""
+    """Draw pericardial fat, myocardium and four chambers, with blood by contrast phase; set ``canvas.pericardium``."""
     p = canvas.patient
     center, radii, turn = geo.heart_frame(p)
     fat = 2.5 + 4.5 * p.visceral
@@ -137,7 +137,7 @@ def draw_heart(canvas: Canvas) -> None:
     scale = radii / np.array((65.0, 46.0, 45.0))
     c, s = np.cos(turn), np.sin(turn)
 
-    def place(offset):  # chambers are laid out in the turned frame of the heart
+    def place(offset):  # offsets are in the rotated frame of the heart
         u, v, w = np.array(offset) * scale
         return np.add(center, (c * u - s * v, s * u + c * v, w))
 
@@ -151,14 +151,14 @@ def draw_heart(canvas: Canvas) -> None:
 
 
 def draw_aorta(canvas: Canvas) -> None:
-    """The aorta from the root to below the diaphragm, with a wall that shows without contrast."""
+    """Draw the aorta from the root to below the diaphragm, with a wall that is visible without contrast."""
     p = canvas.patient
     points, radius, _ = geo.aorta_path(p)
     draw_tube(canvas, points, radius, p.hu["wall"], AORTA, wall=1.4, lumen_hu=p.hu["aorta"])
 
 
 def draw_airways(canvas: Canvas) -> None:
-    """Trachea and main bronchi (region), then lobar bronchi inside the lungs."""
+    """Draw trachea and main bronchi (region ``trachea``) and the lobar bronchi in the lungs."""
     p = canvas.patient
     pipe = geo.trachea_path(p)
     carina = pipe[-1]
@@ -171,12 +171,12 @@ def draw_airways(canvas: Canvas) -> None:
     draw_tube(canvas, [carina, right], [9.3, 8.6], 30.0, **air)
     draw_tube(canvas, [carina, left], [8.8, 8.0], 30.0, **air)
     draw_tube(canvas, pipe, 10.2, 30.0, **air)
-    # The carina is open: the bronchi leave through the trachea's wall.
+    # Open the carina, where the walls of trachea and bronchi overlap.
     draw_tube(canvas, [right, carina, left], 5.8, -985.0)
 
 
 def draw_esophagus(canvas: Canvas) -> None:
-    """A collapsed muscular tube, with a little air here and there."""
+    """Draw a collapsed muscular tube with a little air at two heights."""
     p = canvas.patient
     points, radius = geo.esophagus_path(p)
     draw_tube(canvas, points, radius, p.hu["wall"] + 2, ESOPHAGUS)
@@ -187,7 +187,7 @@ def draw_esophagus(canvas: Canvas) -> None:
 
 
 def draw_thyroid(canvas: Canvas) -> None:
-    """Two lobes beside the trachea and the isthmus before it."""
+    """Draw two lobes beside the trachea and the isthmus in front of it."""
     p = canvas.patient
     size = p.size["thyroid"]
     shift = p.shift["thyroid"]

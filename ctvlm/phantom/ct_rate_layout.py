@@ -1,6 +1,6 @@
-"""Phantoms on disk as CT-RATE lies there: both trees of volumes, the tables with their columns, the region maps.
+"""Write phantoms in the file layout of CT-RATE: both releases of volumes, the tables with their columns, region maps.
 
-Written from CT-RATE's description, not from the converter's code, which is tested against it.
+Implemented from the description of CT-RATE, independently of the converter, which is tested with these files.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ METADATA = (
     "RescaleIntercept,RescaleSlope,RescaleType,NumberofSlices,ZSpacing,StudyDate"
 ).split(",")
 REPORTS = ("VolumeName", "ClinicalInformation_EN", "Technique_EN", "Findings_EN", "Impressions_EN")
-INTERCEPTS = (-1024, -8192)  # both are met in the real metadata
-# The tables' names differ from the trees': "valid" there is "validation" in two of the three.
+INTERCEPTS = (-1024, -8192)  # both occur in the real metadata
+# The volumes' split "valid" is called "validation" in the names of two of the three tables.
 TABLES = {
     "radiology_text_reports": "{long}_reports.csv",
     "metadata": "{long}_metadata.csv",
@@ -47,15 +47,18 @@ def write_ct_rate(
     releases: Sequence[str] = ("v1", "v2"),
     limit: int | None = None,
 ) -> Iterator[str]:
-    """Write phantoms, one after the other; yields each volume's name as it is there.
+    """Write phantoms one by one and yield the CT-RATE name of each volume.
 
     Args:
-        results: ``PhantomCT.results``, or a list of what it returns.
-        count: how many phantoms there are.
-        tables: folder of CT-RATE's own CSV files: they are copied, and the phantoms take the names, spacing, slope and
-            intercept of their metadata rows, one phantom per scan, in turn. Without it the phantoms bring their own.
-        releases: trees to write: "v1" (stored values, blank header), "v2" (HU, affine).
-        limit: rows of ``tables`` to write volumes for.
+        results: ``PhantomCT.results``, or a list of its return values.
+        count: number of phantoms.
+        tables: folder of CT-RATE's own CSV files. They are copied, and the phantoms take names, spacing, slope and
+            intercept from the metadata rows, one phantom per scan in turn. None writes tables of the phantoms.
+        releases: releases to write: "v1" (stored values, blank header), "v2" (HU, affine).
+        limit: number of rows of ``tables`` for which volumes are written.
+
+    Raises:
+        FileNotFoundError: ``tables`` has no metadata file.
     """
     get = results if callable(results) else results.__getitem__
     data = Path(out) / "dataset"
@@ -79,7 +82,7 @@ def write_ct_rate(
 
 
 def _affine(row: dict[str, str]) -> np.ndarray:
-    """DICOM's geometry of a metadata row, file axes to RAS+ mm."""
+    """Affine from file axes to RAS+ mm, from the DICOM geometry of a metadata row."""
     x, y = np.array(json.loads(row["ImageOrientationPatient"]), dtype=float).reshape(2, 3)
     (along_y, along_x), along_z = json.loads(row["XYSpacing"]), float(row["ZSpacing"])
     affine = np.eye(4)
@@ -89,7 +92,7 @@ def _affine(row: dict[str, str]) -> np.ndarray:
 
 
 def _to_dicom_axes(array: np.ndarray) -> np.ndarray:
-    """(z, y, x) growing to superior, anterior, right, to (x, y, z) growing to left, posterior, superior."""
+    """From (z, y, x) towards superior, anterior, right to (x, y, z) towards left, posterior, superior."""
     return np.ascontiguousarray(array[:, ::-1, ::-1].transpose(2, 1, 0))
 
 
@@ -100,7 +103,7 @@ def _save(array: np.ndarray, affine: np.ndarray, base: Path, tree: str, name: st
 
 
 def _unfold(scheme: RegionScheme, source: str = "totalsegmentator_v2") -> np.ndarray:
-    """For each region id, the id of a class of ``source`` that folds into it."""
+    """Table from region id to the id of a class of ``source`` that folds into it."""
     table = np.zeros(scheme.num_regions + 1, np.uint8)
     for number, name in reversed(list(enumerate(scheme.id_tables[source], start=1))):
         if len(ids := scheme.ids_of_class(name)) == 1:
@@ -111,7 +114,7 @@ def _unfold(scheme: RegionScheme, source: str = "totalsegmentator_v2") -> np.nda
 def _copied_rows(tables: Path, data: Path, limit: int | None) -> list[tuple[dict[str, str], int]]:
     metadata = sorted(tables.glob("*_metadata.csv"))
     if not metadata:
-        raise FileNotFoundError(f"{tables}: no *_metadata.csv; expected CT-RATE's tables")
+        raise FileNotFoundError(f"{tables}: found no *_metadata.csv; expected the tables of CT-RATE")
     for folder, pattern in TABLES.items():
         ending = pattern.split("}")[1].removesuffix(".csv")
         (data / folder).mkdir(parents=True, exist_ok=True)
@@ -126,7 +129,7 @@ def _copied_rows(tables: Path, data: Path, limit: int | None) -> list[tuple[dict
 
 
 def _own_rows(cases: list[dict], data: Path) -> list[tuple[dict[str, str], int]]:
-    """Tables that say what the phantoms are; splits other than "train" are "valid"."""
+    """Write tables that describe the phantoms; splits other than "train" become "valid"."""
     rows: dict[str, list[tuple[dict, dict, dict]]] = {}
     indexed = []
     for i, case in enumerate(cases):
@@ -134,7 +137,7 @@ def _own_rows(cases: list[dict], data: Path) -> list[tuple[dict[str, str], int]]
         volume = f"{split}_{len(rows.get(split, ())) + 1}_a_1.nii.gz"
         depth, height, width = case["volume"].shape
         dz, dy, dx = case["spacing"]
-        # The file's first voxel is the last one along the phantom's x and y; DICOM counts mm to the left and back.
+        # The first voxel of the file is the last of the phantom in x and y; DICOM coordinates grow to left and back.
         first = case["affine"] @ [width - 1, height - 1, 0, 1]
         metadata = dict.fromkeys(METADATA, "")
         metadata.update(
@@ -156,8 +159,8 @@ def _own_rows(cases: list[dict], data: Path) -> list[tuple[dict[str, str], int]]
         report = dict.fromkeys(REPORTS, "Not given.")
         report.update(VolumeName=volume, Findings_EN=case["report"]["findings"])
         report.update(Impressions_EN=re.sub(r"^\s*$", "Not given.", case["report"].get("impression") or ""))
-        known = {name: "" if value is None else str(value) for name, value in case["labels"].items()}
-        rows.setdefault(split, []).append((report, metadata, dict(VolumeName=volume, **known)))
+        labels = {name: "" if value is None else str(value) for name, value in case["labels"].items()}
+        rows.setdefault(split, []).append((report, metadata, dict(VolumeName=volume, **labels)))
         indexed.append((metadata, i))
     for split, of_split in rows.items():
         for (folder, pattern), table in zip(TABLES.items(), zip(*of_split)):

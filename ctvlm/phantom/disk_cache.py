@@ -1,4 +1,4 @@
-"""Drawn phantoms on disk, shared by later runs and by processes that run side by side."""
+"""Disk cache of drawn phantoms, shared by later and concurrent runs."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ import zipfile
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from mmengine.logging import print_log
 
 import ctvlm.anatomy
-from ctvlm.phantom.case import PhantomCase
 from ctvlm.phantom.packed import Job, PackedCase
 from ctvlm.utils import atomic_write
 
-# What zipfile and NumPy raise on a file that is cut or changed.
+# Exceptions of zipfile and NumPy for a truncated or changed file.
 BROKEN = (OSError, ValueError, KeyError, EOFError, RuntimeError, struct.error, zipfile.BadZipFile)
 
 
 @lru_cache(maxsize=1)
 def fingerprint() -> str:
-    """Changes with whatever decides what is drawn: this package's source, the region schemes, NumPy's version."""
+    """Hash of what determines the drawn cases: the source of this package, the region schemes, NumPy's version."""
     digest = hashlib.sha256(np.__version__.encode())
     for folder in (Path(__file__).parent, Path(ctvlm.anatomy.__file__).parent):
         for path in sorted(p for p in folder.rglob("*") if p.suffix in (".py", ".json")):
@@ -35,9 +35,9 @@ def fingerprint() -> str:
 class DiskCache:
     """Chunks of drawn cases, one ``.npz`` each, in a folder named after the generator's fingerprint.
 
-    A chunk's name is a hash of its jobs, so that it serves any data set that asks for the same cases. Files appear
-    whole or not at all; a broken one counts as absent. After a change of the phantom's code the folder of the old
-    fingerprint stays behind and may be deleted.
+    A file is named after a hash of its jobs, so every data set with the same cases uses it. Files are written
+    atomically; an unreadable file counts as missing. A change of the phantom's code starts a new folder; the old one
+    may be deleted.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -48,7 +48,7 @@ class DiskCache:
         return self.folder / f"{name}.npz"
 
     def load(self, jobs: Sequence[Job], only: int | None = None) -> list[PackedCase] | None:
-        """The cases of a chunk, or the one at index ``only``; None where there is no sound file."""
+        """Read the cases of a chunk, or the one at index ``only``; None if there is no readable file."""
         path = self.path(jobs)
         try:
             with np.load(path, allow_pickle=False) as file:
@@ -57,18 +57,19 @@ class DiskCache:
         except FileNotFoundError:
             return None
         except BROKEN as error:
-            print_log(f"PhantomCT draws again what {path} should hold: {type(error).__name__}: {error}", "current")
+            print_log(
+                f"{path} cannot be read ({type(error).__name__}: {error}); PhantomCT draws its cases again", "current"
+            )
             return None
 
     def save(self, jobs: Sequence[Job], cases: Sequence[PackedCase]) -> None:
-        """Write a chunk atomically. Processes that draw the same chunk write the same file."""
-        arrays: dict[str, np.ndarray] = {}
+        """Write a chunk atomically. Processes that draw the same chunk write identical files."""
+        arrays: dict[str, Any] = {}
         texts = []
-        for i, packed in enumerate(cases):
-            case = packed.case
+        for i, case in enumerate(cases):
             arrays[f"volume_{i}"], arrays[f"affine_{i}"] = case.volume, case.affine
-            arrays[f"region_{i}"] = np.frombuffer(packed.region, np.uint8)
-            arrays[f"lesion_{i}"] = np.frombuffer(packed.lesion, np.uint8)
+            arrays[f"region_{i}"] = np.frombuffer(case.region, np.uint8)
+            arrays[f"lesion_{i}"] = np.frombuffer(case.lesion, np.uint8)
             keys = ("seed", "case_id", "patient_id", "spacing", "report", "cot", "labels")
             texts.append({key: getattr(case, key) for key in keys})
         arrays["texts"] = np.frombuffer(json.dumps(texts).encode(), np.uint8)
@@ -77,11 +78,10 @@ class DiskCache:
 
 
 def _read(file: np.lib.npyio.NpzFile, i: int, text: dict) -> PackedCase:
-    case = PhantomCase(
+    return PackedCase(
+        **{**text, "spacing": tuple(text["spacing"]), "cot": tuple(text["cot"])},
         volume=file[f"volume_{i}"],
         affine=file[f"affine_{i}"],
-        region_map=None,
-        lesion_map=None,
-        **{**text, "spacing": tuple(text["spacing"]), "cot": tuple(text["cot"])},
+        region=file[f"region_{i}"].tobytes(),
+        lesion=file[f"lesion_{i}"].tobytes(),
     )
-    return PackedCase(case, file[f"region_{i}"].tobytes(), file[f"lesion_{i}"].tobytes())

@@ -1,4 +1,4 @@
-"""What of a patient a scan covers."""
+"""Field of view of a scan."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import numpy as np
 from ctvlm.phantom.patient import Patient
 
 FIELDS = ("chest_abdomen", "any")
-# Template mm: nothing is drawn with care below the kidneys and above the neck.
+# Template mm: the anatomy is not drawn in detail below the kidneys and above the neck.
 LOWEST, HIGHEST = -205.0, 212.0
 
 
 def set_field(patient: Patient, field: str, rng: np.random.Generator) -> Patient:
-    """The same patient scanned otherwise.
+    """The same patient with another field of view.
 
-    ``'chest_abdomen'`` keeps the scan from the neck to below the diaphragm that ``sample_patient`` drew. ``'any'`` is
-    what real collections hold: two in three are slabs of 75 to 330 mm at any height (an abdomen, the lung bases), one
-    in four shows one side of the body only, as a reconstruction zoomed on a lung does, and lungs are anywhere from
-    nearly air (-985 HU) to expired (-720 HU), each as often: where they lie has to tell them from air. With a density
-    near -850 HU only, a model took a real lung at -944 HU for air.
+    ``'chest_abdomen'`` keeps the scan of ``sample_patient``, from the neck to below the diaphragm. ``'any'`` imitates
+    real collections: two of three scans are slabs of 75 to 330 mm at any height (an abdomen, the lung bases), and one
+    of four shows only one side of the body, like a reconstruction zoomed on a lung. Lung density is uniform from nearly
+    air (-985 HU) to expiration (-720 HU), so a model must tell lung from air by position: trained only with densities
+    near -850 HU, a model classified a real lung of -944 HU as air.
 
     Raises:
         ValueError: an unknown field.
@@ -36,7 +36,7 @@ def set_field(patient: Patient, field: str, rng: np.random.Generator) -> Patient
         bottom = rng.uniform(LOWEST, HIGHEST - length)
         patient = replace(patient, scan_z=(bottom * scale[0], (bottom + length) * scale[0]))
     if rng.random() < 0.25:
-        # As wide as the body is deep, so that front and back stay in view.
+        # As wide as the body is deep, so that its front and back remain in view.
         side = int(rng.choice((-1, 1)))
         fov = float(rng.uniform(215, 265) * scale[1] + 1.2 * patient.fat)
         center = (patient.fov_center[0], float(side * rng.uniform(65, 115) * scale[2]))

@@ -1,7 +1,7 @@
-"""The template's surfaces as functions of template coordinates (mm): body contours, diaphragm, fissures, curves.
+"""Surfaces of the template as functions of template coordinates (mm): contours, diaphragm, fissures, centre lines.
 
-The same functions draw the anatomy on the voxel grid and place findings at single points, so that where a lesion
-lies never depends on the volume's shape.
+The same functions draw the anatomy on the voxel grid and position findings at single points, so the position of a
+lesion never depends on the shape of the volume.
 """
 
 from __future__ import annotations
@@ -11,24 +11,24 @@ import numpy as np
 from ctvlm.phantom.patient import Patient
 from ctvlm.phantom.shapes import ellipsoid, superellipse
 
-# Rows: z, half width, centre y, half depth. The space within the ribs and the abdominal wall.
+# Cavity within the ribs and the abdominal wall. Rows: z, half width, centre y, half depth.
 CAVITY = np.array([
     (-260, 132, 12, 90), (-170, 138, 12, 91), (-120, 142, 11, 94), (-60, 149, 5, 99), (-20, 151, 1, 103),
     (20, 149, -4, 101), (60, 142, -9, 94), (95, 125, -17, 80), (120, 104, -25, 66), (140, 81, -31, 52),
     (153, 58, -35, 39), (162, 36, -38, 26), (168, 12, -40, 10), (172, 2, -40, 2), (300, 2, -40, 2),
 ], np.float32)  # fmt: skip
-# The outside of the muscles; subcutaneous fat lies around it.
+# Outer surface of the muscles; subcutaneous fat surrounds it.
 MUSCLE = np.array([
     (-260, 145, -3, 112), (-170, 152, -3, 114), (-120, 155, -3, 116), (-60, 161, -4, 121), (0, 162, -7, 120),
     (60, 169, -17, 113), (100, 180, -25, 104), (130, 187, -25, 91), (150, 189, -22, 80), (168, 180, -20, 74),
     (180, 142, -19, 69), (192, 92, -19, 63), (202, 68, -19, 58), (212, 58, -19, 55), (300, 55, -19, 53),
 ], np.float32)  # fmt: skip
-# Centre y of the vertebral bodies, their half width.
+# Vertebral bodies. Rows: z, centre y, half width.
 SPINE = np.array([
     (-260, -38, 25), (-170, -42, 24), (-110, -45, 22), (-45, -48, 20), (0, -61, 18), (62, -69, 17), (110, -63, 16),
     (140, -54, 15), (165, -46, 14), (190, -38, 12), (215, -33, 12), (300, -30, 12),
 ], np.float32)  # fmt: skip
-# z between consecutive vertebrae, from L3 up to C5; the disc lies at the boundary.
+# z range of each vertebra, from L3 up to C5; discs lie at the boundaries.
 LEVELS = {"L3": (-195, -160), "L2": (-160, -126), "L1": (-126, -94), "T12": (-94, -65), "T11": (-65, -38),
           "T10": (-38, -12), "T9": (-12, 13), "T8": (13, 36), "T7": (36, 58), "T6": (58, 79), "T5": (79, 99),
           "T4": (99, 118), "T3": (118, 136), "T2": (136, 154), "T1": (154, 171), "C7": (171, 186), "C6": (186, 200),
@@ -39,20 +39,24 @@ LOBES_RIGHT, LOBES_LEFT = (1, 2, 3), (4, 5)
 HILUM = {1: np.array((40.0, -14.0, 66.0)), -1: np.array((-42.0, -18.0, 68.0))}
 
 
-def profile(table: np.ndarray, z: np.ndarray) -> list[np.ndarray]:
-    """Columns of a table at heights ``z``, in the shape of ``z``."""
+def profile(table: np.ndarray, z: np.ndarray | np.floating) -> list[np.ndarray]:
+    """Columns of a table, interpolated at heights ``z``; each has the shape of ``z``."""
     return [np.interp(z, table[:, 0], column).astype(np.float32) for column in table[:, 1:].T]
 
 
 def cavity_gauge(x, y, z) -> tuple[np.ndarray, np.ndarray]:
-    """Gauge of the cavity (1 on its wall) and the length in mm of one gauge unit."""
+    """Gauge of the cavity (1 on its wall, smaller inside) and the length (mm) of one gauge unit."""
     a, yc, b = profile(CAVITY, z)
     return superellipse(x / a, (y - yc) / b), 0.5 * (a + b)
 
 
 def rib_comb(y, z) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Place of points near the chest wall among the ribs: how far in front (0..1), distance along z to the middle of
-    the nearest rib (mm), and the height of that rib at the spine (mm). Ribs slope down towards the front."""
+    """Position of points near the chest wall relative to the ribs, which slope down towards the front.
+
+    Returns:
+        How far anterior the point is (0..1), distance along z to the middle of the nearest rib (mm), and height of
+        that rib at the spine (mm).
+    """
     _, yc, b = profile(CAVITY, z)
     turn = np.clip((y - yc) * (np.float32(0.5) / b) + np.float32(0.5), 0, 1)
     height = turn * (88 * np.clip(1.05 - (z - 60) * np.float32(0.004), 0.6, 1.1)).astype(np.float32) + z
@@ -61,7 +65,7 @@ def rib_comb(y, z) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def diaphragm(x, y, patient: Patient) -> np.ndarray:
-    """Height (mm) of the diaphragm over (x, y): a dome on each side, steep towards the ribs, flat medially."""
+    """Height z (mm) of the diaphragm at (x, y): a dome on each side, steep towards the ribs and flat medially."""
     right, left = patient.dome
     side = x > 0
     u = np.abs(x) - np.float32(74)
@@ -73,7 +77,7 @@ def diaphragm(x, y, patient: Patient) -> np.ndarray:
 
 
 def lobe_map(x, y, z, patient: Patient) -> np.ndarray:
-    """Lobe id (1..5) of points taken to be in the lungs."""
+    """Lobe id (1..5) of points in the lungs."""
     right_oblique, horizontal, left_oblique = patient.fissure
     bow = (x * x) * np.float32(1 / 1600)
     oblique = np.float32(30) - np.float32(0.72) * (y + np.float32(15)) - bow
@@ -84,7 +88,7 @@ def lobe_map(x, y, z, patient: Patient) -> np.ndarray:
 
 
 def fissure_distance(x, y, z, patient: Patient) -> np.ndarray:
-    """Distance (mm) to the nearest fissure for points in the lungs."""
+    """Distance (mm) of points in the lungs to the nearest fissure."""
     right_oblique, horizontal, left_oblique = patient.fissure
     shift = np.where(x > 0, np.float32(right_oblique), np.float32(left_oblique + 6))
     oblique = z - (np.float32(30) - np.float32(0.72) * (y + np.float32(15)) - x * x * np.float32(1 / 1600) + shift)
@@ -94,7 +98,7 @@ def fissure_distance(x, y, z, patient: Patient) -> np.ndarray:
 
 
 def mediastinum_distance(x, y, z) -> np.ndarray:
-    """Distance to the fatty column between the lungs: a spindle behind the sternum, wide around the great vessels."""
+    """Distance to the mediastinal fat: a spindle behind the sternum, widest around the great vessels."""
     half = np.interp(z, (-40, 20, 60, 110, 150, 190), (24, 26, 36, 34, 33, 30)).astype(np.float32)
     center = np.interp(z, (-40, 20, 60, 110, 150, 190), (-18, -14, 0, -2, -10, -8)).astype(np.float32)
     depth = np.interp(z, (-40, 20, 60, 110, 150, 190), (52, 54, 86, 72, 52, 42)).astype(np.float32)
@@ -103,16 +107,16 @@ def mediastinum_distance(x, y, z) -> np.ndarray:
 
 
 def heart_frame(patient: Patient) -> tuple[np.ndarray, np.ndarray, float]:
-    """Centre, radii and turn of the heart."""
+    """Centre, radii and rotation (radians about z) of the heart."""
     size = patient.size["heart"]
     center = np.array((-21.0, 32.0, 20.0)) + patient.shift["heart"]
-    # A big heart grows to the left and rests on the diaphragm.
+    # An enlarged heart extends to the left and rests on the diaphragm.
     center += np.array((-26.0, 4.0, 10.0)) * (size - 1)
     return center, np.array((65.0, 46.0, 45.0)) * size, -0.42
 
 
 def lung_distance(x, y, z, patient: Patient) -> np.ndarray:
-    """Distance to the aerated lungs (pleura, diaphragm, mediastinum, heart and spine), for placing findings."""
+    """Distance to the aerated lungs, bounded by pleura, diaphragm, mediastinum, heart and spine; to place findings."""
     gauge, unit = cavity_gauge(x, y, z)
     distance = np.maximum((gauge - 1) * unit, (diaphragm(x, y, patient) - z) * np.float32(0.75))
     distance = np.maximum(distance, -mediastinum_distance(x, y, z))
@@ -130,7 +134,11 @@ def lung_points(
     margin: float,
     z: tuple[float, float],
 ) -> np.ndarray:
-    """``count`` points (N, 3) uniform in the given lobes, ``margin`` mm from their borders where that leaves room."""
+    """Sample ``count`` points (N, 3) uniformly in the given lobes, up to ``margin`` mm away from their borders.
+
+    Raises:
+        ValueError: no space in these lobes within ``z``.
+    """
     low, high = (-150, -100, max(-100.0, z[0])), (150, 100, min(165.0, z[1]))
     points = rng.uniform(low, high, (6000, 3)).astype(np.float32)
     x, y, zz = points.T
@@ -141,21 +149,21 @@ def lung_points(
         good = np.flatnonzero(in_lobe & (depth > m) & (fissure > m * 0.7))
         if len(good) >= max(count, 3):
             return points[good[:count]].astype(np.float64)
-    raise ValueError(f"no room in lung lobes {lobes} within z = {z[0]:.0f}..{z[1]:.0f} mm")
+    raise ValueError(f"no space in lung lobes {lobes} within z = {z[0]:.0f}..{z[1]:.0f} mm")
 
 
 def aorta_path(patient: Patient) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Centre line (N, 3), radius (N,) and part (0 ascending, 1 arch, 2 descending, 3 abdominal) of the aorta."""
     ys = lambda z, gap: float(np.interp(z, SPINE[:, 0], SPINE[:, 1])) + gap  # noqa: E731
     arch = patient.shift["arch"]
-    path = [
+    rows = [
         (8, 24, 40, 15, 0), (16, 28, 56, 15.5, 0), (20, 28, 74, 15.5, 0), (18, 22, 92, 15, 0), (10, 8, 107, 14, 1),
         (-4, -12, 113, 13.5, 1), (-16, -32, 108, 13, 1), (-23, -46, 95, 12.5, 2), (-25, ys(75, 15), 75, 12.5, 2),
         (-25, ys(50, 16), 50, 12, 2), (-22, ys(20, 22), 20, 12, 2), (-16, ys(-10, 28), -10, 11.5, 2),
         (-8, ys(-35, 31), -35, 11.5, 2), (-4, ys(-60, 32), -60, 11, 3), (-4, ys(-100, 33), -100, 10.5, 3),
         (-5, ys(-145, 34), -145, 10, 3), (-5, ys(-200, 34), -200, 9.5, 3),
     ]  # fmt: skip
-    path = np.array(path)
+    path = np.array(rows)
     points, radius, part = path[:, :3].copy(), path[:, 3].copy(), path[:, 4].astype(int)
     points[part <= 1] += arch
     points[part == 2] += arch * (1, 0.3, 0)
@@ -190,14 +198,14 @@ def esophagus_path(patient: Patient) -> tuple[np.ndarray, np.ndarray]:
 
 
 def kidney_frame(patient: Patient, side: int) -> tuple[np.ndarray, np.ndarray, float]:
-    """Centre, radii and turn of a kidney (side 1 right, -1 left)."""
+    """Centre, radii and rotation of a kidney (side 1 right, -1 left)."""
     name = "kidney_right" if side > 0 else "kidney_left"
     center = np.array((64.0, -40.0, -119.0)) if side > 0 else np.array((-62.0, -42.0, -106.0))
     return center + patient.shift[name], np.array((25, 30, 50)) * patient.size[name], -0.75 * side
 
 
 def spleen_frame(patient: Patient) -> tuple[np.ndarray, np.ndarray, float]:
-    """Centre, radii and turn of the spleen."""
+    """Centre, radii and rotation of the spleen."""
     size = patient.size["spleen"]
     center = np.array((-103.0, -42.0, -60.0 + patient.dome[1] + 13)) + patient.shift["spleen"]
     center += np.array((10.0, 14.0, -30.0)) * max(size - 1.15, 0)
@@ -211,7 +219,7 @@ def gallbladder_frame(patient: Patient) -> tuple[np.ndarray, np.ndarray]:
 
 
 def spine_y(z: float) -> float:
-    """Centre y of the vertebral body at one height."""
+    """Centre y of the vertebral body at height z."""
     return float(np.interp(z, SPINE[:, 0], SPINE[:, 1]))
 
 
@@ -225,7 +233,7 @@ def trachea_path(patient: Patient) -> np.ndarray:
 
 
 def coronary_paths(patient: Patient) -> tuple[np.ndarray, np.ndarray]:
-    """The anterior descending and the right coronary artery, in the grooves of the heart."""
+    """Centre lines of the anterior descending and the right coronary artery, in the grooves of the heart."""
     center, radii, turn = heart_frame(patient)
     scale = radii / np.array((65.0, 46.0, 45.0))
     c, s = np.cos(turn), np.sin(turn)

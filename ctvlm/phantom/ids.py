@@ -1,4 +1,4 @@
-"""Region ids of the scheme ``thorax_abdomen_20`` in which phantoms are drawn (a test compares them with the scheme)."""
+"""Region ids of the scheme ``thorax_abdomen_20``, used by phantoms (a test compares them with the scheme)."""
 
 LOBE_UPPER_RIGHT, LOBE_MIDDLE_RIGHT, LOBE_LOWER_RIGHT, LOBE_UPPER_LEFT, LOBE_LOWER_LEFT = 1, 2, 3, 4, 5
 TRACHEA, HEART, AORTA, MEDIASTINUM, ESOPHAGUS, THYROID = 6, 7, 8, 9, 10, 11

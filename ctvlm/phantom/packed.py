@@ -1,23 +1,22 @@
-"""A drawn case as it is kept: label maps deflated."""
+"""Drawn cases with compressed label maps."""
 
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields
 
 import numpy as np
 
-from ctvlm.phantom.case import PhantomCase, generate_case
+from ctvlm.phantom.case import CaseData, generate_case
 
-# What decides a case: seed, shape, case id, patient id, field.
+# Arguments of generate_case: seed, shape, case id, patient id, field.
 Job = tuple[int, tuple[int, ...], str, str, str]
 
 
 @dataclass(frozen=True)
-class PackedCase:
-    """A drawn case with its two label maps deflated: they are mostly runs, and a split must fit in memory."""
+class PackedCase(CaseData):
+    """A drawn case with compressed label maps (mostly runs of equal ids), so that a whole split fits in memory."""
 
-    case: PhantomCase
     region: bytes
     lesion: bytes
 
@@ -25,10 +24,10 @@ class PackedCase:
     def draw(cls, job: Job) -> PackedCase:
         case = generate_case(*job)
         region, lesion = (zlib.compress(a.tobytes(), 1) for a in (case.region_map, case.lesion_map))
-        return cls(replace(case, region_map=None, lesion_map=None), region, lesion)
+        return cls(**{f.name: getattr(case, f.name) for f in fields(CaseData)}, region=region, lesion=lesion)
 
     def maps(self) -> tuple[np.ndarray, np.ndarray]:
-        """Region map and lesion map (D, H, W), writable copies."""
-        shape = self.case.volume.shape
+        """Region map and lesion map (D, H, W), as writable copies."""
+        shape = self.volume.shape
         region, lesion = (np.frombuffer(bytearray(zlib.decompress(b)), np.uint8) for b in (self.region, self.lesion))
         return region.reshape(shape), lesion.reshape(shape)

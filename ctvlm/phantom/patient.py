@@ -1,8 +1,9 @@
-"""Who lies on the table: size, habitus, organs, contrast and the scanner's settings, all drawn from a seed."""
+"""Random patients: body size, organs, contrast phase and scanner settings, all sampled from a seed."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -10,7 +11,7 @@ import numpy as np
 
 PHASES = ("non_contrast", "arterial", "venous")
 
-# HU of blood and parenchyma by contrast phase, before the patient's own jitter.
+# HU of blood and parenchyma by contrast phase, before random variation per patient.
 ENHANCEMENT: dict[str, dict[str, float]] = {
     "non_contrast": dict(aorta=42, left_heart=40, right_heart=40, pulmonary=42, veins=40, portal=40, myocardium=44,
                          liver=56, spleen=48, kidney=34, pancreas=38, thyroid=105, wall=38),
@@ -23,7 +24,7 @@ ENHANCEMENT: dict[str, dict[str, float]] = {
 
 @dataclass(frozen=True)
 class Warp:
-    """A smooth displacement in the plane (mm): a small rotation plus three separable waves for each of x and y."""
+    """Smooth in-plane displacement (mm): a small rotation plus three separable waves for each of x and y."""
 
     angle: float
     amplitude: np.ndarray  # (2, 3) mm
@@ -31,7 +32,7 @@ class Warp:
     phase: np.ndarray  # (2, 3, 3) rad
 
     def grid(self, tx: np.ndarray, ty: np.ndarray, tz: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Displacement of x and y (D, H, W) on the grid of three axes."""
+        """Displacement of x and y (D, H, W) on the grid of three coordinate vectors."""
         shape = (len(tz), len(ty), len(tx))
         out = []
         for c in range(2):
@@ -55,7 +56,7 @@ class Warp:
         return shift
 
     def at_point(self, x: float, y: float, z: float) -> tuple[float, float]:
-        """Displacement at one point, in plain floats."""
+        """Displacement at one point, computed with Python floats."""
         sin = math.sin
         shift = []
         for amplitude, frequency, phase in self._plain:
@@ -72,7 +73,7 @@ class Warp:
 
 @dataclass(frozen=True)
 class Patient:
-    """One patient in one scanner. Lengths in mm of the template unless said otherwise."""
+    """One patient in one scanner. Lengths are in template mm unless stated otherwise."""
 
     scale: tuple[float, float, float]  # physical mm per template mm, z y x
     warp: Warp
@@ -86,22 +87,22 @@ class Patient:
     hu: dict[str, float]
     lung_hu: float
     noise: float  # HU, at 3.6 mm voxels
-    blur: float  # share of a voxel's signal that leaks to its neighbours in the plane
+    blur: float  # fraction of a voxel's signal that spreads to its in-plane neighbours
     table_y: float
     dome: tuple[float, float]  # height of the right and left hemidiaphragm
     fissure: tuple[float, float, float]  # shifts of the right oblique, horizontal and left oblique fissure
     shift: dict[str, np.ndarray]  # organ name to displacement (x, y, z)
-    # Sizes relative to the template; the findings that enlarge an organ change these.
+    # Sizes relative to the template; findings that enlarge an organ change them.
     size: dict[str, float]
     bone: float
-    gas: float  # height of the stomach's gas level above its centre, share of its radius
+    gas: float  # height of the gas level in the stomach above its centre, as a fraction of its radius
     arms: bool
     texture_seed: int
-    side: int = 0  # 1 or -1 where the scan shows the right or the left side of the body only
+    side: int = 0  # 1 or -1 if the scan shows only the right or the left side of the body
 
     @property
     def template_z(self) -> tuple[float, float]:
-        """The scan's lower and upper end in template mm."""
+        """Lower and upper end of the scan in template mm."""
         return self.scan_z[0] / self.scale[0], self.scan_z[1] / self.scale[0]
 
 
@@ -112,12 +113,16 @@ SHIFTED = {  # organ: standard deviation (x, y, z) of its position
 }  # fmt: skip
 
 
+def _triple(values: Iterable[float]) -> tuple[float, float, float]:
+    a, b, c = (float(v) for v in values)
+    return a, b, c
+
+
 def sample_patient(rng: np.random.Generator) -> Patient:
-    """Draw a patient: never the same twice, always one that a radiologist could meet."""
+    """Sample an anatomically plausible patient."""
     female = bool(rng.random() < 0.5)
     build = rng.normal(0.95 if female else 1.02, 0.035)
-    scale = (build * rng.normal(1, 0.03), build * rng.normal(1, 0.04), build * rng.normal(1, 0.035))
-    scale = tuple(float(np.clip(s, 0.84, 1.16)) for s in scale)
+    scale = _triple(np.clip(build * rng.normal(1, s), 0.84, 1.16) for s in (0.03, 0.04, 0.035))
     fat = float(np.clip(rng.gamma(4, 4.5) + 4, 6, 42))
     visceral = float(np.clip((fat - 6) / 30 + rng.normal(0, 0.2), 0, 1))
     wavelength = rng.uniform(170, 380, (2, 3, 3))
@@ -127,7 +132,7 @@ def sample_patient(rng: np.random.Generator) -> Patient:
         frequency=2 * np.pi / wavelength,
         phase=rng.uniform(0, 2 * np.pi, (2, 3, 3)),
     )
-    # Chest scans of all sorts: from the lower neck to the adrenals or to below the kidneys.
+    # Scans start at the lower neck or the lung apices and end at the adrenals or below the kidneys.
     bottom = rng.choice([rng.uniform(-165, -135), rng.uniform(-135, -95)], p=[0.7, 0.3])
     top = rng.choice([rng.uniform(186, 212), rng.uniform(158, 186)], p=[0.65, 0.35])
     phase = PHASES[rng.choice(3, p=[0.45, 0.2, 0.35])]
@@ -150,7 +155,7 @@ def sample_patient(rng: np.random.Generator) -> Patient:
         blur=float(rng.uniform(0.02, 0.09)),
         table_y=float(rng.uniform(-12, -2)),
         dome=(float(rng.normal(0, 5)), float(rng.normal(-13, 6))),
-        fissure=tuple(float(v) for v in rng.normal(0, (6, 6, 6))),
+        fissure=_triple(rng.normal(0, (6, 6, 6))),
         shift={k: rng.normal(0, s).astype(np.float32) for k, s in SHIFTED.items()},
         size={
             **{k: float(np.clip(rng.normal(1, 0.06), 0.86, 1.14)) for k in ("heart", "liver", "spleen", "stomach",

@@ -1,4 +1,4 @@
-"""PhantomCT: a data set that needs no download."""
+"""PhantomCT: a data set of synthetic CTs that needs no download."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from ctvlm.registry import DATASETS, TRANSFORMS
 from ctvlm.utils.training_data import PHANTOM_SOURCE, data_record
 
 SCHEME = "thorax_abdomen_20"
-CHUNK = 16  # cases a worker draws before it reports: few enough for a smooth bar, enough to hide the pickling
+CHUNK = 16  # cases per task of a worker: few enough for a smooth progress bar, enough to hide the cost of pickling
 
 
 def case_seed(seed: int, split: str, index: int) -> int:
-    """Seed of one case. Splits differ in the entropy itself, so that no case of one can occur in another."""
+    """Seed of one case. The split is part of the entropy, so different splits have different cases."""
     sequence = np.random.SeedSequence([seed, zlib.crc32(split.encode()), index])
     return int(sequence.generate_state(1, np.uint64)[0])
 
@@ -43,29 +43,29 @@ def _draw_chunk(jobs: list[Job]) -> list[PackedCase]:
 
 @DATASETS.register_module()
 class PhantomCT(BaseDataset):
-    """Chest-abdomen CTs drawn from a seed, with region maps, lesion maps, labels and reasoning steps.
+    """Synthetic chest-abdomen CTs with region maps, lesion maps, labels and reasoning steps.
 
-    Cases of different splits are different patients. They are drawn on first need: all at once in ``num_workers``
-    processes where ``cache`` is on, else one by one, anew each time. With ``cache_dir`` they are drawn once and read
-    by every later run and by runs side by side (see DiskCache). What is drawn depends on none of these.
+    Different splits have different patients. Cases are drawn on first access: with ``cache`` all at once in
+    ``num_workers`` processes, otherwise one by one on every access. With ``cache_dir`` they are drawn once and read by
+    later and concurrent runs (see `DiskCache`). None of these options changes the cases.
 
     Args:
-        num_cases: cases in this split.
-        seed: of the whole data set.
-        split: any name; each has patients of its own.
-        shape: voxels (D, H, W). The same case in another shape is the same patient.
-        field: ``'chest_abdomen'``, or ``'any'``: slabs at any height and views of one side as well (see ``set_field``).
-        with_region_map: give the region map; without it, ``results['region_map']`` is None.
-        reword: tell a case in other words each time it is read, with another choice of what is said to be normal:
-            a head that writes learns what is seen and not one wording by heart. Drawn from torch's random state.
-        cache: keep the drawn cases in memory (about 2.3 bytes a voxel).
-        cache_dir: folder to keep drawn cases in (about 2.3 bytes a voxel); None writes nothing.
-        num_workers: processes that draw; 0 draws in this one.
-        kwargs: as ``mmengine.dataset.BaseDataset``.
+        num_cases: number of cases in this split.
+        seed: seed of the whole data set.
+        split: name of the split.
+        shape: voxels (D, H, W). A case has the same patient in every shape.
+        field: ``'chest_abdomen'``, or ``'any'``: also slabs at any height and scans of one side (see ``set_field``).
+        with_region_map: False sets ``results['region_map']`` to None.
+        reword: write a new text each time a case is read, with other wordings and another choice of normal statements,
+            so that a generation head does not memorise texts. Uses torch's random state.
+        cache: keep the drawn cases in memory (about 2.3 bytes per voxel).
+        cache_dir: folder of the disk cache (about 2.3 bytes per voxel); None writes nothing.
+        num_workers: number of processes that draw; 0 draws in this process.
+        scheme: ``thorax_abdomen_20``; part of the interface of data sets.
+        kwargs: see ``mmengine.dataset.BaseDataset``.
 
     Raises:
-        ValueError: no cases, a shape that is not three sizes, an unknown field, a scheme other than
-            ``thorax_abdomen_20``.
+        ValueError: ``num_cases`` below 1, a shape that is not three sizes of at least 8, an unknown field or scheme.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class PhantomCT(BaseDataset):
         if len(shape) != 3 or min(shape) < 8:
             raise ValueError(f"shape is {tuple(shape)}; expected (D, H, W), each at least 8 voxels")
         if scheme != SCHEME:
-            raise ValueError(f"scheme is {scheme!r}; phantoms are drawn with {SCHEME!r} only")
+            raise ValueError(f"scheme is {scheme!r}; expected {SCHEME!r}, the only scheme of phantoms")
         if field not in FIELDS:
             raise ValueError(f"field is {field!r}; expected one of {', '.join(FIELDS)}")
         self.num_cases, self.seed, self.split, self.field = num_cases, seed, split, field
@@ -119,18 +119,16 @@ class PhantomCT(BaseDataset):
         return self.pipeline(self.results(idx))
 
     def results(self, idx: int) -> dict:
-        """The results dict of a case before the pipeline: the keys of a manifest, with arrays. ``volume`` is
-        read-only: it may be cached."""
+        """Input of the pipeline for a case: the keys of a manifest, with arrays. ``volume`` is read-only."""
         info = self.get_data_info(idx)
-        packed = self._drawn(info, idx % len(self))
-        packed.case.volume.setflags(write=False)  # a transform that works in place must not change the cache
-        region, lesion = packed.maps()
-        case = packed.case
+        case = self._drawn(info, idx % len(self))
+        case.volume.setflags(write=False)  # an in-place transform must not change the cache
+        region, lesion = case.maps()
         report, cot = case.report, case.cot
         if self.reword:
             plan = replace(sample_plan(case.seed, self.field), text_seed=int(torch.randint(2**31, ())))
-            told = write_report(plan)
-            report, cot = dict(findings=told.findings, impression=told.impression), told.steps
+            new = write_report(plan)
+            report, cot = dict(findings=new.findings, impression=new.impression), new.steps
         return dict(
             case_id=info["case_id"],
             patient_id=info["patient_id"],
@@ -148,11 +146,11 @@ class PhantomCT(BaseDataset):
         )
 
     def data_records(self) -> list[dict]:
-        """What a checkpoint trained on this data set records."""
+        """Record of the training data for checkpoints."""
         return [data_record("PhantomCT", len(self), self.split, "phantom", True, self.scheme.name, [PHANTOM_SOURCE])]
 
     def texts(self) -> list[str]:
-        """Impressions and step texts of the split, for fitting a tokenizer. Nothing is drawn for it."""
+        """Impressions and step texts of the split, to fit a tokenizer. No volume is drawn."""
         out: list[str] = []
         for idx in range(len(self)):
             report = write_report(sample_plan(self.get_data_info(idx)["case_seed"], self.field))
@@ -160,7 +158,7 @@ class PhantomCT(BaseDataset):
         return out
 
     def _chunks(self) -> list[list[Job]]:
-        """The jobs of the split, as they are drawn and kept on disk."""
+        """Jobs of the split in the chunks in which they are drawn and cached."""
         infos = [self.get_data_info(i) for i in range(len(self))]
         jobs = [(info["case_seed"], self.shape, info["case_id"], info["patient_id"], self.field) for info in infos]
         return [jobs[i : i + CHUNK] for i in range(0, len(jobs), CHUNK)]
@@ -169,17 +167,17 @@ class PhantomCT(BaseDataset):
         key = info["case_seed"]
         if key in self._store:
             return self._store[key]
-        # A worker of a data loader serves a part of the cases and may not have children: it draws as it goes.
+        # Workers of a data loader read a part of the cases and cannot start processes: they draw on access.
         if self.cache and not multiprocessing.current_process().daemon:
             self._draw_all()
             return self._store[key]
-        chunk, place = self._chunks()[idx // CHUNK], idx % CHUNK
-        found = None if self._disk is None else self._disk.load(chunk, only=place)
-        if found is None and self._disk is not None:
+        chunk, position = self._chunks()[idx // CHUNK], idx % CHUNK
+        cached = None if self._disk is None else self._disk.load(chunk, only=position)
+        if cached is None and self._disk is not None:
             drawn = _draw_chunk(chunk)
             self._disk.save(chunk, drawn)
-            found = drawn[place : place + 1]
-        packed = found[0] if found else PackedCase.draw(chunk[place])
+            cached = drawn[position : position + 1]
+        packed = cached[0] if cached else PackedCase.draw(chunk[position])
         if self.cache:
             self._store[key] = packed
         return packed
@@ -191,11 +189,11 @@ class PhantomCT(BaseDataset):
             task = progress.add_task(f"Drawing phantom CTs ({self.split})", total=len(self))
             missing = []
             for chunk in chunks:
-                found = None if self._disk is None else self._disk.load(chunk)
-                if found is None:
+                cached = None if self._disk is None else self._disk.load(chunk)
+                if cached is None:
                     missing.append(chunk)
                 else:
-                    self._keep(found)
+                    self._keep(cached)
                     progress.advance(task, len(chunk))
             for chunk, drawn in zip(missing, self._draw(missing), strict=True):
                 if self._disk is not None:
@@ -204,12 +202,12 @@ class PhantomCT(BaseDataset):
                 progress.advance(task, len(chunk))
 
     def _keep(self, cases: list[PackedCase]) -> None:
-        self._store |= {packed.case.seed: packed for packed in cases}
+        self._store |= {case.seed: case for case in cases}
 
     def _draw(self, chunks: list[list[Job]]) -> Iterator[list[PackedCase]]:
         done = 0
         if self.num_workers > 0 and len(chunks) > 1:
-            # Spawned, not forked: the parent holds threads by now (torch, a progress bar).
+            # Spawn, not fork: this process has threads (torch, the progress bar).
             context = multiprocessing.get_context("spawn")
             try:
                 with ProcessPoolExecutor(min(self.num_workers, len(chunks)), mp_context=context) as pool:
@@ -218,6 +216,6 @@ class PhantomCT(BaseDataset):
                         yield drawn
                 return
             except (BrokenProcessPool, RuntimeError) as error:
-                # A main script without the __main__ guard, or no room for processes.
-                print_log(f"PhantomCT draws in one process, workers could not start: {error}", "current")
+                # The main script has no __main__ guard, or the system cannot start processes.
+                print_log(f"PhantomCT draws in one process, because workers could not start: {error}", "current")
         yield from map(_draw_chunk, chunks[done:])

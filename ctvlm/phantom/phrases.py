@@ -1,7 +1,7 @@
 """Sentences that do not depend on a finding: technique, normal organs, negations, conclusions.
 
-A normal statement lists the regions it is about and, where it denies only some findings, which: it is used only where
-none of what it denies was drawn.
+A normal statement lists its regions and, if it denies only some findings, their names. It is used only if none of the
+findings that it denies was drawn.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ SECTIONS = ("airways", "lungs", "pleura", "mediastinum", "neck", "heart", "vesse
 
 @dataclass(frozen=True)
 class Normal:
-    """A normal statement. ``denies`` empty: it denies every finding that touches one of its regions."""
+    """A normal statement. If ``denies`` is empty, it denies every finding that touches one of its regions."""
 
     section: str
     regions: tuple[str, ...]
@@ -237,7 +237,7 @@ NORMAL_CONCLUSIONS = (
     "Taken together, the scan is within normal limits.",
 )
 
-# Synonyms of size categories. A category without an entry is said as it is.
+# Synonyms of size categories. A category without an entry is written unchanged.
 SIZE_WORDS = {
     "small": ("small",),
     "large": ("large", "sizeable"),

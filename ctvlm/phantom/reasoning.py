@@ -1,4 +1,4 @@
-"""From a plan to its text: the reasoning steps in a radiologist's reading order, findings, impression, labels."""
+"""Text of a plan: reasoning steps in the reading order of a radiologist, findings, impression and labels."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from ctvlm.phantom.phrases import (
     SECTIONS,
     SIZE_WORDS,
     TECHNIQUE,
+    Normal,
 )
 from ctvlm.phantom.plan import REGION_Z, Plan, in_scan, in_view
 from ctvlm.text.finding_labels import CT_RATE_LABELS
@@ -25,7 +26,7 @@ DRAWABLE_LABELS = frozenset(t.label for t in FINDINGS.values() if t.label)
 
 @dataclass(frozen=True)
 class Report:
-    """The text of a case. ``steps`` have the keys of a manifest's ``cot`` plus ``lesion``."""
+    """Text and labels of a case. ``steps`` have the keys of ``cot`` in a manifest."""
 
     steps: tuple[dict, ...]
     findings: str
@@ -42,7 +43,7 @@ def _capital(text: str) -> str:
 
 
 def phrase(template: str, f: Finding, rng: np.random.Generator) -> str:
-    """Fill a template's {loc}, {Loc}, {Loc_s}, {size}, {Size}, {a_size}, {A_size}; mend articles and capitals."""
+    """Fill in the fields of a template ({loc}, {Loc_s}, {size}, {A_size}, ...); correct articles and capitals."""
     loc = _pick(rng, f.site.words)
     size = _pick(rng, SIZE_WORDS.get(f.size, (f.size,)))
     plural = loc.startswith(("both", "the lower lobes", "the upper lobes"))
@@ -56,14 +57,14 @@ def phrase(template: str, f: Finding, rng: np.random.Generator) -> str:
 
 
 def finding_step(f: Finding, rng: np.random.Generator) -> dict:
-    """The step that states a finding."""
+    """The step that describes a finding."""
     kind = FINDINGS[f.kind]
     text = phrase(_pick(rng, kind.steps), f, rng)
     return dict(text=text, entities=[f.kind], regions=list(f.site.regions), lesion=f.lesion, section=kind.section)
 
 
 def normal_steps(plan: Plan, count: int, rng: np.random.Generator) -> list[dict]:
-    """Up to ``count`` normal statements about organs in the scan, none of which denies what was drawn."""
+    """Sample up to ``count`` normal statements about organs in the scan that do not deny a drawn finding."""
     touched = {r for f in plan.findings for r in f.site.regions + f.site.claims}
     present = {f.kind for f in plan.findings}
     usable = []
@@ -73,13 +74,14 @@ def normal_steps(plan: Plan, count: int, rng: np.random.Generator) -> list[dict]
         blocked = present.intersection(normal.denies) if normal.denies else touched.intersection(normal.regions)
         if not blocked:
             usable.append(normal)
-    chosen, said = [], set()
+    chosen: list[Normal] = []
+    described: set[str] = set()
     for i in rng.permutation(len(usable)):
         normal = usable[i]
-        if not normal.denies and said.intersection(normal.regions):
-            continue  # one general statement a region
+        if not normal.denies and described.intersection(normal.regions):
+            continue  # at most one general statement per region
         if not normal.denies:
-            said.update(normal.regions)
+            described.update(normal.regions)
         chosen.append(normal)
         if len(chosen) == count:
             break
@@ -96,14 +98,14 @@ def _listing(names: list[str]) -> str:
 
 
 def write_report(plan: Plan) -> Report:
-    """Everything that is said about a case; follows from the plan alone."""
+    """Write text and labels of a case; both depend only on the plan."""
     rng = np.random.default_rng(plan.text_seed)
     body = [finding_step(f, rng) for f in plan.findings]
     body += normal_steps(plan, min(int(rng.integers(4, 8)), 10 - len(body)), rng)
     order = {name: i for i, name in enumerate(SECTIONS)}
-    body.sort(key=lambda s: order[s["section"]])  # stable: abnormal before normal within a section
+    body.sort(key=lambda s: order[s["section"]])  # stable: findings before normal statements within a section
     abnormal = sorted(plan.findings, key=lambda f: order[FINDINGS[f.kind].section])
-    technique = dict(text=_pick(rng, TECHNIQUE[plan.base.phase]), entities=[], regions=[], lesion=None)
+    technique: dict = dict(text=_pick(rng, TECHNIQUE[plan.base.phase]), entities=[], regions=[], lesion=None)
     if abnormal:
         names = [f"{_pick(rng, SIZE_WORDS.get(f.size, (f.size,)))} {f.kind}".strip() for f in abnormal]
         text = _pick(rng, CONCLUSIONS).format(list=_listing(names))

@@ -1,20 +1,18 @@
-"""Signed distances (mm, negative inside) of simple solids, and how to paint them on a canvas.
+"""Signed distances (mm, negative inside) of simple solids, and functions that paint them on a canvas.
 
-Ellipsoid distances are first-order approximations, exact on the surface: enough for soft borders and for
+Ellipsoid distances are first-order approximations and exact on the surface, which suffices for soft borders and
 constructive geometry.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
-from ctvlm.phantom.canvas import Canvas
+from ctvlm.phantom.canvas import Canvas, Point
 
 
-def ellipsoid(x, y, z, center: Sequence[float], radii: Sequence[float], turn: float = 0.0) -> np.ndarray:
-    """Distance to an ellipsoid, turned by ``turn`` radians about z."""
+def ellipsoid(x, y, z, center: Point, radii: Point, turn: float = 0.0) -> np.ndarray:
+    """Distance to an ellipsoid that is rotated by ``turn`` radians about z."""
     f = np.float32
     u, v, w = x - f(center[0]), y - f(center[1]), z - f(center[2])
     if turn:
@@ -33,8 +31,8 @@ def ellipsoid(x, y, z, center: Sequence[float], radii: Sequence[float], turn: fl
     return u
 
 
-def capsule(x, y, z, a: Sequence[float], b: Sequence[float], ra: float, rb: float) -> np.ndarray:
-    """Distance to a segment ``a..b`` whose radius goes from ``ra`` to ``rb``."""
+def capsule(x, y, z, a: Point, b: Point, ra: float, rb: float) -> np.ndarray:
+    """Distance to a capsule from ``a`` to ``b`` whose radius changes from ``ra`` to ``rb``."""
     f = np.float32
     ax, ay, az = float(a[0]), float(a[1]), float(a[2])
     dx, dy, dz = float(b[0]) - ax, float(b[1]) - ay, float(b[2]) - az
@@ -62,7 +60,7 @@ def capsule(x, y, z, a: Sequence[float], b: Sequence[float], ra: float, rb: floa
 
 
 def superellipse(u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """Gauge of a rounded shape: 1 on the border, mostly an ellipse with |u|, |v| <= 1, a little of a square."""
+    """Gauge of a shape between an ellipse and a square with |u|, |v| <= 1: 1 on the border, smaller inside."""
     u = u * u
     v = v * v
     total = u + v
@@ -77,10 +75,10 @@ def superellipse(u: np.ndarray, v: np.ndarray) -> np.ndarray:
 
 
 def draw_ellipsoid(canvas: Canvas, center, radii, hu, region=None, lesion=None, turn=0.0, inside=None, **kwargs):
-    """Paint an ellipsoid. One thinner than a voxel is widened and thinned by the same factor (partial volume)."""
+    """Paint an ellipsoid. One thinner than a voxel is widened, and its HU is weakened instead (partial volume)."""
     least = (0.5 * canvas.edge, 0.5 * canvas.edge, 0.55 * canvas.dz)
     wide = [max(r, m) for r, m in zip(radii, least, strict=True)]
-    strength = float(np.prod(np.divide(radii, wide))) ** 0.7  # below 1: a real scan also resamples with overlap
+    strength = float(np.prod(np.divide(radii, wide))) ** 0.7  # exponent below 1: slices of a real scan overlap
     reach = np.array([max(wide[:2])] * 2 + [wide[2]]) if turn else np.array(wide)
     box = canvas.box(np.subtract(center, reach), np.add(center, reach))
     if box is None:
@@ -104,8 +102,11 @@ def draw_tube(
     lumen_region=None,
     **kwargs,
 ) -> None:
-    """Paint a tube through ``points`` (N, 3) of radius ``radii`` (scalar or N); within ``wall`` mm of its surface
-    ``hu``, deeper ``lumen_hu`` and ``lumen_region`` where they are given. ``inside``: a function of the box."""
+    """Paint a tube through ``points`` (N, 3) with radius ``radii`` (scalar or N).
+
+    The outer ``wall`` mm get ``hu``, the lumen gets ``lumen_hu`` and ``lumen_region`` if given. ``inside`` is a
+    function from a box to the mask of the voxels that may change.
+    """
     points = np.asarray(points, np.float64)
     radii = np.broadcast_to(np.asarray(radii, np.float64), len(points)).tolist()
     rows = points.tolist()
@@ -120,12 +121,15 @@ def draw_tube(
         canvas.paint(box, distance, hu, region, lesion, inside=where, **kwargs)
         if lumen_hu is not None:
             drawn.append((box, distance, where))
-    for box, distance, where in drawn:  # after all walls, so that no wall runs across the lumen
+    for box, distance, where in drawn:  # after all walls, so that no wall crosses the lumen
         canvas.paint(box, distance + np.float32(wall), lumen_hu, lumen_region, inside=where, **kwargs)
 
 
 def draw_segments(canvas: Canvas, starts, ends, radii, hu, inside=None, lesion=None, **kwargs) -> None:
-    """Paint many thin separate segments (N, 3) to (N, 3); those thinner than a voxel fade instead of vanishing."""
+    """Paint many separate thin segments from ``starts`` (N, 3) to ``ends`` (N, 3).
+
+    Segments thinner than a voxel are drawn weaker instead of being lost.
+    """
     starts, ends = np.asarray(starts, np.float32), np.asarray(ends, np.float32)
     radii = np.broadcast_to(np.asarray(radii, np.float32), len(starts))
     wide = np.maximum(radii, 0.5 * canvas.edge)
@@ -140,8 +144,11 @@ def draw_segments(canvas: Canvas, starts, ends, radii, hu, inside=None, lesion=N
 
 
 def splat_segments(canvas: Canvas, starts, ends, radii, hu: float, inside: np.ndarray) -> None:
-    """Paint many segments (N, 3) thinner than a voxel, all at once: points along each leave their share of ``hu`` in
-    the four nearest voxels of the nearest slice. ``inside`` (D, H, W) confines them."""
+    """Paint many segments (N, 3) that are thinner than a voxel in one pass.
+
+    Points along each segment add their share of ``hu`` to the four nearest voxels of the nearest slice. ``inside``
+    (D, H, W) is the mask of the voxels that may change.
+    """
     starts, ends, radii = (np.asarray(a, np.float64) for a in (starts, ends, radii))
     lengths = np.linalg.norm(ends - starts, axis=1)
     step = min(0.5 * canvas.edge, 0.5 * canvas.dz)
@@ -169,12 +176,15 @@ def splat_segments(canvas: Canvas, starts, ends, radii, hu: float, inside: np.nd
 
 
 def smooth_noise(x, y, z, rng: np.random.Generator, wavelength: float, waves: int = 5) -> np.ndarray:
-    """A smooth random field of about unit variance: a sum of plane waves, so that it does not depend on the grid."""
-    total = None
-    for _ in range(waves):
+    """Smooth random field of about unit variance: a sum of plane waves, which does not depend on the voxel grid."""
+
+    def plane_wave() -> np.ndarray:
         direction = rng.normal(size=3)
         k = direction / np.linalg.norm(direction) * (2 * np.pi / (wavelength * rng.uniform(0.7, 1.5)))
         phase = x * np.float32(k[0]) + y * np.float32(k[1]) + (z * np.float32(k[2]) + np.float32(rng.uniform(0, 6.283)))
-        wave = np.sin(phase, out=phase)
-        total = wave if total is None else np.add(total, wave, out=total)
+        return np.sin(phase, out=phase)
+
+    total = plane_wave()
+    for _ in range(waves - 1):
+        total += plane_wave()
     return total * np.float32(np.sqrt(2 / waves))

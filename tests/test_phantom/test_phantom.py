@@ -1,4 +1,4 @@
-"""What a phantom is: reproducible, anatomically plausible, and truthful about what was drawn."""
+"""Phantoms are reproducible and anatomically plausible, and their text matches the drawing."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def digest(seed: int, shape=SHAPE) -> str:
     return hashlib.sha256(arrays + repr((c.cot, c.report, c.labels, c.spacing)).encode()).hexdigest()
 
 
-def test_same_seed_same_bytes_here_and_in_another_process():
+def test_same_seed_gives_same_bytes_in_another_process():
     code = (
         "import hashlib; from ctvlm.phantom.case import generate_case as g; c = g(11, (24, 96, 96));"
         "a = b''.join(x.tobytes() for x in (c.volume, c.region_map, c.lesion_map, c.affine));"
@@ -48,7 +48,7 @@ def test_same_seed_same_bytes_here_and_in_another_process():
 
 @pytest.mark.parametrize("seed", [3, 8])
 def test_another_shape_is_the_same_patient(seed):
-    """Regions have the same volume in ml and lie in the same place; text, labels and field of view are the same."""
+    """Regions have the same volume (ml) and position; text, labels and field of view are equal."""
     small, large = generate_case(seed, (36, 80, 80)), generate_case(seed, (72, 160, 160))
     assert small.cot == large.cot and small.labels == large.labels and small.report == large.report
     extent = [np.multiply(c.spacing, c.volume.shape) for c in (small, large)]
@@ -73,21 +73,21 @@ def test_arrays_and_geometry():
     assert 9 < c.spacing[0] < 20 and 2.5 < c.spacing[1] < 5
 
 
-def test_every_region_shows_with_plausible_hu():
-    seen = Counter()
+def test_every_region_is_drawn_with_plausible_hu():
+    drawn = Counter()
     for seed in range(12):
         c = case(seed)
         for region in SCHEME.regions:
             inside = (c.region_map == region.id) & (c.lesion_map == 0)
             if inside.sum() > 10:
-                seen[region.name] += 1
+                drawn[region.name] += 1
                 low, high = region.hu
                 assert low <= c.volume[inside].mean() <= high, (seed, region.name)
-    assert set(seen) == set(SCHEME.names)
+    assert set(drawn) == set(SCHEME.names)
 
 
-def test_left_is_left_and_up_is_up():
-    """x grows to the right, y to the front, z to the head."""
+def test_axis_directions():
+    """x grows to the right of the patient, y to the front, z to the head."""
     for seed in range(8):
         c = case(seed)
         at = {r.name: np.argwhere(c.region_map == r.id).mean(0) for r in SCHEME.regions if (c.region_map == r.id).any()}
@@ -101,20 +101,20 @@ def test_left_is_left_and_up_is_up():
 
 
 def plan_with(kind: str, site: int = 0, size: str | None = None) -> Plan:
-    """A plan with just this finding, of a patient whose scan includes its place."""
-    declared = FINDINGS[kind]
-    where = declared.sites[site]
-    size = size or list(declared.sizes)[-1]
+    """A plan with one finding, of a patient whose scan includes the site."""
+    finding_type = FINDINGS[kind]
+    where = finding_type.sites[site]
+    size = size or list(finding_type.sizes)[-1]
     for seed in range(40):
         plan = sample_plan(seed)
         if in_scan(plan.base, where.z):
-            amount = float(np.mean(declared.sizes[size]))
+            amount = float(np.mean(finding_type.sizes[size]))
             return Plan(seed, plan.base, (Finding(kind, where, size, amount, 1, 5),), plan.text_seed, plan.noise_seed)
     raise AssertionError(f"no patient of 40 has {where} in the scan")
 
 
 @pytest.mark.parametrize("kind", FINDINGS)
-def test_a_drawn_finding_changes_the_image_where_its_mask_is(kind):
+def test_finding_changes_the_image_inside_its_mask(kind):
     for size in FINDINGS[kind].sizes:
         plan = plan_with(kind, site=len(FINDINGS[kind].sites) - 1, size=size)
         after, canvas = draw_plan(plan, SHAPE)
@@ -123,15 +123,15 @@ def test_a_drawn_finding_changes_the_image_where_its_mask_is(kind):
         assert mask.any()
         change = np.abs(after.astype(np.int32) - before)
         assert change[mask].mean() > 15
-        # What changes lies in the mask, but for borders and for the organs that an enlarged one pushes.
+        # Changes are inside the mask, except at borders and in organs next to an enlarged one.
         near = binary_dilation(mask, np.ones((3, 3, 3)), iterations=2)
         changed = change > 60
         assert not changed.any() or changed[near].sum() > 0.6 * changed.sum()
 
 
 @pytest.mark.parametrize("kind", FINDINGS)
-def test_a_finding_lies_in_its_region(kind):
-    """The mask touches (within two voxels) every region that the text will name."""
+def test_finding_touches_its_regions(kind):
+    """The mask touches (within two voxels) every region that the text mentions."""
     for site in range(len(FINDINGS[kind].sites)):
         plan = plan_with(kind, site)
         _, canvas = draw_plan(plan, SHAPE)
@@ -142,7 +142,7 @@ def test_a_finding_lies_in_its_region(kind):
 
 @pytest.mark.parametrize("side,low", [("right", True), ("left", False)])
 @pytest.mark.parametrize("kind", ["pleural effusion", "renal cyst", "lung nodule", "thyroid nodule", "rib fracture"])
-def test_the_side_said_is_the_side_drawn(kind, side, low):
+def test_text_and_drawing_agree_on_the_side(kind, side, low):
     for i, site in enumerate(FINDINGS[kind].sites):
         if side not in site.words[0]:
             continue
@@ -152,8 +152,8 @@ def test_the_side_said_is_the_side_drawn(kind, side, low):
         spine = np.argwhere(canvas.region == SCHEME.id_of("spine"))[:, 2].mean()
         assert (x > spine) == low
         steps = write_report(plan).steps
-        told = next(s for s in steps if s["lesion"] == 1)
-        assert side in told["text"].lower()
+        step = next(s for s in steps if s["lesion"] == 1)
+        assert side in step["text"].lower()
 
 
 @pytest.fixture(scope="module")
@@ -171,7 +171,7 @@ def test_labels_are_the_findings(reports):
     assert len(drawable) >= 15
 
 
-def test_steps_tell_each_finding_once_and_deny_none(reports):
+def test_steps_describe_each_finding_once_and_deny_none(reports):
     words = {
         name: set(name.replace("_", " ").split()) & {"right", "left", "upper", "middle", "lower"}
         for name in SCHEME.names
@@ -182,13 +182,13 @@ def test_steps_tell_each_finding_once_and_deny_none(reports):
         *body, conclusion = report.steps[1:]
         assert [s["step"] for s in report.steps] == list(range(1, len(report.steps) + 1))
         assert 6 <= len(report.steps) <= 12
-        told = {s["lesion"]: s for s in body if s["lesion"] is not None}
-        assert set(told) == {f.lesion for f in plan.findings}
+        step_of_lesion = {s["lesion"]: s for s in body if s["lesion"] is not None}
+        assert set(step_of_lesion) == {f.lesion for f in plan.findings}
         touched = {r for f in plan.findings for r in f.site.regions}
         for f in plan.findings:
-            step = told[f.lesion]
+            step = step_of_lesion[f.lesion]
             assert step["entities"] == [f.kind] and step["regions"] == list(f.site.regions)
-            if len(FINDINGS[f.kind].sites) > 1:  # where there is a choice, the text says which
+            if len(FINDINGS[f.kind].sites) > 1:  # with several sites, the text names the site
                 assert any(w.lower() in step["text"].lower() for w in f.site.words)
                 assert any(w.lower() in report.impression.lower() for w in f.site.words)
             if len(f.site.regions) == 1 and f.site.regions[0] in words and "pne" not in f.kind and "eff" not in f.kind:
@@ -206,7 +206,7 @@ def test_steps_tell_each_finding_once_and_deny_none(reports):
         assert report.findings == " ".join(s["text"] for s in report.steps)
 
 
-def test_every_region_is_said_to_be_normal_and_abnormal(reports):
+def test_every_region_occurs_as_normal_and_abnormal(reports):
     normal, abnormal = set(), set()
     for _, report in reports:
         for step in report.steps[1:-1]:
@@ -234,19 +234,19 @@ def test_impressions_are_nearly_unique(reports):
         assert len(set(block)) >= 88
 
 
-def test_unusable_arguments_are_refused():
-    with pytest.raises(ValueError, match="at least 8 voxels"):
+def test_invalid_shape_and_seed():
+    with pytest.raises(ValueError, match=r"\(4, 96, 96\)"):
         generate_case(0, (4, 96, 96))
-    with pytest.raises(ValueError, match="non-negative"):
+    with pytest.raises(ValueError, match="-1"):
         sample_plan(-1)
 
 
-def test_default_field_is_what_was_drawn_before_fields():
+def test_default_field():
     assert sample_plan(11).base.scan_z == sample_plan(11, "chest_abdomen").base.scan_z
     assert sample_plan(11).base.side == 0
 
 
-def test_any_field_changes_the_scan_and_not_the_patient():
+def test_field_any_changes_the_scan_but_not_the_patient():
     changed = 0
     for seed in range(12):
         plain, other = sample_plan(seed).base, sample_plan(seed, "any").base
@@ -255,7 +255,7 @@ def test_any_field_changes_the_scan_and_not_the_patient():
     assert 4 <= changed < 12
 
 
-def test_a_scan_of_one_side_shows_that_side_and_speaks_of_nothing_else():
+def test_scan_of_one_side_shows_and_mentions_that_side_only():
     partner = {1: {4, 5, 18}, -1: {1, 2, 3, 17}}
     plans = [plan for plan in (sample_plan(seed, "any") for seed in range(60)) if plan.base.side]
     assert len(plans) > 5
@@ -277,6 +277,6 @@ def test_slabs_at_any_height_can_be_drawn():
         assert all(in_scan(plan.base, f.site.z) for f in plan.findings)
 
 
-def test_an_unknown_field_is_refused():
-    with pytest.raises(ValueError, match="chest_abdomen, any"):
+def test_unknown_field():
+    with pytest.raises(ValueError, match="pelvis.*chest_abdomen, any"):
         sample_plan(0, "pelvis")

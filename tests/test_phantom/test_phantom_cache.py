@@ -1,4 +1,4 @@
-"""PhantomCT(cache_dir=...): the same cases as drawn, from sound files of the present generator only."""
+"""The disk cache of PhantomCT returns the drawn cases and reads only intact files of the current generator."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ def assert_same(a: PhantomCT, b: PhantomCT) -> None:
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """Counts the cases drawn in this process."""
-    count = []
+    """Jobs of the cases drawn in this process."""
+    jobs = []
     draw = PackedCase.draw
-    monkeypatch.setattr(PackedCase, "draw", lambda job: count.append(job) or draw(job))
-    return count
+    monkeypatch.setattr(PackedCase, "draw", lambda job: jobs.append(job) or draw(job))
+    return jobs
 
 
 def files(folder):
@@ -43,30 +43,30 @@ def files(folder):
 
 
 @pytest.mark.parametrize("cache", [True, False])
-def test_a_second_run_reads_what_the_first_drew(tmp_path, drawn, cache):
+def test_second_run_reads_the_cases_of_the_first(tmp_path, drawn, cache):
     plain, first = build(None, CHUNK + 2), build(tmp_path, CHUNK + 2, cache=cache)
     assert_same(plain, first)
     drawn.clear()
     second = build(tmp_path, CHUNK + 2, cache=cache)
     assert_same(plain, second)
     assert not drawn
-    assert len(files(tmp_path)) == 2 and len(list(tmp_path.rglob("*"))) == 3  # no partial file is left
+    assert len(files(tmp_path)) == 2 and len(list(tmp_path.rglob("*"))) == 3  # no partial file
 
 
-def test_a_volume_from_disk_is_read_only_too(tmp_path):
+def test_volume_from_disk_is_read_only(tmp_path):
     build(tmp_path).results(0)
     with pytest.raises(ValueError, match="read-only"):
         build(tmp_path).results(0)["volume"][:] = 0
 
 
-def test_other_seeds_splits_and_shapes_have_files_of_their_own(tmp_path, drawn):
+def test_other_seeds_splits_and_shapes_use_other_files(tmp_path, drawn):
     for kwargs in ({}, dict(seed=1), dict(split="val"), dict(shape=(8, 24, 32)), dict(num_cases=2)):
         PhantomCT(**{"num_cases": 3, "shape": SHAPE, "num_workers": 0, "cache_dir": tmp_path, **kwargs}).results(0)
     assert len(drawn) == 14 and len(files(tmp_path)) == 5
 
 
 @pytest.mark.parametrize("damage", ["cut", "flip", "empty", "foreign", "pickle"])
-def test_a_broken_file_is_drawn_again(tmp_path, drawn, damage):
+def test_damaged_file_is_drawn_again(tmp_path, drawn, damage):
     build(tmp_path).results(0)
     (path,) = files(tmp_path)
     sound = path.read_bytes()
@@ -82,33 +82,33 @@ def test_a_broken_file_is_drawn_again(tmp_path, drawn, damage):
     assert len(drawn) == 6 and path.read_bytes() == sound
 
 
-def test_changed_code_draws_anew(tmp_path, monkeypatch):
-    """The fingerprint is over the bytes of the source."""
+def test_changed_code_uses_another_folder(tmp_path, monkeypatch):
+    """The fingerprint covers the bytes of the source."""
     here = DiskCache(tmp_path).folder
     assert here == DiskCache(tmp_path).folder
     package = tmp_path / "phantom"
     package.mkdir()
     (package / "chest.py").write_text("LUNG = -850\n")
     monkeypatch.setattr(disk_cache, "__file__", str(package / "disk_cache.py"))
-    seen = {here.name}
+    names = {here.name}
     for text in ("LUNG = -850\n", "LUNG = -800\n"):
         (package / "chest.py").write_text(text)
         disk_cache.fingerprint.cache_clear()
-        seen.add(DiskCache(tmp_path).folder.name)
+        names.add(DiskCache(tmp_path).folder.name)
     monkeypatch.undo()
     disk_cache.fingerprint.cache_clear()
-    assert len(seen) == 3 and DiskCache(tmp_path).folder == here
+    assert len(names) == 3 and DiskCache(tmp_path).folder == here
 
 
 def _draw_all(folder):
     build(folder, 3 * CHUNK).results(0)
 
 
-def test_processes_side_by_side_agree(tmp_path):
+def test_concurrent_processes_agree(tmp_path):
     data, plain = build(tmp_path, 3 * CHUNK), build(None, 3 * CHUNK)
     other = multiprocessing.get_context("spawn").Process(target=_draw_all, args=(tmp_path,))
     other.start()
-    while other.is_alive():  # the other process draws at some time meanwhile
+    while other.is_alive():  # the other process draws meanwhile
         for path in files(tmp_path):
             path.unlink()
         data._store.clear()
@@ -119,7 +119,7 @@ def test_processes_side_by_side_agree(tmp_path):
     assert len(files(tmp_path)) == 3
 
 
-def test_a_loader_worker_keeps_the_chunk_it_had_to_draw(tmp_path, drawn, monkeypatch):
+def test_loader_worker_caches_the_chunk_it_draws(tmp_path, drawn, monkeypatch):
     class Daemon:
         daemon = True
 

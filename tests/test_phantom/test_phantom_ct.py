@@ -1,4 +1,4 @@
-"""PhantomCT as a data set: disjoint splits, the same cases however they are drawn, the keys that pipelines rely on."""
+"""PhantomCT as a data set: disjoint splits, cases independent of caching and workers, keys for pipelines."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def build(**kwargs) -> PhantomCT:
     return DATASETS.build({"type": "PhantomCT", "num_cases": 3, "shape": SHAPE, "num_workers": 0, **kwargs})
 
 
-def test_ids_are_those_of_the_scheme():
+def test_ids_match_the_scheme():
     scheme = RegionScheme.load("thorax_abdomen_20")
-    found = {getattr(ids, name.upper()) for name in scheme.names if hasattr(ids, name.upper())}
-    assert len(found) == 15
+    values = {getattr(ids, name.upper()) for name in scheme.names if hasattr(ids, name.upper())}
+    assert len(values) == 15
     assert all(scheme.id_of(n) == getattr(ids, n.upper()) for n in scheme.names if hasattr(ids, n.upper()))
 
 
@@ -52,22 +52,22 @@ def test_packs_into_model_inputs():
     assert build(pipeline=[dict(type="PackCTInputs")], with_region_map=False)[0]["inputs"]["region_map"] is None
 
 
-def test_reworded_cases_say_the_same_of_the_same_picture_in_other_words():
+def test_reword_changes_the_wording_but_not_the_findings():
     plain, reworded = build(), build(reword=True)
     torch.manual_seed(0)
-    told = [reworded.results(2) for _ in range(4)]
+    read = [reworded.results(2) for _ in range(4)]
     torch.manual_seed(0)
-    assert [r["report"] for r in told] == [reworded.results(2)["report"] for _ in range(4)]
-    assert len({r["report"]["findings"] for r in told}) == 4
+    assert [r["report"] for r in read] == [reworded.results(2)["report"] for _ in range(4)]
+    assert len({r["report"]["findings"] for r in read}) == 4
     expected = plain.results(2)
 
-    def found(results: dict) -> list:
+    def finding_steps(results: dict) -> list:
         return [(s["entities"], s["regions"], s["lesion"]) for s in results["cot"] if s["lesion"] is not None]
 
-    assert found(expected)
-    for results in told:
+    assert finding_steps(expected)
+    for results in read:
         assert np.array_equal(results["volume"], expected["volume"]) and results["labels"] == expected["labels"]
-        assert found(results) == found(expected)
+        assert finding_steps(results) == finding_steps(expected)
         assert results["report"]["findings"] == " ".join(step["text"] for step in results["cot"])
 
 
@@ -82,14 +82,14 @@ def test_splits_share_no_patient():
     assert case_seed(0, "train", 0) != case_seed(1, "train", 0)
 
 
-def test_a_longer_split_begins_with_the_shorter():
+def test_longer_split_starts_with_the_cases_of_a_shorter_one():
     assert [build(num_cases=4).get_data_info(i)["case_seed"] for i in range(3)] == [
         build().get_data_info(i)["case_seed"] for i in range(3)
     ]
 
 
 def test_same_cases_with_and_without_cache_and_workers():
-    """More cases than a chunk, so that the workers are really used."""
+    """More cases than a chunk, so that the workers are used."""
     count = CHUNK + 4
     plain, cached, pooled = (
         build(num_cases=count, cache=cache, num_workers=workers)
@@ -104,7 +104,7 @@ def test_same_cases_with_and_without_cache_and_workers():
     assert not plain._store and len(pooled._store) == count
 
 
-def test_texts_draw_nothing_and_are_those_of_the_cases():
+def test_texts_equal_those_of_the_cases_and_draw_nothing():
     data = build()
     texts = data.texts()
     assert not data._store
@@ -115,14 +115,14 @@ def test_texts_draw_nothing_and_are_those_of_the_cases():
     assert texts == expected
 
 
-def test_survives_pickling_for_loader_workers():
+def test_pickling_for_loader_workers():
     data = build()
     data.results(0)
     again = pickle.loads(pickle.dumps(data))  # noqa: S301
     np.testing.assert_array_equal(again.results(0)["volume"], data.results(0)["volume"])
 
 
-def test_a_pipeline_that_writes_into_maps_leaves_the_cache_alone():
+def test_in_place_changes_do_not_reach_the_cache():
     data = build()
     data.results(0)["region_map"][:] = 0
     assert data.results(0)["region_map"].any()
@@ -133,18 +133,19 @@ def test_a_pipeline_that_writes_into_maps_leaves_the_cache_alone():
 @pytest.mark.parametrize(
     "wrong,message",
     [
-        (dict(num_cases=0), "at least 1"),
-        (dict(shape=(16, 48)), "expected"),
-        (dict(scheme="other"), "thorax_abdomen_20"),
+        (dict(num_cases=0), "num_cases is 0"),
+        (dict(shape=(16, 48)), r"shape is \(16, 48\)"),
+        (dict(scheme="other"), "'other'.*'thorax_abdomen_20'"),
+        (dict(field="pelvis"), "'pelvis'.*chest_abdomen, any"),
     ],
 )
-def test_unusable_arguments_are_refused(wrong, message):
+def test_invalid_arguments(wrong, message):
     with pytest.raises(ValueError, match=message):
         PhantomCT(**{"num_cases": 2, **wrong})
 
 
-def test_written_to_disk_and_read_back(tmp_path, monkeypatch):
-    """NIfTI and manifest bring back the same voxels, maps, text and geometry through the general reader."""
+def test_write_phantom_round_trip(tmp_path, monkeypatch):
+    """ManifestCT reads the same voxels, maps, text and geometry from the written files."""
     out = tmp_path / "phantoms"
     monkeypatch.setattr(
         sys, "argv", [str(TOOL), str(out), "--num-cases", "2", "--shape", "16", "48", "48", "--splits", "train", "val"]

@@ -1,10 +1,10 @@
-"""Write phantom CTs to disk: NIfTI volumes, region and lesion maps, and a case manifest that names them.
+"""Write phantom CTs to disk: NIfTI volumes, region and lesion maps, and a case manifest.
 
     python tools/dataset_converters/write_phantom.py OUT --num-cases 8 --shape 64 256 256 --seed 0
 
-The files are what ``PhantomCT`` draws in memory, voxel by voxel; use them to try readers, converters and viewers.
-``--layout ct_rate`` writes them as CT-RATE lies on disk (both trees, tables, region maps) for its converter to read;
-with ``--tables`` under the names, and beside the tables, of a real copy of it.
+The files contain the voxels of ``PhantomCT``. Use them to try readers, converters and viewers. ``--layout ct_rate``
+writes the file layout of CT-RATE (both releases, tables, region maps) for its converter; ``--tables`` copies the tables
+of a real CT-RATE and uses the names in them.
 
     python tools/dataset_converters/write_phantom.py OUT --layout ct_rate --splits train val
 """
@@ -29,10 +29,10 @@ FOLDERS = {"volume": "ct", "region_map": "regions", "lesion_map": "lesions"}
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("out", type=Path, help="folder to write to; made if it is not there")
-    parser.add_argument("--num-cases", type=int, default=8, help="cases in each split")
+    parser.add_argument("out", type=Path, help="output folder; created if missing")
+    parser.add_argument("--num-cases", type=int, default=8, help="number of cases per split")
     parser.add_argument("--shape", type=int, nargs=3, default=(64, 256, 256), metavar=("D", "H", "W"))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--splits", nargs="+", default=["train"], help="names of the splits to write")
@@ -43,24 +43,24 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def write_case(results: dict, out: Path) -> dict:
-    """Write the three volumes of a case and return its line of the manifest."""
+    """Write the three volumes of a case and return its manifest line."""
     name = results["case_id"]
     files = {key: out / folder / f"{name}.nii.gz" for key, folder in FOLDERS.items()}
     for key, path in files.items():
         write_nifti(CTVolume(results[key], results["affine"]), path, description=PHANTOM_SOURCE)
-    kept = ("case_id", "patient_id", "split", "report", "cot", "labels")
-    found = [step for step in results["cot"] if step["lesion"] is not None]
+    copied = ("case_id", "patient_id", "split", "report", "cot", "labels")
+    has_lesion = any(step["lesion"] is not None for step in results["cot"])
     return {
-        **{key: results[key] for key in kept},
+        **{key: results[key] for key in copied},
         "volume": str(files["volume"].resolve()),
         "region_map": {"path": str(files["region_map"].resolve()), "source": scheme_of(results).source_id},
-        "lesion_masks": [{"path": str(files["lesion_map"].resolve())}] if found else [],
+        "lesion_masks": [{"path": str(files["lesion_map"].resolve())}] if has_lesion else [],
         "source": PHANTOM_SOURCE,
     }
 
 
 def write_as_ct_rate(sets: list[PhantomCT], args: argparse.Namespace, console: Console) -> int:
-    """Write CT-RATE's layout; returns the exit code."""
+    """Write the layout of CT-RATE and return the exit code."""
     items = [(data, i) for data in sets for i in range(len(data))]
     try:
         names = write_ct_rate(lambda i: items[i][0].results(items[i][1]), len(items), args.out, args.tables)
@@ -73,12 +73,12 @@ def write_as_ct_rate(sets: list[PhantomCT], args: argparse.Namespace, console: C
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Draw, write, and say where everything lies."""
+    """Write the phantoms and return the exit code."""
     args = parse_args(argv)
     console = Console()
     manifest = args.out / ("manifest.jsonl" if args.layout == "manifest" else "dataset")
     if manifest.exists() and not args.overwrite:
-        console.print(f"{manifest} exists already; choose another folder or pass --overwrite", style="red")
+        console.print(f"{manifest} already exists. Choose another folder or pass --overwrite.", style="red")
         return 1
     try:
         sets = [

@@ -1,4 +1,4 @@
-"""The findings that a phantom can show, by organ system; importing this declares them all."""
+"""Findings of phantoms by organ system; importing this package registers them."""
 
 from ctvlm.phantom.findings import (
     abdomen,

@@ -11,7 +11,6 @@ from ctvlm.phantom.findings.base import Finding, Site, finding, grow, mark_regio
 from ctvlm.phantom.ids import AORTA, KIDNEY_LEFT, KIDNEY_RIGHT, LIVER, PANCREAS, SPINE, SPLEEN, STOMACH
 from ctvlm.phantom.shapes import draw_ellipsoid, draw_tube
 
-ABDOMEN = dict(section="abdomen")
 SPLEEN_SITE = (Site(("spleen",), ("the spleen",), None, (-80.0, -40.0)),)
 STOMACH_SITE = (Site(("stomach",), ("the stomach",), None, (-85.0, -35.0)),)
 KIDNEYS = [
@@ -25,7 +24,7 @@ KIDNEYS = [
     sites=SPLEEN_SITE,
     sizes={"mild": (1.28, 1.36), "marked": (1.6, 1.8)},
     modify=grow("spleen"),
-    **ABDOMEN,
+    section="abdomen",
     steps=[
         "The spleen is enlarged, with {size} splenomegaly.",
         "There is {size} splenomegaly.",
@@ -41,7 +40,7 @@ def _draw_splenomegaly(canvas: Canvas, f: Finding) -> None:
     "splenic lesion",
     sites=SPLEEN_SITE,
     sizes={"small": (9.5, 11.5), "large": (16.0, 20.0)},
-    **ABDOMEN,
+    section="abdomen",
     weight=0.6,
     steps=[
         "A {size} hypodense lesion is seen in the spleen.",
@@ -73,7 +72,7 @@ def _draw_splenic_lesion(canvas: Canvas, f: Finding) -> None:
     "renal cyst",
     sites=KIDNEYS,
     sizes={"small": (9.0, 12.0), "large": (20.0, 28.0)},
-    **ABDOMEN,
+    section="abdomen",
     weight=1.3,
     steps=[
         "There is a {size} simple cyst in {loc}.",
@@ -98,7 +97,7 @@ def _draw_renal_cyst(canvas: Canvas, f: Finding) -> None:
     "renal stone",
     sites=KIDNEYS,
     sizes={"small": (3.5, 4.5), "large": (7.5, 10.0)},
-    **ABDOMEN,
+    section="abdomen",
     steps=[
         "There is a {size} calculus in {loc}.",
         "A {size} stone is seen in the collecting system of {loc}.",
@@ -120,7 +119,7 @@ def _draw_renal_stone(canvas: Canvas, f: Finding) -> None:
     "hydronephrosis",
     sites=KIDNEYS,
     sizes={"mild": (9.0, 11.0), "severe": (15.0, 18.0)},
-    **ABDOMEN,
+    section="abdomen",
     weight=0.7,
     steps=[
         "There is {size} hydronephrosis of {loc}.",
@@ -160,7 +159,7 @@ def _along_pancreas(canvas: Canvas, t: float) -> np.ndarray:
     "pancreatic cyst",
     sites=PANCREAS_SITES,
     sizes={"small": (9.0, 11.5), "large": (17.0, 23.0)},
-    **ABDOMEN,
+    section="abdomen",
     weight=0.8,
     steps=[
         "There is a {size} cystic lesion in {loc}.",
@@ -186,7 +185,7 @@ def _draw_pancreatic_cyst(canvas: Canvas, f: Finding) -> None:
     "pancreatic calcification",
     sites=[Site(("pancreas",), ("the pancreas",), None, (-100.0, -70.0))],
     sizes={"scattered": (6, 8), "extensive": (18, 24)},
-    **ABDOMEN,
+    section="abdomen",
     weight=0.5,
     steps=[
         "{Size} parenchymal calcifications are seen in the pancreas.",
@@ -210,7 +209,7 @@ def _draw_pancreatic_calcification(canvas: Canvas, f: Finding) -> None:
     "gastric wall thickening",
     sites=STOMACH_SITE,
     sizes={"mild": (9.0, 11.0), "marked": (16.0, 19.0)},
-    **ABDOMEN,
+    section="abdomen",
     weight=0.7,
     steps=[
         "The gastric wall shows {size} thickening.",
@@ -229,7 +228,7 @@ def _draw_gastric_thickening(canvas: Canvas, f: Finding) -> None:
     inside = lambda b: canvas.region[b] == STOMACH  # noqa: E731
     keep = canvas.hu.copy()
     draw_tube(canvas, points, radius, hu, lesion=f.lesion, inside=inside)
-    # The lumen that is left keeps its contents.
+    # The remaining lumen keeps its contents.
     core = np.zeros_like(canvas.lesion)
     hold, canvas.lesion = canvas.lesion, core
     draw_tube(canvas, points, np.maximum(radius - f.amount, 4), None, lesion=1, inside=inside)
@@ -243,7 +242,7 @@ def _draw_gastric_thickening(canvas: Canvas, f: Finding) -> None:
     sites=STOMACH_SITE,
     sizes={"moderate": (1.26, 1.32), "marked": (1.45, 1.55)},
     modify=grow("stomach"),
-    **ABDOMEN,
+    section="abdomen",
     weight=0.7,
     steps=[
         "The stomach shows {size} distension.",

@@ -1,14 +1,15 @@
-"""What a finding is, and the table of all of them.
+"""Types of findings and the registry of all findings.
 
-A finding is declared in one place: a decorated drawing function. The decorator says which CT-RATE label it sets,
-where it can sit, how large it can be and how it is worded; the function paints it. A finding that changes an organ as
-a whole says how the patient changes (``modify``) and its function only marks the organ.
+A finding is declared in one place: a decorated drawing function. The decorator gives its CT-RATE label, its possible
+sites and sizes, and its wording; the function draws it. A finding that changes a whole organ gives ``modify``, which
+changes the patient; its function only marks the organ as the lesion.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -19,22 +20,26 @@ from ctvlm.text.finding_labels import CT_RATE_LABELS
 
 @dataclass(frozen=True)
 class Site:
-    """Where a finding can be: the regions it touches, how a radiologist calls the place, the z range it needs (mm).
+    """A possible location of a finding.
 
-    ``key`` is what the drawing function goes by (a side, a level, a point). ``claims`` are further regions in which
-    no other finding may lie, because this one would cover it.
+    Attributes:
+        regions: names of the regions that the finding touches.
+        words: phrases for the location in the report.
+        key: what the drawing function needs to find the location: a side, vertebral levels, a point, region ids.
+        z: template z range (mm) that must be in the scan.
+        claims: further regions in which no other finding is drawn, because this one would cover it.
     """
 
     regions: tuple[str, ...]
     words: tuple[str, ...]
-    key: object = None
+    key: Any = None
     z: tuple[float, float] = (-60.0, 130.0)
     claims: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One finding of one case. ``amount`` lies in the type's size range and is what is drawn."""
+    """One finding of one case. ``amount`` is the drawn size, within the range of the size category ``size``."""
 
     kind: str
     site: Site
@@ -50,13 +55,23 @@ Modify = Callable[[Patient, Finding], Patient]
 
 @dataclass(frozen=True)
 class FindingType:
-    """A row of the table. ``sizes`` maps a category to the range of ``amount``; templates take {loc} and {size}."""
+    """Declaration of a finding.
+
+    Attributes:
+        draw: draws the finding on a canvas.
+        label: CT-RATE label that the finding sets, or None.
+        sizes: size category to the range of ``amount``.
+        steps, impressions: sentence templates with ``{loc}`` and ``{size}`` (see ``reasoning.phrase``).
+        section: section of the report, one of ``phrases.SECTIONS``.
+        weight: relative frequency.
+        modify: changes the patient before the anatomy is drawn, for findings of a whole organ.
+    """
 
     name: str
     draw: Draw
     label: str | None
     sites: tuple[Site, ...]
-    sizes: dict[str, tuple[float, float]]
+    sizes: Mapping[str, tuple[float, float]]
     steps: tuple[str, ...]
     impressions: tuple[str, ...]
     section: str
@@ -67,18 +82,32 @@ class FindingType:
 FINDINGS: dict[str, FindingType] = {}
 
 
-def finding(name: str, **declaration) -> Callable[[Draw], Draw]:
-    """Register a drawing function as a finding; see `FindingType` for the fields."""
+def finding(
+    name: str,
+    *,
+    sites: Sequence[Site],
+    sizes: Mapping[str, tuple[float, float]],
+    steps: Sequence[str],
+    impressions: Sequence[str],
+    section: str,
+    label: str | None = None,
+    weight: float = 1.0,
+    modify: Modify | None = None,
+) -> Callable[[Draw], Draw]:
+    """Register a drawing function as a finding; see `FindingType` for the arguments.
+
+    Raises:
+        ValueError: ``name`` is registered already, or ``label`` is not one of CT-RATE's.
+    """
 
     def register(draw: Draw) -> Draw:
         if name in FINDINGS:
-            raise ValueError(f"finding {name!r} is declared twice")
-        label = declaration.get("label")
+            raise ValueError(f"finding {name!r} is registered twice")
         if label is not None and label not in CT_RATE_LABELS:
-            raise ValueError(f"finding {name!r} has label {label!r}, which is not one of CT-RATE's 18")
-        fields = {k: tuple(v) if isinstance(v, list) else v for k, v in declaration.items()}
-        fields.setdefault("label", None)
-        FINDINGS[name] = FindingType(name=name, draw=draw, **fields)
+            raise ValueError(f"finding {name!r}: found label {label!r}; expected one of {', '.join(CT_RATE_LABELS)}")
+        FINDINGS[name] = FindingType(
+            name, draw, label, tuple(sites), sizes, tuple(steps), tuple(impressions), section, weight, modify
+        )
         return draw
 
     return register
@@ -91,21 +120,21 @@ def mark_region(canvas: Canvas, finding: Finding, *ids: int) -> None:
 
 
 def within(canvas: Canvas, ids: Iterable[int]) -> Callable[[Box], np.ndarray]:
-    """A mask, as a function of the box, of the voxels in these regions."""
+    """Return a function from a box to the mask of its voxels that lie in the given regions."""
     table = np.zeros(256, bool)
     table[list(ids)] = True
     return lambda box: table[canvas.region[box]]
 
 
 def outside(canvas: Canvas, ids: Iterable[int]) -> Callable[[Box], np.ndarray]:
-    """A mask, as a function of the box, of the voxels in none of these regions."""
+    """Return a function from a box to the mask of its voxels that lie in none of the given regions."""
     table = np.ones(256, bool)
     table[list(ids)] = False
     return lambda box: table[canvas.region[box]]
 
 
 def grow(*names: str) -> Modify:
-    """A modifier that multiplies sizes (those named, else the site's key) by the finding's amount."""
+    """Return a modifier that sets the relative sizes of the given organs (default: the site's key) to the amount."""
 
     def modify(patient: Patient, f: Finding) -> Patient:
         return replace(patient, size={**patient.size, **dict.fromkeys(names or (f.site.key,), f.amount)})

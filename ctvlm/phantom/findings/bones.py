@@ -10,7 +10,6 @@ from ctvlm.phantom.findings.base import Finding, Site, finding
 from ctvlm.phantom.ids import RIB_CAGE, SPINE
 from ctvlm.phantom.shapes import draw_ellipsoid
 
-BONES = dict(section="bones")
 LEVEL_SITES = [
     Site(("spine",), ("the upper thoracic spine", "an upper thoracic vertebra"), ("T3", "T4", "T5"), (85.0, 135.0)),
     Site(("spine",), ("the mid thoracic spine", "a mid thoracic vertebra"), ("T7", "T8"), (15.0, 60.0)),
@@ -25,7 +24,7 @@ RIB_SITES = [
 
 
 def _vertebra(canvas: Canvas, f: Finding, rng: np.random.Generator) -> tuple[np.ndarray, float, float]:
-    """Centre, half width and half height of one vertebral body of the site that lies in the scan."""
+    """Centre, half width and half height of a vertebral body of the site, in the scan if possible."""
     low, high = canvas.patient.template_z
     names = [n for n in f.site.key if geo.LEVELS[n][0] > low + 6 and geo.LEVELS[n][1] < high - 6] or list(f.site.key)[
         -1:
@@ -40,7 +39,7 @@ def _vertebra(canvas: Canvas, f: Finding, rng: np.random.Generator) -> tuple[np.
     "vertebral compression fracture",
     sites=LEVEL_SITES,
     sizes={"mild": (0.35, 0.45), "severe": (0.75, 0.9)},
-    **BONES,
+    section="bones",
     weight=1.2,
     steps=[
         "There is a {size} compression fracture in {loc}.",
@@ -76,7 +75,7 @@ def _draw_compression(canvas: Canvas, f: Finding) -> None:
     "sclerotic bone lesion",
     sites=LEVEL_SITES,
     sizes={"small": (7.0, 8.5), "large": (12.0, 15.0)},
-    **BONES,
+    section="bones",
     steps=[
         "A {size} sclerotic lesion is seen in {loc}.",
         "There is a {size} osteoblastic focus in {loc}.",
@@ -99,7 +98,7 @@ def _draw_sclerotic(canvas: Canvas, f: Finding) -> None:
     "lytic bone lesion",
     sites=LEVEL_SITES,
     sizes={"small": (7.5, 9.0), "large": (13.0, 17.0)},
-    **BONES,
+    section="bones",
     weight=0.7,
     steps=[
         "A {size} lytic lesion is seen in {loc}.",
@@ -120,13 +119,13 @@ def _draw_lytic(canvas: Canvas, f: Finding) -> None:
 
 
 def _rib_point(canvas: Canvas, f: Finding, rng: np.random.Generator) -> np.ndarray:
-    """A point on a rib: on the cavity's wall, where the ribs' comb has a tooth."""
+    """Sample a point on a rib."""
     side, level = f.site.key
     for _ in range(60):
         z = rng.uniform(-30, 90)
         a, yc, b = (float(v) for v in geo.profile(geo.CAVITY, np.float32(z)))
         s = np.clip(level + rng.normal(0, 0.05), -0.95, 0.95)
-        # Follow the wall: solve the gauge for x at this y.
+        # Solve the gauge for the x of the cavity wall at this y.
         y = yc + s * b
         xs = np.linspace(0, a * 1.1, 200, dtype=np.float32)
         gauge, unit = geo.cavity_gauge(xs, np.float32(y), np.float32(z))
@@ -140,7 +139,7 @@ def _rib_point(canvas: Canvas, f: Finding, rng: np.random.Generator) -> np.ndarr
     "rib fracture",
     sites=RIB_SITES,
     sizes={"healed": (8.5, 10.5), "displaced": (12.0, 15.0)},
-    **BONES,
+    section="bones",
     weight=0.6,
     steps=[
         "There is a {size} fracture of {loc}.",
@@ -161,7 +160,7 @@ def _draw_rib_fracture(canvas: Canvas, f: Finding) -> None:
     "expansile rib lesion",
     sites=RIB_SITES,
     sizes={"small": (11.0, 14.0), "large": (20.0, 26.0)},
-    **BONES,
+    section="bones",
     weight=0.6,
     steps=[
         "A {size} expansile lytic lesion is seen in {loc}.",

@@ -1,4 +1,4 @@
-"""Medical material."""
+"""Medical material: devices and implants."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from ctvlm.phantom.findings.base import Finding, Site, finding
 from ctvlm.phantom.ids import AORTA, SPINE
 from ctvlm.phantom.shapes import draw_ellipsoid, draw_segments, draw_tube
 
-MATERIAL = dict(label="Medical material")
 PRESENT = {"": (1.0, 1.0)}
 
 
@@ -18,7 +17,7 @@ PRESENT = {"": (1.0, 1.0)}
     "cardiac pacemaker",
     section="heart",
     sizes=PRESENT,
-    **MATERIAL,
+    label="Medical material",
     sites=[Site(("heart",), ("the left chest wall",), None, (-10.0, 125.0))],
     weight=0.6,
     steps=[
@@ -56,7 +55,7 @@ def _draw_pacemaker(canvas: Canvas, f: Finding) -> None:
     "central venous catheter",
     section="vessels",
     sizes=PRESENT,
-    **MATERIAL,
+    label="Medical material",
     sites=[Site(("mediastinum",), ("the superior vena cava",), None, (60.0, 135.0))],
     weight=0.6,
     steps=[
@@ -79,7 +78,7 @@ def _draw_catheter(canvas: Canvas, f: Finding) -> None:
     "aortic stent graft",
     section="vessels",
     sizes=PRESENT,
-    **MATERIAL,
+    label="Medical material",
     sites=[Site(("aorta",), ("the descending thoracic aorta",), (2,), (-10.0, 90.0))],
     weight=0.5,
     steps=[
@@ -100,7 +99,7 @@ def _draw_stent(canvas: Canvas, f: Finding) -> None:
     "spinal fixation hardware",
     section="bones",
     sizes=PRESENT,
-    **MATERIAL,
+    label="Medical material",
     sites=[
         Site(("spine",), ("the mid thoracic spine",), (22, 80), (10.0, 90.0)),
         Site(("spine",), ("the thoracolumbar junction",), (-92, -25), (-95.0, -20.0)),

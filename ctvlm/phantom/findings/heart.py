@@ -53,7 +53,7 @@ def _draw_cardiomegaly(canvas: Canvas, f: Finding) -> None:
     ],
 )
 def _draw_pericardial_effusion(canvas: Canvas, f: Finding) -> None:
-    if not hasattr(canvas, "pericardium"):
+    if canvas.pericardium is None:
         return
     box, outer = canvas.pericardium
     region = canvas.region[box]

@@ -11,9 +11,9 @@ from ctvlm.phantom.abdomen import liver_distance
 from ctvlm.phantom.canvas import Canvas
 from ctvlm.phantom.findings.base import Finding, Site, finding, mark_region, within
 from ctvlm.phantom.ids import GALLBLADDER, LIVER, SPLEEN, STOMACH
+from ctvlm.phantom.patient import Patient
 from ctvlm.phantom.shapes import draw_ellipsoid
 
-ABDOMEN = dict(section="abdomen")
 LIVER_SITE = Site(("liver",), ("the liver",), (-60, 140), (-60.0, -10.0))
 LIVER_LOBES = [
     Site(("liver",), ("the right hepatic lobe", "the right lobe of the liver"), (45, 140), (-60.0, -10.0)),
@@ -35,16 +35,16 @@ def _liver_points(canvas: Canvas, f: Finding, count: int, margin: float) -> np.n
         good = np.flatnonzero(depth > m)
         if len(good) >= count:
             return points[good[:count]].astype(np.float64)
-    raise ValueError(f"no room in the liver between x = {low} and {high} mm")
+    raise ValueError(f"no space in the liver between x = {low} and {high} mm")
 
 
 def _dark(canvas: Canvas, name: str, drop: float, enhanced_drop: float) -> float:
-    """HU of a lesion that enhances less than its organ."""
+    """HU of a lesion that enhances less than the organ."""
     p = canvas.patient
     return p.hu[name] - (drop if p.phase == "non_contrast" else enhanced_drop)
 
 
-def _fatten(patient, f: Finding):
+def _reduce_liver_hu(patient: Patient, f: Finding) -> Patient:
     return replace(patient, hu={**patient.hu, "liver": patient.hu["liver"] - f.amount})
 
 
@@ -52,8 +52,8 @@ def _fatten(patient, f: Finding):
     "hepatic steatosis",
     sites=(LIVER_SITE,),
     sizes={"mild": (26.0, 34.0), "severe": (55.0, 70.0)},
-    modify=_fatten,
-    **ABDOMEN,
+    modify=_reduce_liver_hu,
+    section="abdomen",
     weight=1.3,
     steps=[
         "The liver shows {size} diffuse fatty infiltration.",
@@ -71,7 +71,7 @@ def _draw_steatosis(canvas: Canvas, f: Finding) -> None:
     "hepatic cyst",
     sites=LIVER_LOBES,
     sizes={"small": (9.0, 12.0), "large": (20.0, 30.0)},
-    **ABDOMEN,
+    section="abdomen",
     steps=[
         "There is a {size} simple cyst in {loc}.",
         "A {size} hypodense cyst is seen in {loc}.",
@@ -91,7 +91,7 @@ def _draw_liver_cyst(canvas: Canvas, f: Finding) -> None:
     "liver metastases",
     sites=[replace(LIVER_LOBES[0], key=(20, 140)), LIVER_SITE],
     sizes={"few": (3, 4), "numerous": (11, 15)},
-    **ABDOMEN,
+    section="abdomen",
     steps=[
         "{Size} hypodense lesions suspicious for metastases are seen in {loc}.",
         "There are {size} metastatic lesions in {loc}.",
@@ -121,7 +121,7 @@ def _draw_liver_metastases(canvas: Canvas, f: Finding) -> None:
         Site(("spleen",), ("around the spleen", "in the perisplenic space"), -1, (-80.0, -35.0)),
     ],
     sizes={"small": (10.0, 13.0), "large": (20.0, 26.0)},
-    **ABDOMEN,
+    section="abdomen",
     weight=0.9,
     steps=[
         "There is a {size} amount of free fluid {loc}.",
@@ -136,7 +136,7 @@ def _draw_ascites(canvas: Canvas, f: Finding) -> None:
     if box is None:
         return
     x, y, z = canvas.coords(box)
-    # Fluid pushes the organ off the wall.
+    # The fluid displaces the organ from the wall.
     below = z - geo.diaphragm(x, y, p) + 3
     distance = np.maximum(-(canvas.cavity[box] + 3 + f.amount), np.maximum(canvas.cavity[box] + 3, below))
     free = np.isin(canvas.region[box], (0, LIVER if side > 0 else SPLEEN))
@@ -147,7 +147,7 @@ def _draw_ascites(canvas: Canvas, f: Finding) -> None:
     "gallstone",
     sites=GALLBLADDER_SITE,
     sizes={"small": (6.0, 7.5), "large": (10.5, 13.5)},
-    **ABDOMEN,
+    section="abdomen",
     steps=[
         "There is a {size} calculus in the gallbladder.",
         "A {size} gallstone is present.",
@@ -165,7 +165,7 @@ def _draw_gallstone(canvas: Canvas, f: Finding) -> None:
     "cholecystitis",
     sites=GALLBLADDER_SITE,
     sizes={"mild": (5.5, 7.0), "marked": (11.0, 14.0)},
-    **ABDOMEN,
+    section="abdomen",
     weight=0.6,
     steps=[
         "The gallbladder wall shows {size} thickening, suggesting cholecystitis.",

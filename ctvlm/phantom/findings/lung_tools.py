@@ -1,4 +1,4 @@
-"""Where lung findings lie, and the tools that paint them."""
+"""Sites of lung findings and functions that draw them."""
 
 from __future__ import annotations
 
@@ -27,17 +27,16 @@ BOTH_LOWER = Site(
 BOTH_UPPER = Site(
     ("lung_upper_lobe_right", "lung_upper_lobe_left"), ("both upper lobes", "the upper lobes bilaterally"), (1, 4)
 )
-LUNG = dict(section="lungs")
 
 
 def centers(canvas: Canvas, f: Finding, count: int, rng: np.random.Generator, margin: float) -> np.ndarray:
-    """Points in the site's lobes and in the scan, ``margin`` mm from borders where that leaves room."""
+    """Sample points in the lobes of the site and in the scan, up to ``margin`` mm away from borders."""
     low, high = canvas.patient.template_z
     return geo.lung_points(canvas.patient, f.site.key, count, rng, margin, (low + 10, high - 10))
 
 
 def cloud(canvas: Canvas, center, radii, rng, rough: float, wavelength: float = 24.0) -> tuple[Box, np.ndarray] | None:
-    """Box and distance of an ellipsoid with a ragged border."""
+    """Box and distance of an ellipsoid with an irregular border."""
     reach = np.max(radii) + 2 * rough
     box = canvas.box(center - reach, center + reach)
     if box is None:
@@ -48,5 +47,5 @@ def cloud(canvas: Canvas, center, radii, rng, rough: float, wavelength: float = 
 
 
 def brighten(canvas: Canvas, box: Box, distance, hu, f: Finding, inside, **kwargs) -> None:
-    """Raise HU to at least ``hu``, so that vessels shine through."""
+    """Raise HU to at least ``hu``; vessels stay visible."""
     canvas.paint(box, distance, np.maximum(canvas.hu[box], hu), lesion=f.lesion, inside=inside, **kwargs)

@@ -1,4 +1,4 @@
-"""Findings that spread through a lobe."""
+"""Diffuse findings of the lungs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from ctvlm.phantom.findings.lung_tools import (
     LLL,
     LOBES,
     LUL,
-    LUNG,
     RLL,
     RML,
     RUL,
@@ -29,7 +28,7 @@ from ctvlm.phantom.shapes import draw_ellipsoid, draw_segments, draw_tube, smoot
     label="Emphysema",
     sites=(RUL, LUL, BOTH_UPPER, RLL, LLL),
     sizes={"mild": (16, 26), "severe": (60, 90)},
-    **LUNG,
+    section="lungs",
     weight=1.3,
     steps=[
         "{Size} emphysema is present in {loc}.",
@@ -56,7 +55,7 @@ def _draw_emphysema(canvas: Canvas, f: Finding) -> None:
     label="Pulmonary fibrotic sequela",
     sites=(RUL, LUL, RML, RLL, LLL),
     sizes={"mild": (7, 10), "marked": (18, 26)},
-    **LUNG,
+    section="lungs",
     weight=1.2,
     steps=[
         "{Size} fibrotic sequelae are seen in {loc}.",
@@ -93,7 +92,7 @@ def _draw_fibrosis(canvas: Canvas, f: Finding) -> None:
     label="Mosaic attenuation pattern",
     sites=(BOTH_LOWER, BOTH_UPPER),
     sizes={"mild": (70, 95), "marked": (150, 190)},
-    **LUNG,
+    section="lungs",
     steps=[
         "{Size} mosaic attenuation is seen in {loc}.",
         "There is a {size} mosaic pattern of attenuation in {loc}.",
@@ -125,7 +124,7 @@ def _draw_mosaic(canvas: Canvas, f: Finding) -> None:
     label="Bronchiectasis",
     sites=LOBES,
     sizes={"mild": (3.6, 4.6), "marked": (6.5, 9.0)},
-    **LUNG,
+    section="lungs",
     steps=[
         "{Size} bronchiectasis is present in {loc}.",
         "There is {size} bronchial dilatation in {loc}.",
@@ -156,7 +155,7 @@ def _draw_bronchiectasis(canvas: Canvas, f: Finding) -> None:
     label="Peribronchial thickening",
     sites=(RUL, RLL, LUL, LLL),
     sizes={"mild": (5.5, 6.5), "marked": (9.0, 11.0)},
-    **LUNG,
+    section="lungs",
     weight=0.6,
     steps=[
         "{Size} peribronchial thickening is seen in {loc}.",
@@ -187,7 +186,7 @@ def _draw_cuffing(canvas: Canvas, f: Finding) -> None:
     label="Interlobular septal thickening",
     sites=(RUL, RLL, LUL, LLL, BOTH_LOWER),
     sizes={"mild": (170, 230), "marked": (400, 500)},
-    **LUNG,
+    section="lungs",
     steps=[
         "{Size} interlobular septal thickening is present in {loc}.",
         "There is {size} smooth thickening of the interlobular septa in {loc}.",

@@ -1,4 +1,4 @@
-"""Findings of one place in the lungs."""
+"""Focal findings of the lungs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from ctvlm.phantom.canvas import Canvas
 from ctvlm.phantom.findings.base import Finding, finding, within
 from ctvlm.phantom.findings.lung_tools import (
     LOBES,
-    LUNG,
     brighten,
     centers,
     cloud,
@@ -22,7 +21,7 @@ from ctvlm.phantom.shapes import draw_ellipsoid, draw_segments, ellipsoid, smoot
     label="Lung nodule",
     sites=LOBES,
     sizes={"small": (6.0, 8.0), "large": (11.0, 16.0)},
-    **LUNG,
+    section="lungs",
     weight=1.8,
     steps=[
         "There is a {size} solid nodule in {loc}.",
@@ -53,7 +52,7 @@ def _draw_nodule(canvas: Canvas, f: Finding) -> None:
     label="Lung opacity",
     sites=LOBES,
     sizes={"small": (17.0, 24.0), "extensive": (32.0, 46.0)},
-    **LUNG,
+    section="lungs",
     weight=1.6,
     steps=[
         "There is {a_size} area of ground-glass opacity in {loc}.",
@@ -83,7 +82,7 @@ def _draw_ground_glass(canvas: Canvas, f: Finding) -> None:
     label="Consolidation",
     sites=LOBES,
     sizes={"small": (16.0, 22.0), "large": (28.0, 40.0)},
-    **LUNG,
+    section="lungs",
     weight=1.5,
     steps=[
         "There is a {size} consolidation in {loc}.",
@@ -120,7 +119,7 @@ def _draw_consolidation(canvas: Canvas, f: Finding) -> None:
     label="Atelectasis",
     sites=LOBES,
     sizes={"thin": (2.4, 3.2), "thick": (5.0, 7.5)},
-    **LUNG,
+    section="lungs",
     weight=1.2,
     steps=[
         "A {size} band of atelectasis is seen in {loc}.",

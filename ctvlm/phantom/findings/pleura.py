@@ -1,4 +1,4 @@
-"""Findings of the pleural space, and lesions with a cavity."""
+"""Findings of the pleural space, and cavitary lesions."""
 
 from __future__ import annotations
 
@@ -50,11 +50,11 @@ def _draw_effusion(canvas: Canvas, f: Finding) -> None:
     if box is None:
         return
     x, y, z = canvas.coords(box)
-    # A crescent: deep at the back and the base, creeping up along the lateral wall.
+    # A crescent: deep posteriorly and basally, rising along the lateral wall.
     creep = np.maximum(np.abs(x) - np.float32(55), 0) * np.float32(0.35) - np.maximum(z - 10, 0) * np.float32(0.45)
     level = np.float32(-102 + f.amount + rng.normal(0, 2)) + creep
     inside = np.isin(canvas.region[box], _side_lobes(f.site.key))
-    # Lung next to the fluid is squeezed.
+    # Lung next to the fluid is compressed.
     canvas.paint(box, y - level - 7, np.maximum(canvas.hu[box], -380), inside=inside, edge=10.0)
     canvas.paint(box, y - level, np.float32(rng.uniform(3, 16)), lesion=f.lesion, inside=inside)
 
