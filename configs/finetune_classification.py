@@ -27,11 +27,14 @@ names = [
 ]
 model = dict(
     losses=dict(_delete_=True),  # only the labels; remove this line to train text alignment as well
-    auxiliary=dict(
+    objectives=dict(
         classification=dict(
-            type="ClassificationHead",
-            names=names,
-            pooling=dict(type="VolumePooling", mode="attention", with_regions=True),
+            type="ClassificationObjective",
+            head=dict(
+                type="ClassificationHead",
+                names=names,
+                pooling=dict(type="VolumePooling", mode="attention", with_regions=True),
+            ),
         )
     ),
 )

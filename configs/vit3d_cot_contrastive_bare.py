@@ -16,11 +16,11 @@ val_dataloader = dict(dataset=dict(field="any", pipeline=test_pipeline))
 test_dataloader = dict(dataset=dict(field="any", pipeline=test_pipeline))
 
 model = dict(
-    # Half of the cases are read without their map, as all are at inference.
-    region_map_drop=0.5,
+    # Half of the cases are encoded without their region map, as all are at inference.
+    data_preprocessor=dict(region_map_drop=0.5),
     backbone=dict(region_encoder=dict(_delete_=True, type="LearnedRegionEncoder"), out_layers=(0,)),
-    auxiliary=dict(
-        regions=dict(type="RegionLogitsHead"),
-        voxels=dict(type="VoxelSegmentationHead", dims=24),
+    objectives=dict(
+        regions=dict(type="SegmentationObjective", head=dict(type="RegionLogitsHead")),
+        voxels=dict(type="SegmentationObjective", head=dict(type="VoxelSegmentationHead", dims=24)),
     ),
 )

@@ -8,19 +8,21 @@ load_strict = False  # the head is new
 model = dict(
     frozen=["backbone"],  # the head learns better from features that hold still
     losses=dict(_delete_=True),
-    auxiliary=dict(
+    objectives=dict(
         generation=dict(
-            type="CoTGenerationHead",
-            num_regions=20,
-            vocab_size=1024,
-            embed_dims=128,
-            depth=3,
-            num_heads=4,
-            # Every reading tells a phantom anew (reword): there is nothing to learn by heart.
-            dropout=0.0,
-            max_length=384,
-            # The most probable report is short and says little: of 32 drawn, keep the one that the others agree with.
-            generation=dict(do_sample=True, top_k=0, temperature=0.7, num_return_sequences=32),
+            type="GenerationObjective",
+            head=dict(
+                type="CoTGenerationHead",
+                num_regions=20,
+                vocab_size=1024,
+                embed_dims=128,
+                depth=3,
+                num_heads=4,
+                dropout=0.0,  # the wording of every case changes in each epoch (reword=True)
+                max_length=384,
+                # The most probable report is short. Sample 32 reports and keep the one closest to all others.
+                generation=dict(do_sample=True, top_k=0, temperature=0.7, num_return_sequences=32),
+            ),
         )
     ),
 )

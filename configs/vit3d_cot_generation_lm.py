@@ -1,17 +1,20 @@
 # The small preset with a pretrained language model as writer, LoRA adapters in it: your own CTs, one GPU.
-# Another model, from a hub id or a folder: --cfg-options model.auxiliary.generation.pretrained=FOLDER
+# Another model, from a hub id or a folder: --cfg-options model.objectives.generation.head.pretrained=FOLDER
 _base_ = ["vit3d_cot_contrastive_small.py"]
 
 model = dict(
-    auxiliary=dict(
+    objectives=dict(
         generation=dict(
-            type="PrefixGenerationHead",
-            pretrained="Qwen/Qwen2.5-0.5B",
-            train="lora",
-            lora=dict(r=16, lora_alpha=32, lora_dropout=0.05, target_modules="all-linear"),
-            num_regions=20,
-            patch_grid=(4, 4, 4),
-            max_length=768,
+            type="GenerationObjective",
+            head=dict(
+                type="PrefixGenerationHead",
+                pretrained="Qwen/Qwen2.5-0.5B",
+                train="lora",
+                lora=dict(r=16, lora_alpha=32, lora_dropout=0.05, target_modules="all-linear"),
+                num_regions=20,
+                patch_grid=(4, 4, 4),
+                max_length=768,
+            ),
         )
     )
 )

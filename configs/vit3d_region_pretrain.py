@@ -3,7 +3,7 @@
 # tools/analysis_tools/region_dice.py measures it.
 _base_ = ["vit3d_cot_contrastive_bare.py"]
 
-model = dict(region_map_drop=1.0, losses=dict(volume=None, region=None, step=None, focus=None))
+model = dict(data_preprocessor=dict(region_map_drop=1.0), losses=dict(volume=None, region=None, step=None, focus=None))
 # The text encoder and the projections are not trained.
 find_unused_parameters = True
 # What the validation of the base config measures is not trained here.

@@ -68,5 +68,7 @@ HEADS = _kind("head", "ctvlm.models.heads")
 TEXT_ENCODERS = _kind("text_encoder", "ctvlm.models.text_encoders")
 # Learned scores of generated reports, from packages with their own weights.
 REPORT_SCORERS = _kind("report_scorer", "ctvlm.evaluation")
-# Objectives.
+# Pairs, or terms of a mean, to a scalar.
 LOSSES = _kind("loss", "ctvlm.models.losses")
+# Alignment levels and auxiliary tasks: texts, views of a batch, loss and predictions.
+OBJECTIVES = _kind("objective", "ctvlm.models.objectives")

@@ -73,8 +73,7 @@ def test_finetuning_with_text_alignment_as_well(tmp_path):
     own = tmp_path / "own.py"
     own.write_text("\n".join(kept).replace('"vit3d', f'"{ROOT.as_posix()}/configs/vit3d', 1), encoding="utf-8")
     model = MODELS.build(shrink(load_config(own).model))
-    assert {"volume", "region", "step"} <= set(model.losses)
-    assert "classification" in model.auxiliary
+    assert all(model.objectives[name].is_trained for name in ("volume", "region", "step", "classification"))
 
 
 def test_finetuning_with_a_frozen_encoder():
@@ -82,4 +81,4 @@ def test_finetuning_with_a_frozen_encoder():
         shrink(load_config(ROOT / "configs/finetune_classification.py", parsed("model.frozen", "[backbone]")).model)
     )
     assert not any(parameter.requires_grad for parameter in model.backbone.parameters())
-    assert all(parameter.requires_grad for parameter in model.auxiliary.parameters())
+    assert all(parameter.requires_grad for parameter in model.objectives.parameters())

@@ -67,9 +67,9 @@ def test_model_builds(cfg, tmp_path):
     text_encoder = small.get("text_encoder") or {}
     if "pretrained" in text_encoder:  # a hub id: in its place a tiny random encoder, saved in the same format
         text_encoder.pretrained = str(PUBLISHED[text_encoder.pretrained](tmp_path))
-    for head in (small.get("auxiliary") or {}).values():
-        if "pretrained" in head:  # the same for a language model
-            head.pretrained = save_language_model(tmp_path / "lm")
+    for objective in (small.get("objectives") or {}).values():
+        if "pretrained" in objective.get("head", {}):  # the same for a language model
+            objective.head.pretrained = save_language_model(tmp_path / "lm")
     model = MODELS.build(small)
     assert isinstance(model, nn.Module)
     assert sum(p.numel() for p in model.parameters()) > 0

@@ -3,12 +3,14 @@
 # space that the whole was trained in, so that it can be asked where a sentence belongs.
 _base_ = ["../vit3d_cot_contrastive.py"]
 model = dict(
-    regions_in_volume=False,
-    shared_projection=True,
+    space=dict(
+        regions_in_volume=False,
+        shared_projection=True,
+        volume_pooling=dict(_delete_=True, type="VolumePooling", mode="mean"),
+        region_pooling=dict(_delete_=True, type="RegionPooling", mode="mean"),
+    ),
     backbone=dict(block=dict(region_attention=None)),
-    global_pooling=dict(_delete_=True, type="VolumePooling", mode="mean"),
-    region_pooling=dict(_delete_=True, type="RegionPooling", mode="mean"),
     losses=dict(region=None, step=None, focus=None),
-    auxiliary=None,
+    objectives=None,
 )
 find_unused_parameters = True

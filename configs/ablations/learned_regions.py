@@ -4,5 +4,5 @@ model = dict(
     backbone=dict(
         region_encoder=dict(_delete_=True, type="LearnedRegionEncoder", map_weight=0.5, use_map_at_eval=False)
     ),
-    auxiliary=dict(region_logits=dict(type="RegionLogitsHead")),
+    objectives=dict(region_logits=dict(type="SegmentationObjective", head=dict(type="RegionLogitsHead"))),
 )

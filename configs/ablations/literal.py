@@ -4,7 +4,6 @@
 # parts under the spec's names. The CNN at full resolution is slow on a CPU: use a GPU, or fewer cases.
 _base_ = ["../vit3d_cot_contrastive.py"]
 model = dict(
-    regions_in_volume=False,
     data_preprocessor=dict(windows=[(40, 400)]),
     backbone=dict(
         _delete_=True,
@@ -21,8 +20,11 @@ model = dict(
         ),
         region_encoder=dict(type="MaskCNNRegionEncoder"),
     ),
-    global_pooling=dict(_delete_=True, type="VolumePooling", mode="mean"),
-    region_pooling=dict(_delete_=True, type="RegionPooling", mode="mean"),
+    space=dict(
+        regions_in_volume=False,
+        volume_pooling=dict(_delete_=True, type="VolumePooling", mode="mean"),
+        region_pooling=dict(_delete_=True, type="RegionPooling", mode="mean"),
+    ),
     losses=dict(
         volume=dict(_delete_=True, type="FixedTemperatureContrastiveLoss", temperature=0.07),
         region=dict(_delete_=True, type="FixedTemperatureContrastiveLoss", temperature=0.07),

@@ -18,6 +18,6 @@ tune = dict(
     space={
         "optim_wrapper.optimizer.lr": dict(low=3e-4, high=3e-3, log=True),
         "model.backbone.block.attention.type": ["SliceAwareAttention", "AxialAttention", "FullAttention"],
-        "model.step_scale": dict(low=5.0, high=20.0, log=True),
+        "model.space.step_scale": dict(low=5.0, high=20.0, log=True),
     },
 )

@@ -37,14 +37,17 @@ def attention_maps(extractor: FeatureExtractor, case: ReadCase, texts: Sequence[
     """Maps of one case. Rollout after Abnar & Zuidema (2020), see AttentionRecorder."""
     model, inputs = extractor.model, extractor.inputs([case])
     attends = any(isinstance(layer, SelfAttention) for layer in model.backbone.modules())
+    context = model.context(inputs)
     with torch.no_grad(), AttentionRecorder(model.backbone) if attends else nullcontext() as recorder:
-        encoded = model.encode(inputs)
-    features = extractor.features([case], encoded)[0]
+        encoded = context.encoded
+    features = extractor.features([case], context)[0]
     mean = 1 / int(features.patch_mask.sum())
     rollout = None
     if recorder is not None:
         # A plugin's pooling may not say what it weighs: then all patches alike.
-        pooling = model.global_pooling if hasattr(model.global_pooling, "patch_shares") else VolumePooling()
+        pooling = model.space.volume_pooling
+        if not hasattr(pooling, "patch_shares"):
+            pooling = VolumePooling()
         with torch.no_grad():
             readout_BN = pooling.patch_shares(encoded)
         rollout = features.on_grid(recorder.rollout(readout_BN)[0].float().cpu() / mean)

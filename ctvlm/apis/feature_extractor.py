@@ -16,8 +16,7 @@ from torch import Tensor, nn
 
 from ctvlm.apis.case_reader import CaseReader, Mask, ReadCase, Volume
 from ctvlm.apis.init_model import init_model
-from ctvlm.models.losses.functional import step_attention
-from ctvlm.structures import EncoderOutput
+from ctvlm.models.objectives import BatchContext
 from ctvlm.utils.training_data import PHANTOMS_ONLY, only_phantoms
 from ctvlm.volume import CTVolume, patch_grid_affine
 
@@ -139,13 +138,11 @@ class FeatureExtractor:
         return self.model.data_preprocessor(pseudo_collate([case.packed for case in cases]))["inputs"]
 
     @torch.no_grad()
-    def features(self, cases: Sequence[ReadCase], encoded: EncoderOutput | None = None) -> list[VolumeFeatures]:
-        """Features of cases of one shape; ``encoded`` where the encoder has run already."""
-        encoded = self.model.encode(self.inputs(cases)) if encoded is None else encoded
-        region_BRE, region_mask_BR = self.model.region_pooling(encoded)
-        volume_BP = _unit(self.model.embed_volume(encoded))
-        region_BRP = _unit(self.model.region_projection(region_BRE))
-        patch_BNP = _unit(self.model.step_projection(encoded.tokens))
+    def features(self, cases: Sequence[ReadCase], context: BatchContext | None = None) -> list[VolumeFeatures]:
+        """Features of cases of one shape. ``context``: views of these cases, if some are computed already."""
+        context = self.model.context(self.inputs(cases)) if context is None else context
+        encoded, (_, region_BRP, region_mask_BR) = context.encoded, context.regions
+        volume_BP, region_BRP, patch_BNP = _unit(context.volume_BP), _unit(region_BRP), _unit(context.patch_BNP)
         return [
             VolumeFeatures(
                 case_id=case.case_id,
@@ -179,8 +176,8 @@ class FeatureExtractor:
             self._warned = True
             warnings.warn(remark, stacklevel=2)
         text_UP = self.embed_texts(texts)
-        attention_1UN = step_attention(
-            text_UP[None], features.patches[None], self.model.step_scale, features.patch_mask[None]
+        attention_1UN = self.model.space.step_attention(
+            text_UP[None], features.patches[None], features.patch_mask[None]
         )
         return TextSimilarity(
             text_UP @ features.volume, text_UP @ features.regions.T, text_UP @ features.patches.T, attention_1UN[0]

@@ -8,7 +8,9 @@ from ctvlm.models import (
     layers,
     losses,
     necks,
+    objectives,
     region_encoders,
+    space,
     text_encoders,
     vlms,
 )
@@ -21,7 +23,9 @@ __all__ = [
     "layers",
     "losses",
     "necks",
+    "objectives",
     "region_encoders",
+    "space",
     "text_encoders",
     "vlms",
 ]

@@ -14,7 +14,7 @@ from mmengine.dist import get_rank
 from torch import Tensor, nn
 
 from ctvlm.models import attention, backbones, layers, losses, necks, region_encoders
-from ctvlm.structures import EncoderOutput, TokenContext
+from ctvlm.structures import EncoderOutput, Pairs, TokenContext
 
 
 class ThreeDPatchEmbedding(layers.ThreeDPatchEmbedding):
@@ -113,17 +113,17 @@ class ThreeDVisionEncoder(nn.Module):
             patch_embed=dict(patch_size=patch_size, in_channels=in_channels),
             block=dict(num_heads=num_heads),
         )
-        self.global_pooling = necks.VolumePooling()
+        self.volume_pooling = necks.VolumePooling()
         self.region_pooling = necks.RegionPooling()
-        self.global_projection = nn.Linear(embed_dim, embed_dim)
-        self.step_projection = nn.Linear(embed_dim, embed_dim)
+        self.volume_projection = nn.Linear(embed_dim, embed_dim)
+        self.patch_projection = nn.Linear(embed_dim, embed_dim)
         self.region_projection = nn.Linear(embed_dim, embed_dim)
 
     def forward(self, volume_BCDHW: Tensor, region_mask_BDHW: Tensor) -> dict[str, Tensor]:
         return output_dict(self, self.backbone(volume_BCDHW, region_mask_BDHW))
 
 
-def output_dict(model: nn.Module, encoded: EncoderOutput) -> dict[str, Tensor]:
+def output_dict(space: nn.Module, encoded: EncoderOutput) -> dict[str, Tensor]:
     """The spec's outputs of an encoded batch.
 
     ``global`` (B, P): head over the mean patch. ``local`` (B, N, P): head over patches. ``region`` (B, R, P): head over
@@ -131,14 +131,14 @@ def output_dict(model: nn.Module, encoded: EncoderOutput) -> dict[str, Tensor]:
     (B, N, E): the last block's output.
 
     Args:
-        model: ThreeDVisionEncoder, or a CoTContrastiveVLM with ``regions_in_volume=False``, whose heads have the same
-            names.
+        space: ThreeDVisionEncoder, or the SharedSpace of a model with ``regions_in_volume=False``, which has parts of
+            the same names.
     """
-    region_BRE, _ = model.region_pooling(encoded)
+    region_BRE, _ = space.region_pooling(encoded)
     return {
-        "global": model.global_projection(model.global_pooling(encoded)),
-        "local": model.step_projection(encoded.tokens),
-        "region": model.region_projection(region_BRE),
+        "global": space.volume_projection(space.volume_pooling(encoded)),
+        "local": space.patch_projection(encoded.tokens),
+        "region": space.region_projection(region_BRE),
         "patch_features": encoded.tokens,
     }
 
@@ -152,7 +152,7 @@ class CrossModalContrastiveLoss(losses.FixedTemperatureContrastiveLoss):
     def forward(self, visual_BP: Tensor, text_BP: Tensor) -> Tensor:
         # Different on every rank, so that each pair is its own only positive.
         ids_B = torch.arange(len(visual_BP), device=visual_BP.device) + (get_rank() << 32)
-        return super().forward(visual_BP, text_BP, ids_B)
+        return super().forward(Pairs(visual_BP, text_BP, ids_B))
 
 
 def _context(

@@ -1,9 +1,9 @@
-"""Pairs of embeddings for a contrastive loss."""
+"""Matching rows of two modalities, for a contrastive loss."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -11,12 +11,12 @@ from torch import Tensor
 
 @dataclass
 class Pairs:
-    """M pairs of a visual feature and its text.
+    """M pairs of visual features and texts.
 
     Attributes:
         visual_MP, text_MP: embeddings (M, P), not normalised.
-        text_ids_M: ids (M) that are equal for equivalent texts, across all ranks.
-        region_ids_M: region of each pair (M), for pairs of regions.
+        text_ids_M: equal for texts with the same meaning (M), on every rank.
+        region_ids_M: region id of each pair (M), if the pairs belong to regions.
     """
 
     visual_MP: Tensor
@@ -26,9 +26,19 @@ class Pairs:
 
     @staticmethod
     def cat(parts: Sequence[Pairs]) -> Pairs:
-        """Concatenate the pairs of several parts of a batch."""
-        regions = [part.region_ids_M for part in parts if part.region_ids_M is not None]
-        visual_MP, text_MP, text_ids_M = (
-            torch.cat([getattr(part, name) for part in parts]) for name in ("visual_MP", "text_MP", "text_ids_M")
-        )
-        return Pairs(visual_MP, text_MP, text_ids_M, torch.cat(regions) if regions else None)
+        """The pairs of all parts of a batch, in order."""
+        columns = [[getattr(part, name) for part in parts] for name in Pairs.__dataclass_fields__]
+        return Pairs(*(None if column[0] is None else torch.cat(column) for column in columns))
+
+    @property
+    def device(self) -> torch.device:
+        return self.visual_MP.device
+
+    def full_precision(self) -> Pairs:
+        """The same pairs with embeddings in float32 or wider."""
+        return replace(self, visual_MP=widened(self.visual_MP), text_MP=widened(self.text_MP))
+
+
+def widened(x: Tensor) -> Tensor:
+    """Convert half precision to float32; wider types stay."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))

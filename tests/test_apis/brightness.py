@@ -11,7 +11,7 @@ from ctvlm.registry import MODELS
 
 
 class _Brightness(nn.Module):
-    """Replaces the step projection; the embedding of a patch depends on its brightness only."""
+    """Replaces the patch projection; the embedding of a patch depends on its brightness only."""
 
     noted_BN = None
 
@@ -26,13 +26,13 @@ class _Brightness(nn.Module):
 class SeesBrightness(CoTContrastiveVLM):
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
-        self.step_projection = _Brightness()
+        self.space.patch_projection = _Brightness()
 
-    def encode(self, inputs):
-        encoded = super().encode(inputs)
+    def encode(self, inputs, anatomy=None):
+        encoded = super().encode(inputs, anatomy)
         mean_BN = F.adaptive_avg_pool3d(inputs["volume"].float(), encoded.grid).flatten(1)
         low, high = mean_BN.amin(dim=1, keepdim=True), mean_BN.amax(dim=1, keepdim=True)
-        self.step_projection.noted_BN = (mean_BN - low) / (high - low)
+        self.space.patch_projection.noted_BN = (mean_BN - low) / (high - low)
         return encoded
 
     def embed_texts(self, texts):

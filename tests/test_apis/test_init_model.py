@@ -51,9 +51,9 @@ def test_model_without_a_checkpoint(trained):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda w: w.pop("text_projection.layers.bias"), "text_projection.layers.bias"),
+        (lambda w: w.pop("space.text_projection.layers.bias"), "text_projection.layers.bias"),
         (lambda w: w.update(other=torch.zeros(2)), r"\(other\)"),
-        (lambda w: w.update({"region_score.bias": torch.zeros(3)}), r"region_score.bias .3,. instead of .1,."),
+        (lambda w: w.update({"space.region_score.bias": torch.zeros(3)}), r"region_score.bias .3,. instead of .1,."),
         (lambda w: w.pop("text_encoder.tokenizer_bytes"), "text_encoder.tokenizer_bytes"),
     ],
 )

@@ -8,7 +8,7 @@ import torch
 
 from ctvlm.anatomy import RegionScheme
 from ctvlm.datasets.transforms import LoadStore, PackCTInputs, RandomCropCT, RandomShiftCT, ResampleCT
-from ctvlm.models.vlms.text_batch import RegionMentions, TextBatch
+from ctvlm.models.objectives.region_mentions import RegionMentions
 from ctvlm.registry import TRANSFORMS
 from ctvlm.volume import CTVolume
 from ctvlm.volume.store import StoredArray, encode
@@ -119,10 +119,10 @@ def test_flips_swap_names():
 def test_cut_regions_are_no_pairs():
     sample = PackCTInputs()({**case(), "region_kept": {SCHEME.name_of(MIDDLE): 0.4, SCHEME.name_of(LUL): 0.6}})
     samples = [sample["data_samples"]]
-    texts, visible = TextBatch.from_samples(samples), torch.ones(1, SCHEME.num_regions, dtype=torch.bool)
+    visible = torch.ones(1, SCHEME.num_regions, dtype=torch.bool)
 
     def pairs(**options):
-        return RegionMentions.from_samples(samples, texts, visible, **options).regions.tolist()
+        return RegionMentions.from_samples(samples, visible, **options).regions.tolist()
 
     assert pairs() == [LUL, KIDNEY]
     assert pairs(min_kept=0.0) == [MIDDLE, LUL, KIDNEY]

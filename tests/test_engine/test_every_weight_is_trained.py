@@ -33,8 +33,8 @@ def untrained(cfg, cases) -> list[str]:
 @pytest.mark.parametrize("path", RUNNABLE, ids=name)
 def test_every_weight_gets_a_gradient(path, cases):
     cfg = load_config(path)
-    submodules = [cfg.model.text_encoder, *(cfg.model.get("auxiliary") or {}).values()]
-    if any(cfg and cfg.get("pretrained") for cfg in submodules):
+    heads = [objective.get("head") for objective in (cfg.model.get("objectives") or {}).values()]
+    if any(part and part.get("pretrained") for part in [cfg.model.text_encoder, *heads]):
         pytest.skip("needs a checkpoint of transformers")
     names = untrained(cfg, cases)
     assert cfg.find_unused_parameters or not names

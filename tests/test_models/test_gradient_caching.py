@@ -8,7 +8,7 @@ import torch
 from ctvlm.engine import CTDistributedDataParallel
 from ctvlm.registry import LOSSES as LOSS_KINDS
 from ctvlm.registry import MODELS
-from ctvlm.structures import CoTStep, CTDataSample
+from ctvlm.structures import CoTStep, CTDataSample, Pairs
 from tests.ranks import on_ranks
 
 REGIONS = 5
@@ -35,8 +35,6 @@ def build(losses: str = "nce", dropout: float = 0.0, frozen: str | None = None, 
     torch.manual_seed(0)
     config = dict(
         type="CoTContrastiveVLM",
-        embed_dims=12,
-        regions_in_volume=True,
         backbone=dict(
             type="ThreeDVisionEncoder",
             img_size=(8, 32, 32),
@@ -46,8 +44,12 @@ def build(losses: str = "nce", dropout: float = 0.0, frozen: str | None = None, 
             patch_embed=dict(patch_size=(4, 16, 16)),
             block=dict(num_heads=2, drop=dropout),
         ),
-        global_pooling=dict(type="VolumePooling", mode="attention", with_regions=True),
-        region_pooling=dict(type="RegionPooling", mode="attention"),
+        space=dict(
+            shared_dims=12,
+            regions_in_volume=True,
+            volume_pooling=dict(type="VolumePooling", mode="attention", with_regions=True),
+            region_pooling=dict(type="RegionPooling", mode="attention"),
+        ),
         text_encoder=dict(
             type="CompactTextEncoder", vocab_size=400, embed_dims=16, depth=1, num_heads=2, dropout=dropout
         ),
@@ -81,7 +83,6 @@ def batch(cases) -> dict:
 def gradients(model, cases, chunk_size: int | None, wrapped=None, autocast: bool = False):
     """The losses, and the gradient of each parameter that has one."""
     model.chunk_size = chunk_size
-    model.data_preprocessor.by_case = chunk_size is not None
     model.zero_grad()
     data = model.data_preprocessor(batch(cases), training=True)
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
@@ -136,7 +137,6 @@ def test_a_chunk_of_cases_without_region_maps_is_as_unknown_as_in_the_whole_batc
     model = double(build())
     found = []
     for model.chunk_size in (None, 1):
-        model.data_preprocessor.by_case = model.chunk_size is not None
         data = batch(range(4))
         data["inputs"]["region_map"][1:3] = [None, None]
         model.zero_grad()
@@ -170,7 +170,7 @@ def test_chunks_on_ranks_equal_the_whole_batch_in_one_process(world_size):
 
 def test_both_passes_see_the_same_dropout():
     """The gradient in chunks is that of the loss that was computed: a step along it changes that very loss so much."""
-    model = double(build(dropout=0.3, region_map_drop=0.5))
+    model = double(build(dropout=0.3, data_preprocessor=dict(type="CTDataPreprocessor", region_map_drop=0.5)))
 
     def seeded(chunk_size=3):
         torch.manual_seed(5)
@@ -214,7 +214,7 @@ def test_a_comparison_row_by_row_equals_the_whole(kind, monkeypatch):
         torch.manual_seed(0)
         loss = LOSS_KINDS.build(dict(type=kind, cross_region=kind != "RegionAlignmentLoss")).double()
         visual, text = (torch.randn(23, 4, dtype=torch.float64, requires_grad=True) for _ in range(2))
-        value = loss(visual, text, torch.arange(23) % 7, torch.arange(23) % 3)
+        value = loss(Pairs(visual, text, torch.arange(23) % 7, torch.arange(23) % 3))
         value.backward()
         return [value.detach(), visual.grad, text.grad, *(p.grad for p in loss.parameters())]
 

@@ -129,8 +129,8 @@ def plain_encoder(model, volume, mask):
     for block in backbone.blocks:
         x = plain_block(block, x, SLICES, regions, assignment)
     return {
-        "global": model.global_projection(x.mean(dim=1)),
-        "local": model.step_projection(x),
+        "global": model.volume_projection(x.mean(dim=1)),
+        "local": model.patch_projection(x),
         "region": model.region_projection(plain_pool(x, assignment)),
         "patch_features": x,
     }
@@ -297,11 +297,11 @@ def test_the_ablation_resolves_to_the_spec(ablation):
         assert block.mlp.fc1.out_features == 4 * backbone.embed_dims
     assert type(backbone.norm) is nn.Identity
     assert (backbone.mean == 0).all() and (backbone.std == 1).all()
-    assert model.global_pooling.mode == "mean" and model.region_pooling.score is None
+    assert model.space.volume_pooling.mode == "mean" and model.space.region_pooling.score is None
     assert model.region_score is None
     for level in ("volume", "region", "step"):
-        assert type(model.losses[level]) is FixedTemperatureContrastiveLoss
-        assert model.losses[level].temperature == 0.07
+        assert type(model.objectives[level].criterion) is FixedTemperatureContrastiveLoss
+        assert model.objectives[level].criterion.temperature == 0.07
     assert not [name for name, _ in model.named_parameters() if "logit_scale" in name]
 
 
@@ -329,6 +329,6 @@ def test_the_ablation_trains_on_phantoms(ablation):
     assert set(history[0]) == {"loss_volume", "loss_region", "loss_step", "loss_focus"}
     assert sum(history[-1].values()) < 0.9 * sum(history[0].values())
     encoded = model.eval().encode(data["inputs"])
-    outputs = literal.output_dict(model, encoded)
+    outputs = literal.output_dict(model.space, encoded)
     assert list(outputs) == ["global", "local", "region", "patch_features"]
-    torch.testing.assert_close(outputs["global"], model.embed_volume(encoded))
+    torch.testing.assert_close(outputs["global"], model.space.embed_volume(encoded))

@@ -14,7 +14,9 @@ from ctvlm.models.losses import (
     SigmoidContrastiveLoss,
     StepAlignmentLoss,
 )
-from ctvlm.models.losses.functional import same_text, step_attention
+from ctvlm.models.losses.functional import same_text
+from ctvlm.models.space import step_attention
+from ctvlm.structures import Pairs
 
 CONTRASTIVE = [CrossModalContrastiveLoss, RegionAlignmentLoss, StepAlignmentLoss, SigmoidContrastiveLoss]
 SCALE = 1 / 0.07
@@ -73,7 +75,7 @@ def naive(loss, visual, text, ids, regions=None):
 def test_loss_equals_naive_loop(kind, options, ids):
     visual, text = unit(len(ids), 8, seed=1), unit(len(ids), 8, seed=2)
     loss = kind(**options).double()
-    value = loss(visual * 3.0, text * 0.2, torch.tensor(ids)).detach()
+    value = loss(Pairs(visual * 3.0, text * 0.2, torch.tensor(ids))).detach()
     assert value.item() == pytest.approx(naive(loss, visual, text, ids), rel=1e-6)
 
 
@@ -85,13 +87,13 @@ def test_loss_of_regions_equals_naive_loop(kind, cross_region, seed):
     ids, regions = (torch.randint(4, (9,), generator=generator) for _ in range(2))
     visual, text = unit(9, 8, seed=seed + 3), unit(9, 8, seed=seed + 30)
     loss = kind(cross_region=cross_region, similar=0.4).double()
-    value = loss(visual, text, ids, regions).detach()
+    value = loss(Pairs(visual, text, ids, regions)).detach()
     assert value.item() == pytest.approx(naive(loss, visual, text, ids.tolist(), regions.tolist()), rel=1e-6)
 
 
 def test_same_region_negatives_need_regions():
     with pytest.raises(ValueError, match="cross_region"):
-        RegionAlignmentLoss(cross_region=False)(unit(2, 4), unit(2, 4), torch.arange(2))
+        RegionAlignmentLoss(cross_region=False)(Pairs(unit(2, 4), unit(2, 4), torch.arange(2)))
 
 
 def test_pooled_step_equals_naive_loop():
@@ -113,14 +115,14 @@ def test_order_of_pairs_does_not_matter():
     order = torch.randperm(6, generator=torch.Generator().manual_seed(0))
     for kind in CONTRASTIVE:
         loss = kind(similar=0.3).double()
-        torch.testing.assert_close(loss(image, text, ids), loss(image[order], text[order], ids[order]))
+        torch.testing.assert_close(loss(Pairs(image, text, ids)), loss(Pairs(image[order], text[order], ids[order])))
 
 
 def test_equal_texts_do_not_repel():
     """With all texts equal and all features equal, the loss is at its minimum: its gradient vanishes."""
     image = unit(1, 8).repeat(4, 1).requires_grad_()
     text = unit(1, 8).repeat(4, 1)
-    CrossModalContrastiveLoss().double()(image, text, torch.zeros(4, dtype=torch.long)).backward()
+    CrossModalContrastiveLoss().double()(Pairs(image, text, torch.zeros(4, dtype=torch.long))).backward()
     assert image.grad.abs().max() < 1e-9
 
 
@@ -172,7 +174,7 @@ def test_local_loss_holds_its_own_rows_only(kind, monkeypatch):
 
         visual, text = unit(64, 4).requires_grad_(), unit(64, 4, seed=1).requires_grad_()
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            kept_alive = kind(local_loss=local_loss).double()(visual, text, torch.arange(64))
+            kept_alive = kind(local_loss=local_loss).double()(Pairs(visual, text, torch.arange(64)))
         held[local_loss] = sum(sizes.values())
         del kept_alive
     assert held[True] < held[False] / 6
@@ -184,7 +186,7 @@ def test_a_batch_without_pairs_gives_zero_and_a_gradient(kind, options):
     """No rank may wait for the gradient of another."""
     loss = kind(**options)
     empty, no_ids = torch.zeros(0, 8, requires_grad=True), torch.zeros(0, dtype=torch.long)
-    value = loss(empty, empty, no_ids, no_ids)
+    value = loss(Pairs(empty, empty, no_ids, no_ids))
     value.backward()
     assert value.item() == 0.0
     assert all(p.grad is not None and p.grad.item() == 0 for p in loss.parameters())

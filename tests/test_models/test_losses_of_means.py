@@ -61,7 +61,7 @@ def test_segmentation_of_ids_equals_that_of_their_shares():
     ids = torch.arange(B * N).view(B, N) % (R + 1)
     shares = torch.nn.functional.one_hot(ids, R + 1).double()
     unknown = ids.where(mask, -1).to(torch.int16)
-    assert torch.equal(SegmentationLoss()(logits, unknown, mask), SegmentationLoss()(logits, shares, mask))
+    assert torch.equal(SegmentationLoss().terms(logits, unknown, mask), SegmentationLoss().terms(logits, shares, mask))
 
 
 def test_segmentation_gradient_does_not_depend_on_chunks():
@@ -79,14 +79,14 @@ def test_segmentation_is_least_where_the_shares_are():
     """Also for shares between 0 and 1: the gradient vanishes there."""
     _, shares, mask = regions(2)
     logits = shares.clamp(min=1e-30).log().requires_grad_()
-    SegmentationLoss()(logits, shares, mask)[0].backward()
+    SegmentationLoss().terms(logits, shares, mask)[0].backward()
     assert logits.grad.abs().max() < 1e-9
 
 
 @pytest.mark.parametrize("places", [0, 4])
 def test_segmentation_of_nothing_known_gives_zero_and_a_gradient(places):
     logits = random(2, places, R + 1).requires_grad_()
-    terms = SegmentationLoss()(logits, torch.zeros(2, places, R + 1), torch.zeros(2, places, dtype=torch.bool))
+    terms = SegmentationLoss().terms(logits, torch.zeros(2, places, R + 1), torch.zeros(2, places, dtype=torch.bool))
     terms[0].backward()
     assert terms.tolist() == [0, 0]
     assert not logits.grad.any()
@@ -96,7 +96,7 @@ def test_a_confident_wrong_prediction_in_half_precision_stays_finite():
     logits = torch.zeros(1, 4, 3, dtype=torch.bfloat16)
     logits[..., 0] = 1e4
     logits.requires_grad_()
-    terms = SegmentationLoss()(logits, torch.full((1, 4), 2), torch.ones(1, 4, dtype=torch.bool))
+    terms = SegmentationLoss().terms(logits, torch.full((1, 4), 2), torch.ones(1, 4, dtype=torch.bool))
     terms[0].backward()
     assert torch.isfinite(terms).all() and torch.isfinite(logits.grad).all()
 
@@ -132,7 +132,7 @@ def test_order_is_learned_from_features_that_show_it():
     pooled = torch.randn(8, 6, 4) + torch.arange(6)[None, :, None] * torch.tensor([2.0, 0, 0, 0])
     mask = torch.ones(8, 6, dtype=torch.bool)
     with torch.no_grad():
-        loss.place.weight.zero_()
+        loss.score.weight.zero_()
     assert (loss.terms(pooled, mask)[0] / 8).item() == pytest.approx(math.log(2))
     optimizer = torch.optim.Adam(loss.parameters(), lr=0.3)
     for _ in range(50):
@@ -144,8 +144,8 @@ def test_order_is_learned_from_features_that_show_it():
 
 def test_terms_add_up_over_chunks():
     logits, shares, mask = regions(3)
-    parts = sum(SegmentationLoss()(logits[i : i + 1], shares[i : i + 1], mask[i : i + 1]) for i in range(B))
-    torch.testing.assert_close(parts, SegmentationLoss()(logits, shares, mask))
+    parts = sum(SegmentationLoss().terms(logits[i : i + 1], shares[i : i + 1], mask[i : i + 1]) for i in range(B))
+    torch.testing.assert_close(parts, SegmentationLoss().terms(logits, shares, mask))
     loss, pooled, steps = StepOrderLoss(embed_dims=6).double(), random(B, 5, 6), random(B, 5) > 0
     parts = sum(loss.terms(pooled[i : i + 1], steps[i : i + 1]) for i in range(B))
     torch.testing.assert_close(parts, loss.terms(pooled, steps))

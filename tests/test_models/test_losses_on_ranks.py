@@ -5,9 +5,9 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 
-from ctvlm.models.losses.functional import step_attention
-from ctvlm.models.losses.reduce import global_mean
+from ctvlm.models.space import step_attention
 from ctvlm.registry import LOSSES
+from ctvlm.structures import MeanTerms, Pairs
 from tests.ranks import on_ranks
 
 P, N = 6, 7
@@ -68,23 +68,25 @@ def loss_of(level, layers, module, cases):
         found = {name: loss_of(name, layers, part, cases) for name, part in module.parts.items()}
         return sum(module(found).values())
     if level == "volume":
-        return module(visual(data["image"][cases]), textual(data["text"][cases]), data["ids"][cases])
+        return module(Pairs(visual(data["image"][cases]), textual(data["text"][cases]), data["ids"][cases]))
     if level == "region":
         region = torch.cat([data["region"][i] for i in cases])
         text = torch.cat([data["region_text"][i] for i in cases])
         text_ids = torch.cat([data["region_text_ids"][i] for i in cases])
         ids = torch.cat([data["region_ids"][i] for i in cases])
-        return module(visual(region), textual(text), text_ids, ids)
+        return module(Pairs(visual(region), textual(text), text_ids, ids))
     if level == "segmentation":
-        return global_mean(module(visual(data["patches"][cases]), data["shares"][cases], data["known"][cases]))
+        terms = module.terms(visual(data["patches"][cases]), data["shares"][cases], data["known"][cases])
+        return module(MeanTerms(terms))
     steps, patches = textual(data["steps"][cases]), visual(data["patches"][cases])
     attention = step_attention(steps, patches, 10.0, torch.ones(len(cases), N, dtype=torch.bool))
     mask = data["step_mask"][cases]
     if level == "focus":
-        return global_mean(module.terms(attention, F.one_hot(data["step_ids"][cases] % N, N) * mask[..., None]))
+        terms = module.terms(attention, F.one_hot(data["step_ids"][cases] % N, N) * mask[..., None])
+        return module(MeanTerms(terms))
     if level == "order":
-        return global_mean(module.terms(attention @ patches, mask))
-    return module((attention @ patches)[mask], steps[mask], data["step_ids"][cases][mask])
+        return module(MeanTerms(module.terms(attention @ patches, mask)))
+    return module(Pairs((attention @ patches)[mask], steps[mask], data["step_ids"][cases][mask]))
 
 
 def run(level, cfg, cases):

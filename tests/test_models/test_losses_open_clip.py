@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from ctvlm.models.losses import CrossModalContrastiveLoss, SigmoidContrastiveLoss
+from ctvlm.structures import Pairs
 
 open_clip_loss = pytest.importorskip("open_clip.loss")
 
@@ -26,7 +27,7 @@ def test_value_and_gradients_equal(ours, theirs, count, local_loss):
     parameters = list(loss.parameters())
     bias = [loss.logit_bias] if hasattr(loss, "logit_bias") else []
     expected = theirs()(F.normalize(visual, dim=-1), F.normalize(text, dim=-1), loss.logit_scale.log_scale.exp(), *bias)
-    found = loss(visual, text, torch.arange(count))
+    found = loss(Pairs(visual, text, torch.arange(count)))
     inputs = [visual, text, *parameters]
     for ours_, theirs_ in zip(gradients(found, inputs), gradients(expected, inputs), strict=True):
         torch.testing.assert_close(ours_, theirs_, rtol=0, atol=1e-6)

@@ -32,7 +32,6 @@ def cases_of(cases, present, silent: bool = False) -> dict:
 
 def gradients(model, data, chunk_size=None, wrapped=None):
     model.chunk_size = chunk_size
-    model.data_preprocessor.by_case = chunk_size is not None
     model.zero_grad()
     losses = (wrapped or model)(**model.data_preprocessor(data, training=True), mode="loss")
     sum(losses.values()).backward()
@@ -66,7 +65,8 @@ def test_losses_and_gradients_are_finite_and_equal_in_chunks(losses, group, sile
 def test_the_volume_loss_is_that_of_the_cases_with_an_impression():
     """As if the other cases were not in the batch, in value and in each gradient."""
     model = double(build(losses="nce"))
-    del model.losses["region"], model.losses["step"], model.losses["focus"]
+    for name in ("region", "step", "focus"):
+        model.objectives[name].criterion = None
     present = GROUPS["some"]
     expected = gradients(model, without_blank_steps(cases_of(present, present)))
     assert_same(gradients(model, cases_of(range(5), present)), expected)

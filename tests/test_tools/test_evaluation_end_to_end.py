@@ -114,7 +114,9 @@ def test_probe_and_fine_tune(tool, trained, tmp_path):
         if before[name].is_floating_point() and name in after
     }
     assert any(moved[name] for name in moved if name.startswith("backbone.blocks"))
-    assert not any(moved[name] for name in moved if name.startswith(("text_", "global_projection")))
+    assert not any(
+        moved[name] for name in moved if name.startswith(("text_", "space.volume_projection", "space.text_projection"))
+    )
     checkpoint = tmp_path / "tuned" / "epoch_2.pth"
     tested = tool(
         "test.py",

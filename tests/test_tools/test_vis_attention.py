@@ -28,7 +28,7 @@ model = dict(
         embed_dims=24, depth=2, block=dict(num_heads=2),
         patch_embed=dict(_delete_=True, type="ThreeDPatchEmbedding", patch_size=(4, 8, 8)),
     ),
-    global_pooling=dict(num_heads=2),
+    space=dict(volume_pooling=dict(num_heads=2)),
     text_encoder=dict(vocab_size=400, embed_dims=16, depth=1, num_heads=2),
 )
 test_dataloader = dict(dataset=dict(num_cases=1, num_workers=0))

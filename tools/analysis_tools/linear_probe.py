@@ -55,7 +55,7 @@ def embed(model: BaseModel, cfg: Config, split: str) -> tuple[np.ndarray, list[d
     rows, cases = [], []
     for batch in track(Runner.build_dataloader(loader_cfg), f"embedding {split}", transient=True):
         data = model.data_preprocessor(batch, False)
-        rows.append(model.embed_volume(model.encode(data["inputs"])).float().cpu().numpy())
+        rows.append(model.context(data["inputs"]).volume_BP.float().cpu().numpy())
         cases += [
             {key: sample.get(key) for key in ("case_id", "patient_id", "labels")} for sample in data["data_samples"]
         ]

@@ -73,8 +73,8 @@ def predicted_map(model: BaseModel, pipeline: list, case: dict) -> np.ndarray:
         sample = model.test_step(pseudo_collate([results]))[0]
     if "pred_region_map" not in sample:
         raise ConfigError(
-            "the model predicts no region map. Add a head that does, such as "
-            "model.auxiliary=dict(voxels=dict(type='VoxelSegmentationHead'))"
+            "the model predicts no region map. Add an objective that does, such as "
+            "model.objectives=dict(voxels=dict(type='SegmentationObjective',head=dict(type='VoxelSegmentationHead')))"
         )
     predicted = CTVolume(np.asarray(sample.pred_region_map), np.asarray(sample.affine))
     return resample_to_grid(predicted, case["affine"], case["volume"].shape, "nearest").array

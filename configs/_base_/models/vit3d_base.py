@@ -1,8 +1,6 @@
 # The base preset: 64 x 512 x 512 voxels, 16,384 patches, the sizes of the specification.
 model = dict(
     type="CoTContrastiveVLM",
-    embed_dims=512,
-    regions_in_volume=True,
     data_preprocessor=dict(type="CTDataPreprocessor", windows=["lung", "soft_tissue", "bone"]),
     backbone=dict(
         type="ThreeDVisionEncoder",
@@ -26,10 +24,14 @@ model = dict(
         region_layer=0,
         token_selection="none",
     ),
-    global_pooling=dict(type="VolumePooling", mode="attention", with_regions=True),
-    region_pooling=dict(type="RegionPooling", mode="attention"),
     text_encoder=dict(
         type="CompactTextEncoder", vocab_size=16384, embed_dims=384, depth=6, num_heads=6, max_length=512
+    ),
+    space=dict(
+        shared_dims=512,
+        regions_in_volume=True,
+        volume_pooling=dict(type="VolumePooling", mode="attention", with_regions=True),
+        region_pooling=dict(type="RegionPooling", mode="attention"),
     ),
     losses=dict(
         volume=dict(type="CrossModalContrastiveLoss"),

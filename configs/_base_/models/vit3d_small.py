@@ -1,8 +1,6 @@
 # The small preset: 64 x 256 x 256 voxels, 4,096 patches, one GPU.
 model = dict(
     type="CoTContrastiveVLM",
-    embed_dims=256,
-    regions_in_volume=True,
     data_preprocessor=dict(type="CTDataPreprocessor", windows=["lung", "soft_tissue", "bone"]),
     backbone=dict(
         type="ThreeDVisionEncoder",
@@ -26,9 +24,13 @@ model = dict(
         region_layer=0,
         token_selection="body",
     ),
-    global_pooling=dict(type="VolumePooling", mode="attention", with_regions=True),
-    region_pooling=dict(type="RegionPooling", mode="attention"),
     text_encoder=dict(type="CompactTextEncoder", vocab_size=8192, embed_dims=256, depth=4, num_heads=4, max_length=256),
+    space=dict(
+        shared_dims=256,
+        regions_in_volume=True,
+        volume_pooling=dict(type="VolumePooling", mode="attention", with_regions=True),
+        region_pooling=dict(type="RegionPooling", mode="attention"),
+    ),
     losses=dict(
         volume=dict(type="CrossModalContrastiveLoss"),
         region=dict(type="RegionAlignmentLoss"),

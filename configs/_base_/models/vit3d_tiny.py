@@ -1,8 +1,6 @@
 # The tiny preset: 24 x 96 x 96 voxels, 216 patches, minutes on two CPU cores.
 model = dict(
     type="CoTContrastiveVLM",
-    embed_dims=128,
-    regions_in_volume=True,
     data_preprocessor=dict(type="CTDataPreprocessor", windows=["lung", "soft_tissue", "bone"]),
     backbone=dict(
         type="ThreeDVisionEncoder",
@@ -31,9 +29,13 @@ model = dict(
         region_layer=1,
         token_selection="body",
     ),
-    global_pooling=dict(type="VolumePooling", mode="attention", with_regions=True),
-    region_pooling=dict(type="RegionPooling", mode="attention"),
     text_encoder=dict(type="CompactTextEncoder", vocab_size=2048, embed_dims=128, depth=2, num_heads=4),
+    space=dict(
+        shared_dims=128,
+        regions_in_volume=True,
+        volume_pooling=dict(type="VolumePooling", mode="attention", with_regions=True),
+        region_pooling=dict(type="RegionPooling", mode="attention"),
+    ),
     losses=dict(
         volume=dict(type="CrossModalContrastiveLoss"),
         region=dict(type="RegionAlignmentLoss"),

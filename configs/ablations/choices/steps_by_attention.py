@@ -1,3 +1,3 @@
 # Steps are compared with the patches that they attend to, not with those of their lesion or regions.
 _base_ = ["../../vit3d_cot_contrastive.py"]
-model = dict(step_place=False)
+model = dict(objectives=dict(step=dict(pool_by_mask=False)))

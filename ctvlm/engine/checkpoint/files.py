@@ -15,6 +15,7 @@ from mmengine.fileio import LocalBackend, register_backend
 from mmengine.logging import HistoryBuffer
 from torch import Tensor
 
+from ctvlm.engine.checkpoint.renames import present_weight_names
 from ctvlm.utils import CTVLMError, atomic_write
 
 _PLAIN = (str, bytes, int, float, bool, type(None), Tensor, torch.dtype, torch.Size, torch.device)
@@ -131,6 +132,7 @@ def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict:
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("state_dict"), dict):
         content = sorted(map(str, checkpoint))[:5] if isinstance(checkpoint, dict) else type(checkpoint).__name__
         raise CheckpointError(f"checkpoint {path} contains no 'state_dict': found {content}")
+    checkpoint["state_dict"] = present_weight_names(checkpoint["state_dict"])
     return checkpoint
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from mmengine.config import Config
 
+from ctvlm.engine.checkpoint.renames import present_model_config
 from ctvlm.utils import CTVLMError
 
 ENCODERS = ("ThreeDVisionEncoder", "LiteralVisionEncoder", "FactorizedCTViT")
@@ -43,7 +44,7 @@ def upgrade_model_config(model: Mapping[str, Any]) -> dict[str, Any]:
         CTVLMError: a part of the config has old and new keys, as a child config with an old key does; the message
             states the new key.
     """
-    upgraded = dict(model)
+    upgraded = present_model_config(model)
     if isinstance(model.get("backbone"), Mapping):
         upgraded["backbone"] = _upgrade_backbone(model["backbone"])
     return upgraded

@@ -1,4 +1,4 @@
-"""Give zero-shot metrics the embeddings of their prompts."""
+"""Prompt embeddings for zero-shot metrics."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _BATCH = 32
 class PromptHook(Hook):
     """Before validation and test: embed what metrics ask for with ``prompts()``, through ``model.embed_texts``.
 
-    Metrics without ``prompts()`` and ``set_prompt_embeddings(embeddings, scale)`` are left alone. The scale is the
-    logit scale of the model's volume loss, where it has one, else 1.
+    Metrics without ``prompts()`` and ``set_prompt_embeddings(embeddings, scale)`` are ignored. The scale is
+    ``model.logit_scale()``; 1 for a model without this method.
 
     Raises:
         ValueError: a metric asks for prompts and the model has no ``embed_texts``.
@@ -49,14 +49,6 @@ class PromptHook(Hook):
         parts = [model.embed_texts(texts[i : i + _BATCH]).float().cpu() for i in range(0, len(texts), _BATCH)]
         model.train(training)
         embeddings = dict(zip(texts, torch.cat(parts)))
-        scale = _logit_scale(model)
+        scale = model.logit_scale() if hasattr(model, "logit_scale") else 1.0
         for metric in metrics:
             metric.set_prompt_embeddings(embeddings, scale=scale)
-
-
-def _logit_scale(model: torch.nn.Module) -> float:
-    """What the model's volume loss multiplies cosines with; 1 for a model without such a loss."""
-    losses = getattr(model, "losses", None)
-    if losses is None or "volume" not in losses or not hasattr(losses["volume"], "logit_scale"):
-        return 1.0
-    return float(losses["volume"].logit_scale())

@@ -6,7 +6,9 @@ import torch
 from mmengine.model import BaseDataPreprocessor
 from torch import Tensor
 
+from ctvlm.models.region_encoders.overlap import UNKNOWN
 from ctvlm.registry import MODELS
+from ctvlm.structures import Anatomy
 from ctvlm.volume.windows import apply_windows, resolve_window
 
 
@@ -20,14 +22,16 @@ class CTDataPreprocessor(BaseDataPreprocessor):
 
     Args:
         windows: names or (centre, width) in HU, one channel each.
+        region_map_drop: probability that the encoder does not see the region map of a case in training.
     """
 
     def __init__(
         self,
         windows: tuple[str | tuple[float, float], ...] = ("lung", "soft_tissue", "bone"),
-        non_blocking: bool = False,
+        region_map_drop: float = 0.0,
     ):
-        super().__init__(non_blocking=non_blocking)
+        super().__init__()
+        self.region_map_drop = region_map_drop
         self.windows = [resolve_window(window) for window in windows]
         self.by_case = False
 
@@ -50,6 +54,17 @@ class CTDataPreprocessor(BaseDataPreprocessor):
     def window(self, hu_B1DHW: Tensor) -> Tensor:
         """The channels that the encoder reads (B, C, D, H, W), in [0, 1]."""
         return apply_windows(hu_B1DHW.squeeze(1), self.windows)
+
+    def encoder_inputs(
+        self, inputs: dict[str, Tensor | None], anatomy: Anatomy | None, training: bool
+    ) -> tuple[Tensor, Tensor | None, Anatomy | None]:
+        """Volume (B, C, D, H, W), region map and its overlap with patches, as the encoder receives them."""
+        region_map_BDHW = inputs.get("region_map")
+        if training and region_map_BDHW is not None and self.region_map_drop > 0:
+            dropped_B = torch.rand(len(region_map_BDHW), device=region_map_BDHW.device) < self.region_map_drop
+            region_map_BDHW = region_map_BDHW.masked_fill(dropped_B[:, None, None, None], UNKNOWN)
+            anatomy = None if anatomy is None else anatomy.without(dropped_B)
+        return self.window(inputs["volume"]), region_map_BDHW, anatomy
 
     @staticmethod
     def _region_map(region_maps: list[Tensor | None], hu_BDHW: Tensor) -> Tensor | None:

@@ -2,7 +2,13 @@
 
 from ctvlm.models.heads.classification_head import ClassificationHead
 from ctvlm.models.heads.generation import CoTGenerationHead, PrefixGenerationHead
-from ctvlm.models.heads.projection import Projection, RegionProjection, StepProjection, TextProjection, VolumeProjection
+from ctvlm.models.heads.projection import (
+    PatchProjection,
+    Projection,
+    RegionProjection,
+    TextProjection,
+    VolumeProjection,
+)
 from ctvlm.models.heads.region_logits_head import RegionLogitsHead
 from ctvlm.models.heads.segmentation_head import SegmentationHead
 from ctvlm.models.heads.voxel_segmentation_head import VoxelSegmentationHead
@@ -16,7 +22,7 @@ __all__ = [
     "RegionLogitsHead",
     "RegionProjection",
     "SegmentationHead",
-    "StepProjection",
+    "PatchProjection",
     "TextProjection",
     "VoxelSegmentationHead",
 ]

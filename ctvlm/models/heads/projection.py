@@ -1,4 +1,4 @@
-"""Features to the space shared with text."""
+"""Projections to the space shared with text."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ class Projection(nn.Module):
 
 @HEADS.register_module()
 class VolumeProjection(Projection):
-    """Volume features (B, E) to (B, P), to meet the impression."""
+    """Volume features (B, E) to (B, P)."""
 
 
 @HEADS.register_module()
 class RegionProjection(Projection):
-    """Region features (B, R, E) to (B, R, P), to meet the steps that mention the region."""
+    """Region features (B, R, E) to (B, R, P)."""
 
 
 @HEADS.register_module()
-class StepProjection(Projection):
-    """Patch features (B, N, E) to (B, N, P), for each step's text to attend to."""
+class PatchProjection(Projection):
+    """Patch features (B, N, E) to (B, N, P)."""
 
 
 @HEADS.register_module()

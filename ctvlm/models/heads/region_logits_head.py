@@ -1,38 +1,35 @@
-"""Supervision of an encoder that predicts regions itself."""
+"""Regions that the encoder predicts itself."""
 
 from __future__ import annotations
 
+import torch.nn as nn
 from torch import Tensor
 
-from ctvlm.models.heads.segmentation_head import PatchSegmentation
 from ctvlm.registry import HEADS
 from ctvlm.structures import EncoderOutput
 
 
 @HEADS.register_module()
-class RegionLogitsHead(PatchSegmentation):
-    """Teaches the patch-to-region logits of LearnedRegionEncoder; has no weights of its own.
+class RegionLogitsHead(nn.Module):
+    """Region logits (B, R + 1, d, h, w) of LearnedRegionEncoder, to train them; has no weights.
 
-    Without it nothing but the use that the blocks make of a prediction reaches the encoder's ``classify``, and with
-    ``map_weight=1`` and a map for every case nothing at all does.
+    Without this head the encoder's classifier only receives gradients through the use of its prediction in the
+    blocks, and none at all if every case has a region map (``map_weight=1``).
 
     Args:
-        in_dims: not used; auxiliary heads are given the encoder's width.
+        in_dims: not used; heads are built with the encoder's width.
 
     Raises:
-        ValueError: the encoder does not predict regions.
+        ValueError: in ``forward``, if the encoder does not predict regions.
     """
 
-    def __init__(self, in_dims: int | None = None, loss: dict | None = None, loss_weight: float = 1.0) -> None:
-        super().__init__(loss, loss_weight)
+    def __init__(self, in_dims: int | None = None) -> None:
+        super().__init__()
 
-    def forward(self, encoded: EncoderOutput) -> Tensor:
+    def forward(self, encoded: EncoderOutput, hu_B1DHW: Tensor) -> Tensor:
         if encoded.region_logits is None:
             raise ValueError(
                 "RegionLogitsHead: the encoder gives no region logits; set "
                 "backbone.region_encoder=dict(type='LearnedRegionEncoder'), or use SegmentationHead"
             )
-        return encoded.region_logits
-
-    def logits(self, encoded: EncoderOutput) -> Tensor:
-        return self(encoded)
+        return encoded.region_logits.transpose(1, 2).unflatten(2, encoded.grid)

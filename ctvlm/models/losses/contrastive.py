@@ -1,23 +1,25 @@
-"""What all contrastive losses share: pairs of this rank against the pairs of all ranks."""
+"""Base class of contrastive losses: pairs of this rank compared with the pairs of all ranks."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from typing import NamedTuple
 
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from ctvlm.models.losses.base import Loss
 from ctvlm.models.losses.functional import same_text
+from ctvlm.structures import Pairs
 from ctvlm.utils.distributed import all_gather_with_grad
 
-# Rows of the comparison that are held at a time; the backward pass computes them again where there are more.
+# Rows of the comparison in memory at a time. With more rows, the backward pass computes each block again.
 _ROWS = 256
 
 
 class NormalPairs(NamedTuple):
-    """Pairs with features of length 1, and what marks them."""
+    """Pairs with L2-normalised features and their ids."""
 
     visual: Tensor
     text: Tensor
@@ -25,20 +27,21 @@ class NormalPairs(NamedTuple):
     region_ids: Tensor | None
 
 
-class ContrastiveLoss(nn.Module, ABC):
-    """Mean over M pairs of all ranks; subclasses say what a row of the M x M comparison costs.
+class ContrastiveLoss(Loss):
+    """Mean over the M pairs of all ranks. Subclasses define the loss of a row of the M x M comparison.
 
-    The value is the same on every rank. Gradients are exact where they are averaged over ranks, as DDP does.
+    The value is the same on every rank. Gradients are exact if they are averaged over ranks, as DDP does.
 
     Args:
-        similar: texts whose embeddings have at least this cosine count as equal (see ``same_text``); None: only
-            texts with equal ids do.
-        cross_region: whether pairs of other regions are negatives too, or only the same region's of other cases;
-            needs ``region_ids`` where False.
-        local_loss: each rank compares its own rows only, m x M instead of M x M, and the sums are gathered: the same
-            loss and gradients for less work and memory from two ranks on; on one it changes nothing.
-        loss_weight: factor of the term in the sum.
+        similar: treat texts whose embeddings have at least this cosine similarity as equal (see ``same_text``).
+            None: only texts with equal ids are equal.
+        cross_region: use pairs of all regions as negatives. False: only pairs of the same region (needs region ids).
+        local_loss: each rank compares only its own rows, m x M instead of M x M, and the sums are gathered. Loss and
+            gradients are the same, with less work and memory on several ranks.
+        loss_weight: factor of the loss in the sum.
     """
+
+    compares_cases = True
 
     def __init__(
         self,
@@ -47,43 +50,45 @@ class ContrastiveLoss(nn.Module, ABC):
         local_loss: bool = False,
         loss_weight: float = 1.0,
     ):
-        super().__init__()
+        super().__init__(loss_weight)
         if similar is not None and not 0 < similar <= 1:
             raise ValueError(f"similar is {similar}; expected a cosine above 0 and up to 1, or None")
         self.similar = similar
         self.cross_region = cross_region
         self.local_loss = local_loss
-        self.loss_weight = loss_weight
 
     @abstractmethod
     def row_sum(self, rows: NormalPairs, columns: NormalPairs, positive: Tensor, allowed: Tensor | None) -> Tensor:
-        """Loss summed over rows (scalar); ``positive`` and ``allowed`` are (rows, columns)."""
+        """Loss summed over rows (scalar). ``positive`` and ``allowed`` have shape (rows, columns)."""
 
-    def forward(
-        self, visual_MP: Tensor, text_MP: Tensor, text_ids_M: Tensor, region_ids_M: Tensor | None = None
-    ) -> Tensor:
-        """Weighted loss (scalar) of this rank's pairs: features, not normalised, and ids that equal texts share.
+    def forward(self, features: Pairs) -> Tensor:
+        """Weighted loss (scalar) of this rank's pairs.
 
         Raises:
-            ValueError: ``cross_region`` is False and there are no region ids.
+            ValueError: ``cross_region`` is False and the pairs have no region ids.
         """
-        if not self.cross_region and region_ids_M is None:
+        if not self.cross_region and features.region_ids_M is None:
             raise ValueError(
-                f"{type(self).__name__}(cross_region=False) got no region ids; use it for the level 'region', or leave "
-                "cross_region at True"
+                f"{type(self).__name__}(cross_region=False): the pairs have no region ids. Use it for the objective "
+                "'region', or set cross_region=True."
             )
-        own = NormalPairs(F.normalize(visual_MP, dim=-1), F.normalize(text_MP, dim=-1), text_ids_M, region_ids_M)
+        own = NormalPairs(
+            F.normalize(features.visual_MP, dim=-1),
+            F.normalize(features.text_MP, dim=-1),
+            features.text_ids_M,
+            features.region_ids_M,
+        )
         columns = NormalPairs(*(None if x is None else all_gather_with_grad(x) for x in own))
         rows = own if self.local_loss else columns
         total = self._sum(rows, columns)
         if self.local_loss:
-            # The backward pass of the gather sums what all ranks pass back: each rank has the gradient of world size
-            # times its share, and the average over ranks makes it right.
+            # The backward pass of the gather sums the gradients of all ranks: each rank gets world_size times its own
+            # gradient, and DDP's average over ranks corrects this.
             total = all_gather_with_grad(total[None]).sum()
         return self.loss_weight * total / max(1, len(columns.text_ids))
 
     def _sum(self, rows: NormalPairs, columns: NormalPairs) -> Tensor:
-        """``row_sum`` over all rows, so many at a time that memory grows with M and not with its square."""
+        """``row_sum`` over all rows, in blocks, so that memory grows with M instead of its square."""
         count = len(rows.text_ids)
         if count <= _ROWS:
             return self._sum_at_once(rows, columns)

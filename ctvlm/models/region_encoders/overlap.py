@@ -23,18 +23,23 @@ def patch_overlap(region_map_BDHW: Tensor, grid: tuple[int, int, int], num_regio
         ValueError: an id outside -1..R, or a map that the grid does not divide.
     """
     check_region_map(region_map_BDHW, num_regions)
-    batch, *size = region_map_BDHW.shape
+    return label_shares(region_map_BDHW, grid, num_regions)
+
+
+def label_shares(label_map_BDHW: Tensor, grid: tuple[int, int, int], num_labels: int) -> tuple[Tensor, Tensor]:
+    """``patch_overlap`` for any label map with ids -1..num_labels, such as lesion ids. Ids are not checked."""
+    batch, *size = label_map_BDHW.shape
     if any(s % g for s, g in zip(size, grid)):
-        raise ValueError(f"the region map has D, H, W = {tuple(size)}, which the patch grid {grid} does not divide")
+        raise ValueError(f"the label map has D, H, W = {tuple(size)}, which the patch grid {grid} does not divide")
     d, h, w = grid
-    cells, bins = d * h * w, num_regions + 2
+    cells, bins = d * h * w, num_labels + 2
     pd, ph, pw = (s // g for s, g in zip(size, grid))
     # Shifted by one, so that unknown voxels fall into bin 0. 32 bits hold any bin and are half of what is moved.
-    first_bin = torch.arange(cells, device=region_map_BDHW.device, dtype=torch.int32) * bins + 1
+    first_bin = torch.arange(cells, device=label_map_BDHW.device, dtype=torch.int32) * bins + 1
     offset = first_bin.view(d, 1, h, 1, w, 1)
     counts = [
         torch.bincount((case.view(d, pd, h, ph, w, pw) + offset).flatten(), minlength=cells * bins)
-        for case in region_map_BDHW.int()
+        for case in label_map_BDHW.int()
     ]
     counts_BNx = torch.stack(counts).view(batch, cells, bins).float()
     known_BN = 1 - counts_BNx[..., 0] / (pd * ph * pw)

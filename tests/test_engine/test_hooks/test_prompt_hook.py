@@ -13,8 +13,9 @@ class Model(nn.Module):
     def __init__(self):
         super().__init__()
         self.dropout = nn.Dropout(0.5)
-        self.losses = nn.ModuleDict({"volume": nn.Module()})
-        self.losses["volume"].logit_scale = lambda: torch.tensor(7.0)
+
+    def logit_scale(self):
+        return 7.0
 
     def embed_texts(self, texts):
         return self.dropout(torch.tensor([[float(len(text)), 1.0] for text in texts]))
@@ -52,19 +53,18 @@ def test_a_model_that_embeds_no_text_is_named():
 
 
 def test_the_default_model_gives_its_own_scale(repo_root):
-    """The name of the level and the way to its scale, as they really are."""
     cfg = load_config(repo_root / "configs/vit3d_cot_contrastive.py", {"model.backbone.depth": 2})
     model, metric = MODELS.build(cfg.model), Metric("Emphysema is present.")
     model.fit_tokenizer(["Emphysema is present.", "Clear lungs."])
-    model.losses["volume"].logit_scale.log_scale.data.fill_(3.0)
+    model.objectives["volume"].criterion.logit_scale.log_scale.data.fill_(3.0)
     PromptHook().before_test_epoch(runner(model, metric))
     assert metric.scale == pytest.approx(float(torch.tensor(3.0).exp()))
-    assert metric.embeddings["Emphysema is present."].shape == (cfg.model.embed_dims,)
+    assert metric.embeddings["Emphysema is present."].shape == (cfg.model.space.shared_dims,)
 
 
-def test_a_model_without_that_loss_has_scale_one():
+def test_a_model_without_that_method_has_scale_one():
     model, metric = Model(), Metric("a")
-    for losses in (nn.ModuleDict(), nn.ModuleDict({"volume": nn.Module()}), None):
-        model.losses = losses
-        PromptHook().before_test_epoch(runner(model, metric))
-        assert metric.scale == 1
+    plain = nn.Module()
+    plain.embed_texts = model.embed_texts
+    PromptHook().before_test_epoch(runner(plain, metric))
+    assert metric.scale == 1

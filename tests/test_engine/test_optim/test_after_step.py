@@ -29,7 +29,6 @@ def train(losses: str, wrapper: str, chunk_size: int | None, cases, wrap=lambda 
     """Scale of each level after each step; the scales start at ``START``."""
     model = build(losses)
     model.chunk_size = chunk_size
-    model.data_preprocessor.by_case = chunk_size is not None
     for module in model.modules():
         if isinstance(module, LogitScale):
             module.log_scale.data.fill_(math.log(START))

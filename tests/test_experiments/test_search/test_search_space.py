@@ -16,7 +16,7 @@ TUNE = dict(
         "model.backbone.depth": dict(low=2, high=4),
         "param_scheduler.0.end": [10, 30],
         "optim_wrapper.optimizer.betas": [[0.9, 0.98], [0.9, 0.999]],
-        "model.regions_in_volume": [True, False],
+        "model.space.regions_in_volume": [True, False],
     },
 )
 
@@ -54,7 +54,7 @@ def test_search_is_read_from_the_config(cfg):
         "model.backbone.depth=2",
         "param_scheduler.0.end=10",
         "optim_wrapper.optimizer.betas=[0.9,0.98]",
-        "model.regions_in_volume=True",
+        "model.space.regions_in_volume=True",
     ]
 
 
@@ -69,7 +69,7 @@ def test_options_set_the_config_values(cfg, repo_root):
     loaded = load_config(repo_root / CONFIG, options)
     assert loaded.optim_wrapper.optimizer.lr == 1e-4
     assert loaded.optim_wrapper.optimizer.betas == [0.9, 0.98]
-    assert loaded.model.regions_in_volume is True
+    assert loaded.model.space.regions_in_volume is True
     assert loaded.param_scheduler[0].end == 10
     assert loaded.model.backbone.block.drop_path == 0.0
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from ctvlm.models.heads.generation.cot_generation_head import IMPRESSION, NUM_CONTROLS, STEP
+from ctvlm.models.losses import GenerationLoss
 from tests.test_models.test_heads.generation_cases import cot_head, features, loud, samples
 
 NAMES = ["lung_upper_lobe_right", "lung_middle_lobe_right", "lung_lower_lobe_right"]
@@ -15,13 +16,13 @@ def test_one_batch_is_learned_by_heart():
     optimizer = torch.optim.AdamW(head.parameters(), lr=5e-3)
     history = []
     for _ in range(120):
-        total, count = head.terms(encoded, None, {}, data)
+        total, count = GenerationLoss().terms(*head.training_logits(encoded, data))
         optimizer.zero_grad()
         (total / count).backward()
         optimizer.step()
         history.append(float((total / count).detach()))
     assert history[-1] < 0.05 * history[0]
-    head.eval().predict(encoded, {}, data)
+    head.eval().predict(encoded, data)
     assert data[0].pred_report == " ".join([*(step.text for step in data[0].steps), data[0].impression])
     assert data[0].pred_cot[1] == dict(text=data[0].steps[1].text, regions=NAMES)
     assert data[1].pred_cot == [] and data[1].pred_report == data[1].pred_conclusion == data[1].impression

@@ -9,6 +9,7 @@ from ctvlm.datasets.transforms import PackCTInputs
 from ctvlm.models.heads.generation.base import IGNORED
 from ctvlm.models.heads.generation.consensus import most_agreed
 from ctvlm.models.heads.generation.turns import turns_of
+from ctvlm.models.losses import GenerationLoss
 from tests.test_models.test_heads.generation_cases import (
     IMPRESSIONS,
     STEPS,
@@ -37,7 +38,7 @@ def head(request, folders):
 
 
 def terms(head, encoded, data_samples):
-    return head.terms(encoded, None, {}, data_samples)
+    return GenerationLoss().terms(*head.training_logits(encoded, data_samples))
 
 
 def questions_of(data_samples):

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from ctvlm.models.heads.generation.memory import VisualMemory
+from ctvlm.models.losses import GenerationLoss
 from ctvlm.utils import CTVLMError
 from ctvlm.utils.pretrained_files import use_pretrained_files
 from tests.test_models.test_heads.generation_cases import (
@@ -22,7 +23,7 @@ def folder(tmp_path):
 
 
 def with_gradient(head):
-    head.train().terms(features(4), None, {}, samples())[0].backward()
+    GenerationLoss().terms(*head.train().training_logits(features(4), samples()))[0].backward()
     return {name for name, p in head.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
 
 

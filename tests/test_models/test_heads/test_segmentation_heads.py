@@ -6,23 +6,28 @@ import torch.nn.functional as F
 from torch import nn
 
 from ctvlm.models.backbones import ThreeDVisionEncoder
-from ctvlm.models.heads import RegionLogitsHead, SegmentationHead, VoxelSegmentationHead
+from ctvlm.models.heads import RegionLogitsHead
 from ctvlm.models.heads.region_map import region_map_of
-from ctvlm.models.region_encoders import patch_overlap
-from ctvlm.structures import Anatomy, CTDataSample
+from ctvlm.models.objectives import SegmentationObjective
+from ctvlm.structures import CTDataSample
 from ctvlm.volume.windows import apply_windows
 from tests.test_models.component_cases import REGIONS, WIDTH, random_output
+from tests.test_models.test_objectives.contexts import context
 
 WINDOWS = ("lung", "soft_tissue", "bone")
 PATCH = (2, 4, 4)
 
 
-class Seen(nn.Module):
-    """In a loss's place: keeps what it is given."""
+class Recorded(nn.Module):
+    """A loss that keeps its arguments."""
 
-    def forward(self, logits_BNR1, target_BNR1, mask_BN):
+    def terms(self, logits_BNR1, target_BNR1, mask_BN):
         self.target, self.mask = target_BNR1, mask_BN
         return torch.stack([logits_BNR1.sum(), mask_BN.sum().float()])
+
+
+def objective(kind, **head):
+    return SegmentationObjective(head=dict(type=kind, **head), vision_dims=WIDTH)
 
 
 def encoder(**kwargs):
@@ -32,13 +37,13 @@ def encoder(**kwargs):
     return ThreeDVisionEncoder(region_encoder=dict(type="LearnedRegionEncoder"), **sizes, **kwargs)
 
 
+def pyramid(scale):
+    return dict(type="FeaturePyramid3D", scales=(scale,))
+
+
 def random_case(batch=2, size=(4, 12, 8), low=0):
     torch.manual_seed(1)
     return torch.randn(batch, 1, *size) * 300, torch.randint(low, REGIONS + 1, (batch, *size))
-
-
-def anatomy_of(region_map, grid):
-    return Anatomy(*patch_overlap(region_map, grid, REGIONS))
 
 
 @pytest.mark.parametrize(("coarse", "size"), [((3, 2, 5), (7, 9, 11)), ((1, 1, 1), (3, 4, 5)), ((5, 4, 4), (5, 16, 8))])
@@ -54,61 +59,62 @@ def test_region_map_equals_trilinear_interpolation_of_all_logits(coarse, size):
 @pytest.mark.parametrize("scale", [(1, 1, 1), (2, 2, 4), (2, 4, 4)])
 def test_voxel_logits_and_map_have_the_right_sizes(grid, scale):
     torch.manual_seed(0)
-    head = VoxelSegmentationHead(WIDTH, REGIONS, pyramid=dict(type="FeaturePyramid3D", scales=(scale,)))
+    voxels = objective("VoxelSegmentationHead", num_regions=REGIONS, pyramid=pyramid(scale))
     hu = torch.randn(2, 1, *(g * p for g, p in zip(grid, PATCH))) * 300
     encoded = random_output(2, grid)
-    assert head(encoded, hu).shape == (2, REGIONS + 1, *(g * s for g, s in zip(grid, scale)))
+    assert voxels.head(encoded, hu).shape == (2, REGIONS + 1, *(g * s for g, s in zip(grid, scale)))
     samples = [CTDataSample(), CTDataSample()]
-    head.predict(encoded, dict(volume=hu), samples)
+    voxels.predict(context(encoded, samples, volume=hu), voxels.needs)
     assert all(sample.pred_region_map.shape == hu.shape[2:] for sample in samples)
 
 
 def test_voxel_targets_are_the_shares_of_each_cell():
     hu, region_map = random_case(low=-1)
-    head = VoxelSegmentationHead(WIDTH, REGIONS, pyramid=dict(type="FeaturePyramid3D", scales=((1, 2, 2),)))
-    head.loss = Seen()
+    voxels = objective("VoxelSegmentationHead", num_regions=REGIONS, pyramid=pyramid((1, 2, 2)))
+    voxels.criterion = Recorded()
     encoded = encoder()(apply_windows(hu[:, 0], WINDOWS))
-    head.terms(encoded, None, dict(volume=hu, region_map=region_map), [])
+    voxels.features(context(encoded, volume=hu, region_map=region_map))
     cells = region_map.unfold(1, 2, 2).unfold(2, 2, 2).unfold(3, 2, 2).flatten(1, 3).flatten(2)
-    assert head.loss.mask.all()
+    assert voxels.criterion.mask.all()
     for b in range(2):
         for n in range(cells.shape[1]):
             known = cells[b, n][cells[b, n] >= 0]
             for r in range(REGIONS + 1):
-                assert head.loss.target[b, n, r] == pytest.approx(int((known == r).sum()) / len(known))
+                assert voxels.criterion.target[b, n, r] == pytest.approx(int((known == r).sum()) / len(known))
 
 
-def test_patch_loss_leaves_out_dropped_patches_and_unknown_ones():
-    head = SegmentationHead(WIDTH, REGIONS)
-    head.loss = Seen()
+def test_patch_loss_ignores_dropped_and_unknown_patches():
+    patches = objective("SegmentationHead", num_regions=REGIONS)
+    patches.criterion = Recorded()
     encoded = random_output(2, (2, 3, 2))
     _, region_map = random_case(size=(4, 12, 8))
     region_map[1] = -1
-    head.terms(encoded, anatomy_of(region_map, encoded.grid), {}, [])
-    assert torch.equal(head.loss.mask[0], encoded.token_mask[0])
-    assert not head.loss.mask[1].any()
+    patches.features(context(encoded, region_map=region_map))
+    assert torch.equal(patches.criterion.mask[0], encoded.token_mask[0])
+    assert not patches.criterion.mask[1].any()
 
 
 @pytest.mark.parametrize("dropped", [False, True])
-def test_gradient_reaches_the_encoders_own_prediction(dropped):
+def test_gradient_reaches_the_prediction_of_the_encoder(dropped):
     hu, region_map = random_case()
-    model, head = encoder().train(), RegionLogitsHead()
-    shown = torch.full_like(region_map, -1) if dropped else region_map
-    encoded = model(apply_windows(hu[:, 0], WINDOWS), shown)
-    head.terms(encoded, anatomy_of(region_map, encoded.grid), {}, [])[0].backward()
+    model, logits = encoder().train(), objective("RegionLogitsHead")
+    encoded = model(apply_windows(hu[:, 0], WINDOWS), torch.full_like(region_map, -1) if dropped else region_map)
+    logits.loss(logits.features(context(encoded, region_map=region_map))).backward()
     assert model.region_encoder.classify.weight.grad.abs().sum() > 0
     assert model.patch_embed.proj.weight.grad.abs().sum() > 0
 
 
-def test_without_any_map_every_parameter_still_takes_part():
+def test_without_any_map_every_parameter_has_a_gradient():
     hu, _ = random_case()
     model = encoder().train()
     encoded = model(apply_windows(hu[:, 0], WINDOWS))
-    for head in (RegionLogitsHead(), SegmentationHead(WIDTH, REGIONS), VoxelSegmentationHead(WIDTH, REGIONS)):
-        terms = head.terms(encoded, None, dict(volume=hu, region_map=None), [])
-        assert terms.tolist() == [0.0, 0.0]
-        terms[0].backward(retain_graph=True)
-        assert all(p.grad is not None for p in head.classify.parameters()) if hasattr(head, "classify") else True
+    for kind in ("RegionLogitsHead", "SegmentationHead", "VoxelSegmentationHead"):
+        options = {} if kind == "RegionLogitsHead" else dict(num_regions=REGIONS)
+        regions = objective(kind, **options)
+        terms = regions.features(context(encoded, volume=hu))
+        assert terms.sum_and_count_2.tolist() == [0.0, 0.0]
+        regions.loss(terms).backward(retain_graph=True)
+        assert all(p.grad is not None for p in regions.parameters())
     assert model.region_encoder.classify.weight.grad is not None
 
 
@@ -116,7 +122,7 @@ def test_region_logits_head_refuses_an_encoder_without_logits():
     encoded = random_output(1, (1, 1, 1))
     encoded.region_logits = None
     with pytest.raises(ValueError, match="LearnedRegionEncoder"):
-        RegionLogitsHead()(encoded)
+        RegionLogitsHead()(encoded, None)
 
 
 BLOCKS = {
@@ -139,23 +145,19 @@ def blocks():
 def test_predicted_map_lies_where_the_region_is(kind):
     hu, region_map = blocks()
     model = encoder().train()
-    head = dict(
-        patch=lambda: SegmentationHead(WIDTH, REGIONS),
-        voxel=lambda: VoxelSegmentationHead(
-            WIDTH, REGIONS, dims=8, pyramid=dict(type="FeaturePyramid3D", scales=((1, 2, 2),))
-        ),
-        encoder=RegionLogitsHead,
+    regions = dict(
+        patch=lambda: objective("SegmentationHead", num_regions=REGIONS),
+        voxel=lambda: objective("VoxelSegmentationHead", num_regions=REGIONS, dims=8, pyramid=pyramid((1, 2, 2))),
+        encoder=lambda: objective("RegionLogitsHead"),
     )[kind]()
-    parameters = [*model.parameters(), *head.parameters()]
-    optimizer = torch.optim.AdamW(parameters, lr=1e-2)
-    inputs = dict(volume=hu, region_map=region_map)
-    for _ in range(25):
-        encoded = model(apply_windows(hu[:, 0], WINDOWS))
-        total, count = head.terms(encoded, anatomy_of(region_map, encoded.grid), inputs, [])
-        optimizer.zero_grad()
-        (total / count).backward()
-        optimizer.step()
+    optimizer = torch.optim.AdamW([*model.parameters(), *regions.parameters()], lr=1e-2)
     samples = [CTDataSample() for _ in BLOCKS]
-    head.predict(encoded, inputs, samples)
+    for _ in range(25):
+        views = context(model(apply_windows(hu[:, 0], WINDOWS)), samples, volume=hu, region_map=region_map)
+        optimizer.zero_grad()
+        regions.loss(regions.features(views)).backward()
+        optimizer.step()
+    with torch.no_grad():
+        regions.predict(views, regions.needs)
     for name, sample, truth in zip(BLOCKS, samples, region_map):
         assert (sample.pred_region_map == truth).float().mean() > 0.95, name

@@ -1,20 +1,29 @@
 import copy
+import importlib
 
 import pytest
 import torch
 
 from ctvlm.datasets.transforms import PackCTInputs
-from ctvlm.models.vlms.step_targets import step_occupancy
+from ctvlm.models.objectives import Objective
 from ctvlm.phantom import PhantomCT
-from ctvlm.registry import HEADS, MODELS
+from ctvlm.registry import MODELS, OBJECTIVES
+from ctvlm.structures import MeanTerms
 
+# Every module that imports patch_overlap.
+OVERLAP_USERS = [
+    *("ctvlm.models.objectives.batch_context", "ctvlm.models.objectives.step_targets"),
+    *(f"ctvlm.models.region_encoders.{name}" for name in ("soft_overlap", "hard_overlap", "learned")),
+]
 CONFIG = dict(
     type="CoTContrastiveVLM",
-    embed_dims=16,
-    regions_in_volume=True,
+    space=dict(
+        shared_dims=16,
+        regions_in_volume=True,
+        volume_pooling=dict(type="VolumePooling", mode="attention", with_regions=True),
+        region_pooling=dict(type="RegionPooling", mode="attention"),
+    ),
     backbone=dict(type="ThreeDVisionEncoder", embed_dims=24, depth=2, block=dict(num_heads=2), token_selection="body"),
-    global_pooling=dict(type="VolumePooling", mode="attention", with_regions=True),
-    region_pooling=dict(type="RegionPooling", mode="attention"),
     text_encoder=dict(type="CompactTextEncoder", vocab_size=400, embed_dims=16, depth=1, num_heads=2, dropout=0.0),
     losses=dict(
         volume=dict(type="CrossModalContrastiveLoss"),
@@ -61,8 +70,19 @@ def test_every_parameter_gets_a_gradient(dataset):
 def test_each_level_can_be_left_out(dataset):
     model = build(dataset, losses=dict(volume=dict(type="CrossModalContrastiveLoss")))
     assert set(model(**model.data_preprocessor(batch(dataset, range(2))), mode="loss")) == {"loss_volume"}
-    with pytest.raises(ValueError, match="'everything'"):
-        build(dataset, losses=dict(everything=dict(type="CrossModalContrastiveLoss")))
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        (dict(losses=dict(everything=dict(type="CrossModalContrastiveLoss"))), "'everything'"),
+        (dict(objectives=dict(step=dict(loss=dict(type="StepAlignmentLoss")))), "'step'"),
+        (dict(objectives=dict(sentence=dict(pool_by_mask=True))), "objectives.sentence"),
+    ],
+)
+def test_a_wrong_objective_is_an_error(dataset, changes, named):
+    with pytest.raises(ValueError, match=named):
+        build(dataset, **changes)
 
 
 def test_predictions_do_not_depend_on_the_batch(dataset):
@@ -106,13 +126,18 @@ def test_one_batch_can_be_learned(dataset):
     assert history[-1]["loss_focus"] < history[0]["loss_focus"]
 
 
-def test_a_step_looks_at_its_lesion_else_at_its_regions(dataset):
+def context_of(model, data):
+    model_context = model.context(**data)
+    for objective in model.objectives.values():
+        objective.request(model_context.texts)
+    return model_context
+
+
+def test_the_target_of_a_step_is_its_lesion_else_its_regions(dataset):
     model = build(dataset)
     data = model.data_preprocessor(batch(dataset, range(6)))
-    encoded = model(data["inputs"], mode="tensor")
-    samples = data["data_samples"]
-    anatomy = model.anatomy(data["inputs"], encoded)
-    target = step_occupancy(encoded, anatomy, samples, max(len(sample.steps) for sample in samples))
+    context, samples = context_of(model, data), data["data_samples"]
+    encoded, target = context.encoded, context.step_target_BSN
     seen = {"lesion": 0, "regions": 0, "nothing": 0}
     for b, sample in enumerate(samples):
         for s, step in enumerate(sample.steps):
@@ -131,23 +156,67 @@ def test_a_step_looks_at_its_lesion_else_at_its_regions(dataset):
     assert min(seen.values()) > 0, "the cases of this test show each kind"
 
 
-@pytest.mark.parametrize("step_place", [True, False])
-def test_steps_are_held_against_their_place_where_it_is_known(dataset, step_place):
-    model = build(dataset, step_place=step_place).eval()
+@pytest.mark.parametrize("pool_by_mask", [True, False])
+def test_steps_are_compared_with_their_target_where_it_is_known(dataset, pool_by_mask):
+    model = build(dataset, objectives=dict(step=dict(pool_by_mask=pool_by_mask))).eval()
     data = model.data_preprocessor(batch(dataset, range(6)))
-    found = model.features(**data)["step"].visual_MP
-    samples, encoded = model(**data, mode="predict"), model(data["inputs"], mode="tensor")
-    anatomy = model.anatomy(data["inputs"], encoded)
-    place = step_occupancy(encoded, anatomy, samples, max(len(sample.steps) for sample in samples))
-    expected, placed = [], 0
+    pooled = model.features(**data)["step"].visual_MP
+    target = context_of(model, data).step_target_BSN
+    samples = model(**data, mode="predict")
+    expected, by_mask = [], 0
     for b, sample in enumerate(samples):
         for s in range(len(sample.steps)):
-            known = step_place and bool(place[b, s].any())
-            expected.append((place[b, s] if known else sample.pred_step_attention[s]) @ sample.pred_patches.float())
-            placed += known
-    torch.testing.assert_close(found, torch.stack(expected), rtol=1e-2, atol=1e-3)
-    assert placed < len(expected), "some steps name no place"
-    assert bool(placed) == step_place
+            known = pool_by_mask and bool(target[b, s].any())
+            expected.append((target[b, s] if known else sample.pred_step_attention[s]) @ sample.pred_patches.float())
+            by_mask += known
+    torch.testing.assert_close(pooled, torch.stack(expected), rtol=1e-2, atol=1e-3)
+    assert by_mask < len(expected), "some steps have no target"
+    assert bool(by_mask) == pool_by_mask
+
+
+def counted(monkeypatch, owner, name):
+    """Replace a function or method by one that counts its calls."""
+    calls, original = [], getattr(owner, name)
+
+    def call(*args, **kwargs):
+        calls.append(name)
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(owner, name, call)
+    return calls
+
+
+def test_a_training_step_computes_each_shared_view_once(dataset, monkeypatch):
+    losses = CONFIG["losses"] | dict(order=dict(type="StepOrderLoss"))
+    regions = dict(type="SegmentationObjective", head=dict(type="SegmentationHead"))
+    model = build(dataset, losses=losses, objectives=dict(regions=regions))
+    data = model.data_preprocessor(batch(dataset, range(4)))
+    overlaps = [
+        counted(monkeypatch, importlib.import_module(module), "patch_overlap")
+        for module in OVERLAP_USERS
+        if hasattr(importlib.import_module(module), "patch_overlap")
+    ]
+    space = model.space
+    parts = [model.backbone, model.text_encoder, space.region_pooling, space.region_projection, space.patch_projection]
+    calls = [counted(monkeypatch, part, "forward") for part in [*parts, space.volume_pooling]]
+    assert len(model(**data, mode="loss")) == 6
+    assert [len(found) for found in calls] == [1] * len(calls)
+    assert sum(len(found) for found in overlaps) == 1
+
+
+def test_predictions_are_those_that_metrics_read(dataset, monkeypatch):
+    model = build(dataset).eval()
+    patches = counted(monkeypatch, model.space.patch_projection, "forward")
+    everything = set().union(*(objective.needs for objective in model.objectives.values()))
+    for keys in ({"pred_volume"}, {"pred_volume", "pred_impression"}, {"pred_regions", "pred_steps"}, everything):
+        model.set_predictions(keys | {"labels"})
+        samples = model(**model.data_preprocessor(batch(dataset, range(2))), mode="predict")
+        for sample in samples:
+            assert {key for key in sample.keys() if key.startswith("pred_") or key == "patch_occupancy"} == keys  # noqa: SIM118
+        assert bool(patches) == (keys == everything)
+    model.set_predictions(None)
+    sample = model(**model.data_preprocessor(batch(dataset, [0])), mode="predict")[0]
+    assert everything <= set(sample.keys())
 
 
 def test_chunks_give_the_same_loss(dataset):
@@ -162,17 +231,19 @@ def test_chunks_give_the_same_loss(dataset):
 
 
 def test_a_dropped_region_map_is_unknown_to_the_encoder_and_still_a_target(dataset):
-    model = build(dataset, region_map_drop=1.0)
+    model = build(dataset, data_preprocessor=dict(type="CTDataPreprocessor", region_map_drop=1.0))
     inputs = model.data_preprocessor(batch(dataset, range(2)))["inputs"]
-    encoded = model.train().encode(inputs)
-    assert not encoded.region_mask.any()
-    assert (model.anatomy(inputs, encoded).shares_BNR1[..., 1:].sum(dim=(1, 2)) > 0).all()
-    assert model.eval().encode(inputs).region_mask.any(dim=1).all(), "in evaluation the map is always seen"
+    context = model.train().context(inputs)
+    assert not context.encoded.region_mask.any()
+    assert (context.anatomy.shares_BNR1[..., 1:].sum(dim=(1, 2)) > 0).all()
+    assert model.eval().encode(inputs).region_mask.any(dim=1).all(), "evaluation always uses the map"
 
 
-def test_one_projection_can_serve_volume_regions_and_patches(dataset):
-    model = build(dataset, shared_projection=True, losses=dict(volume=dict(type="CrossModalContrastiveLoss")))
-    assert model.region_projection is model.step_projection is model.global_projection
+def test_one_projection_can_be_shared_by_volume_regions_and_patches(dataset):
+    model = build(
+        dataset, space=dict(shared_dims=16, shared_projection=True), losses=dict(volume=CONFIG["losses"]["volume"])
+    )
+    assert model.space.region_projection is model.space.patch_projection is model.space.volume_projection
 
 
 def test_a_frozen_part_learns_nothing_and_stays_in_evaluation_mode(dataset):
@@ -185,35 +256,38 @@ def test_a_frozen_part_learns_nothing_and_stays_in_evaluation_mode(dataset):
         build(dataset, frozen=["encoder"])
 
 
-class Brightness(torch.nn.Module):
-    """An auxiliary head: the mean HU of the patches' features, to be 0."""
+class Brightness(Objective):
+    """The mean of a linear function of the patch features, trained to be 0."""
 
-    loss_weight = 2.0
+    default_loss = "AttentionFocusLoss"  # any mean of terms
+    needs = frozenset({"pred_brightness"})
 
-    def __init__(self, in_dims):
-        super().__init__()
-        self.layer = torch.nn.Linear(in_dims, 1)
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.layer = torch.nn.Linear(self.vision_dims, 1)
 
-    def terms(self, encoded, anatomy, inputs, data_samples):
-        error_B = self.layer(encoded.tokens).mean(dim=(1, 2)).square()
-        return torch.stack([error_B.sum(), error_B.new_tensor(len(error_B))])
+    def features(self, context):
+        error_B = self.layer(context.encoded.tokens).mean(dim=(1, 2)).square()
+        return MeanTerms(torch.stack([error_B.sum(), error_B.new_tensor(len(error_B))]))
 
-    def predict(self, encoded, inputs, data_samples):
-        for sample, tokens_NE in zip(data_samples, encoded.tokens):
+    def predict(self, context, keys):
+        for sample, tokens_NE in zip(context.samples, context.encoded.tokens):
             sample.pred_brightness = self.layer(tokens_NE).mean().cpu()
 
 
-def test_an_auxiliary_head_adds_a_mean_over_all_cases_and_predictions(dataset):
-    HEADS.register_module(module=Brightness, force=True)
+def test_an_own_objective_adds_a_mean_over_all_cases_and_predictions(dataset):
+    OBJECTIVES.register_module(module=Brightness, force=True)
     try:
-        model = build(dataset, auxiliary=dict(brightness=dict(type="Brightness")), losses={})
+        own = dict(type="Brightness", loss=dict(type="AttentionFocusLoss", loss_weight=2.0))
+        model = build(dataset, objectives=dict(brightness=own), losses={})
     finally:
-        HEADS.module_dict.pop("Brightness")
+        OBJECTIVES.module_dict.pop("Brightness")
     data = model.data_preprocessor(batch(dataset, range(3)))
-    encoded = model.encode(data["inputs"])
-    expected = 2.0 * model.auxiliary["brightness"].layer(encoded.tokens).mean(dim=(1, 2)).square().mean()
+    layer, encoded = model.objectives["brightness"].layer, model.encode(data["inputs"])
+    expected = 2.0 * layer(encoded.tokens).mean(dim=(1, 2)).square().mean()
     for model.chunk_size in (None, 1, 2):
         losses = model(**data, mode="loss")
         assert set(losses) == {"loss_brightness"}
         torch.testing.assert_close(losses["loss_brightness"], expected, rtol=1e-4, atol=1e-7)
+    assert not model.compares_cases
     assert all("pred_brightness" in sample for sample in model.eval()(**data, mode="predict"))

@@ -7,15 +7,15 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn as nn
-import torch.nn.functional as F
 from mmengine.logging import print_log
 from torch import Tensor
 
 from ctvlm.anatomy import region_names_of
 from ctvlm.models.heads.generation.consensus import most_agreed
 from ctvlm.models.heads.generation.turns import Turn, joined, turns_of
-from ctvlm.structures import Anatomy, CTDataSample, EncoderOutput
+from ctvlm.structures import CTDataSample, EncoderOutput
 
+# Target of tokens that are not predicted.
 IGNORED = -100
 
 
@@ -27,7 +27,6 @@ class BaseGenerationHead(nn.Module):
 
     Args:
         max_length: tokens of prompt and answer together. A longer answer is learned up to there, and says so once.
-        loss_weight: weight of the loss.
         generation: arguments of transformers' ``generate``, say ``dict(num_beams=4)`` or ``dict(do_sample=True,
             top_p=0.9)``; greedy by default. With ``num_return_sequences`` as many answers are written and the one
             that the others agree with most is kept (see ``most_agreed``).
@@ -36,10 +35,9 @@ class BaseGenerationHead(nn.Module):
     pad_id: int
     eos_id: int
 
-    def __init__(self, max_length: int, loss_weight: float = 1.0, generation: dict | None = None) -> None:
+    def __init__(self, max_length: int, generation: dict | None = None) -> None:
         super().__init__()
         self.max_length = max_length
-        self.loss_weight = loss_weight
         self.generation = dict(generation or {})
         self._told_of_cuts = False
 
@@ -69,14 +67,8 @@ class BaseGenerationHead(nn.Module):
     ) -> list[list[int]]:
         """New tokens of each prompt, padded on the left, through transformers' ``generate``."""
 
-    def terms(
-        self,
-        encoded: EncoderOutput,
-        anatomy: Anatomy | None,
-        inputs: dict[str, Tensor | None],
-        data_samples: Sequence[CTDataSample],
-    ) -> Tensor:
-        """Sum of the cross-entropy over the tokens of all answers, and how many there are (2)."""
+    def training_logits(self, encoded: EncoderOutput, data_samples: Sequence[CTDataSample]) -> tuple[Tensor, Tensor]:
+        """Logits (T, L, vocabulary) and target tokens (T, L) of all answers; ``IGNORED`` where there is no target."""
         rows, cases = [], []
         for case, sample in enumerate(data_samples):
             turns = turns_of(sample)
@@ -89,11 +81,7 @@ class BaseGenerationHead(nn.Module):
         ids_TL = torch.tensor([ids + [self.pad_id] * (width - len(ids)) for ids, _ in rows], device=device)
         target_TL = torch.tensor([goal + [IGNORED] * (width - len(goal)) for _, goal in rows], device=device)
         mask_TL = torch.tensor([[1] * len(ids) + [0] * (width - len(ids)) for ids, _ in rows], device=device)
-        logits_TLV = self.logits(ids_TL, mask_TL, memory_BME[cases], mask_BM[cases])
-        loss = F.cross_entropy(
-            logits_TLV[:, :-1].flatten(0, 1).float(), target_TL[:, 1:].flatten(), ignore_index=IGNORED, reduction="sum"
-        )
-        return torch.stack([loss, (target_TL[:, 1:] != IGNORED).sum().to(loss.dtype)])
+        return self.logits(ids_TL, mask_TL, memory_BME[cases], mask_BM[cases]), target_TL
 
     def _row(self, turn: Turn) -> tuple[list[int], list[int]]:
         """Tokens of a turn, and the same with ``IGNORED`` for what is given or has nothing to say."""
@@ -139,9 +127,7 @@ class BaseGenerationHead(nn.Module):
         return answers
 
     @torch.no_grad()
-    def predict(
-        self, encoded: EncoderOutput, inputs: dict[str, Tensor | None], data_samples: Sequence[CTDataSample]
-    ) -> None:
+    def predict(self, encoded: EncoderOutput, data_samples: Sequence[CTDataSample]) -> None:
         """Write what is generated into the samples.
 
         ``pred_report``: the steps, then the impression. ``pred_cot``: list of ``text`` and ``regions`` (names of the

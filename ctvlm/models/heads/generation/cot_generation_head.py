@@ -34,7 +34,7 @@ class CoTGenerationHead(FittedTokenizerMixin, BaseGenerationHead):
         num_regions: regions R of the scheme.
         vocab_size: upper bound of the tokenizer's vocabulary.
         embed_dims, depth, num_heads, dropout: of the decoder.
-        max_length, loss_weight, generation: see BaseGenerationHead.
+        max_length, generation: see BaseGenerationHead.
     """
 
     pad_id, eos_id = PAD, END
@@ -49,10 +49,9 @@ class CoTGenerationHead(FittedTokenizerMixin, BaseGenerationHead):
         num_heads: int = 4,
         dropout: float = 0.1,
         max_length: int = 512,
-        loss_weight: float = 1.0,
         generation: dict | None = None,
     ) -> None:
-        super().__init__(max_length, loss_weight, generation)
+        super().__init__(max_length, generation)
         self.init_tokenizer(vocab_size, lowercase=False)
         self.num_regions = num_regions
         self.text_offset = NUM_CONTROLS + num_regions

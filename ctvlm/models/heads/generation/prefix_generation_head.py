@@ -45,7 +45,7 @@ class PrefixGenerationHead(BaseGenerationHead):
         lora: arguments of peft's ``LoraConfig``, for ``train='lora'``.
         num_regions, scheme: regions R, and the scheme that names them.
         patch_grid: patches are averaged to so many (d, h, w) prefix tokens.
-        max_length, loss_weight, generation: see BaseGenerationHead; prefix tokens are not counted.
+        max_length, generation: see BaseGenerationHead; prefix tokens are not counted.
 
     Raises:
         CTVLMError: the language model cannot be read, or has no fast tokenizer or no end token.
@@ -61,10 +61,9 @@ class PrefixGenerationHead(BaseGenerationHead):
         scheme: str = DEFAULT_SCHEME,
         patch_grid: tuple[int, int, int] = (4, 4, 4),
         max_length: int = 512,
-        loss_weight: float = 1.0,
         generation: dict | None = None,
     ) -> None:
-        super().__init__(max_length, loss_weight, generation)
+        super().__init__(max_length, generation)
         check_choice("PrefixGenerationHead", "train", train, MODES)
         if lora and train != "lora":
             raise ValueError(f"PrefixGenerationHead has lora={lora}, but train={train!r}: expected train='lora'.")

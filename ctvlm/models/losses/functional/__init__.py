@@ -5,7 +5,6 @@ from ctvlm.models.losses.functional.info_nce import info_nce
 from ctvlm.models.losses.functional.positives import same_text
 from ctvlm.models.losses.functional.segmentation import segmentation_terms
 from ctvlm.models.losses.functional.sigmoid import sigmoid_pairs
-from ctvlm.models.losses.functional.step_attention import step_attention
 from ctvlm.models.losses.functional.step_order import step_order
 
 __all__ = [
@@ -14,6 +13,5 @@ __all__ = [
     "same_text",
     "segmentation_terms",
     "sigmoid_pairs",
-    "step_attention",
     "step_order",
 ]

@@ -1,4 +1,4 @@
-"""Where in the patch grid each reasoning step looks."""
+"""Target patches of each reasoning step."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ctvlm.models.region_encoders.overlap import patch_overlap
+from ctvlm.models.region_encoders.overlap import label_shares
 from ctvlm.structures import Anatomy, CTDataSample, EncoderOutput
 
 
-def step_occupancy(
+def step_targets(
     encoded: EncoderOutput, anatomy: Anatomy | None, data_samples: Sequence[CTDataSample], num_steps: int
 ) -> Tensor:
-    """Share of each patch in a step's place, rows normalised (B, S, N); a step without a place has a row of 0.
+    """Share of each patch in a step's target, rows normalised (B, S, N). A step without a target has a row of 0.
 
-    The place is the step's lesion mask where there is one, else the regions that it mentions. Patches that the
+    The target is the step's lesion mask if there is one, else the regions that the step mentions. Patches that the
     encoder dropped do not count.
     """
     target_BSN = torch.zeros(len(data_samples), num_steps, encoded.tokens.shape[1], device=encoded.tokens.device)
     for b, sample in enumerate(data_samples):
-        lesions_NL = _lesion_occupancy(sample, encoded.grid)
+        lesions_NL = _lesion_shares(sample, encoded.grid)
         for s, step in enumerate(sample.steps):
             if step.lesion is not None and lesions_NL is not None and step.lesion < lesions_NL.shape[1]:
                 target_BSN[b, s] = lesions_NL[:, step.lesion]
@@ -31,9 +31,9 @@ def step_occupancy(
     return target_BSN / target_BSN.sum(dim=-1, keepdim=True).clamp(min=1e-6)
 
 
-def _lesion_occupancy(sample: CTDataSample, grid: tuple[int, int, int]) -> Tensor | None:
-    """Share of each patch in each lesion (N, L + 1), column 0 outside."""
+def _lesion_shares(sample: CTDataSample, grid: tuple[int, int, int]) -> Tensor | None:
+    """Share of each patch in each lesion (N, L + 1), column 0 outside; None for a case without a lesion map."""
     lesion_map = sample.get("lesion_map")
     if lesion_map is None:
         return None
-    return patch_overlap(lesion_map[None], grid, int(lesion_map.max()))[0][0]
+    return label_shares(lesion_map[None], grid, int(lesion_map.max()))[0][0]

@@ -1,4 +1,4 @@
-"""Where a step's text looks."""
+"""Attention of a step over patches."""
 
 from __future__ import annotations
 
