@@ -7,12 +7,11 @@ from ctvlm.engine import CTVLMRunner, load_config
 TINY = """
 _base_ = [{base!r}]
 model = dict(
-    embed_dims=16,
     backbone=dict(
         img_size=(16, 64, 64), embed_dims=24, depth=2, block=dict(num_heads=2), token_selection="body",
         patch_embed=dict(widths=[16]),
     ),
-    space=dict(volume_pooling=dict(num_heads=2)),
+    space=dict(shared_dims=16, volume_pooling=dict(num_heads=2)),
     text_encoder=dict(vocab_size=400, embed_dims=16, depth=1, num_heads=2),
 )
 data = dict(shape=(16, 64, 64), num_workers=0)

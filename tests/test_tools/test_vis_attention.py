@@ -23,12 +23,12 @@ CONFIG = """
 _base_ = [{base!r}]
 custom_imports = dict(imports=["tests.test_apis.brightness"])
 model = dict(
-    type="SeesBrightness", embed_dims=16,
+    type="SeesBrightness",
     backbone=dict(
         embed_dims=24, depth=2, block=dict(num_heads=2),
         patch_embed=dict(_delete_=True, type="ThreeDPatchEmbedding", patch_size=(4, 8, 8)),
     ),
-    space=dict(volume_pooling=dict(num_heads=2)),
+    space=dict(shared_dims=16, volume_pooling=dict(num_heads=2)),
     text_encoder=dict(vocab_size=400, embed_dims=16, depth=1, num_heads=2),
 )
 test_dataloader = dict(dataset=dict(num_cases=1, num_workers=0))
