@@ -15,7 +15,8 @@ CONVERT, TRAIN = "dataset_converters/folder_to_manifest.py", "train.py"
 CONFIG = "configs/vit3d_cot_contrastive_manifest.py"
 SMALL = (
     "train_cfg.max_epochs=1", "train_cfg.val_interval=1", "default_hooks.checkpoint.interval=1",
-    "model.space.shared_dims=16", "model.backbone.embed_dims=24", "model.backbone.depth=2", "model.backbone.block.num_heads=2",
+    "model.space.shared_dims=16", "model.backbone.embed_dims=24", "model.backbone.depth=2",
+    "model.backbone.block.num_heads=2",
     "model.text_encoder.embed_dims=16", "model.text_encoder.depth=1", "model.text_encoder.num_heads=2",
 )  # fmt: skip
 

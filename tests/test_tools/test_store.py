@@ -9,7 +9,8 @@ import pytest
 
 CONFIG = "configs/vit3d_cot_contrastive_store.py"
 SMALL = [
-    *("window=(16,64,64)", "model.backbone.img_size=(16,64,64)", "model.space.shared_dims=32", "model.backbone.depth=2"),
+    *("window=(16,64,64)", "model.backbone.img_size=(16,64,64)", "model.space.shared_dims=32"),
+    "model.backbone.depth=2",
     *("model.backbone.embed_dims=48", "model.text_encoder.depth=1", "model.text_encoder.embed_dims=32"),
     *(f"{split}_dataloader.{key}" for split in ("train", "val", "test") for key in ("batch_size=2", "num_workers=0")),
     *("train_cfg.max_epochs=1", "param_scheduler.1.end=2"),
