@@ -34,9 +34,11 @@ def draws(request):
     return [labelled(seed) for seed in range(request.param, request.param + 50)]
 
 
-def rates(truth, said):
-    """True and false positive rates; ``said`` may contain one row per threshold."""
-    return (said & (truth == 1)).sum(-1) / (truth == 1).sum(), (said & (truth == 0)).sum(-1) / (truth == 0).sum()
+def rates(truth, predicted):
+    """True and false positive rates; ``predicted`` may contain one row per threshold."""
+    return (predicted & (truth == 1)).sum(-1) / (truth == 1).sum(), (predicted & (truth == 0)).sum(-1) / (
+        truth == 0
+    ).sum()
 
 
 def published_grid(truth, probability):
@@ -55,13 +57,13 @@ def naive_auroc(truth, score):
     return (margin > 0).mean() + 0.5 * (margin == 0).mean()
 
 
-def naive_decisions(truth, said):
+def naive_decisions(truth, predicted):
     """Weighted F1, accuracy, precision (0 if nothing is positive) and balanced accuracy."""
-    f1 = [2 * (said == c)[truth == c].sum() / ((said == c).sum() + (truth == c).sum()) for c in (0, 1)]
+    f1 = [2 * (predicted == c)[truth == c].sum() / ((predicted == c).sum() + (truth == c).sum()) for c in (0, 1)]
     weighted = np.average(f1, weights=[(truth == c).sum() for c in (0, 1)])
-    hit, false = rates(truth, said)
-    precision = truth[said].mean() if said.any() else 0.0
-    return weighted, (said == truth).mean(), precision, (hit + 1 - false) / 2
+    hit, false = rates(truth, predicted)
+    precision = truth[predicted].mean() if predicted.any() else 0.0
+    return weighted, (predicted == truth).mean(), precision, (hit + 1 - false) / 2
 
 
 def published_ct_clip(truth, probability):
@@ -120,8 +122,8 @@ def published_radfinder(truth, probability):
     for t, p in zip(truth.T, probability.T, strict=True):
         fpr, tpr, thresholds = sk.roc_curve(t, p)
         best = np.argmax(tpr - fpr)
-        said = p >= (thresholds[best] if np.isfinite(thresholds[best]) else 0.5)
-        f1, _, precision, balanced = naive_decisions(t, said)
+        predicted = p >= (thresholds[best] if np.isfinite(thresholds[best]) else 0.5)
+        f1, _, precision, balanced = naive_decisions(t, predicted)
         rows.append((naive_auroc(t, p), f1, balanced, precision, tpr[best], 1 - fpr[best]))
     names = ("auroc", "f1_weighted", "balanced_accuracy", "precision", "recall", "specificity")
     return dict(zip(names, np.mean(rows, axis=0), strict=True))
@@ -187,13 +189,13 @@ def test_vlm3d_equals_the_published_steps(draws):
 def check_vlm3d(truth, probability):
     truth[:, 3] = 0  # one class: F1 is 0, AUROC is excluded
     scores = protocol_scores(get_protocol("vlm3d"), truth, probability)
-    said = probability >= 0.5
-    f1 = [sk.f1_score(t, s, zero_division=0) for t, s in zip(truth.T, said.T, strict=True)]
+    predicted = probability >= 0.5
+    f1 = [sk.f1_score(t, s, zero_division=0) for t, s in zip(truth.T, predicted.T, strict=True)]
     assert scores["f1"] == pytest.approx(np.mean(f1))
     assert scores["auroc"] == pytest.approx(
         np.mean([sk.roc_auc_score(truth[:, c], probability[:, c]) for c in range(3)])
     )
-    assert scores["crg"] == pytest.approx(crg_score(truth, said.astype(float)))
+    assert scores["crg"] == pytest.approx(crg_score(truth, predicted.astype(float)))
 
 
 def test_spectre_predicts_the_more_similar_prompt():
@@ -279,9 +281,9 @@ def test_ensemble_is_the_normalised_mean_of_normalised_embeddings():
         prompt_embeddings("Y", templates, {"Y.": np.ones(2), "Y is seen.": np.ones(2)})
 
 
-def naive_crg(truth, said):
+def naive_crg(truth, predicted):
     x, a = truth.size, truth.sum()
-    tp, fn, fp = (truth * said).sum(), (truth * (1 - said)).sum(), ((1 - truth) * said).sum()
+    tp, fn, fp = (truth * predicted).sum(), (truth * (1 - predicted)).sum(), ((1 - truth) * predicted).sum()
     r, u = (x - a) / (2 * a), (x - a) / 2
     return u / (2 * u - (r * tp - r * fn - fp))
 
@@ -291,8 +293,8 @@ def test_crg_equals_its_formula():
     for _ in range(200):
         truth = (rng.random((int(rng.integers(1, 9)), 18)) < 0.2).astype(float)
         truth[0, :2] = 0, 1
-        said = rng.integers(0, 2, truth.shape).astype(float)
-        assert crg_score(truth, said) == pytest.approx(naive_crg(truth, said), abs=1e-9)
+        predicted = rng.integers(0, 2, truth.shape).astype(float)
+        assert crg_score(truth, predicted) == pytest.approx(naive_crg(truth, predicted), abs=1e-9)
     assert crg_score(truth, truth) == pytest.approx(1)
     assert crg_score(truth, 1 - truth) == pytest.approx(1 / 5)
     assert crg_score(truth, 0 * truth) == crg_score(truth, 0 * truth + 1) == pytest.approx(1 / 3)

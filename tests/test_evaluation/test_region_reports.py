@@ -43,15 +43,15 @@ def naive(samples, abnormal_only=False):
     for data in samples:
         for region in range(1, len(NAMES) + 1):
             reference = [s for s in data["steps"] if region in s.regions]
-            said = [s["text"] for s in data["pred_cot"] if NAMES[region - 1] in s["regions"]]
-            hits, generated = hits + bool(reference and said), generated + bool(said)
+            predicted = [s["text"] for s in data["pred_cot"] if NAMES[region - 1] in s["regions"]]
+            hits, generated = hits + bool(reference and predicted), generated + bool(predicted)
             expected += bool(reference)
             if reference and not (abnormal_only and all(s.normal for s in reference)):
-                pairs.setdefault(region, []).append((" ".join(said), " ".join(s.text for s in reference)))
+                pairs.setdefault(region, []).append((" ".join(predicted), " ".join(s.text for s in reference)))
     by_region = []
     for rows in pairs.values():
-        said, reference = map(list, zip(*rows, strict=True))
-        by_region.append(bleu(said, reference) | rouge(said, reference))
+        predicted, reference = map(list, zip(*rows, strict=True))
+        by_region.append(bleu(predicted, reference) | rouge(predicted, reference))
     scores = {
         name: np.mean([s[name] for s in by_region]) if by_region else math.nan for name in bleu([], []) | rouge([], [])
     }

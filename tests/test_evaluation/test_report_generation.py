@@ -58,8 +58,8 @@ def test_rouge_equals_rouge_score():
     predictions, references = reports(rng, 200), reports(rng, 200)
     per_report = rouge_per_report(predictions, references)
     aggregator = scoring.BootstrapAggregator()
-    for i, (said, reference) in enumerate(zip(predictions, references, strict=True)):
-        expected = scorer.score(reference, said)
+    for i, (predicted, reference) in enumerate(zip(predictions, references, strict=True)):
+        expected = scorer.score(reference, predicted)
         aggregator.add_scores(expected)
         assert all(per_report[name][i] == expected[key].fmeasure for name, key in names.items())
     state = np.random.get_state()  # noqa: NPY002 (the aggregator draws from the global generator)
@@ -92,11 +92,11 @@ def test_empty_reports():
 def test_clinical_scores_equal_scikit_learn():
     rng = np.random.default_rng(0)
     for _ in range(200):
-        truth, said = rng.integers(0, 2, (2, 8, 5)).astype(float)
+        truth, predicted = rng.integers(0, 2, (2, 8, 5)).astype(float)
         truth[0] = 1  # scikit-learn's macro average includes findings without positives
-        scores = clinical_scores(truth, said)
+        scores = clinical_scores(truth, predicted)
         for mean in ("micro", "macro", "weighted"):
-            expected = sk.precision_recall_fscore_support(truth, said, average=mean, zero_division=0)
+            expected = sk.precision_recall_fscore_support(truth, predicted, average=mean, zero_division=0)
             got = [scores[f"{kind}_{mean}"] for kind in ("precision", "recall", "f1")]
             assert got == pytest.approx(expected[:3], abs=1e-9)
 

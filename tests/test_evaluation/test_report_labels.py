@@ -50,11 +50,11 @@ def test_case_spaces_and_order_of_sentences_have_no_effect():
 
 
 def scores_of(truths, texts):
-    truth, said = (
+    truth, predicted = (
         np.array([[np.nan if row[name] is None else float(row[name]) for name in CT_RATE_LABELS] for row in rows])
         for rows in (truths, map(report_labels, texts))
     )
-    return clinical_scores(truth, said)
+    return clinical_scores(truth, predicted)
 
 
 def test_labels_of_phantom_reports():

@@ -24,7 +24,7 @@ CALLS = {
 
 
 def equal(predictions, references):
-    return [float(said == true) for said, true in zip(predictions, references, strict=True)]
+    return [float(text == reference) for text, reference in zip(predictions, references, strict=True)]
 
 
 @pytest.mark.parametrize("name", ["RaTEScore", "RadGraphF1", "BERTScore", "GREEN"])

@@ -143,6 +143,12 @@ def test_metrics_report_protocol_and_number_of_cases():
     ):
         metrics = scored(metric)
         assert (metrics[f"{prefix}/num_cases"], metrics[f"{prefix}/protocol"]) == (number, protocol)
+    for metric in (
+        RetrievalMetric(protocol="spectre", prefix="own"),
+        PoolRetrievalMetric("radfinder", prefix="own"),
+        ImageRetrievalMetric("spectre", names="abc", prefix="own"),
+    ):
+        assert all(name.startswith("own/") for name in scored(metric))
     metrics = scored(SliceLocalisationMetric(bootstrap=5))
     # Target and prediction differ from RadFinder's, so the protocol has another name.
     assert (metrics["slice_localisation/num_steps"], metrics["slice_localisation/protocol"]) == (36, "ctvlm")

@@ -37,12 +37,12 @@ def no_java(monkeypatch):
     monkeypatch.setattr(vlm3d_reports.shutil, "which", lambda name: None)
 
 
-def direct(name, truth, said):
+def direct(name, truth, predicted):
     """Score of pycocoevalcap on cleaned texts."""
     module = pytest.importorskip(f"pycocoevalcap.{name}.{name}")
     scorer = getattr(module, name.capitalize())()
-    truth, said = ({number: [text] for number, text in enumerate(texts)} for texts in (truth, said))
-    return scorer.compute_score(truth, said)[0]
+    truth, predicted = ({number: [text] for number, text in enumerate(texts)} for texts in (truth, predicted))
+    return scorer.compute_score(truth, predicted)[0]
 
 
 def test_cleaned_text_equals_that_of_the_challenge():
@@ -53,14 +53,14 @@ def test_cleaned_text_equals_that_of_the_challenge():
 
 def test_scores_equal_pycocoevalcap(no_java):
     truth = [vlm3d_clean(text) for text in REFERENCES]
-    said = [vlm3d_clean(text, generated=True) for text in PREDICTIONS]
+    predicted = [vlm3d_clean(text, generated=True) for text in PREDICTIONS]
     with pytest.warns(UserWarning, match="java"):
         scores = vlm3d_text_scores(PREDICTIONS, REFERENCES)
-    bleu = direct("bleu", truth, said)
+    bleu = direct("bleu", truth, predicted)
     assert [scores[f"BLEU_{n}"] for n in range(1, 5)] == pytest.approx(bleu)
     assert scores["BLEU_mean"] == pytest.approx(np.mean(bleu))
-    assert scores["ROUGE_L"] == pytest.approx(direct("rouge", truth, said))
-    assert scores["CIDEr"] == pytest.approx(direct("cider", truth, said))
+    assert scores["ROUGE_L"] == pytest.approx(direct("rouge", truth, predicted))
+    assert scores["CIDEr"] == pytest.approx(direct("cider", truth, predicted))
     assert scores["CIDEr"] > 0 and math.isnan(scores["METEOR"])
 
 
@@ -84,9 +84,9 @@ def test_known_scores(no_java):
 def test_meteor_equals_pycocoevalcap():
     scores = vlm3d_text_scores(PREDICTIONS, REFERENCES)
     truth = [vlm3d_clean(text) for text in REFERENCES]
-    said = [vlm3d_clean(text, generated=True) for text in PREDICTIONS]
+    predicted = [vlm3d_clean(text, generated=True) for text in PREDICTIONS]
     assert 0 < scores["METEOR"] < 1
-    assert scores["METEOR"] == pytest.approx(direct("meteor", truth, said))
+    assert scores["METEOR"] == pytest.approx(direct("meteor", truth, predicted))
     # Empty reports and carriage returns do not interrupt the communication with the process.
     assert vlm3d_text_scores(["", "a\rb c"], ["a b", "a b\rc"])["METEOR"] > 0
 
@@ -109,13 +109,13 @@ def test_java_that_times_out_or_fails(monkeypatch, tmp_path, script, message):
 
 def test_a_finding_without_positives_scores_zero():
     truth = np.array([[1, 0, 0], [1, 0, 1.0]])
-    said = np.array([[1, 1, 0], [0, 0, 1.0]])
-    scores = vlm3d_label_scores(truth, said)
+    predicted = np.array([[1, 1, 0], [0, 0, 1.0]])
+    scores = vlm3d_label_scores(truth, predicted)
     assert scores["f1_macro"] == pytest.approx((2 / 3 + 0 + 1) / 3)
     assert scores["precision_macro"] == pytest.approx((1 + 0 + 1) / 3)
     assert scores["recall_macro"] == pytest.approx((1 / 2 + 0 + 1) / 3)
     assert scores["accuracy_macro"] == pytest.approx((1 / 2 + 1 / 2 + 1) / 3)
-    assert scores["crg"] == pytest.approx(crg_score(truth, said))
+    assert scores["crg"] == pytest.approx(crg_score(truth, predicted))
     assert vlm3d_label_scores(np.ones((2, 3)), np.ones((2, 3)))["crg"] == 0
 
 
@@ -125,14 +125,14 @@ def test_label_scores_equal_scikit_learn():
 
     rng = np.random.default_rng(0)
     for _ in range(2):
-        truth, said = (rng.random((6, 18)) < 0.2 for _ in range(2))
-        scores = vlm3d_label_scores(truth, said)
+        truth, predicted = (rng.random((6, 18)) < 0.2 for _ in range(2))
+        scores = vlm3d_label_scores(truth, predicted)
         for name, function in (("precision", precision_score), ("recall", recall_score), ("f1", f1_score)):
-            expected = np.mean([function(t, p) for t, p in zip(truth.T, said.T, strict=True)])
+            expected = np.mean([function(t, p) for t, p in zip(truth.T, predicted.T, strict=True)])
             assert scores[f"{name}_macro"] == pytest.approx(expected)
-        expected = np.mean([accuracy_score(t, p) for t, p in zip(truth.T, said.T, strict=True)])
+        expected = np.mean([accuracy_score(t, p) for t, p in zip(truth.T, predicted.T, strict=True)])
         assert scores["accuracy_macro"] == pytest.approx(expected)
-    assert all(math.isnan(value) for value in vlm3d_label_scores(np.full((2, 3), np.nan), said[:2, :3]).values())
+    assert all(math.isnan(value) for value in vlm3d_label_scores(np.full((2, 3), np.nan), predicted[:2, :3]).values())
 
 
 def cases():
