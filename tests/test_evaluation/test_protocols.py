@@ -36,9 +36,8 @@ def draws(request):
 
 def rates(truth, predicted):
     """True and false positive rates; ``predicted`` may contain one row per threshold."""
-    return (predicted & (truth == 1)).sum(-1) / (truth == 1).sum(), (predicted & (truth == 0)).sum(-1) / (
-        truth == 0
-    ).sum()
+    positives, negatives = truth == 1, truth == 0
+    return (predicted & positives).sum(-1) / positives.sum(), (predicted & negatives).sum(-1) / negatives.sum()
 
 
 def published_grid(truth, probability):
