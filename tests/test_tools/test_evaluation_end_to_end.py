@@ -78,7 +78,9 @@ def test_all_metrics_and_a_dump_with_the_same_scores(tool, trained, tmp_path):
 
     # The dump contains the logit scale of the model.
     state = torch.load(trained, weights_only=True)["state_dict"]
-    assert load_dump(dump)["scale"] == pytest.approx(state["losses.volume.logit_scale.log_scale"].exp().item())
+    assert load_dump(dump)["scale"] == pytest.approx(
+        state["objectives.volume.criterion.logit_scale.log_scale"].exp().item()
+    )
 
 
 @pytest.mark.slow
