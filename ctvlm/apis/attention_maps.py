@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from ctvlm.apis.case_reader import ReadCase
 from ctvlm.apis.feature_extractor import FeatureExtractor, VolumeFeatures
@@ -51,7 +52,7 @@ def attention_maps(extractor: FeatureExtractor, case: ReadCase, texts: Sequence[
         with torch.no_grad():
             readout_BN = pooling.patch_shares(encoded)
         rollout = features.on_grid(recorder.rollout(readout_BN)[0].float().cpu() / mean)
-    attention_UN = extractor.similarity(features, texts).attention if texts else []
+    attention_UN: Iterable[Tensor] = extractor.similarity(features, texts).attention if texts else []
     shares_NR1 = features.patch_to_region
     largest_N = torch.where(shares_NR1[:, 0] < 0.5, shares_NR1[:, 1:].argmax(dim=1) + 1, 0)
     return AttentionMaps(

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -97,7 +98,7 @@ class FeatureExtractor:
         device: str | torch.device | None = None,
         pipeline: Sequence[dict | Callable] | None = None,
     ) -> None:
-        self.model = model if isinstance(model, nn.Module) else init_model(model, checkpoint, device)
+        self.model: Any = model if isinstance(model, nn.Module) else init_model(model, checkpoint, device)
         if not hasattr(self.model, "cfg"):
             raise ValueError("a model for FeatureExtractor carries its config: build it with ctvlm.apis.init_model")
         self.read = CaseReader(self.model.cfg, pipeline)

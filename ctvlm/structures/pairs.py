@@ -27,8 +27,13 @@ class Pairs:
     @staticmethod
     def cat(parts: Sequence[Pairs]) -> Pairs:
         """The pairs of all parts of a batch, in order."""
-        columns = [[getattr(part, name) for part in parts] for name in Pairs.__dataclass_fields__]
-        return Pairs(*(None if column[0] is None else torch.cat(column) for column in columns))
+        region_ids = [part.region_ids_M for part in parts if part.region_ids_M is not None]
+        return Pairs(
+            torch.cat([part.visual_MP for part in parts]),
+            torch.cat([part.text_MP for part in parts]),
+            torch.cat([part.text_ids_M for part in parts]),
+            torch.cat(region_ids) if region_ids else None,
+        )
 
     @property
     def device(self) -> torch.device:

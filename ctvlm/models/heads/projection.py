@@ -19,6 +19,7 @@ class Projection(nn.Module):
     def __init__(self, in_dims: int, out_dims: int = 512, hidden_dims: int | None = None) -> None:
         super().__init__()
         self.in_dims, self.out_dims = in_dims, out_dims
+        self.layers: nn.Module
         if hidden_dims is None:
             self.layers = nn.Linear(in_dims, out_dims)
         else:

@@ -38,7 +38,7 @@ class VoxelSegmentationHead(nn.Module):
     ) -> None:
         super().__init__()
         self.num_regions = num_regions
-        self.windows = [resolve_window(window) for window in windows]
+        self.windows: list[str | tuple[float, float]] = [resolve_window(window) for window in windows]
         self.pyramid = NECKS.build(
             pyramid or dict(type="FeaturePyramid3D", scales=((2, 4, 4), (1, 1, 1))),
             default_args=dict(in_dims=in_dims, out_dims=dims),
@@ -65,5 +65,5 @@ class VoxelSegmentationHead(nn.Module):
         for hu_1DHW in hu_B1DHW:  # windowed case by case: C float channels of a batch of CTs would be large
             volume_CDHW = apply_windows(hu_1DHW, self.windows)[0]
             high, low = (F.adaptive_max_pool3d(sign * volume_CDHW, tuple(size)) for sign in (1, -1))
-            parts.append(torch.cat([F.adaptive_avg_pool3d(volume_CDHW, tuple(size)), high, -low]))
+            parts.append(torch.cat([F.adaptive_avg_pool3d(volume_CDHW, (size[0], size[1], size[2])), high, -low]))
         return torch.stack(parts)

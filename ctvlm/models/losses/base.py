@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Any
 
 from torch import Tensor, nn
 
-from ctvlm.structures import MeanTerms, Pairs
+from ctvlm.structures import MeanTerms
 from ctvlm.utils.distributed import all_gather_with_grad
 
 
@@ -27,8 +28,8 @@ class Loss(nn.Module, ABC):
         self.loss_weight = loss_weight
 
     @abstractmethod
-    def forward(self, features: Pairs | MeanTerms) -> Tensor:
-        """Weighted loss (scalar), equal on every rank."""
+    def forward(self, features: Any) -> Tensor:
+        """Weighted loss (scalar) of Pairs or MeanTerms, equal on every rank."""
 
 
 class MeanLoss(Loss):

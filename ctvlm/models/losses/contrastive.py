@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch.nn.functional as F
@@ -25,6 +27,15 @@ class NormalPairs(NamedTuple):
     text: Tensor
     text_ids: Tensor
     region_ids: Tensor | None
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> NormalPairs:
+        """Apply a function to each column."""
+        region_ids = None if self.region_ids is None else function(self.region_ids)
+        return NormalPairs(function(self.visual), function(self.text), function(self.text_ids), region_ids)
+
+
+def _block(column: Tensor, start: int) -> Tensor:
+    return column[start : start + _ROWS]
 
 
 class ContrastiveLoss(Loss):
@@ -78,7 +89,7 @@ class ContrastiveLoss(Loss):
             features.text_ids_M,
             features.region_ids_M,
         )
-        columns = NormalPairs(*(None if x is None else all_gather_with_grad(x) for x in own))
+        columns = own.map(all_gather_with_grad)
         rows = own if self.local_loss else columns
         total = self._sum(rows, columns)
         if self.local_loss:
@@ -94,11 +105,13 @@ class ContrastiveLoss(Loss):
             return self._sum_at_once(rows, columns)
         total = rows.visual.new_zeros(())
         for start in range(0, count, _ROWS):
-            part = NormalPairs(*(None if x is None else x[start : start + _ROWS] for x in rows))
+            part = rows.map(partial(_block, start=start))
             total = total + checkpoint(self._sum_at_once, part, columns, use_reentrant=False, preserve_rng_state=False)
         return total
 
     def _sum_at_once(self, rows: NormalPairs, columns: NormalPairs) -> Tensor:
         positive = same_text(rows.text, rows.text_ids, columns.text, columns.text_ids, self.similar)
-        allowed = None if self.cross_region else rows.region_ids[:, None] == columns.region_ids[None, :]
+        allowed = None
+        if not self.cross_region and rows.region_ids is not None and columns.region_ids is not None:
+            allowed = rows.region_ids[:, None] == columns.region_ids[None, :]
         return self.row_sum(rows, columns, positive, allowed)

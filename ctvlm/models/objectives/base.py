@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
@@ -42,9 +42,9 @@ class Objective(nn.Module, ABC):
         self.shared_dims = shared_dims
         if loss is None and self.default_loss is not None:
             loss = dict(type=self.default_loss)
-        self.criterion: nn.Module | None = LOSSES.build(loss, default_args=self.loss_args()) if loss else None
+        self.criterion: Any = LOSSES.build(loss, default_args=self.loss_args()) if loss else None
 
-    def loss_args(self) -> dict | None:
+    def loss_args(self) -> dict[str, Any] | None:
         """Default arguments of the loss."""
         return None
 
@@ -66,7 +66,6 @@ class Objective(nn.Module, ABC):
 
     def loss(self, features: Pairs | MeanTerms) -> Tensor:
         """Loss (scalar) over the features of all cases of all ranks, in full precision."""
-        assert self.criterion is not None, "the model only asks trained objectives for a loss"
         return self.criterion(features)
 
     def predict(self, context: BatchContext, keys: Collection[str]) -> None:

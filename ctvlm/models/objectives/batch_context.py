@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +18,8 @@ from ctvlm.models.region_encoders.overlap import patch_overlap
 from ctvlm.models.space import SharedSpace
 from ctvlm.structures import Anatomy, CTDataSample, EncoderOutput
 
-Inputs = dict[str, Tensor | None]
+# volume (B 1 D H W, HU), region_map (B D H W or None), spacing (B 3, mm).
+Inputs = dict[str, Any]
 
 
 @dataclass

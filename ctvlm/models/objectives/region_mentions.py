@@ -58,8 +58,9 @@ class RegionMentions:
                 regions.append(region)
                 text_ids.append(text_id(*(sorted(texts) if region in abnormal else ["normal", str(region)])))
         device = region_mask_BR.device
-        columns = (torch.tensor(x, dtype=torch.long, device=device) for x in (cases, regions, text_ids, pairs))
-        return cls(*columns, steps)
+        columns = dict(cases=cases, regions=regions, text_ids=text_ids, pairs=pairs)
+        tensors = {name: torch.tensor(column, dtype=torch.long, device=device) for name, column in columns.items()}
+        return cls(**tensors, steps=steps)
 
     def mean_text(self, step_XP: Tensor) -> Tensor:
         """Mean embedding of the steps that mention each pair's region (M, P), from embeddings of ``steps``."""

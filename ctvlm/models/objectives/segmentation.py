@@ -34,7 +34,8 @@ class SegmentationObjective(Objective):
 
     def features(self, context: BatchContext) -> MeanTerms:
         logits_BRdhw = self._logits(context)
-        grid = tuple(logits_BRdhw.shape[2:])
+        d, h, w = logits_BRdhw.shape[2:]
+        grid = (d, h, w)
         target = context.anatomy_on(grid)
         if target is None:
             return MeanTerms.none(logits_BRdhw)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ctvlm.models.objectives.base import Objective
 from ctvlm.models.objectives.batch_context import BatchContext, request_steps
 from ctvlm.models.objectives.text_bank import TextBank
@@ -24,7 +26,7 @@ class StepOrderObjective(Objective):
         super().__init__(**kwargs)
         self.pool_by_mask = pool_by_mask
 
-    def loss_args(self) -> dict:
+    def loss_args(self) -> dict[str, Any]:
         return dict(embed_dims=self.shared_dims)
 
     def request(self, texts: TextBank) -> None:

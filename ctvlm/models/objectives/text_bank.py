@@ -15,6 +15,13 @@ from ctvlm.structures import CTDataSample
 NO_TEXT = "no text"
 
 
+def drop_blank_steps(data_samples: Sequence[CTDataSample]) -> None:
+    """Remove steps without text from the samples: they are not pairs and get no predictions."""
+    for sample in data_samples:
+        if not all(step.text.strip() for step in sample.steps):
+            sample.steps = [step for step in sample.steps if step.text.strip()]
+
+
 class TextBank:
     """Distinct texts of a batch and their embeddings, computed in one pass at first use.
 

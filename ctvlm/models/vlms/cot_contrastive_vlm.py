@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import Any
 
 import torch
 from mmengine.model import BaseModel
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from ctvlm.models.layers import grid_of
+from ctvlm.models.objectives import Objective
 from ctvlm.models.objectives.batch_context import BatchContext, Inputs
-from ctvlm.models.objectives.text_bank import TextBank
+from ctvlm.models.objectives.text_bank import TextBank, drop_blank_steps
+from ctvlm.models.space import SharedSpace
 from ctvlm.models.vlms.build import build_objectives
 from ctvlm.models.vlms.tokenizers import FittedTokenizers
 from ctvlm.registry import BACKBONES, HEADS, LOSSES, MODELS, TEXT_ENCODERS
-from ctvlm.structures import Anatomy, CTDataSample, EncoderOutput, MeanTerms, Pairs
+from ctvlm.structures import Anatomy, CTDataSample, EncoderOutput
 
-Features = dict[str, Pairs | MeanTerms]
+# Pairs or MeanTerms by name of the objective.
+Features = dict[str, Any]
 
 
 @MODELS.register_module()
@@ -41,6 +45,8 @@ class CoTContrastiveVLM(FittedTokenizers, BaseModel):
         ValueError: as ``objective_configs``, or an unknown part in ``frozen``.
     """
 
+    data_preprocessor: Any
+
     def __init__(
         self,
         backbone: dict,
@@ -53,16 +59,15 @@ class CoTContrastiveVLM(FittedTokenizers, BaseModel):
         frozen: Sequence[str] = (),
         data_preprocessor: dict | None = None,
     ) -> None:
-        # Built by this registry, so that the model can be built without a default scope.
         super().__init__(MODELS.build(data_preprocessor or dict(type="CTDataPreprocessor")))
         self.chunk_size = chunk_size
-        self.backbone = BACKBONES.build(backbone)
-        self.text_encoder = TEXT_ENCODERS.build(text_encoder)
+        self.backbone: Any = BACKBONES.build(backbone)
+        self.text_encoder: Any = TEXT_ENCODERS.build(text_encoder)
         dims = dict(vision_dims=self.backbone.embed_dims, text_dims=self.text_encoder.embed_dims)
-        self.space = HEADS.build(space or {}, default_args=dims | dict(type="SharedSpace"))
+        self.space: SharedSpace = HEADS.build(space or {}, default_args=dims | dict(type="SharedSpace"))
         self.objectives = build_objectives(losses, objectives, dims["vision_dims"], self.space.shared_dims)
         names = [f"loss_{name}" for name in self._trained()]
-        self.multi_task = LOSSES.build(multi_task, default_args=dict(names=names)) if multi_task else None
+        self.multi_task: Any = LOSSES.build(multi_task, default_args=dict(names=names)) if multi_task else None
         self._prediction_keys: frozenset[str] | None = None
         parts = dict(self.named_children())
         if unknown := set(frozen) - set(parts):
@@ -87,7 +92,7 @@ class CoTContrastiveVLM(FittedTokenizers, BaseModel):
 
     def logit_scale(self) -> float:
         """Factor of the cosine similarities of volumes and texts, for zero-shot classification."""
-        return self.objectives["volume"].logit_scale()
+        return getattr(self.objectives["volume"], "logit_scale", lambda: 1.0)()
 
     def train(self, mode: bool = True) -> CoTContrastiveVLM:
         super().train(mode)
@@ -96,7 +101,7 @@ class CoTContrastiveVLM(FittedTokenizers, BaseModel):
         return self
 
     def forward(
-        self, inputs: Inputs, data_samples: list[CTDataSample] | None = None, mode: str = "tensor"
+        self, inputs: Inputs, data_samples: Any = None, mode: str = "tensor"
     ) -> EncoderOutput | dict[str, Tensor] | list[CTDataSample]:
         """Run the model in one of mmengine's three modes.
 
@@ -162,7 +167,7 @@ class CoTContrastiveVLM(FittedTokenizers, BaseModel):
         losses = {}
         with torch.autocast(next(iter(features.values())).device.type, enabled=False):
             for name, found in features.items():
-                losses[f"loss_{name}"] = self.objectives[name].loss(found.full_precision())
+                losses[f"loss_{name}"] = self._all()[name].loss(found.full_precision())
             return losses if self.multi_task is None else self.multi_task(losses)
 
     def set_predictions(self, keys: Collection[str] | None) -> None:
@@ -173,22 +178,23 @@ class CoTContrastiveVLM(FittedTokenizers, BaseModel):
     def predict(self, inputs: Inputs, data_samples: list[CTDataSample]) -> list[CTDataSample]:
         """Add predictions to the samples: the ``needs`` of each objective, restricted by ``set_predictions``."""
         keys = self._prediction_keys
-        wanted = {name: o.needs if keys is None else o.needs & keys for name, o in self.objectives.items()}
-        predicting = {name: objective for name, objective in self.objectives.items() if wanted[name]}
-        context = self._requested(inputs, data_samples, list(predicting.values()))
-        for name, objective in predicting.items():
-            objective.predict(context, wanted[name])
+        wanted = [(o, o.needs if keys is None else o.needs & keys) for o in self._all().values()]
+        context = self._requested(inputs, data_samples, [objective for objective, part in wanted if part])
+        for objective, part in wanted:
+            if part:
+                objective.predict(context, part)
         return data_samples
 
-    def _requested(self, inputs: Inputs, data_samples: list[CTDataSample], objectives: list[nn.Module]) -> BatchContext:
+    def _requested(self, inputs: Inputs, samples: list[CTDataSample], objectives: Sequence[Objective]) -> BatchContext:
         """Views of a batch whose texts the objectives have requested. Steps without text are removed."""
-        for sample in data_samples:
-            if not all(step.text.strip() for step in sample.steps):
-                sample.steps = [step for step in sample.steps if step.text.strip()]
-        context = self.context(inputs, data_samples)
+        drop_blank_steps(samples)
+        context = self.context(inputs, samples)
         for objective in objectives:
             objective.request(context.texts)
         return context
 
-    def _trained(self) -> dict[str, nn.Module]:
-        return {name: objective for name, objective in self.objectives.items() if objective.is_trained}
+    def _all(self) -> dict[str, Objective]:
+        return dict(self.objectives.items())  # type: ignore[arg-type]
+
+    def _trained(self) -> dict[str, Objective]:
+        return {name: objective for name, objective in self._all().items() if objective.is_trained}

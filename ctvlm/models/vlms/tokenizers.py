@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from typing import Any
 
 from torch import nn
 
@@ -28,5 +29,5 @@ class FittedTokenizers(nn.Module):
         for name, part_state in json.loads(state).items():
             self._tokenizing()[name].load_tokenizer_state(part_state)
 
-    def _tokenizing(self) -> dict[str, nn.Module]:
+    def _tokenizing(self) -> dict[str, Any]:
         return {name: part for name, part in self.named_modules() if name and hasattr(part, "fit_tokenizer")}
