@@ -1,12 +1,12 @@
-"""Resample the cases of a manifest once, into a store that training reads in windows.
+"""Resample the cases of a manifest into a store, from which training reads windows.
 
     python tools/preprocess.py data/ct/manifest.jsonl data/store --spacing 3 1.5 1.5 --workers 8
     python tools/preprocess.py s3://bucket/ct/manifest.jsonl s3://bucket/store --shape 64 512 512 --scheduler tcp://a:8786
     sbatch --array 0-99 --wrap 'python tools/preprocess.py M OUT --spacing 3 1 1 --shard $SLURM_ARRAY_TASK_ID/100'
 
-Volumes are cropped to the body, kept as HU in int16, their masks folded to regions in uint8. OUT/manifest.jsonl
-points into the store; read it with ``LoadStore``. A killed run continues where it was when started again; a changed
-recipe or case is done again. Cases that cannot be read are left out and named; the exit code is then 1.
+Volumes are cropped to the body and stored in HU as int16; masks are converted to region ids as uint8. Load
+OUT/manifest.jsonl with ``LoadStore``. An interrupted run resumes when the same command is run again; changed recipes
+or cases are processed again. Cases that cannot be read are reported and omitted, and the exit code is 1.
 """
 
 from __future__ import annotations
@@ -44,33 +44,39 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--no-crop", action="store_true", help="keep the air around the body")
     parser.add_argument("--scheme", default=DEFAULT_SCHEME, help="region scheme: name or path")
     parser.add_argument("--measure-text", action="store_true", help="write measured reasoning for cases without text")
-    parser.add_argument("--split", help="this split only (the manifest then holds no other)")
-    parser.add_argument("--level", type=int, default=5, choices=range(1, 10), help="compression, 1 fast to 9 small")
+    parser.add_argument("--split", help="process only this split")
+    parser.add_argument(
+        "--level", type=int, default=5, choices=range(1, 10), help="compression level, 1 (fast) to 9 (small)"
+    )
     parser.add_argument("--workers", type=int, default=1, help="processes on this machine")
-    parser.add_argument("--scheduler", metavar="ADDRESS", help="run on the Dask cluster there, such as tcp://head:8786")
-    parser.add_argument("--shard", metavar="I/N", help="every N-th case from the I-th (0 to N-1), for job arrays")
+    parser.add_argument(
+        "--scheduler", metavar="ADDRESS", help="run on the Dask cluster at this address, such as tcp://head:8786"
+    )
+    parser.add_argument(
+        "--shard", metavar="I/N", help="process every N-th case, starting with I (0 to N-1), for job arrays"
+    )
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
     args = parser.parse_args(argv)
     if args.shape is None and args.spacing is None:
-        parser.error("give --shape D H W, --spacing Z Y X, or both (first the spacing, then a cut to the shape)")
+        parser.error("set --shape D H W, --spacing Z Y X, or both (resample to the spacing, then crop to the shape)")
     if args.shard:
         match = re.fullmatch(r"(\d+)/(\d+)", args.shard)
         if not match or int(match[1]) >= int(match[2]):
-            parser.error(f"--shard is {args.shard!r}; expected I/N with I from 0 to N-1 (sbatch --array 0-{{N-1}})")
+            parser.error(f"--shard: found {args.shard!r}; expected I/N with I from 0 to N-1 (sbatch --array 0-{{N-1}})")
         args.shard = int(match[1]), int(match[2])
     return args
 
 
 def run_here(cases: list[dict], out: str, recipe: Recipe, workers: int) -> Iterator[Outcome]:
-    """Outcomes as they come, from this process or several.
+    """Yield outcomes in order of completion, from this process or several.
 
     Raises:
-        CTVLMError: a process was killed.
+        CTVLMError: a worker process was killed.
     """
     if workers <= 1:
         yield from (preprocess_case(case, out, recipe) for case in cases)
         return
-    # One thread each: the processes are the parallelism. Spawned: torch's threads do not survive a fork.
+    # One thread per process. Spawn instead of fork, because torch's threads do not survive a fork.
     pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,))
     with pool:
         futures = [pool.submit(preprocess_case, case, out, recipe) for case in cases]
@@ -79,18 +85,18 @@ def run_here(cases: list[dict], out: str, recipe: Recipe, workers: int) -> Itera
                 yield future.result()
         except BrokenProcessPool:
             raise CTVLMError(
-                "a worker process was killed, most often for want of memory; finished cases are kept: run the same "
-                "command again, with fewer --workers"
+                "a worker process was killed, usually because memory ran out; run the same command with fewer "
+                "--workers to resume"
             ) from None
         finally:
             pool.shutdown(cancel_futures=True)
 
 
 def run_on_dask(cases: list[dict], out: str, recipe: Recipe, address: str) -> Iterator[Outcome]:
-    """Outcomes as they come from a cluster; the tasks of a worker that dies go to others.
+    """Yield outcomes from a Dask cluster; tasks of a lost worker are run again by others.
 
     Raises:
-        CTVLMError: Dask is missing, or no scheduler answers.
+        CTVLMError: Dask is not installed, or the scheduler cannot be reached.
     """
     try:
         from distributed import Client, KilledWorker, as_completed
@@ -99,41 +105,42 @@ def run_on_dask(cases: list[dict], out: str, recipe: Recipe, address: str) -> It
     try:
         client = Client(address, timeout=30)
     except (OSError, ValueError) as error:
-        raise CTVLMError(f"no Dask scheduler answers at {address} ({error})") from None
+        raise CTVLMError(f"--scheduler: cannot reach {address} ({error})") from None
     with client:
         work = partial(preprocess_case, out=out, recipe=recipe)
         names = {}
         for case in cases:
-            # Not pure: what counts is the file, and a second run must look again.
+            # Not pure, because the result depends on files.
             names[client.submit(work, case, pure=False, retries=1)] = case["case_id"]
         for future in as_completed(list(names)):
             error = future.exception()
             if isinstance(error, KilledWorker):
-                yield Outcome(names[future], "failed", "its workers died, most often for want of memory; run again")
+                yield Outcome(names[future], "failed", "worker killed, usually because memory ran out; run again")
             else:
                 yield future.result()
             future.release()
 
 
 def finish(cases: list[dict], out: str, recipe: Recipe) -> tuple[int, list[str]]:
-    """Write the store's manifest if no case is open any more; returns (cases in it, ids still open)."""
-    lines, still_open = [], []
+    """Write the manifest if all cases are finished; returns (number of cases, ids of unfinished cases)."""
+    lines: list[dict] = []
+    unfinished: list[str] = []
     for case in cases:
-        mark = fingerprint(case, recipe)
+        case_hash = fingerprint(case, recipe)
         record = read_record(out, case["case_id"])
-        if record and record["fingerprint"] == mark:
+        if record and record["fingerprint"] == case_hash:
             lines.append(manifest_line(out, record))
             continue
         failed = read_record(out, case["case_id"], "failed.json")
-        if not failed or failed["fingerprint"] != mark:
-            still_open.append(case["case_id"])
-    if still_open or not lines:
-        return 0, still_open
+        if not failed or failed["fingerprint"] != case_hash:
+            unfinished.append(case["case_id"])
+    if unfinished or not lines:
+        return 0, unfinished
     return write_manifest(lines, files.join(out, "manifest.jsonl")), []
 
 
 def report(outcomes: list[Outcome], console: Console) -> None:
-    """A table of what became of the cases, with a line for each that has something to say."""
+    """Print the counts, and a table of the cases with notes."""
     counts = Counter(o.state for o in outcomes)
     size = sum(o.stored_bytes for o in outcomes) / 2**20
     title = ", ".join(f"{counts[s]} {s}" for s in ("done", "kept", "failed")) + f"; {size:,.1f} MiB"
@@ -158,23 +165,23 @@ def main(argv: list[str] | None = None) -> int:
     )
     RegionScheme.load(args.scheme)
     out = files.join(args.out)
-    everything = read_manifest(args.manifest, args.split)
-    cases = everything[args.shard[0] :: args.shard[1]] if args.shard else everything
+    all_cases = read_manifest(args.manifest, args.split)
+    cases = all_cases[args.shard[0] :: args.shard[1]] if args.shard else all_cases
     if args.scheduler:
         run = run_on_dask(cases, out, recipe, args.scheduler)
     else:
         run = run_here(cases, out, recipe, args.workers)
     outcomes = list(track(run, "preprocessing", total=len(cases), console=console))
     report(outcomes, console)
-    written, still_open = finish(everything, out, recipe)
+    written, unfinished = finish(all_cases, out, recipe)
     if written:
         console.print(f"{written} cases in {files.join(out, 'manifest.jsonl')}", soft_wrap=True)
-    elif still_open:
+    elif unfinished:
         console.print(
-            f"{len(still_open)} cases are still open, such as {still_open[0]}; who ends last writes the manifest"
+            f"{len(unfinished)} cases are unfinished, such as {unfinished[0]}; the last shard writes the manifest"
         )
     else:
-        console.print("no case could be read: no manifest was written", style="red")
+        console.print("no case could be read; no manifest was written", style="red")
     return int(any(o.state == "failed" for o in outcomes))
 
 

@@ -1,4 +1,4 @@
-"""Data sets and their transforms; importing this registers them all."""
+"""Data sets and transforms; importing this package registers them."""
 
 from ctvlm.datasets import transforms
 from ctvlm.datasets.manifest import ManifestError, read_manifest, write_manifest

@@ -1,4 +1,4 @@
-"""Any data set on disk, through its case manifest."""
+"""Data set of a case manifest."""
 
 from __future__ import annotations
 
@@ -18,20 +18,21 @@ from ctvlm.utils.training_data import PHANTOM_SOURCE, data_record
 class ManifestCT(BaseDataset):
     """Cases of one split of a manifest (see ``ctvlm.datasets.manifest``).
 
-    A case with a report and no ``cot`` gets a step for each sentence of its findings, or of its impression without
+    A case with a report and no ``cot`` gets one step per sentence of its findings, or of its impression if it has no
     findings (see ``ctvlm.datasets.training_text``).
 
     Args:
-        ann_file: the manifest; file paths in it are relative to it.
-        split: keep these cases only; None keeps all.
+        ann_file: path or fsspec URL of the manifest.
+        split: keep only the cases of this split; None keeps all.
         scheme: name or path of the RegionScheme.
-        evaluation_set: keep the cases whose ``extra.sets`` name this set (CT-RATE: all, first, nohead, colipri).
-        cache: keep what the leading deterministic transforms return in memory (per worker process): for data sets
-            that fit, epochs after the first cost no reading.
-        kwargs: as ``mmengine.dataset.BaseDataset``.
+        pipeline: transforms, as configs or callables.
+        cache: keep the results of the leading deterministic transforms in memory (per worker process), so that only
+            the first epoch reads files.
+        evaluation_set: keep the cases with this set in ``extra.sets`` (CT-RATE: all, first, nohead, colipri).
+        kwargs: see ``mmengine.dataset.BaseDataset``.
 
     Raises:
-        FileNotFoundError, ManifestError: as ``read_manifest``.
+        FileNotFoundError, ManifestError: see ``read_manifest``.
     """
 
     def __init__(
@@ -61,8 +62,8 @@ class ManifestCT(BaseDataset):
             cases = [case for case in cases if self.evaluation_set in (case["extra"].get("sets") or ())]
             if not cases:
                 raise ManifestError(
-                    f"{self.ann_file} has no case in the evaluation set {self.evaluation_set!r}; its cases name "
-                    f"{', '.join(known) or 'no set'}; convert again with ct_rate_to_manifest.py, or choose one of these"
+                    f"{self.ann_file}: found no case in evaluation set {self.evaluation_set!r}; available sets: "
+                    f"{', '.join(known) or 'none'}; choose one of them, or convert again with ct_rate_to_manifest.py"
                 )
         self._labels_source = sorted({s for case in cases if (s := case["extra"].get("labels_source"))})
         return [{**case, "scheme": self.scheme.reference, "evaluation_set": self.evaluation_set} for case in cases]
@@ -79,9 +80,9 @@ class ManifestCT(BaseDataset):
         return results
 
     def texts(self) -> list[str]:
-        """All impressions and step texts, for fitting a tokenizer.
+        """Return all impressions and step texts, for example to train a tokenizer.
 
-        Cases without text in the manifest are read and measured, where the pipeline has a transform that writes text.
+        Cases without text are loaded if the pipeline has a transform that writes text (MeasuredReasoning).
         """
         writes = any(getattr(t, "writes_text", False) for t in self.pipeline.transforms[: self._prefix_length])
         out: list[str] = []
@@ -93,9 +94,9 @@ class ManifestCT(BaseDataset):
         return [text for text in out if text]
 
     def data_records(self) -> list[dict]:
-        """What a checkpoint trained on this data set records: an entry for each kind of CT and origin of the text.
+        """Return the training-data records of a checkpoint, one for each combination of source type and text origin.
 
-        Cases whose ``source`` is PhantomCT (``write_phantom.py``) are synthetic.
+        Cases with ``source`` PhantomCT (from ``write_phantom.py``) are synthetic.
         """
         writes = any(getattr(t, "writes_text", False) for t in self.pipeline.transforms)
         groups: dict[tuple[bool, str], list[str | None]] = {}
@@ -122,7 +123,7 @@ class ManifestCT(BaseDataset):
         return next((i for i, t in enumerate(transforms) if not getattr(t, "deterministic", False)), len(transforms))
 
     def _prefix(self, idx: int) -> dict:
-        """Results after the deterministic transforms; later ones must not change their arrays in place."""
+        """Return the results of the deterministic transforms; later transforms must not change arrays in place."""
         if self._cache is not None and idx in self._cache:
             return dict(self._cache[idx])
         results = self.get_data_info(idx)

@@ -1,4 +1,4 @@
-"""True reasoning text for CTs that have masks and no report: measured, then worded."""
+"""Reasoning text from measurements, for CTs with masks and without a report."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from ctvlm.anatomy import RegionScheme, scheme_of
-from ctvlm.datasets.measurements import Measured, contact_areas, measure_labels, tissue_shares
+from ctvlm.datasets.measurements import Measurement, contact_areas, measure_labels, tissue_shares
 from ctvlm.datasets.training_text import NO_TEXT, text_source
 from ctvlm.registry import TRANSFORMS
 
-# Upper bound (HU, ml) and the word for what lies below it.
+# (upper bound in HU or ml, term for smaller values).
 DENSITY = (
     (-500, "air-filled"),
     (-100, "partly aerated"),
@@ -24,9 +24,9 @@ DENSITY = (
     (np.inf, "markedly bright"),
 )
 SIZE = ((10, "tiny"), (100, "small"), (400, "medium-sized"), (1500, "large"), (np.inf, "very large"))
-# Two regions whose masks share less than this are not called neighbours (mm²).
+# Minimum contact area of neighbouring regions in mm².
 MIN_CONTACT = 150.0
-# Less than this of a region (ml) is the ragged rim of a mask, not worth a sentence.
+# Regions with a smaller volume (ml) are not described.
 MIN_ML = 0.5
 
 REGION = (
@@ -46,7 +46,7 @@ CONTACT = (
     "The {name} borders on {neighbours}.",
     "Bordering on the {name}: {neighbours}.",
 )
-# "Dense" is what lies above 300 HU: bone, metal and strong contrast alike.
+# "Dense" means above 300 HU: bone, metal or strong contrast.
 SCAN = (
     "The scan covers {mm} mm bottom to top in {slice} mm slices: {air}% air, {fat}% fat and {dense}% dense voxels.",
     "Coverage is {mm} mm at {slice} mm per slice, with {air}% air, {fat}% fat and {dense}% dense voxels.",
@@ -57,8 +57,8 @@ LESION = (
 )
 
 
-def _word(value: float, scale: tuple) -> str:
-    return next(word for bound, word in scale if value < bound)
+def _term(value: float, scale: tuple) -> str:
+    return next(term for bound, term in scale if value < bound)
 
 
 def _number(ml: float) -> str:
@@ -75,17 +75,16 @@ def _sentence(text: str) -> str:
 
 @TRANSFORMS.register_module()
 class MeasuredReasoning:
-    """Write ``report`` and ``cot`` from measurement, for cases without any text of their own.
+    """Write ``report`` and ``cot`` from measurements, for cases without text.
 
-    A case with a findings text, an impression or steps is left as it is.
+    Cases with findings, an impression or steps are unchanged.
 
-    Belongs after LoadCT and before ResampleCT, so that it measures at native resolution. Steps: the scan's
-    coverage, lesions, left against right, each region (volume, mean HU, cut by the scan's edge; largest first), what
-    lies next to what. The impression joins the facts that set this case apart. Wordings are chosen by case id,
-    so that a case always reads the same.
+    Use it after LoadCT and before ResampleCT, to measure at native resolution. Steps: coverage of the scan, lesions,
+    left-right comparisons, each region (volume, mean HU, cut by the edge of the scan; largest first), neighbours. The
+    impression contains the most specific facts. The wording depends on the case id only and is reproducible.
 
     Args:
-        max_steps: keep at most so many steps.
+        max_steps: maximum number of steps.
     """
 
     deterministic = True
@@ -93,7 +92,7 @@ class MeasuredReasoning:
 
     def __init__(self, max_steps: int = 16) -> None:
         if max_steps < 1:
-            raise ValueError(f"max_steps is {max_steps}; expected at least 1")
+            raise ValueError(f"max_steps: found {max_steps}; expected at least 1")
         self.max_steps = max_steps
 
     def __call__(self, results: dict) -> dict:
@@ -106,28 +105,29 @@ class MeasuredReasoning:
         return {**results, "report": report, "cot": steps}
 
     def describe(self, results: dict) -> tuple[list[dict], str]:
-        """All steps (manifest form) and the impression of a loaded case."""
+        """Return all steps (in manifest format) and the impression of a loaded case."""
         scheme = scheme_of(results)
         choose = random.Random(results["case_id"]).choice
         hu, spacing = results["volume"], results["spacing"]
         region_map = results.get("region_map")
         measured = {} if region_map is None else measure_labels(region_map, hu, spacing)
-        found = {i: m for i, m in measured.items() if m.ml >= MIN_ML}
-        # Facts of the impression, most telling first.
+        described = {i: m for i, m in measured.items() if m.ml >= MIN_ML}
+        # Facts of the impression, most specific first.
         facts: list[str] = []
         steps = [self._scan(hu, spacing, choose, facts)]
         steps += self._lesions(results, scheme, choose, facts)
         steps += self._coarse(results, scheme, choose, facts)
-        steps += self._pairs(found, scheme, choose, facts)
-        for region_id, m in sorted(found.items(), key=lambda item: -item[1].ml):
+        steps += self._pairs(described, scheme, choose, facts)
+        for region_id, m in sorted(described.items(), key=lambda item: -item[1].ml):
             name = scheme[region_id].display_name
             steps.append(self._region(name, m, (scheme.name_of(region_id),), choose))
-        if found:
-            telling = [*sorted(found, key=lambda i: -found[i].ml)[:2], max(found, key=lambda i: found[i].hu)]
-            for i in dict.fromkeys(telling):
-                facts.append(f"{scheme[i].display_name} of {_number(found[i].ml)} ml at {found[i].hu:.0f} HU")
-            steps += self._contacts(contact_areas(region_map, spacing), found, scheme, choose)
-            facts.insert(0, f"{len(found)} of {scheme.num_regions} regions labelled")
+        if region_map is not None and described:
+            largest = sorted(described, key=lambda i: -described[i].ml)[:2]
+            densest = max(described, key=lambda i: described[i].hu)
+            for i in dict.fromkeys([*largest, densest]):
+                facts.append(f"{scheme[i].display_name} of {_number(described[i].ml)} ml at {described[i].hu:.0f} HU")
+            steps += self._contacts(contact_areas(region_map, spacing), described, scheme, choose)
+            facts.insert(0, f"{len(described)} of {scheme.num_regions} regions labelled")
         return steps, _sentence("; ".join(facts[:7])) + "."
 
     @staticmethod
@@ -138,9 +138,9 @@ class MeasuredReasoning:
         return _step(choose(SCAN).format(mm=f"{mm:.0f}", slice=f"{spacing[0]:.1f}", **shares))
 
     @staticmethod
-    def _region(name: str, m: Measured, regions: tuple[str, ...], choose: Any) -> dict:
+    def _region(name: str, m: Measurement, regions: tuple[str, ...], choose: Any) -> dict:
         cut = f", cut by the {_list(m.cut_by)} edge{'s' * (len(m.cut_by) > 1)} of the scan" if m.cut_by else ""
-        words = dict(size=_word(m.ml, SIZE), density=_word(m.hu, DENSITY))
+        words = dict(size=_term(m.ml, SIZE), density=_term(m.hu, DENSITY))
         text = choose(REGION).format(name=name, ml=_number(m.ml), hu=f"{m.hu:.0f}", cut=cut, **words)
         return _step(text, regions)
 
@@ -151,16 +151,16 @@ class MeasuredReasoning:
         names = {m.get("id"): m.get("name") for m in results.get("lesion_masks") or []}
         steps = []
         for number, m in measure_labels(lesion_map, results["volume"], results["spacing"]).items():
-            inside = [] if region_map is None else np.bincount(region_map[lesion_map == number])[1:]
+            inside = np.zeros(0) if region_map is None else np.bincount(region_map[lesion_map == number])[1:]
             regions = (scheme.name_of(int(np.argmax(inside)) + 1),) if np.any(inside) else ()
             where = f" in the {scheme[scheme.id_of(regions[0])].display_name}" if regions else ""
-            text = choose(LESION).format(ml=_number(m.ml), hu=f"{m.hu:.0f}", density=_word(m.hu, DENSITY), where=where)
+            text = choose(LESION).format(ml=_number(m.ml), hu=f"{m.hu:.0f}", density=_term(m.hu, DENSITY), where=where)
             steps.append(_step(text, regions, (names.get(number) or "lesion",), number))
             facts.append(f"{names.get(number) or 'lesion'} of {_number(m.ml)} ml{where}")
         return steps
 
     def _coarse(self, results: dict, scheme: RegionScheme, choose: Any, facts: list[str]) -> list[dict]:
-        """Masks such as "lung" that cover several regions: measured as one, mentioned as all of them."""
+        """Describe masks that cover several regions, such as "lung"; the steps mention all of these regions."""
         steps = []
         for class_name, mask in (results.get("coarse_masks") or {}).items():
             m = measure_labels(mask.astype(np.uint8), results["volume"], results["spacing"])[1]
@@ -171,7 +171,7 @@ class MeasuredReasoning:
         return steps
 
     @staticmethod
-    def _pairs(found: dict[int, Measured], scheme: RegionScheme, choose: Any, facts: list[str]) -> list[dict]:
+    def _pairs(found: dict[int, Measurement], scheme: RegionScheme, choose: Any, facts: list[str]) -> list[dict]:
         steps = []
         for region_id in found:
             partner = scheme[region_id].partner
@@ -179,7 +179,7 @@ class MeasuredReasoning:
                 continue
             a, b = sorted((region_id, partner), key=lambda i: -found[i].ml)
             if found[a].cut_by or found[b].cut_by:
-                # What the scan cuts off cannot be compared.
+                # Regions that the scan cuts cannot be compared.
                 continue
             percent = round(100 * (found[a].ml / found[b].ml - 1))
             words = dict(larger=scheme[a].display_name, smaller=scheme[b].display_name, percent=percent)
@@ -190,8 +190,8 @@ class MeasuredReasoning:
         return steps
 
     @staticmethod
-    def _contacts(areas: dict, found: dict[int, Measured], scheme: RegionScheme, choose: Any) -> list[dict]:
-        touching = {i: [] for i in found}
+    def _contacts(areas: dict, found: dict[int, Measurement], scheme: RegionScheme, choose: Any) -> list[dict]:
+        touching: dict[int, list[int]] = {i: [] for i in found}
         for (a, b), area in sorted(areas.items(), key=lambda item: -item[1]):
             if area >= MIN_CONTACT and a in found and b in found:
                 touching[a].append(b)

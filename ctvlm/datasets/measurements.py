@@ -1,4 +1,4 @@
-"""What can be measured in a CT with masks. Pure functions; numbers in ml, mm, HU."""
+"""Measurements in a CT with masks, in ml, mm and HU. Pure functions."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from scipy import ndimage
 
 
 @dataclass(frozen=True)
-class Measured:
-    """One structure: volume (ml), mean HU, the scan edges that cut it ("upper", "lower", "lateral")."""
+class Measurement:
+    """Volume (ml) and mean HU of a structure, and the scan edges that cut it ("upper", "lower", "lateral")."""
 
     ml: float
     hu: float
     cut_by: tuple[str, ...]
 
 
-def measure_labels(label_map: np.ndarray, hu: np.ndarray, spacing: Sequence[float]) -> dict[int, Measured]:
-    """Measure every label above 0 of a map (D, H, W) that lies on the grid of ``hu``; ``spacing`` in mm (z, y, x)."""
+def measure_labels(label_map: np.ndarray, hu: np.ndarray, spacing: Sequence[float]) -> dict[int, Measurement]:
+    """Measure every label above 0 of a map (D, H, W) on the grid of ``hu``; ``spacing`` in mm (z, y, x)."""
     counts = np.bincount(label_map.ravel())
     ids = [int(i) for i in np.nonzero(counts)[0] if i > 0]
     if not ids:
@@ -28,7 +28,7 @@ def measure_labels(label_map: np.ndarray, hu: np.ndarray, spacing: Sequence[floa
     boxes = ndimage.find_objects(label_map)
     ml = float(np.prod(spacing)) / 1000
     return {
-        i: Measured(float(counts[i]) * ml, float(mean), _cut_by(boxes[i - 1], label_map.shape))
+        i: Measurement(float(counts[i]) * ml, float(mean), _cut_by(boxes[i - 1], label_map.shape))
         for i, mean in zip(ids, means)
     }
 
@@ -45,7 +45,7 @@ def _cut_by(box: tuple[slice, slice, slice], shape: tuple[int, ...]) -> tuple[st
 
 
 def contact_areas(label_map: np.ndarray, spacing: Sequence[float]) -> dict[tuple[int, int], float]:
-    """Area in mm² of the voxel faces that two labels share, by (smaller id, larger id)."""
+    """Return the contact area in mm² of each pair of labels, by (smaller id, larger id)."""
     size = int(label_map.max()) + 1
     areas = np.zeros(size * size)
     for axis in range(3):
@@ -60,7 +60,7 @@ def contact_areas(label_map: np.ndarray, spacing: Sequence[float]) -> dict[tuple
 
 
 def tissue_shares(hu: np.ndarray) -> dict[str, float]:
-    """Shares of all voxels in [0, 1]: air below -500 HU, fat -150 to -30, dense (bone, contrast) above 300."""
+    """Return fractions of all voxels: air below -500 HU, fat from -150 to -30, dense (bone, contrast) above 300."""
     flat = hu.ravel()
     return {
         "air": float((flat < -500).mean()),

@@ -1,15 +1,15 @@
-"""One case of a manifest to a case of a store: what ``tools/preprocess.py`` runs many times over.
+"""Preprocessing of a manifest case into a store, used by ``tools/preprocess.py``.
 
-A store::
+Files of a store::
 
-    OUT/manifest.jsonl                      points at the files below
+    OUT/manifest.jsonl                      manifest of the files below
     OUT/cases/<case>/volume.b2nd            HU, int16
-    OUT/cases/<case>/region_map.b2nd        region ids of the scheme, uint8 (where there are any)
-    OUT/cases/<case>/lesion_map.b2nd        lesion ids, uint8 (where there are any)
-    OUT/cases/<case>/case.json              recipe, checksums, geometry, and the case's line of the manifest
-    OUT/cases/<case>/failed.json            instead of case.json: why this case is not in the manifest
+    OUT/cases/<case>/region_map.b2nd        region ids of the scheme, uint8 (optional)
+    OUT/cases/<case>/lesion_map.b2nd        lesion ids, uint8 (optional)
+    OUT/cases/<case>/case.json              recipe, checksums, geometry, and the manifest line
+    OUT/cases/<case>/failed.json            instead of case.json: the reason why the case is not in the manifest
 
-``case.json`` comes last: a case without it does not exist, so that a killed run leaves none half done.
+``case.json`` is written last, so a case of an interrupted run is never considered complete.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import hashlib
 import json
 import warnings
 from dataclasses import asdict, dataclass
+from typing import Any
 from urllib.parse import quote
 
 import numpy as np
@@ -30,7 +31,7 @@ from ctvlm.datasets.transforms.resample_ct import ResampleCT
 from ctvlm.volume import CTReadError, CTVolume, MaskMismatchError, files
 from ctvlm.volume.store import SUFFIX, encode
 
-# Raised by a recipe's change of meaning: old cases are then done again.
+# Increment when the result of a recipe changes, so that existing cases are processed again.
 FORMAT = 1
 ARRAYS = ("volume", "region_map", "lesion_map")
 CASE_ERRORS = (CTReadError, MaskMismatchError, UnknownLabelError, FileNotFoundError)
@@ -38,7 +39,7 @@ CASE_ERRORS = (CTReadError, MaskMismatchError, UnknownLabelError, FileNotFoundEr
 
 @dataclass(frozen=True)
 class Recipe:
-    """How volumes become what is stored. ``shape`` (D, H, W), ``spacing`` mm (z, y, x): see ResampleCT."""
+    """Parameters of preprocessing. ``shape`` is (D, H, W), ``spacing`` is in mm (z, y, x): see ResampleCT."""
 
     shape: tuple[int, int, int] | None = None
     spacing: tuple[float, float, float] | None = None
@@ -49,13 +50,13 @@ class Recipe:
     format: int = FORMAT
 
     def as_dict(self) -> dict:
-        """As JSON gives it back, for comparison."""
+        """Return the recipe as parsed from JSON, for comparison."""
         return json.loads(json.dumps(asdict(self)))
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a case: ``state`` is done, kept (was there already) or failed."""
+    """Result of a case; ``state`` is done, kept (already present) or failed."""
 
     case_id: str
     state: str
@@ -64,7 +65,7 @@ class Outcome:
 
 
 def folder_of(out: str, case_id: str) -> str:
-    """Folder of a case; ids may hold any characters and be of any length."""
+    """Return the folder of a case; ids may contain any characters and have any length."""
     name = quote(case_id, safe=" ,()+")
     if len(name) > 120 or name.strip(". ") != name:
         name = f"{name[:100].strip('. ')}-{hashlib.sha256(case_id.encode()).hexdigest()[:12]}"
@@ -72,15 +73,15 @@ def folder_of(out: str, case_id: str) -> str:
 
 
 def fingerprint(case: dict, recipe: Recipe) -> str:
-    """Changes with the recipe and with the case's line of the manifest, so that a stale case is done again."""
-    # The scheme as its content: an edited file is another recipe.
-    how = {**recipe.as_dict(), "scheme": RegionScheme.load(recipe.scheme).fingerprint}
-    text = json.dumps([case, how], sort_keys=True, ensure_ascii=False)
+    """Return a hash of the recipe and of the manifest line, which identifies outdated cases."""
+    # The content of the scheme, so that an edited file changes the hash.
+    parameters = {**recipe.as_dict(), "scheme": RegionScheme.load(recipe.scheme).fingerprint}
+    text = json.dumps([case, parameters], sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def read_record(out: str, case_id: str, name: str = "case.json") -> dict | None:
-    """``case.json`` or ``failed.json`` of a case; None where there is none (or a cut one)."""
+    """Read ``case.json`` or ``failed.json`` of a case; None if it is missing or incomplete."""
     try:
         return json.loads(files.read_bytes(files.join(folder_of(out, case_id), name)))
     except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
@@ -88,16 +89,16 @@ def read_record(out: str, case_id: str, name: str = "case.json") -> dict | None:
 
 
 def preprocess_case(case: dict, out: str, recipe: Recipe) -> Outcome:
-    """Store one case (as ``read_manifest`` returns it) under ``out``, or keep the one that is there.
+    """Store one case (as returned by ``read_manifest``) under ``out``, unless an up-to-date result exists.
 
-    A case that cannot be read is a failed outcome, not an exception: the others go on.
+    A case that cannot be read gives a failed outcome instead of an exception.
     """
-    mark = fingerprint(case, recipe)
+    case_hash = fingerprint(case, recipe)
     record = read_record(out, case["case_id"])
-    if record and record.get("fingerprint") == mark:
+    if record and record.get("fingerprint") == case_hash:
         return Outcome(case["case_id"], "kept", stored_bytes=record["stored_bytes"])
     folder = folder_of(out, case["case_id"])
-    # A new recipe over old files: the old record must not vouch for them meanwhile.
+    # Remove the old record before its files are overwritten.
     files.remove(files.join(folder, "case.json"))
     notes: list[str] = []
     try:
@@ -106,10 +107,10 @@ def preprocess_case(case: dict, out: str, recipe: Recipe) -> Outcome:
             results = _load(case, recipe)
         notes = [str(w.message) for w in caught if issubclass(w.category, UserWarning)]
     except CASE_ERRORS as error:
-        record = dict(case_id=case["case_id"], fingerprint=mark, reason=str(error))
+        record = dict(case_id=case["case_id"], fingerprint=case_hash, reason=str(error))
         files.write_bytes(files.join(folder, "failed.json"), _json(record))
         return Outcome(case["case_id"], "failed", str(error))
-    record = _write(results, case, folder, recipe, mark)
+    record = _write(results, case, folder, recipe, case_hash)
     files.remove(files.join(folder, "failed.json"))
     return Outcome(case["case_id"], "done", "; ".join(notes), record["stored_bytes"])
 
@@ -127,8 +128,8 @@ def _load(case: dict, recipe: Recipe) -> dict:
     return results
 
 
-def _write(results: dict, case: dict, folder: str, recipe: Recipe, mark: str) -> dict:
-    arrays = {}
+def _write(results: dict, case: dict, folder: str, recipe: Recipe, case_hash: str) -> dict:
+    arrays: dict[str, dict[str, Any]] = {}
     for key in ARRAYS:
         name = f"{key}{SUFFIX}"
         array = results.get(key)
@@ -140,7 +141,7 @@ def _write(results: dict, case: dict, folder: str, recipe: Recipe, mark: str) ->
         arrays[key] = dict(file=name, sha256=hashlib.sha256(data).hexdigest(), bytes=len(data), dtype=str(array.dtype))
     record = dict(
         case_id=case["case_id"],
-        fingerprint=mark,
+        fingerprint=case_hash,
         recipe=recipe.as_dict(),
         shape=list(results["volume"].shape),
         spacing=list(results["spacing"]),
@@ -155,7 +156,7 @@ def _write(results: dict, case: dict, folder: str, recipe: Recipe, mark: str) ->
 
 
 def _line(results: dict, case: dict, folder: str, arrays: dict) -> dict:
-    """The case's line in the store's manifest; paths as seen from ``case.json``'s folder."""
+    """Return the manifest line of a case, with paths relative to the folder of ``case.json``."""
     line = {key: case[key] for key in ("case_id", "patient_id", "split", "labels", "source", "extra")}
     line.update(report=results.get("report") or {}, cot=results.get("cot") or [])
     if text_source(case) == NO_TEXT and text_source(line) != NO_TEXT:
@@ -170,14 +171,14 @@ def _line(results: dict, case: dict, folder: str, arrays: dict) -> dict:
     if "lesion_map" in arrays:
         path = arrays["lesion_map"]["file"]
         present = set(np.unique(results["lesion_map"]).tolist()) - {0}
-        named = {m["id"]: m.get("name") for m in case["lesion_masks"] if m.get("id") is not None}
-        # One label map for all lesions; 'key' picks one of them, so that ids and names stay.
-        line["lesion_masks"] = [dict(path=path, key=str(i), id=i, name=named.get(i)) for i in sorted(present)]
+        names = {m["id"]: m.get("name") for m in case["lesion_masks"] if m.get("id") is not None}
+        # One label map for all lesions; 'key' selects one lesion, which preserves ids and names.
+        line["lesion_masks"] = [dict(path=path, key=str(i), id=i, name=names.get(i)) for i in sorted(present)]
     return line
 
 
 def manifest_line(out: str, record: dict) -> dict:
-    """Line of a stored case with whole paths, for ``write_manifest``."""
+    """Return the manifest line of a stored case with absolute paths, for ``write_manifest``."""
     folder = folder_of(out, record["case_id"])
     line = dict(record["line"])
     for key in ("volume", "region_map"):
@@ -188,5 +189,5 @@ def manifest_line(out: str, record: dict) -> dict:
 
 
 def _json(record: dict) -> bytes:
-    # Measured text may carry NumPy's numbers.
+    # Measured text may contain NumPy numbers.
     return (json.dumps(record, ensure_ascii=False, indent=1, default=lambda value: value.item()) + "\n").encode()

@@ -1,20 +1,20 @@
-"""Which text a case is trained on: what its manifest gives, and measured text only where it gives none."""
+"""Selection of the training text of a case: the text of the manifest, or measured text if there is none."""
 
 from __future__ import annotations
 
 from ctvlm.anatomy import DEFAULT_SCHEME, mention_lexicon
 from ctvlm.datasets.conversion.text import clean, text_steps
 
-GIVEN_STEPS = "its own steps (cot)"
-FINDINGS = "sentences of its findings"
-IMPRESSION = "sentences of its impression"
-NO_TEXT = "no text: measured, where the pipeline has MeasuredReasoning"
-# Origins of the text that a model is trained on.
+GIVEN_STEPS = "steps of the manifest (cot)"
+FINDINGS = "sentences of the findings"
+IMPRESSION = "sentences of the impression"
+NO_TEXT = "no text (measured if the pipeline has MeasuredReasoning)"
+# Origins of the training text.
 GIVEN, MEASURED, NONE = "given report", "measured", "none"
 
 
 def text_source(case: dict) -> str:
-    """Where the steps of a case come from: one of the constants above; the first that the case has."""
+    """Return the source of the steps of a case, one of the constants above."""
     report = case.get("report") or {}
     if any(step["text"].strip() for step in case.get("cot") or []):
         return GIVEN_STEPS
@@ -24,11 +24,11 @@ def text_source(case: dict) -> str:
 
 
 def text_origin(case: dict, measures: bool) -> str:
-    """Whether a case's text was given or measured from its region map, or the case has none.
+    """Return the origin of the text of a case: GIVEN, MEASURED or NONE.
 
     Args:
-        measures: the pipeline measures cases without text. Stores of ``tools/preprocess.py --measure-text`` name
-            theirs in ``extra.text_origin``.
+        case: manifest case. ``tools/preprocess.py --measure-text`` stores the origin in ``extra.text_origin``.
+        measures: the pipeline writes measured text for cases without text.
     """
     if text_source(case) == NO_TEXT:
         return MEASURED if measures else NONE
@@ -36,13 +36,13 @@ def text_origin(case: dict, measures: bool) -> str:
 
 
 def with_steps(case: dict, scheme: str = DEFAULT_SCHEME) -> dict:
-    """The case with a step for each sentence of its report, if it has a report and no steps of its own.
+    """Add one step per sentence of the report, if the case has a report and no steps.
 
-    Regions are those that ``MentionLexicon`` finds, in English only: steps in other languages name no region.
+    Regions are found by ``MentionLexicon`` in English text only; steps in other languages have no regions.
     """
     source = text_source(case)
     if source in (GIVEN_STEPS, NO_TEXT):
         return case
-    # As written: its lines and list numbers show where sentences end.
+    # The original text, because line breaks and list numbers separate sentences.
     text = case["report"]["findings" if source == FINDINGS else "impression"]
     return {**case, "cot": text_steps(text, mention_lexicon(scheme))}

@@ -1,4 +1,4 @@
-"""Augmentations move image, maps and text together, and draw from seeded generators only."""
+"""Augmentations change image, maps and text consistently and use seeded generators only."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def case() -> dict:
     hu = np.full((12, 20, 24), -1000, np.int16)
     regions = np.zeros(hu.shape, np.uint8)
     lesion = np.zeros(hu.shape, np.uint8)
-    # x grows to the right: right upper and middle lobe, left upper lobe, right kidney.
+    # x increases to the right: right upper and middle lobe, left upper lobe, right kidney.
     for number, box, value in (
         (1, np.s_[8:11, 4:16, 14:21], -800),
         (2, np.s_[5:8, 4:16, 14:21], -850),
@@ -91,7 +91,7 @@ def test_flip_swaps_voxels_ids_and_words():
     assert after["report"]["findings"].startswith("Cyst of the left kidney.")
 
 
-def test_flip_keeps_every_text_and_mask_together():
+def test_flip_changes_all_texts_and_masks():
     before = {
         **case(),
         "labels": {"Right cyst": 1, "Left cyst": 0},
@@ -118,48 +118,48 @@ def test_flip_keeps_every_text_and_mask_together():
         dict(lesion_masks=[dict(path="a", id=1, name="Herd links")]),
     ],
 )
-def test_a_case_with_a_side_that_cannot_be_swapped_is_not_flipped(change):
+def test_case_with_ambiguous_side_is_not_flipped(change):
     before = {**case(), **change}
     after = build(dict(type="RandomFlipCT", p=1.0))[0](before)
     assert after is before
 
 
-def test_partner_table_mirrors_pairs_and_sends_the_middle_lobe_one_way():
+def test_partner_table_is_symmetric_except_middle_lobe():
     table = partner_table(SCHEME)
     twice = table[table]
     assert [i for i in range(21) if twice[i] != i] == [2] and table[2] == 4
 
 
-def test_torchios_own_flip_is_refused():
+def test_torchio_flip_and_unknown_name_raise():
     with pytest.raises(ValueError, match="RandomFlipCT"):
         build(dict(type="TorchIOTransform", name="RandomFlip"))
-    with pytest.raises(ValueError, match="no transform 'Nope'"):
+    with pytest.raises(ValueError, match="'Nope'"):
         build(dict(type="TorchIOTransform", name="Nope"))
 
 
 @pytest.mark.parametrize("spec", ALL, ids=lambda s: s["type"])
-def test_each_keeps_its_input_and_a_packable_case(spec):
+def test_transform_does_not_change_input(spec):
     seed_everything(0)
     before = case()
     kept = {key: before[key].copy() for key in ("volume", "region_map", "lesion_map")}
     after = build(spec)[0](before)
-    assert all(np.array_equal(before[key], kept[key]) for key in kept), "a cached array was changed"
+    assert all(np.array_equal(before[key], kept[key]) for key in kept), "the input was changed"
     assert after["volume"].shape == after["region_map"].shape == after["lesion_map"].shape
     assert after["region_map"].dtype == after["lesion_map"].dtype == np.uint8
     assert set(np.unique(after["region_map"])) <= {0, 1, 2, 4, 17, 18}
     PackCTInputs()(after)
 
 
-def test_affine_moves_maps_with_the_image():
+def test_affine_moves_maps_with_image():
     seed_everything(3)
     transform = build(dict(type="RandomAffineCT", degrees=20, translation=4, p=1.0))[0]
     before = case()
     after = transform(before)
     assert (after["region_map"] != before["region_map"]).sum() > 30
     inside = after["region_map"] == 4
-    # Linear against nearest neighbour: the rim differs, the bulk must not.
+    # Linear and nearest-neighbour interpolation differ only at the border.
     assert np.median(after["volume"][inside]) == pytest.approx(-820, abs=2)
-    # Tissue moved in from outside would be 0 HU; air is right.
+    # Outside voxels must be air instead of 0 HU.
     assert after["volume"].min() >= -1024
 
 
@@ -174,7 +174,7 @@ def test_intensity_and_noise_are_in_hu():
     assert bent.std() < 1e-2 and 0.1 < abs(bent.mean() - 100) < 40
 
 
-def test_crop_moves_the_affine_and_drops_steps_out_of_sight():
+def test_crop_updates_affine_and_drops_steps():
     seed_everything(0)
     results = {**case(), "region_map": np.where(case()["region_map"] == 17, 0, case()["region_map"])}
     crop = build(dict(type="RandomCropCT", shape=(12, 20, 30), drop_unseen=True))[0](results)
@@ -186,7 +186,7 @@ def test_crop_moves_the_affine_and_drops_steps_out_of_sight():
     assert np.array_equal(small["volume"], case()["volume"][box])
 
 
-def test_sentences_shuffle_inside_a_step_only():
+def test_sentences_are_shuffled_within_steps():
     text = "A nodule lies here. It measures 3.5 mm. No effusion. Dr. Who agrees."
     assert split_sentences(text) == ["A nodule lies here.", "It measures 3.5 mm.", "No effusion.", "Dr. Who agrees."]
     shuffle = build(dict(type="ShuffleSentences", p=1.0))[0]
@@ -194,13 +194,13 @@ def test_sentences_shuffle_inside_a_step_only():
     for seed in range(20):
         torch.manual_seed(seed)
         (step,) = shuffle(dict(cot=[dict(text=text)]))["cot"]
-        assert "lies here. It measures" in step["text"], "a sentence lost the one it leans on"
+        assert "lies here. It measures" in step["text"], "a referring sentence was separated"
         assert sorted(split_sentences(step["text"])) == sorted(split_sentences(text))
         seen.add(step["text"])
     assert len(seen) > 3
 
 
-def test_one_step_always_stays():
+def test_drop_sections_keeps_one_step():
     drop = build(dict(type="DropSections", step_p=1.0, section_p=1.0))[0]
     after = drop(case())
     assert len(after["cot"]) == 1 and set(after["report"]) == {"impression"}
@@ -225,9 +225,11 @@ def _epoch(seed: int, workers: int) -> list:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_equal_seeds_draw_equal_augmentations(workers):
+def test_augmentations_are_reproducible(workers):
     first, second, other = _epoch(5, workers), _epoch(5, workers), _epoch(6, workers)
     for (a, text_a), (b, text_b) in zip(first, second):
         assert torch.equal(torch.as_tensor(a), torch.as_tensor(b)) and text_a == text_b
     assert any(not torch.equal(torch.as_tensor(a), torch.as_tensor(b)) for (a, _), (b, _) in zip(first, other))
-    assert not torch.equal(torch.as_tensor(first[0][0]), torch.as_tensor(first[1][0])), "every case was drawn alike"
+    assert not torch.equal(torch.as_tensor(first[0][0]), torch.as_tensor(first[1][0])), (
+        "all cases have equal augmentations"
+    )

@@ -1,4 +1,4 @@
-"""A manifest is right, or one message says which line is wrong and why."""
+"""Reading and writing of manifests; errors contain the file, the line and the key."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def lines(tmp_path, *cases):
     return path
 
 
-def test_paths_are_relative_to_the_manifest_wherever_it_is_read_from(tmp_path, monkeypatch):
+def test_paths_are_relative_to_manifest(tmp_path, monkeypatch):
     write_manifest([{**GOOD, "volume": str(tmp_path / "x" / "a.nii.gz")}], tmp_path / "lists" / "m.jsonl")
     stored = json.loads((tmp_path / "lists" / "m.jsonl").read_text())
     assert stored["volume"] == os.path.join("..", "x", "a.nii.gz")
@@ -27,7 +27,7 @@ def test_paths_are_relative_to_the_manifest_wherever_it_is_read_from(tmp_path, m
     assert case["volume"] == {"path": str(tmp_path / "x" / "a.nii.gz")}
 
 
-def test_every_form_of_every_key_survives_writing_and_reading(tmp_path):
+def test_all_keys_are_written_and_read(tmp_path):
     full = {
         **GOOD,
         "volume": {"path": "a.nii.gz", "rescale": [1, -1024]},
@@ -52,59 +52,59 @@ def test_every_form_of_every_key_survives_writing_and_reading(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("change", "facts"),
     [
-        ({"volume": None}, "volume is null"),
-        ({"volume": ""}, "path of volume is empty"),
-        ({"volume": {"path": "a", "window": 1}}, "unknown key 'window'"),
-        ({"case_id": 7}, "case_id is 7; expected a text"),
-        ({"lables": {}}, "unknown key 'lables'"),
-        ({"labels": {"Cyst": 2}}, "labels.Cyst is 2"),
-        ({"labels": {"Cyst": "yes"}}, "labels.Cyst is 'yes'"),
-        ({"report": "normal"}, 'report is "normal"'),
-        ({"cot": [{"step": 1}]}, "cot step 1: text is null"),
-        ({"cot": [{"text": "a", "regions": "liver"}]}, "cot step 1: regions"),
-        ({"region_map": {"source": "x"}}, "expected a path, or an object with 'path' or 'files'"),
-        ({"lesion_masks": [{"path": "a", "id": 0}]}, "expected 1..255"),
+        ({"volume": None}, ["volume", "null"]),
+        ({"volume": ""}, ["path of volume"]),
+        ({"volume": {"path": "a", "window": 1}}, ["volume", "'window'"]),
+        ({"case_id": 7}, ["case_id", "7"]),
+        ({"lables": {}}, ["'lables'"]),
+        ({"labels": {"Cyst": 2}}, ["labels.Cyst", "2"]),
+        ({"labels": {"Cyst": "yes"}}, ["labels.Cyst", "'yes'"]),
+        ({"report": "normal"}, ["report", '"normal"']),
+        ({"cot": [{"step": 1}]}, ["cot step 1: text", "null"]),
+        ({"cot": [{"text": "a", "regions": "liver"}]}, ["cot step 1: regions"]),
+        ({"region_map": {"source": "x"}}, ["region_map", "'source'"]),
+        ({"lesion_masks": [{"path": "a", "id": 0}]}, ["lesion id", "1..255"]),
     ],
 )
-def test_wrong_values_are_named_with_their_line(change, message, tmp_path):
+def test_invalid_value_raises_with_line(change, facts, tmp_path):
     with pytest.raises(ManifestError) as caught:
         read_manifest(lines(tmp_path, GOOD, "", {**GOOD, "case_id": "b", **change}))
-    assert message in str(caught.value)
+    assert all(fact in str(caught.value) for fact in facts)
     assert "m.jsonl, line 3" in str(caught.value)
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ([], "holds no case"),
-        (["{"], "line 1: not JSON"),
-        (["[1]"], "line 1: the line is"),
-        ([{k: v for k, v in GOOD.items() if k != "split"}], "key 'split' is missing"),
-        ([GOOD, GOOD], "case 'a' is there twice"),
-        ([GOOD, {**GOOD, "case_id": "b", "split": "val"}], "patient 'p' is in the splits 'train' and 'val'"),
+        ([], "0 cases"),
+        (["{"], "line 1"),
+        (["[1]"], "line 1"),
+        ([{k: v for k, v in GOOD.items() if k != "split"}], "'split'"),
+        ([GOOD, GOOD], "case 'a'"),
+        ([GOOD, {**GOOD, "case_id": "b", "split": "val"}], "patient 'p'.*'train'.*'val'"),
     ],
 )
-def test_wrong_manifests_are_refused(content, message, tmp_path):
+def test_invalid_manifest_raises(content, message, tmp_path):
     with pytest.raises(ManifestError, match=message):
         read_manifest(lines(tmp_path, *content))
 
 
-def test_missing_split_lists_those_there_are(tmp_path):
-    with pytest.raises(ManifestError, match=r"no case in split 'test'; its splits are \{'train': 1\}"):
+def test_missing_split_lists_available_splits(tmp_path):
+    with pytest.raises(ManifestError, match=r"'test'.*\{'train': 1\}"):
         read_manifest(lines(tmp_path, GOOD), split="test")
 
 
-def test_missing_manifest_and_binary_are_named(tmp_path):
+def test_missing_and_binary_manifest_raise(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"none\.jsonl"):
         read_manifest(tmp_path / "none.jsonl")
     (tmp_path / "b.jsonl").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ManifestError, match="not UTF-8"):
+    with pytest.raises(ManifestError, match=r"b\.jsonl.*UTF-8"):
         read_manifest(tmp_path / "b.jsonl")
 
 
-def test_nothing_is_written_when_a_case_is_wrong(tmp_path):
+def test_invalid_cases_are_not_written(tmp_path):
     for cases in ([], [GOOD, GOOD], [{**GOOD, "volume": 3}]):
         with pytest.raises(ManifestError):
             write_manifest(cases, tmp_path / "m.jsonl")

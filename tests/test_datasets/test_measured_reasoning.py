@@ -1,4 +1,4 @@
-"""Every number and word of the measured text is true of the arrays."""
+"""Numbers and terms of measured text agree with the arrays."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SCHEME = RegionScheme.load()
 
 
 def case(case_id="c0", right=20, left=10, seed=0) -> dict:
-    """Two kidneys of known size that nothing cuts, a liver cut by the upper edge and touching the right kidney."""
+    """Two complete kidneys of known size, and a liver cut by the upper edge and in contact with the right kidney."""
     rng = np.random.default_rng(seed)
     regions = np.zeros((20, 30, 60), np.uint8)
     regions[4:10, 10:20, 40 - 1 : 40 - 1 + right] = 17
@@ -32,7 +32,7 @@ def step_about(results, *names):
     return next(s for s in results["cot"] if s["regions"] == list(names))
 
 
-def test_volume_and_density_are_those_of_the_mask():
+def test_volume_and_hu_equal_mask():
     data = case()
     results = MeasuredReasoning()(data)
     for name in ("liver", "kidney_right", "kidney_left"):
@@ -42,14 +42,14 @@ def test_volume_and_density_are_those_of_the_mask():
         assert float(re.search(r"(-?\d+) HU", text)[1]) == pytest.approx(data["volume"][mask].mean(), abs=0.5)
 
 
-def test_edges_of_the_scan_are_noticed():
+def test_cut_regions_are_reported():
     results = MeasuredReasoning()(case())
     assert "cut by the upper edge" in step_about(results, "liver")["text"]
     assert "cut" not in step_about(results, "kidney_left")["text"]
 
 
 @pytest.mark.parametrize(("right", "left"), [(18, 9), (9, 18), (10, 10)])
-def test_asymmetry_names_the_larger_side(right, left):
+def test_asymmetry_reports_larger_side(right, left):
     results = MeasuredReasoning()(case(right=right, left=left))
     text = next(s["text"] for s in results["cot"] if set(s["regions"]) == {"kidney_right", "kidney_left"}).lower()
     if right == left:
@@ -60,7 +60,7 @@ def test_asymmetry_names_the_larger_side(right, left):
         assert text.index(first) == min(text.index("right kidney"), text.index("left kidney"))
 
 
-def test_neighbours_share_a_surface():
+def test_contact_area_and_neighbours():
     data = case()
     areas = contact_areas(data["region_map"], data["spacing"])
     # 10 rows by 19 columns of upper faces, 2 mm by 2 mm each.
@@ -70,7 +70,7 @@ def test_neighbours_share_a_surface():
     assert "right kidney" in text
 
 
-def test_contacts_equal_a_naive_count():
+def test_contact_areas_equal_naive_count():
     labels = np.random.default_rng(0).integers(0, 4, (4, 5, 6)).astype(np.uint8)
     naive: dict = {}
     for index in np.ndindex(labels.shape):
@@ -84,13 +84,13 @@ def test_contacts_equal_a_naive_count():
     assert contact_areas(labels, (4.0, 2.0, 3.0)) == pytest.approx(naive)
 
 
-def test_same_case_reads_the_same_and_other_ids_word_differently():
+def test_wording_depends_on_case_id_only():
     texts = {MeasuredReasoning()(case(case_id=f"c{i}"))["report"]["findings"] for i in range(8)}
     assert len(texts) > 3
     assert MeasuredReasoning()(case())["cot"] == MeasuredReasoning()(case())["cot"]
 
 
-def test_different_cts_get_different_impressions():
+def test_impressions_differ_between_cts():
     impressions = [
         MeasuredReasoning()(case(case_id="same", right=r, left=lf, seed=s))["report"]["impression"]
         for r, lf, s in ((18, 9, 0), (16, 9, 0), (9, 18, 0), (18, 12, 1))
@@ -98,7 +98,7 @@ def test_different_cts_get_different_impressions():
     assert len(set(impressions)) == 4
 
 
-def test_lesion_is_measured_and_placed():
+def test_lesion_is_measured_and_localized():
     data = case()
     data["lesion_map"] = np.zeros_like(data["region_map"])
     data["lesion_map"][12:14, 8:12, 40:44] = 3
@@ -111,7 +111,7 @@ def test_lesion_is_measured_and_placed():
     assert "cyst of 0.6 ml in the liver" in results["report"]["impression"]
 
 
-def test_a_ct_without_masks_still_gets_true_text():
+def test_ct_without_masks():
     data = {**case(), "region_map": None}
     results = MeasuredReasoning()(data)
     (step,) = results["cot"]
@@ -128,22 +128,22 @@ def test_a_ct_without_masks_still_gets_true_text():
         dict(cot=[dict(text="Mine.", regions=[], entities=[], lesion=None)]),
     ],
 )
-def test_a_case_with_any_text_is_left_as_it_is(text):
+def test_case_with_text_is_unchanged(text):
     data = {**case(), **text}
     assert MeasuredReasoning()(data) is data
 
 
-def test_placeholders_are_no_text():
+def test_placeholder_text_is_ignored():
     results = MeasuredReasoning()({**case(), "report": dict(findings="Not given.", impression=" ")})
     assert len(results["cot"]) > 3 and results["report"]["impression"].strip()
 
 
-def test_steps_are_numbered_and_capped():
+def test_max_steps():
     steps = MeasuredReasoning(max_steps=3)(case())["cot"]
     assert [s["step"] for s in steps] == [1, 2, 3]
-    with pytest.raises(ValueError, match="max_steps is 0"):
+    with pytest.raises(ValueError, match="max_steps.*0"):
         MeasuredReasoning(max_steps=0)
 
 
-def test_nothing_measured_in_an_empty_map():
+def test_empty_map_has_no_measurements():
     assert measure_labels(np.zeros((3, 3, 3), np.uint8), np.zeros((3, 3, 3)), (1, 1, 1)) == {}

@@ -1,4 +1,4 @@
-"""What crops, windows and shifts cut from a region is recorded, and keeps it from being trained against its text."""
+"""Crops, windows and shifts record the remaining fraction of each region, and cut regions are no training pairs."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def case() -> dict:
     )
 
 
-def naive_shares(before: np.ndarray, after: np.ndarray) -> dict[str, float]:
+def naive_fractions(before: np.ndarray, after: np.ndarray) -> dict[str, float]:
     return {SCHEME.name_of(r): int((after == r).sum()) / int((before == r).sum()) for r in BOXES if (before == r).any()}
 
 
@@ -44,29 +44,29 @@ def naive_shares(before: np.ndarray, after: np.ndarray) -> dict[str, float]:
     [RandomCropCT((9, 12, 14)), RandomShiftCT((4, 6, 6)), ResampleCT(spacing=(4, 2, 2), shape=(10, 12, 14))],
     ids=lambda t: type(t).__name__,
 )
-def test_shares_equal_a_count(transform, seed):
+def test_fractions_equal_naive_count(transform, seed):
     torch.manual_seed(seed)
     before = case()
     after = transform(before)
-    assert after["region_kept"] == pytest.approx(naive_shares(before["region_map"], after["region_map"]))
+    assert after["region_kept"] == pytest.approx(naive_fractions(before["region_map"], after["region_map"]))
     assert "region_kept" not in before
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_shares_of_successive_cuts_multiply(seed):
+def test_fractions_of_successive_crops_are_multiplied(seed):
     torch.manual_seed(seed)
     before = case()
     after = RandomShiftCT((3, 5, 5))(RandomCropCT((12, 16, 18))(before))
-    assert after["region_kept"] == pytest.approx(naive_shares(before["region_map"], after["region_map"]))
+    assert after["region_kept"] == pytest.approx(naive_fractions(before["region_map"], after["region_map"]))
 
 
-def test_a_case_without_a_map_has_no_shares():
+def test_case_without_region_map_has_no_fractions():
     after = RandomShiftCT()(RandomCropCT((9, 12, 14))({**case(), "region_map": None}))
     assert "region_kept" not in after
     assert PackCTInputs()(after)["data_samples"].region_kept == {}
 
 
-def test_windows_of_a_store_know_what_lies_outside(tmp_path):
+def test_store_windows_record_fractions(tmp_path):
     pytest.importorskip("blosc2")
     before = case()
     for key in ("volume", "region_map"):
@@ -76,9 +76,9 @@ def test_windows_of_a_store_know_what_lies_outside(tmp_path):
     for seed in range(5):
         torch.manual_seed(seed)
         after = LoadStore(window=(9, 12, 30))(line)
-        assert after["region_kept"] == pytest.approx(naive_shares(before["region_map"], after["region_map"]))
+        assert after["region_kept"] == pytest.approx(naive_fractions(before["region_map"], after["region_map"]))
     assert LoadStore()(line)["region_kept"] == {}
-    # What preprocessing to a shape cut away comes with the manifest, and multiplies.
+    # Fractions from preprocessing are stored in the manifest and multiplied.
     torch.manual_seed(0)
     plain = LoadStore(window=(9, 12, 30))(line)["region_kept"]
     torch.manual_seed(0)
@@ -86,8 +86,8 @@ def test_windows_of_a_store_know_what_lies_outside(tmp_path):
     assert halved == pytest.approx({name: share / 2 for name, share in plain.items()})
 
 
-def test_affine_counts_what_left_and_not_what_grew():
-    # Three times as fine, as nearest neighbours count small things roughly.
+def test_scaling_does_not_reduce_fractions():
+    # Three times the resolution, because nearest-neighbour counts of small regions are inaccurate.
     fine = case()
     for key in ("volume", "region_map"):
         fine[key] = np.kron(fine[key], np.ones((3, 3, 3), fine[key].dtype))
@@ -98,25 +98,25 @@ def test_affine_counts_what_left_and_not_what_grew():
 
     for scale in (0.8, 1.1):
         assert all(share > 0.85 for share in shares(scales=scale, translation=0).values())
-    # 72 voxels of 2 mm along x; the middle lobe reaches from 48 to 66.
+    # 72 voxels of 2 mm along x; the middle lobe covers 48 to 66.
     moved = shares(scales=1, translation=(30, 0, 0))
     assert moved[SCHEME.name_of(MIDDLE)] == pytest.approx(0.5)
     assert moved[SCHEME.name_of(LUL)] == 1.0
 
 
-def test_noise_records_nothing():
+def test_noise_records_no_fractions():
     assert "region_kept" not in TRANSFORMS.build(dict(type="RandomNoiseCT", p=1.0))(case())
 
 
-def test_flips_swap_names():
+def test_flip_swaps_region_names():
     kept = {SCHEME.name_of(MIDDLE): 0.2, SCHEME.name_of(1): 0.9, SCHEME.name_of(KIDNEY): 0.4}
     after = TRANSFORMS.build(dict(type="RandomFlipCT", p=1.0))({**case(), "region_kept": kept})
     partners = SCHEME.partner_ids()
-    # Upper and middle lobe of the right become the left upper lobe.
+    # Right upper and middle lobe become the left upper lobe.
     assert after["region_kept"] == {SCHEME.name_of(LUL): 0.2, SCHEME.name_of(partners[KIDNEY]): 0.4}
 
 
-def test_cut_regions_are_no_pairs():
+def test_cut_regions_are_not_paired():
     sample = PackCTInputs()({**case(), "region_kept": {SCHEME.name_of(MIDDLE): 0.4, SCHEME.name_of(LUL): 0.6}})
     samples = [sample["data_samples"]]
     visible = torch.ones(1, SCHEME.num_regions, dtype=torch.bool)

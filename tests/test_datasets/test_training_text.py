@@ -1,4 +1,4 @@
-"""The user's own text is what training reads; measured text is for cases without any."""
+"""Training uses the given text, and measured text only for cases without text."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ STEP = dict(text="A cyst.", regions=[], entities=[], lesion=None)
         (dict(report=None), NO_TEXT, []),
     ],
 )
-def test_sources(case, source, texts):
+def test_text_source(case, source, texts):
     assert text_source(case) == source
     assert [step["text"] for step in with_steps(case).get("cot") or []] == texts
 
@@ -40,7 +40,7 @@ def batch_of(folder, repo_root, report):
     return {sample.case_id: sample for sample in batch["data_samples"]}, dataset.texts()
 
 
-def test_given_findings_reach_the_batch_and_no_measured_text(case_folder, repo_root):
+def test_given_findings_are_used(case_folder, repo_root):
     given = ["A cyst of 5 mm in the right kidney.", "The liver is normal."]
     batch, texts = batch_of(case_folder, repo_root, dict(findings=" ".join(given)))
     assert [step.text for step in batch["p0"].steps] == given
@@ -49,12 +49,12 @@ def test_given_findings_reach_the_batch_and_no_measured_text(case_folder, repo_r
     assert set(texts) == {*given, "Liver cyst.", "A cyst in the liver."}
 
 
-def test_an_impression_alone_gives_the_steps(case_folder, repo_root):
+def test_impression_is_split_into_steps(case_folder, repo_root):
     batch, _ = batch_of(case_folder, repo_root, dict(impression="Cyst of the liver. No effusion."))
     assert [step.text for step in batch["p0"].steps] == ["Cyst of the liver.", "No effusion."]
     assert batch["p0"].impression == "Cyst of the liver. No effusion."
 
 
-def test_a_case_without_any_text_is_measured(case_folder, repo_root):
+def test_case_without_text_is_measured(case_folder, repo_root):
     batch, texts = batch_of(case_folder, repo_root, {})
     assert any("HU" in step.text for step in batch["p0"].steps) and batch["p0"].impression in texts

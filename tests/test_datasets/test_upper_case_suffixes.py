@@ -1,4 +1,4 @@
-"""Files whose suffix is in upper case are found, read and written as others are."""
+"""Upper-case file suffixes are supported."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def touch(path):
     return path
 
 
-def test_converters_find_them(tmp_path):
+def test_converters(tmp_path):
     ct = touch(tmp_path / "dataset/valid_fixed/valid_1/valid_1_a/valid_1_a_1.NII.GZ")
     assert find_volumes(tmp_path, "auto")[:2] == ({"valid_1_a_1": ct}, "v2")
 
@@ -35,12 +35,12 @@ def test_converters_find_them(tmp_path):
     assert [case["volume"]["path"] for case in rad_chestct_cases(tmp_path / "rad").cases] == [str(rad)]
 
 
-def test_names_lose_them():
+def test_case_names():
     assert case_name("valid_1_a_1.MHA") == case_name("valid_1_a_1.NII.GZ") == "valid_1_a_1"
     assert study_of("valid_1_a_1.NII.GZ") == "valid_1_a"
 
 
-def test_metrics_and_case_lists_take_them(tmp_path):
+def test_metric_files_and_case_lists(tmp_path):
     write_metrics(tmp_path / "M.JSON", {"auroc": 0.5})
     write_metrics(tmp_path / "M.CSV", {"auroc": 0.5})
     assert '"auroc"' in (tmp_path / "M.JSON").read_text() and "auroc" in (tmp_path / "M.CSV").read_text()

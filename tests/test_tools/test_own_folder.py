@@ -1,4 +1,4 @@
-"""README's two lines for one's own folder: from CT files to a trained checkpoint."""
+"""README example for a folder of CTs: two commands from files to a checkpoint."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SMALL = (
 
 @pytest.fixture(scope="module")
 def cts(tmp_path_factory):
-    """Three CTs in one folder without masks; and their reports, and a folder per patient with masks."""
+    """Three CTs without masks in one folder with reports, and one folder per patient with masks."""
     root = tmp_path_factory.mktemp("own")
     data = PhantomCT(num_cases=3, split="own", shape=(16, 40, 48), num_workers=0, cache=False)
     rows = []
@@ -33,7 +33,7 @@ def cts(tmp_path_factory):
         write_nifti(ct, root / "flat" / f"scan{number}.nii.gz")
         write_nifti(ct, root / "masks" / f"p{number}" / "ct.nii.gz")
         write_nifti(ct.with_array(case["region_map"]), root / "masks" / f"p{number}" / "seg.nii.gz")
-        text = f"The liver holds {number + 2} cysts. No pleural effusion."
+        text = f"The liver contains {number + 2} cysts. No pleural effusion."
         rows.append({"Accession": f"scan{number}", "Findings": text, "Impression": f"{number + 2} liver cysts."})
     with open(root / "reports.csv", "w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
@@ -43,7 +43,7 @@ def cts(tmp_path_factory):
 
 
 @pytest.mark.parametrize("kind", ["masks", "reports"])
-def test_two_commands_from_a_folder_to_a_checkpoint(tool, cts, tmp_path, kind):
+def test_convert_and_train(tool, cts, tmp_path, kind):
     out, work = tmp_path / "manifest.jsonl", tmp_path / "work"
     options = ("--reports", cts / "reports.csv") if kind == "reports" else ("--source", "thorax_abdomen_20")
     done = tool(CONVERT, cts / ("flat" if kind == "reports" else "masks"), out, *options)

@@ -1,4 +1,4 @@
-"""A region scheme given by path works in every part that reads a case."""
+"""A region scheme given by path works in transforms, store, verification, inference and tools."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ REGIONS = [
 ]
 
 
-@pytest.fixture(params=["own name", "shipped name"])
+@pytest.fixture(params=["new name", "default name"])
 def scheme_file(request, tmp_path):
-    """A scheme of three regions, under a name of its own and under the name of the shipped one."""
-    name = "mine" if request.param == "own name" else DEFAULT_SCHEME
+    """A scheme of three regions, with a new name and with the name of the default scheme."""
+    name = "mine" if request.param == "new name" else DEFAULT_SCHEME
     path = tmp_path / "my scheme.json"
     path.write_text(json.dumps({"name": name, "version": "1", "regions": REGIONS}))
     return path
@@ -37,7 +37,7 @@ def scheme_file(request, tmp_path):
 
 @pytest.fixture
 def manifest(tmp_path):
-    """Two cases: a label map in the scheme's own ids, and a mask per class; one with text, one without."""
+    """Two cases: a label map with the ids of the scheme and text; a mask per class and no text."""
     labels = np.zeros(SHAPE, np.uint8)
     labels[2:10, 6:18, 13:20], labels[2:10, 6:18, 4:11], labels[:2, 8:16, 8:16] = 1, 2, 3
     ct = np.where(labels == 0, 40, np.where(labels == 3, 60, -800)).astype(np.int16)
@@ -63,7 +63,7 @@ def samples(manifest, scheme, *middle, loader="LoadCT"):
     return [item["data_samples"] for item in ManifestCT(str(manifest), scheme=str(scheme), pipeline=pipeline)]
 
 
-def test_every_transform(manifest, scheme_file):
+def test_transforms(manifest, scheme_file):
     first, second = samples(
         manifest,
         scheme_file,
@@ -77,36 +77,36 @@ def test_every_transform(manifest, scheme_file):
     assert {r for step in second.steps for r in step.regions} <= {1, 2, 3}
 
 
-def test_the_store(tool, manifest, scheme_file, tmp_path):
+def test_store(tool, manifest, scheme_file, tmp_path):
     out = tmp_path / "store"
     options = ("--no-crop", "--spacing", 4, 4, 4, "--scheme", scheme_file)
     assert tool("preprocess.py", manifest, out, *options).code == 0
     stored = out / "manifest.jsonl"
     item = ManifestCT(str(stored), scheme=str(scheme_file), pipeline=[dict(type="LoadStore")])[0]
     assert set(np.unique(item["region_map"])) == {0, 1, 2, 3}
-    # Not with the shipped scheme, whose ids mean other regions, even under the same name.
+    # The default scheme has other regions and must be rejected, even if it has the same name.
     for loader in ("LoadStore", "LoadCT"):
         with pytest.raises((UnknownLabelError, ValueError), match="thorax_abdomen_20|source"):
             ManifestCT(str(stored), pipeline=[dict(type=loader)])[0]
 
 
-def test_verify_finds_nothing_wrong(manifest, scheme_file):
+def test_verify(manifest, scheme_file):
     for case in read_manifest(manifest):
         assert not [p for p in verify_case(case, str(scheme_file)) if p.level == "error"]
     case = read_manifest(manifest)[0]
     case["cot"][0]["text"], case["region_map"] = "The left lung is clear.", {"files": {"lung_right": "x"}}
     case["region_map"]["files"]["lung_right"] = str(manifest.with_name("right.nii.gz"))
-    assert "text of another scan?" in {p.kind for p in verify_case(case, str(scheme_file))}
+    assert "text does not match region map" in {p.kind for p in verify_case(case, str(scheme_file))}
 
 
-def test_the_lexicon_reads_the_schemes_own_words(scheme_file):
+def test_lexicon_uses_synonyms_of_scheme(scheme_file):
     lexicon = mention_lexicon(str(scheme_file))
     assert lexicon.regions_in("The left lung is clear.") == (2,)
     assert lexicon.regions_in("Seen in the lung window.") == ()
     assert lexicon.regions_in("Hepatic steatosis; right lung normal.") == (1, 3)
 
 
-def test_reading_for_a_model(manifest, scheme_file, repo_root):
+def test_case_reader(manifest, scheme_file, repo_root):
     cfg = load_config(repo_root / "configs/vit3d_cot_contrastive_manifest.py")
     cfg.test_dataloader = cfg.val_dataloader
     cfg.test_dataloader.dataset.scheme = str(scheme_file)
@@ -114,7 +114,7 @@ def test_reading_for_a_model(manifest, scheme_file, repo_root):
     assert read.packed["data_samples"].region_names == ("lung_right", "lung_left", "liver")
 
 
-def test_drawing_and_verifying_on_the_command_line(tool, manifest, scheme_file, tmp_path):
+def test_tools(tool, manifest, scheme_file, tmp_path):
     for call in (
         ["visualization/browse_dataset.py", manifest, "--out", tmp_path / "pictures"],
         ["misc/verify_dataset.py", manifest, "--errors-only"],
@@ -124,14 +124,14 @@ def test_drawing_and_verifying_on_the_command_line(tool, manifest, scheme_file, 
     assert list((tmp_path / "pictures").glob("*.png"))
 
 
-def test_a_case_carries_the_path_wherever_it_is_read(manifest, scheme_file, monkeypatch, tmp_path):
+def test_scheme_path_is_absolute(manifest, scheme_file, monkeypatch, tmp_path):
     monkeypatch.chdir(scheme_file.parent)
     data = ManifestCT(str(manifest), scheme=scheme_file.name, pipeline=[dict(type="LoadCT")])
     monkeypatch.chdir("/")
     assert RegionScheme.load(data[0]["scheme"]).names == ["lung_right", "lung_left", "liver"]
 
 
-def test_an_edited_file_is_another_scheme(scheme_file):
+def test_edited_file_is_different_scheme(scheme_file):
     before = RegionScheme.load(scheme_file)
     case = {"case_id": "a"}
     mark = fingerprint(case, Recipe(scheme=str(scheme_file)))
@@ -144,7 +144,7 @@ def test_an_edited_file_is_another_scheme(scheme_file):
         after.fold(np.array([1]), before.source_id)
 
 
-def test_an_unchanged_copy_is_the_same_scheme(tmp_path):
+def test_copy_is_same_scheme(tmp_path):
     copy = tmp_path / "copy.json"
     shutil.copy(DATA_DIR / f"{DEFAULT_SCHEME}.json", copy)
     assert RegionScheme.load(copy).source_id == RegionScheme.load().source_id

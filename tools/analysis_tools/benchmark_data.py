@@ -1,10 +1,10 @@
-"""How fast a CT becomes a model's input: torchio, MONAI, ctvlm from the file, ctvlm from a store.
+"""Benchmark data loading: torchio, MONAI, ctvlm from a file, ctvlm from a store.
 
     python tools/analysis_tools/benchmark_data.py chest.nii.gz --shape 64 512 512
     python tools/analysis_tools/benchmark_data.py chest.nii.gz --shape 64 512 512 --formats
 
-One process, one thread, the file in the system's cache. Every row ends with the same thing: a float32 tensor
-(1, D, H, W) in [0, 1] of one HU window. ``--formats`` compares what a store could be made of.
+One process, one thread, with the file in the system cache. Every method returns a float32 tensor (1, D, H, W) in
+[0, 1] of one HU window, except those marked "HU". ``--formats`` compares file formats for a store.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from ctvlm.datasets.transforms.boxes import box_in
+from ctvlm.datasets.transforms.boxes import select_box
 from ctvlm.engine import run_tool, write_json
 from ctvlm.volume import CTVolume, read_ct, resample_to_shape
 from ctvlm.volume.store import BLOCK, CHUNK, SUFFIX, StoredArray, encode
@@ -36,25 +36,25 @@ TARGETS = {"ctvlm, from the file": 3.0, "ctvlm, from the store": 20.0}
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("volume", type=Path, help="a CT file")
+    parser.add_argument("volume", type=Path, help="CT file")
     parser.add_argument("--shape", type=int, nargs=3, default=(64, 512, 512), metavar=("D", "H", "W"))
     parser.add_argument(
-        "--crop", type=int, nargs=3, default=(32, 128, 128), metavar=("D", "H", "W"), help="of a window"
+        "--crop", type=int, nargs=3, default=(32, 128, 128), metavar=("D", "H", "W"), help="window size"
     )
-    parser.add_argument("--repeats", type=int, default=3, help="the best of so many counts")
+    parser.add_argument("--repeats", type=int, default=3, help="number of repeats; the best one is reported")
     parser.add_argument("--formats", action="store_true", help="compare formats for the store instead")
-    parser.add_argument("--json", help="write the figures to this file")
+    parser.add_argument("--json", help="write the results to this file")
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
     return parser.parse_args(argv)
 
 
 def windowed(hu: np.ndarray) -> torch.Tensor:
-    """What ctvlm's data preprocessor does to HU, for one window."""
+    """Convert HU to one window as the data preprocessor of ctvlm does."""
     return apply_windows(torch.from_numpy(hu)[None], [WINDOW])[0]
 
 
 def torchio_pipeline(path: Path, shape: tuple[int, ...]) -> Callable[[], torch.Tensor]:
-    """Torchio's own load, Resize, Clamp, RescaleIntensity."""
+    """Return the torchio pipeline: load, Resize, Clamp, RescaleIntensity."""
     import SimpleITK as sitk
     import torchio as tio
 
@@ -68,7 +68,7 @@ def torchio_pipeline(path: Path, shape: tuple[int, ...]) -> Callable[[], torch.T
 
 
 def monai_pipeline(path: Path, shape: tuple[int, ...]) -> Callable[[], torch.Tensor] | None:
-    """MONAI's load, Resize, ScaleIntensityRange; None where it is not installed."""
+    """Return the MONAI pipeline: load, Resize, ScaleIntensityRange; None if MONAI is not installed."""
     try:
         from monai import transforms as mt
     except ImportError:
@@ -85,26 +85,26 @@ def monai_pipeline(path: Path, shape: tuple[int, ...]) -> Callable[[], torch.Ten
 
 
 def best_seconds(run: Callable[[], object], repeats: int) -> tuple[float, float]:
-    """(wall, processor) seconds of the best repeat; the second is what counts on a machine that others use too."""
+    """Return (wall, CPU) seconds of the best repeat; CPU time is more reliable on a shared machine."""
     times = []
     for _ in range(repeats):
         wall, cpu = time.perf_counter(), time.process_time()
         run()
         times.append((time.perf_counter() - wall, time.process_time() - cpu))
-    return tuple(min(column) for column in zip(*times))
+    return min(wall for wall, _ in times), min(cpu for _, cpu in times)
 
 
 def compare(args: argparse.Namespace, folder: Path) -> dict:
-    """Seconds per case of each way."""
+    """Measure the seconds per case of each method."""
     shape = tuple(args.shape)
     stored = folder / f"volume{SUFFIX}"
     stored.write_bytes(encode(resample_to_shape(read_ct(args.volume), shape)))
     array = StoredArray(stored)
 
     def window() -> np.ndarray:
-        return array.read(box_in(shape, args.crop, "random")).array
+        return array.read(select_box(shape, args.crop, "random")).array
 
-    ways = {
+    methods = {
         "torchio": torchio_pipeline(args.volume, shape),
         "MONAI": monai_pipeline(args.volume, shape),
         "ctvlm, from the file": lambda: windowed(resample_to_shape(read_ct(args.volume), shape).array),
@@ -112,54 +112,54 @@ def compare(args: argparse.Namespace, folder: Path) -> dict:
         "ctvlm, from the store, HU only": lambda: StoredArray(stored).read().array,
         f"ctvlm, one window {tuple(args.crop)} of the store, HU": window,
     }
-    figures = {}
-    for name, run in ways.items():
+    results = {}
+    for name, run in methods.items():
         if run is None:
             continue
-        # A short run is noisy: more repeats cost nothing there.
+        # Short runs are noisy and need more repeats.
         repeats = args.repeats * (5 if "store" in name else 1)
-        figures[name] = best_seconds(run, repeats)
-    return figures
+        results[name] = best_seconds(run, repeats)
+    return results
 
 
-def show(figures: dict, args: argparse.Namespace, console: Console) -> None:
+def show(results: dict, args: argparse.Namespace, console: Console) -> None:
     """Print the table."""
-    base = figures["torchio"]
+    base = results["torchio"]
     title = f"{args.volume.name} to {tuple(args.shape)}: one process, one thread"
-    table = Table("way", "wall s", "cpu s", "against torchio (wall)", "(cpu)", "target", title=title)
-    for name, (wall, cpu) in figures.items():
+    table = Table("method", "wall s", "CPU s", "speedup (wall)", "speedup (CPU)", "target", title=title)
+    for name, (wall, cpu) in results.items():
         target = f">= {TARGETS[name]:g}x" if name in TARGETS else ""
         table.add_row(name, f"{wall:.4f}", f"{cpu:.4f}", f"{base[0] / wall:.1f}x", f"{base[1] / cpu:.1f}x", target)
-    if "MONAI" not in figures:
+    if "MONAI" not in results:
         table.add_row("MONAI", "not installed")
     console.print(table)
 
 
 def formats(args: argparse.Namespace, folder: Path) -> dict:
-    """Size in MiB and processor ms per random window and per whole volume, of each format that is installed."""
+    """Measure size in MiB and CPU ms per random window and per volume, for each installed format."""
     volume = resample_to_shape(read_ct(args.volume), tuple(args.shape))
     opened: dict[str, tuple[float, Callable]] = {}
     path = folder / f"volume{SUFFIX}"
     path.write_bytes(encode(volume))
     opened["Blosc2 NDArray (.b2nd)"] = _size(path), lambda box: StoredArray(path).read(box).array
     np.save(folder / "volume.npy", volume.array)
-    opened["NumPy, mapped, raw"] = (
+    opened["NumPy, memory-mapped"] = (
         _size(folder / "volume.npy"),
         lambda box: np.array(np.load(folder / "volume.npy", mmap_mode="r")[box]),
     )
     opened.update(_zarr(volume, folder))
     opened.update(_hdf5(volume, folder))
     whole = tuple(slice(0, n) for n in volume.shape)
-    figures = {}
+    results = {}
     for name, (size, read) in opened.items():
         if not np.array_equal(read(whole), volume.array):
-            raise AssertionError(f"{name} does not give back what was written")
+            raise AssertionError(f"{name}: the volume read differs from the volume written")
         torch.manual_seed(0)
-        boxes = [box_in(volume.shape, args.crop, "random") for _ in range(20)]
+        boxes = [select_box(volume.shape, args.crop, "random") for _ in range(20)]
         times = [best_seconds(partial(read, box), 3)[1] for box in boxes]
         whole_s = best_seconds(partial(read, whole), 3)[1]
-        figures[name] = dict(mib=size, window_ms=1e3 * float(np.median(times)), whole_ms=1e3 * whole_s)
-    return figures
+        results[name] = dict(mib=size, window_ms=1e3 * float(np.median(times)), whole_ms=1e3 * whole_s)
+    return results
 
 
 def _zarr(volume: CTVolume, folder: Path) -> dict:
@@ -212,17 +212,17 @@ def main(argv: list[str] | None = None) -> None:
     console = Console() if sys.stdout.isatty() else Console(width=140)
     with tempfile.TemporaryDirectory() as name:
         if args.formats:
-            figures = formats(args, Path(name))
+            results = formats(args, Path(name))
             table = Table("format", "MiB", f"window {tuple(args.crop)}, ms", "whole, ms")
-            for row, f in figures.items():
+            for row, f in results.items():
                 table.add_row(row, f"{f['mib']:.1f}", f"{f['window_ms']:.2f}", f"{f['whole_ms']:.0f}")
-            table.caption = f"Blosc2: chunks {CHUNK}, blocks {BLOCK}; others: chunks (16, 64, 64); processor time"
+            table.caption = f"Blosc2: chunks {CHUNK}, blocks {BLOCK}; others: chunks (16, 64, 64); CPU time"
             console.print(table)
         else:
-            figures = compare(args, Path(name))
-            show(figures, args, console)
+            results = compare(args, Path(name))
+            show(results, args, console)
     if args.json:
-        write_json(args.json, figures)
+        write_json(args.json, results)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Open every file of a manifest; list what is wrong, by kind, and what each group of cases is trained on.
+"""Open every file of a manifest, and list problems by kind and the training text of the cases.
 
     python tools/misc/verify_dataset.py data/ct/manifest.jsonl --workers 4
 
-Errors are what training would stop at or learn wrongly; warnings are worth a look. Exit code 1 if there is any
-problem (``--errors-only``: any error), else 0.
+Errors stop training or make it incorrect; warnings should be checked. The exit code is 1 if there is any problem
+(``--errors-only``: any error), otherwise 0.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("manifest", help="path or fsspec URL")
-    parser.add_argument("--split", help="this split only")
+    parser.add_argument("--split", help="verify only this split")
     parser.add_argument("--scheme", default=DEFAULT_SCHEME, help="region scheme: name or path")
     parser.add_argument("--no-checksums", action="store_true", help="do not compare stored files with their checksums")
-    parser.add_argument("--errors-only", action="store_true", help="leave warnings out")
-    parser.add_argument("--rows", type=int, default=20, help="cases to name per kind of problem (0: all)")
+    parser.add_argument("--errors-only", action="store_true", help="omit warnings")
+    parser.add_argument("--rows", type=int, default=20, help="cases to list per kind of problem (0: all)")
     parser.add_argument("--workers", type=int, default=1, help="processes")
     parser.add_argument("--json", help="write all problems to this file")
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
@@ -43,31 +43,31 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def show(problems: list[Problem], checked: int, rows: int, console: Console) -> None:
-    """Print the table: errors first, kinds together."""
+    """Print the table, sorted by level and kind."""
     if not problems:
-        console.print(f"{checked} cases, no problem found", style="green")
+        console.print(f"{checked} cases without problems", style="green")
         return
     word = "problem" if len(problems) == 1 else "problems"
     title = f"{len(problems)} {word} in {len({p.case_id for p in problems})} of {checked} cases"
     table = Table("kind", "", "case", "file and note", title=title)
     for (level, kind), group in groupby(problems, key=lambda p: (p.level, p.kind)):
-        group = list(group)
-        for number, problem in enumerate(group[: rows or None]):
-            # The message of most errors begins with the file.
+        members = list(group)
+        for number, problem in enumerate(members[: rows or None]):
+            # The message of most errors contains the file.
             note = problem.note if problem.file in problem.note else f"{problem.file}: {problem.note}"
             colour = "red" if level == ERROR else "yellow"
-            table.add_row(f"{kind} ({len(group)})" if number == 0 else "", f"[{colour}]{level}", problem.case_id, note)
-        if rows and len(group) > rows:
-            table.add_row("", "", f"... and {len(group) - rows} more", "")
+            table.add_row(
+                f"{kind} ({len(members)})" if number == 0 else "", f"[{colour}]{level}", problem.case_id, note
+            )
+        if rows and len(members) > rows:
+            table.add_row("", "", f"... and {len(members) - rows} more", "")
         table.add_section()
     console.print(table)
 
 
 def text_table(cases: list[dict], scheme: str) -> Table:
-    """What each group of cases is trained on, and how many of its steps name a region."""
-    table = Table(
-        "steps come from", "cases", "with an impression", "steps", "that name a region", title="Training text"
-    )
+    """Build the table of text sources with the numbers of cases, steps, and steps with regions."""
+    table = Table("source of steps", "cases", "with impression", "steps", "with regions", title="Training text")
     groups: dict[str, list[dict]] = {}
     for case in cases:
         groups.setdefault(text_source(case), []).append(with_steps(case, scheme))
@@ -78,7 +78,7 @@ def text_table(cases: list[dict], scheme: str) -> Table:
         table.add_row(source, *map(str, counts))
     texts = [step["text"] for group in groups.values() for case in group for step in case["cot"]]
     if foreign := sum(not is_latin(text) for text in texts):
-        table.caption = f"{foreign} steps are not in Latin script: regions are found in English text only"
+        table.caption = f"{foreign} steps are not in Latin script; regions are found in English text only"
     return table
 
 
@@ -97,10 +97,10 @@ def main(argv: list[str] | None = None) -> int:
     check = partial(verify_case, scheme_name=args.scheme, checksums=not args.no_checksums)
     if args.workers > 1:
         with ProcessPoolExecutor(args.workers, get_context("spawn")) as pool:
-            found = list(track(pool.map(check, cases), "opening", total=len(cases), console=console))
+            per_case = list(track(pool.map(check, cases), "opening", total=len(cases), console=console))
     else:
-        found = [check(case) for case in track(cases, "opening", console=console)]
-    problems = [p for per_case in found for p in per_case if not (args.errors_only and p.level == WARNING)]
+        per_case = [check(case) for case in track(cases, "opening", console=console)]
+    problems = [p for group in per_case for p in group if not (args.errors_only and p.level == WARNING)]
     problems.sort(key=lambda p: (p.level, p.kind, p.case_id))
     show(problems, len(cases), args.rows, console)
     console.print(text_table(cases, args.scheme))

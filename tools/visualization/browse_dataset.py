@@ -1,11 +1,10 @@
-"""Write a picture of each case: three planes, windows, regions outlined with names, spacing, text.
+"""Write an image of each case: three planes, windows, region outlines with names, spacing, text.
 
     python tools/visualization/browse_dataset.py data/ct/manifest.jsonl --out work_dirs/browse -n 20
     python tools/visualization/browse_dataset.py configs/vit3d_cot_contrastive.py --split val
 
-From a manifest the cases are drawn as they lie on disk; from a config, as its pipeline gives them to the model
-(augmentations included), up to the packing. Slices are counted from 1, towards the head, the front and the right of
-the patient.
+Cases of a manifest are shown as on disk. Cases of a config are shown after all transforms of its pipeline, including
+augmentations, except packing. Slices are numbered from 1, towards the head, the front and the right of the patient.
 """
 
 from __future__ import annotations
@@ -34,40 +33,40 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", help="a config (.py) or a manifest (.jsonl)")
-    parser.add_argument("--out", type=Path, default=Path("work_dirs/browse"), help="folder of the pictures")
-    parser.add_argument("--split", help="of a manifest: any; of a config: train, val or test (default train)")
+    parser.add_argument("--out", type=Path, default=Path("work_dirs/browse"), help="output folder")
+    parser.add_argument("--split", help="split of the manifest, or train, val, test of the config (default: train)")
     parser.add_argument("-n", "--num", type=int, default=12, help="cases to draw (0: all)")
     parser.add_argument("--cases", nargs="*", help="ids of the cases to draw")
     parser.add_argument(
-        "--windows", nargs="+", default=[], choices=sorted(WINDOWS), help="HU windows; default: what suits the content"
+        "--windows", nargs="+", default=[], choices=sorted(WINDOWS), help="HU windows; default: chosen by content"
     )
     parser.add_argument("--scheme", default=DEFAULT_SCHEME, help="region scheme of a manifest: name or path")
-    parser.add_argument("--seed", type=int, default=0, help="of the augmentations in a config's pipeline")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the augmentations of a config")
     parser.add_argument("--dpi", type=int, default=110)
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
     return parser.parse_args(argv)
 
 
 def from_manifest(args: argparse.Namespace) -> Iterator[dict]:
-    """Loaded cases of a manifest."""
+    """Load the cases of a manifest."""
     cases = read_manifest(args.source, args.split)
-    wanted = [c for c in cases if not args.cases or c["case_id"] in args.cases]
-    for case in wanted[: args.num or None] if not args.cases else wanted:
+    selected = [c for c in cases if not args.cases or c["case_id"] in args.cases]
+    for case in selected[: args.num or None] if not args.cases else selected:
         load = LoadStore() if case["volume"]["path"].lower().endswith(SUFFIX) else LoadCT()
         yield load({**case, "scheme": args.scheme})
 
 
 def from_config(args: argparse.Namespace) -> Iterator[dict]:
-    """Cases of a config's data set after every transform but the packing."""
+    """Load the cases of a config after all transforms except packing."""
     cfg = load_config(args.source)
     split = args.split or "train"
     loader = cfg.get(f"{split}_dataloader")
     if loader is None:
-        raise CTVLMError(f"the config {args.source} has no {split}_dataloader; choose train, val or test with --split")
+        raise CTVLMError(f"{args.source}: found no {split}_dataloader; set --split to train, val or test")
     data = DATASETS.build({**loader.dataset, "lazy_init": False})
     steps = [t for t in data.pipeline.transforms if not isinstance(t, PackCTInputs)]
     seed_everything(args.seed)
-    drawn = 0
+    count = 0
     for index in range(len(data)):
         if args.cases and data.get_data_info(index).get("case_id") not in args.cases:
             continue
@@ -75,13 +74,13 @@ def from_config(args: argparse.Namespace) -> Iterator[dict]:
         for step in steps:
             results = step(results)
         yield results
-        drawn += 1
-        if not args.cases and args.num and drawn >= args.num:
+        count += 1
+        if not args.cases and args.num and count >= args.num:
             return
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Draw; returns the exit code."""
+    """Write the images; returns the exit code."""
     args = parse_args(argv)
     quiet_warnings()
     console = Console()
@@ -94,8 +93,8 @@ def main(argv: list[str] | None = None) -> int:
         figure.savefig(args.out / f"{name}.png", dpi=args.dpi, facecolor=figure.get_facecolor())
         count += 1
     if not count:
-        raise CTVLMError(f"no case of {args.source} matched; --cases takes ids as the manifest has them")
-    console.print(f"{count} pictures in {args.out}", soft_wrap=True)
+        raise CTVLMError(f"{args.source}: found no matching case; --cases expects case ids of the manifest")
+    console.print(f"{count} images in {args.out}", soft_wrap=True)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Steps of a data pipeline, one per file."""
+"""Transforms of the data pipeline."""
 
 from ctvlm.datasets.transforms.load_ct import LoadCT
 from ctvlm.datasets.transforms.load_store import LoadStore

@@ -1,4 +1,4 @@
-"""Boxes of a fixed shape in a volume, shared by what cuts and what reads windows."""
+"""Boxes of a fixed shape in a volume, for cropping and for reading windows."""
 
 from __future__ import annotations
 
@@ -11,21 +11,26 @@ import torch
 Where = Literal["random", "center"]
 
 
-def checked_shape(shape: Sequence[int], name: str) -> tuple[int, int, int]:
-    """Three positive whole numbers, or ValueError."""
+def check_shape(shape: Sequence[int], name: str) -> tuple[int, int, int]:
+    """Return three positive integers.
+
+    Raises:
+        ValueError: not three sizes, or a size below 1.
+    """
     if len(shape) != 3 or min(shape) < 1:
-        raise ValueError(f"{name} is {tuple(shape)}; expected three positive sizes (D, H, W)")
-    return tuple(int(n) for n in shape)
+        raise ValueError(f"{name}: found {tuple(shape)}; expected three positive sizes (D, H, W)")
+    depth, height, width = (int(n) for n in shape)
+    return depth, height, width
 
 
-def box_in(shape: Sequence[int], box: Sequence[int], where: Where) -> tuple[slice, ...]:
-    """Slices of a box inside a volume; along axes where the volume is smaller, all of it."""
-    room = [max(0, n - w) for n, w in zip(shape, box, strict=True)]
-    starts = [int(torch.randint(r + 1, ())) if where == "random" else r // 2 for r in room]
+def select_box(shape: Sequence[int], box: Sequence[int], where: Where) -> tuple[slice, ...]:
+    """Return the slices of a box inside a volume. Along axes with a smaller volume, the whole axis is used."""
+    margins = [max(0, n - w) for n, w in zip(shape, box, strict=True)]
+    starts = [int(torch.randint(r + 1, ())) if where == "random" else r // 2 for r in margins]
     return tuple(slice(s, min(n, s + w)) for s, n, w in zip(starts, shape, box, strict=True))
 
 
-def padded(array: np.ndarray, shape: Sequence[int], fill: float) -> np.ndarray:
-    """At least ``shape``, filled up at the far sides, so that the affine stays."""
+def pad_to(array: np.ndarray, shape: Sequence[int], fill: float) -> np.ndarray:
+    """Pad to at least ``shape`` at the end of each axis, which leaves the affine unchanged."""
     missing = [max(0, w - n) for n, w in zip(array.shape, shape, strict=True)]
     return np.pad(array, [(0, m) for m in missing], constant_values=fill) if any(missing) else array

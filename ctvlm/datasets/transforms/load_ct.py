@@ -1,4 +1,4 @@
-"""From a manifest case to arrays on the CT's own grid."""
+"""Loading of a manifest case as arrays on the grid of the CT."""
 
 from __future__ import annotations
 
@@ -10,44 +10,46 @@ from ctvlm.anatomy import RegionScheme, UnknownLabelError, implausible_regions, 
 from ctvlm.registry import TRANSFORMS
 from ctvlm.volume import MIN_OVERLAP, CTVolume, QFormConflictWarning, read_ct, read_label_map, sample_mask
 
-NAMED = 4  # names in one warning
+MAX_LISTED = 4  # items listed in one warning
 
 
 class MaskWarning(UserWarning):
-    """A mask that marks nothing, lies mostly outside its CT, or has two forms that disagree where the CT has not."""
+    """A mask is empty, mostly outside its CT, or has conflicting affines although the CT has not."""
 
 
 class RegionWarning(UserWarning):
-    """A region whose HU or side of the body contradicts its name."""
+    """The HU or the side of a region contradict its name."""
 
 
 @TRANSFORMS.register_module()
 class LoadCT:
-    """Read the CT, and bring its region map and lesion masks onto its grid in physical space.
+    """Read a CT and resample its region map and lesion masks to its grid in physical space.
 
-    Adds ``volume`` (D, H, W) in HU, ``affine``, ``spacing`` (mm, z y x), ``shear_degrees`` (degrees of shear taken out,
-    see CTVolume), ``region_map`` (uint8 region ids, or None), ``lesion_map`` (uint8 lesion ids, or None),
-    ``coarse_masks``: class name to mask, for classes that cover several regions ("lung") and so do not fold into the
-    map, and ``empty_masks``: the classes whose file marks no voxel. TotalSegmentator writes a file for every class, so
-    an empty one is no fault and causes no warning.
+    Added keys:
 
-    Each kind of doubt about a case is one warning, a MaskWarning or a RegionWarning, however many masks it concerns.
+    - ``volume``: (D, H, W) in HU
+    - ``affine``; ``spacing`` in mm (z, y, x); ``shear_degrees``: removed shear in degrees, see CTVolume
+    - ``region_map``: uint8 region ids, or None
+    - ``lesion_map``: uint8 lesion ids, or None
+    - ``coarse_masks``: masks by class name, for classes that cover several regions ("lung")
+    - ``empty_masks``: classes with an empty file. TotalSegmentator writes a file for every class, so empty files cause
+      no warning.
+
+    There is at most one MaskWarning per type of problem, and one RegionWarning for regions whose mean HU or side
+    contradicts their name, which indicates a wrong label map version or a flipped header.
 
     Args:
-        region_source: what the ids of region maps are, where the case does not say (see ``RegionScheme.fold``);
-            by default the scheme's own.
-        check_regions: warn where a region's mean HU or side contradicts its name, as after a fold of the wrong
-            version or a flipped header.
+        region_source: label map of region maps without a declared source (see ``RegionScheme.fold``); default: the
+            ids of the scheme.
 
     Raises:
-        CTReadError, MaskMismatchError, UnknownLabelError, FileNotFoundError: name the file.
+        CTReadError, MaskMismatchError, UnknownLabelError, FileNotFoundError: the message contains the file.
     """
 
     deterministic = True
 
-    def __init__(self, region_source: str | None = None, check_regions: bool = True) -> None:
+    def __init__(self, region_source: str | None = None) -> None:
         self.region_source = region_source
-        self.check_regions = check_regions
 
     def __call__(self, results: dict) -> dict:
         scheme = scheme_of(results)
@@ -58,14 +60,14 @@ class LoadCT:
         spec = results.get("region_map") or {}
         absent = [name for name, path in spec.get("files", {}).items() if path in reader.empty]
         if region_map is not None or coarse:
-            # Other masks mark something: an empty class file then only says that the organ is not in the scan.
+            # Other masks are not empty, so an empty class file means that the organ is not in the scan.
             reader.empty = []
         lesion_map = self._lesions(results.get("lesion_masks") or [], reader)
         reader.warn(results["case_id"])
-        if region_map is not None and self.check_regions:
+        if region_map is not None:
             problems = implausible_regions(scheme, region_map, ct.array, ct.affine)
             if problems:
-                warnings.warn(f"case {results['case_id']}: {_some(problems, '; ')}", RegionWarning, stacklevel=2)
+                warnings.warn(f"case {results['case_id']}: {_join(problems, '; ')}", RegionWarning, stacklevel=2)
         return {
             **results,
             "volume": ct.array,
@@ -101,7 +103,7 @@ class LoadCT:
             if mask is None:
                 continue
             if len(covered) == 1:
-                # Where two classes overlap the first named keeps the voxel.
+                # In overlaps of two classes, the first one has priority.
                 region_map[(mask > 0) & (region_map == 0)] = covered[0]
             else:
                 coarse[class_name] = mask > 0
@@ -115,47 +117,51 @@ class LoadCT:
             if mask is None:
                 continue
             if mask.dtype != np.uint8:
-                raise UnknownLabelError(f"{spec['path']}: lesion ids go to {mask.max()}; expected 1..255")
+                raise UnknownLabelError(f"{spec['path']}: found lesion id {mask.max()}; expected 1..255")
             marked = mask > 0
             lesion_map[marked] = mask[marked] if spec.get("id") is None else spec["id"]
         return lesion_map if lesion_map.any() else None
 
 
 class _MaskReader:
-    """Reads masks onto a CT's grid, and keeps the paths of those that one should look at."""
+    """Reads masks, resamples them to the grid of a CT, and collects the paths of doubtful masks."""
 
     def __init__(self, ct: CTVolume) -> None:
         self.ct = ct
         self.empty: list[str] = []
-        self.cut: list[str] = []
-        self.two_forms: list[str] = []
+        self.outside: list[str] = []
+        self.conflicting: list[str] = []
 
     def __call__(self, path: str, options: dict) -> np.ndarray | None:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", QFormConflictWarning)  # one for all masks, see warn
+            warnings.simplefilter("ignore", QFormConflictWarning)  # reported once for all masks, see warn
             labels = read_label_map(path, **options)
-        if labels.header.alternative is not None and self.ct.header.alternative is None:
-            self.two_forms.append(path)
-        mask, kept = sample_mask(labels, self.ct, name=path)
+        if _has_conflict(labels) and not _has_conflict(self.ct):
+            self.conflicting.append(path)
+        mask, inside = sample_mask(labels, self.ct, name=path)
         if mask is None:
             self.empty.append(path)
             return None
-        if kept < MIN_OVERLAP:
-            self.cut.append(f"{path} ({kept:.0%} inside)")
+        if inside < MIN_OVERLAP:
+            self.outside.append(f"{path} ({inside:.0%} inside)")
         return mask.array
 
     def warn(self, case_id: str) -> None:
-        """One warning per kind of doubt."""
-        for paths, what in (
-            (self.empty, "marks no voxel on the CT's grid; taken as absent"),
-            (self.cut, "lies mostly outside the CT; what lies inside is used"),
-            (self.two_forms, "has a sform and a qform that disagree; the sform is used"),
+        """Emit one warning per type of problem."""
+        for paths, problem in (
+            (self.empty, "empty on the CT grid and ignored"),
+            (self.outside, "mostly outside the CT; only the part inside is used"),
+            (self.conflicting, "with different sform and qform; the sform is used"),
         ):
             if paths:
-                count = "a mask" if len(paths) == 1 else f"each of {len(paths)} masks"
-                warnings.warn(f"case {case_id}: {count} {what}: {_some(paths, ', ')}", MaskWarning, stacklevel=3)
+                count = "1 mask" if len(paths) == 1 else f"{len(paths)} masks"
+                warnings.warn(f"case {case_id}: {count} {problem}: {_join(paths, ', ')}", MaskWarning, stacklevel=3)
 
 
-def _some(parts: list[str], separator: str) -> str:
-    more = f"{separator}and {len(parts) - NAMED} more" if len(parts) > NAMED else ""
-    return separator.join(parts[:NAMED]) + more
+def _has_conflict(volume: CTVolume) -> bool:
+    return volume.header is not None and volume.header.alternative is not None
+
+
+def _join(parts: list[str], separator: str) -> str:
+    more = f"{separator}and {len(parts) - MAX_LISTED} more" if len(parts) > MAX_LISTED else ""
+    return separator.join(parts[:MAX_LISTED]) + more

@@ -1,4 +1,4 @@
-"""The last transform: from a results dict to what the model takes."""
+"""Packing of a case into model inputs."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ class PackCTInputs:
     """Pack to ``inputs`` (``volume`` (1, D, H, W) in HU, ``region_map`` (D, H, W) uint8 or None) and ``data_samples``.
 
     Args:
-        impression_from_steps: give a case without an impression the text of its reasoning steps as one, so that it is
-            a pair for the level ``volume`` and for retrieval. False: such a case is left out there.
+        impression_from_steps: use the text of the reasoning steps as impression of a case without one. Otherwise such
+            a case is excluded from volume-level training and from retrieval.
 
     Raises:
-        ValueError: the region map or a step names a region that the scheme does not have; names the case.
+        ValueError: a region of the region map or of a step is not in the scheme; the message contains the case.
     """
 
-    def __init__(self, impression_from_steps: bool = False):
+    def __init__(self, impression_from_steps: bool = False) -> None:
         self.impression_from_steps = impression_from_steps
 
     def __call__(self, results: dict) -> dict:
@@ -31,8 +31,8 @@ class PackCTInputs:
         region_map = results.get("region_map")
         if region_map is not None and int(region_map.max()) > scheme.num_regions:
             raise ValueError(
-                f"case {case}: region id {int(region_map.max())} in the region map; expected 0..{scheme.num_regions} "
-                f"of scheme {scheme.name!r}; declare the map's source so that it is folded"
+                f"case {case}: found region id {int(region_map.max())}; expected 0..{scheme.num_regions} of the scheme "
+                f"{scheme.name!r}; declare the source of the region map"
             )
         try:
             steps = [
@@ -57,7 +57,7 @@ class PackCTInputs:
                 volume_shape=tuple(int(n) for n in results["volume"].shape),
                 scheme=scheme.name,
                 region_names=tuple(scheme.names),
-                # Of evaluation, where a manifest says it: see ManifestCT and ctvlm.evaluation.
+                # Used by ctvlm.evaluation; see ManifestCT.
                 sets=tuple((results.get("extra") or {}).get("sets") or ()),
                 evaluation_set=results.get("evaluation_set"),
                 labels_source=(results.get("extra") or {}).get("labels_source"),
@@ -72,14 +72,14 @@ class PackCTInputs:
         sample.steps = steps
         sample.labels = dict(results.get("labels") or {})
         if results.get("lesion_map") is not None:
-            sample.lesion_map = _copied(results["lesion_map"])
+            sample.lesion_map = _to_tensor(results["lesion_map"])
         inputs = dict(
-            volume=_copied(results["volume"])[None],
-            region_map=None if region_map is None else _copied(region_map),
+            volume=_to_tensor(results["volume"])[None],
+            region_map=None if region_map is None else _to_tensor(region_map),
         )
         return dict(inputs=inputs, data_samples=sample)
 
 
-def _copied(array: np.ndarray) -> torch.Tensor:
-    """A copy: a cached array never changes under a model that works in place. NumPy's is ten times as fast."""
+def _to_tensor(array: np.ndarray) -> torch.Tensor:
+    """Copy, because in-place operations must not change cached arrays. NumPy copies ten times faster than torch."""
     return torch.from_numpy(np.array(array))

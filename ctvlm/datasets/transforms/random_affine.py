@@ -1,4 +1,4 @@
-"""Turn, scale and move the patient a little."""
+"""Random rotation, scaling and translation."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from ctvlm.registry import TRANSFORMS
 
 @TRANSFORMS.register_module()
 class RandomAffineCT:
-    """Rotate, scale and shift about the centre, on the same grid; what comes from outside is air.
+    """Rotate, scale and translate about the centre on the same grid; outside voxels are air.
 
-    The volume is interpolated linearly, the maps by nearest neighbour.
+    The volume is interpolated linearly, the maps with nearest neighbour.
 
     Args:
-        degrees: largest rotation about x, y and z (one number for all, or three).
-        scale: largest change of size, 0.1 for 0.9 to 1.1.
-        translation: largest shift in mm along x, y and z.
+        degrees: maximum rotation about x, y and z (one number for all, or three).
+        scale: maximum relative change of size; 0.1 for 0.9 to 1.1.
+        translation: maximum translation in mm along x, y and z.
         p: probability.
     """
 
@@ -32,8 +32,8 @@ class RandomAffineCT:
     ) -> None:
         self.transform = tio.RandomAffine(
             scales=scale,
-            degrees=_each(degrees),
-            translation=_each(translation),
+            degrees=_triple(degrees),
+            translation=_triple(translation),
             isotropic=True,
             default_pad_value=-1024,
             p=p,
@@ -43,5 +43,8 @@ class RandomAffineCT:
         return apply(self.transform, results)
 
 
-def _each(value: float | Sequence[float]) -> float | tuple[float, ...]:
-    return value if isinstance(value, (int, float)) else tuple(value)
+def _triple(value: float | Sequence[float]) -> float | tuple[float, float, float]:
+    if isinstance(value, (int, float)):
+        return value
+    x, y, z = value
+    return x, y, z

@@ -1,4 +1,4 @@
-"""Mirror a case left to right, with all that has a side."""
+"""Random left-right flip of volume, maps, text and labels."""
 
 from __future__ import annotations
 
@@ -14,19 +14,21 @@ from ctvlm.text import find_ambiguous_side, swap_label_sides, swap_sides
 
 @TRANSFORMS.register_module()
 class RandomFlipCT:
-    """Mirror the patient left to right with probability ``p``: voxels, region ids, lesions, text and labels.
+    """Flip a case left to right with probability ``p``: voxels, region ids, lesions, text and labels.
 
-    "Opacity in the right lower lobe" becomes "opacity in the left lower lobe" with the ids of the left lower lobe under
-    it. What has no mirror image of its own (the middle lobe) becomes what lies there (see ``RegionScheme.partner_ids``
-    and ``ctvlm.text.laterality``). A case is never mirrored if one of its texts has a side word that cannot be swapped
-    reliably (``ctvlm.text.find_ambiguous_side``), such as a German or Chinese one. The affine stays: the patient is
-    mirrored, not the scanner. The heart then points to the right, as in situs inversus: set ``p`` to 0 where that
-    matters.
+    "Opacity in the right lower lobe" becomes "opacity in the left lower lobe", and the region ids change likewise.
+    Regions without a counterpart (the middle lobe) become the region on the other side (see
+    ``RegionScheme.partner_ids`` and ``ctvlm.text.laterality``). A case is not flipped if one of its texts has a side
+    word that cannot be swapped reliably (``ctvlm.text.find_ambiguous_side``), such as a German or Chinese one. The
+    affine is unchanged. In flipped cases the heart points to the right, as in situs inversus.
+
+    Args:
+        p: probability.
     """
 
     def __init__(self, p: float = 0.5) -> None:
         if not 0 <= p <= 1:
-            raise ValueError(f"p is {p}; expected a probability from 0 to 1")
+            raise ValueError(f"p: found {p}; expected a probability from 0 to 1")
         self.p = p
 
     def __call__(self, results: dict) -> dict:
@@ -50,18 +52,18 @@ class RandomFlipCT:
                 for mask in results["lesion_masks"]
             ]
         if results.get("region_kept"):
-            out["region_kept"] = _mirrored(results["region_kept"], scheme)
+            out["region_kept"] = _flip_region_kept(results["region_kept"], scheme)
         if results.get("report"):
             out["report"] = {key: text and swap_sides(text) for key, text in results["report"].items()}
         if results.get("cot"):
-            out["cot"] = [_swapped(step, scheme) for step in results["cot"]]
+            out["cot"] = [_flip_step(step, scheme) for step in results["cot"]]
         if results.get("labels"):
             out["labels"] = swap_label_sides(results["labels"])
         return out
 
 
 def _texts(results: dict) -> Iterator[str]:
-    """Every text of a case that a flip swaps."""
+    """Iterate over all texts of a case that a flip changes."""
     yield from filter(None, (results.get("report") or {}).values())
     for step in results.get("cot") or []:
         yield from (step["text"], step.get("question") or "", *(step.get("entities") or []))
@@ -71,16 +73,17 @@ def _texts(results: dict) -> Iterator[str]:
 
 
 def partner_table(scheme: RegionScheme) -> np.ndarray:
-    """uint8 table: region id (0 is background) to the id that it has in the mirror image."""
+    """Return a uint8 table that maps region ids (0: background) to their ids after a flip."""
     table = np.arange(scheme.num_regions + 1, dtype=np.uint8)
     for region, partner in scheme.partner_ids().items():
         table[region] = partner
     return table
 
 
-def _mirrored(kept: dict[str, float], scheme: RegionScheme) -> dict[str, float]:
-    """``region_kept`` under the mirrored names; of two regions that become one the smaller share."""
-    partners, out = scheme.partner_ids(), {}
+def _flip_region_kept(kept: dict[str, float], scheme: RegionScheme) -> dict[str, float]:
+    """Flip the region names; if two regions become one, the smaller fraction is used."""
+    partners = scheme.partner_ids()
+    out: dict[str, float] = {}
     for name, share in kept.items():
         region = scheme.id_of(name)
         partner = scheme.name_of(partners.get(region, region))
@@ -88,10 +91,10 @@ def _mirrored(kept: dict[str, float], scheme: RegionScheme) -> dict[str, float]:
     return out
 
 
-def _swapped(step: dict, scheme: RegionScheme) -> dict:
+def _flip_step(step: dict, scheme: RegionScheme) -> dict:
     partners = scheme.partner_ids()
     ids = [scheme.id_of(name) for name in step.get("regions") or []]
-    # Two lobes of the right may mirror to one of the left: named once.
+    # Two right lobes may map to the same left lobe, which is listed once.
     names = list(dict.fromkeys(scheme.name_of(partners.get(i, i)) for i in ids))
     entities = [swap_sides(entity) for entity in step.get("entities") or []]
     out = {**step, "text": swap_sides(step["text"]), "regions": names, "entities": entities}

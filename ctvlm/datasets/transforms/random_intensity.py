@@ -1,4 +1,4 @@
-"""Other scanners, contrast phases and kernels, in HU."""
+"""Random intensity changes in HU."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from ctvlm.volume.intensity import AIR
 
 @TRANSFORMS.register_module()
 class RandomIntensityCT:
-    """Shift and stretch HU, and bend them by a gamma, within what scanners differ by.
+    """Shift and scale HU and apply a gamma curve, to simulate different scanners.
 
     Args:
-        shift: largest shift in HU (calibration).
-        contrast: largest stretch about 0 HU (tube voltage), 0.1 for 0.9 to 1.1.
-        log_gamma: largest exponent's logarithm of ``torchio.RandomGamma`` on -1024..3071 HU; 0.02 moves soft tissue by
-            about 20 HU.
+        shift: maximum shift in HU (calibration).
+        contrast: maximum relative scaling about 0 HU (tube voltage); 0.1 for 0.9 to 1.1.
+        log_gamma: maximum log of the exponent of ``torchio.RandomGamma`` on -1024..3071 HU; 0.02 changes soft tissue
+            by about 20 HU.
         p: probability.
     """
 
     def __init__(self, shift: float = 15.0, contrast: float = 0.05, log_gamma: float = 0.0, p: float = 0.5) -> None:
         if shift < 0 or not 0 <= contrast < 1 or log_gamma < 0:
             raise ValueError(
-                f"shift {shift} HU, contrast {contrast} and log_gamma {log_gamma}; expected none negative, contrast < 1"
+                f"found shift {shift}, contrast {contrast}, log_gamma {log_gamma}; expected all >= 0 and contrast < 1"
             )
         self.shift, self.contrast, self.p = shift, contrast, p
         hu = (AIR, 3071.0)
@@ -43,7 +43,7 @@ class RandomIntensityCT:
     def __call__(self, results: dict) -> dict:
         if torch.rand(()).item() >= self.p:
             return results
-        shift, stretch = (torch.empty(2).uniform_(-1, 1) * torch.tensor([self.shift, self.contrast])).tolist()
-        hu = results["volume"].astype(np.float32) * np.float32(1 + stretch) + np.float32(shift)
+        shift, scale = (torch.empty(2).uniform_(-1, 1) * torch.tensor([self.shift, self.contrast])).tolist()
+        hu = results["volume"].astype(np.float32) * np.float32(1 + scale) + np.float32(shift)
         out = {**results, "volume": np.maximum(hu, np.float32(AIR))}
         return out if self.gamma is None else apply(self.gamma, out)

@@ -1,4 +1,4 @@
-"""Quantum noise of a lower dose."""
+"""Random Gaussian noise, which simulates a lower dose."""
 
 from __future__ import annotations
 
@@ -10,7 +10,12 @@ from ctvlm.registry import TRANSFORMS
 
 @TRANSFORMS.register_module()
 class RandomNoiseCT:
-    """Add Gaussian noise of a standard deviation drawn from 0 to ``std`` HU, with probability ``p``."""
+    """Add Gaussian noise with a random standard deviation from 0 to ``std`` HU.
+
+    Args:
+        std: maximum standard deviation in HU.
+        p: probability.
+    """
 
     def __init__(self, std: float = 25.0, p: float = 0.5) -> None:
         self.transform = tio.RandomNoise(std=(0, std), p=p)

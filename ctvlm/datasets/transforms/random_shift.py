@@ -1,4 +1,4 @@
-"""Move a case against the patch grid."""
+"""Random shift relative to the patch grid."""
 
 from __future__ import annotations
 
@@ -7,22 +7,25 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from ctvlm.datasets.transforms.kept import with_kept
+from ctvlm.datasets.transforms.region_kept import record_region_kept
 from ctvlm.registry import TRANSFORMS
 from ctvlm.volume.intensity import AIR
 
 
 @TRANSFORMS.register_module()
 class RandomShiftCT:
-    """Shift by whole voxels, up to ``max_shift`` (z, y, x) either way; air comes in, the affine follows.
+    """Shift by whole voxels in both directions, fill with air, and update the affine.
 
-    Without it a patch encoder learns each finding at the few places in a patch where the training cases have it.
-    Whole voxels need no interpolation, so nothing is blurred. Records ``region_kept`` (see ``with_kept``).
+    Without shifts, a patch encoder learns findings only at the positions within a patch that occur in training. Whole
+    voxels need no interpolation. Adds ``region_kept`` (see ``record_region_kept``).
+
+    Args:
+        max_shift: maximum shift in voxels (z, y, x).
     """
 
     def __init__(self, max_shift: Sequence[int] = (2, 8, 8)) -> None:
         if len(max_shift) != 3 or min(max_shift) < 0:
-            raise ValueError(f"max_shift is {max_shift}; expected three numbers of voxels (z, y, x), 0 or more")
+            raise ValueError(f"max_shift: found {max_shift}; expected three numbers >= 0 (z, y, x)")
         self.max_shift = tuple(int(n) for n in max_shift)
 
     def __call__(self, results: dict) -> dict:
@@ -30,18 +33,18 @@ class RandomShiftCT:
         out = {**results}
         for key, fill in (("volume", AIR), ("region_map", 0), ("lesion_map", 0)):
             if results.get(key) is not None:
-                out[key] = _shifted(results[key], shift, fill)
+                out[key] = _shift(results[key], shift, fill)
         if results.get("region_map") is not None:
-            out = with_kept(out, results["region_map"], out["region_map"])
+            out = record_region_kept(out, results["region_map"], out["region_map"])
         affine = np.array(results["affine"], dtype=float)
-        # The voxel that stands at the origin now stood at -shift before; the affine reads x, y, z.
+        # The voxel at index 0 was at index -shift before; the affine is in (x, y, z).
         affine[:3, 3] -= affine[:3, :3] @ np.array(shift[::-1], dtype=float)
         return {**out, "affine": affine}
 
 
-def _shifted(array: np.ndarray, shift: Sequence[int], fill: float) -> np.ndarray:
+def _shift(array: np.ndarray, shift: Sequence[int], fill: float) -> np.ndarray:
     out = np.full_like(array, fill)
-    to = tuple(slice(max(0, k), n + min(0, k)) for n, k in zip(array.shape, shift, strict=True))
-    origin = tuple(slice(max(0, -k), n + min(0, -k)) for n, k in zip(array.shape, shift, strict=True))
-    out[to] = array[origin]
+    target = tuple(slice(max(0, k), n + min(0, k)) for n, k in zip(array.shape, shift, strict=True))
+    source = tuple(slice(max(0, -k), n + min(0, -k)) for n, k in zip(array.shape, shift, strict=True))
+    out[target] = array[source]
     return out

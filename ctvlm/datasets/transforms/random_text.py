@@ -1,9 +1,8 @@
-"""The same report in another order, or with less said."""
+"""Random changes of report and reasoning text."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 
 import torch
 
@@ -15,10 +14,13 @@ from ctvlm.text import split_sentences
 class ShuffleSentences:
     """Shuffle the sentences inside each reasoning step with probability ``p``; steps keep their order.
 
-    Sentences that lean on the one before ("It measures ...") are kept behind it.
+    Sentences that refer to the previous one ("It measures ...") stay after it.
+
+    Args:
+        p: probability.
     """
 
-    LEANING = re.compile(r"(?:It|They|This|These|Its|Their|The former|The latter|Both)\b")
+    REFERRING = re.compile(r"(?:It|They|This|These|Its|Their|The former|The latter|Both)\b")
 
     def __init__(self, p: float = 0.5) -> None:
         self.p = p
@@ -26,12 +28,12 @@ class ShuffleSentences:
     def __call__(self, results: dict) -> dict:
         if not results.get("cot"):
             return results
-        return {**results, "cot": [{**step, "text": self._shuffled(step["text"])} for step in results["cot"]]}
+        return {**results, "cot": [{**step, "text": self._shuffle(step["text"])} for step in results["cot"]]}
 
-    def _shuffled(self, text: str) -> str:
+    def _shuffle(self, text: str) -> str:
         groups: list[list[str]] = []
         for sentence in split_sentences(text):
-            if groups and self.LEANING.match(sentence):
+            if groups and self.REFERRING.match(sentence):
                 groups[-1].append(sentence)
             else:
                 groups.append([sentence])
@@ -42,26 +44,23 @@ class ShuffleSentences:
 
 @TRANSFORMS.register_module()
 class DropSections:
-    """Leave out reasoning steps, and sections of the report, at random.
+    """Drop reasoning steps and the findings of the report at random. The impression is kept, because losses use it.
 
     Args:
-        step_p: probability of each step to go; one always stays.
-        section_p: probability of each section to go.
-        sections: of the report, that may go. The impression is what a case is matched with, so it stays by default.
+        step_p: probability of dropping each step; at least one step remains.
+        section_p: probability of dropping the findings.
     """
 
-    def __init__(self, step_p: float = 0.1, section_p: float = 0.1, sections: Sequence[str] = ("findings",)) -> None:
-        self.step_p, self.section_p, self.sections = step_p, section_p, tuple(sections)
+    def __init__(self, step_p: float = 0.1, section_p: float = 0.1) -> None:
+        self.step_p, self.section_p = step_p, section_p
 
     def __call__(self, results: dict) -> dict:
         out = {**results}
         steps = results.get("cot") or []
         if steps:
-            drawn = torch.rand(len(steps))
-            kept = [step for step, draw in zip(steps, drawn.tolist()) if draw >= self.step_p]
-            out["cot"] = kept or [steps[int(drawn.argmax())]]
-        if results.get("report"):
-            drawn = torch.rand(len(self.sections)).tolist()
-            gone = {name for name, draw in zip(self.sections, drawn) if draw < self.section_p}
-            out["report"] = {key: text for key, text in results["report"].items() if key not in gone}
+            random = torch.rand(len(steps))
+            kept = [step for step, value in zip(steps, random.tolist()) if value >= self.step_p]
+            out["cot"] = kept or [steps[int(random.argmax())]]
+        if results.get("report") and torch.rand(()).item() < self.section_p:
+            out["report"] = {key: text for key, text in results["report"].items() if key != "findings"}
         return out
