@@ -163,3 +163,20 @@ def test_checker_catches_a_planted_violation(path, source, reason):
 )
 def test_checker_lets_downward_arrows_pass(path, source):
     assert violations({path: source}) == []
+
+
+def test_constructors_of_models_have_at_most_twelve_arguments(repo_root):
+    counts = {}
+    for path in (repo_root / "ctvlm" / "models").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef) and node.name == "__init__":
+                counts[f"{path.name}:{node.lineno}"] = len(node.args.args) + len(node.args.kwonlyargs) - 1
+    assert not {place: count for place, count in counts.items() if count > 12}
+
+
+def test_files_of_the_model_have_at_most_200_lines(repo_root):
+    lines = {
+        path.name: path.read_text(encoding="utf-8").count("\n")
+        for path in (repo_root / "ctvlm/models/vlms").glob("*.py")
+    }
+    assert max(lines.values()) <= 200
