@@ -1,7 +1,8 @@
-"""What the documents name is there: files, commands and their flags."""
+"""Files, commands, flags and names in the documents exist."""
 
 from __future__ import annotations
 
+import importlib
 import re
 import shlex
 import subprocess
@@ -10,50 +11,97 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+import yaml
+
+import ctvlm
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCUMENTS = [ROOT / "README.md", *sorted(ROOT.glob("configs/**/*.md")), *sorted(ROOT.glob("projects/**/*.md"))]
+DOCUMENTS = sorted(
+    path for folder in ("", "configs/**/", "tools/**/", "projects/**/") for path in ROOT.glob(f"{folder}*.md")
+)
+SCRIPT = re.compile(r"(?:python )?(?:tools|projects)/\S+\.(?:py|sh)\b")
 
 
 def name(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
+def read(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+def in_backticks(text: str) -> list[str]:
+    return re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.S))
+
+
 def commands(text: str) -> list[list[str]]:
-    """Calls of tools in code blocks and in backticks, as words."""
+    """Calls of scripts in code blocks and in backticks, as words."""
     blocks = re.findall(r"```bash\n(.*?)```", text, re.S)
-    lines = [line for block in blocks for line in block.splitlines()]
-    lines += re.findall(r"`((?:python )?tools/[^`]+)`", text)
-    calls = [part for line in lines for part in line.split("#")[0].split("&&") if "tools/" in part]
-    return [shlex.split(call) for call in calls]
+    lines = [line for block in blocks for line in block.splitlines()] + in_backticks(text)
+    calls = [part.strip() for line in lines for part in line.split("#")[0].split("&&")]
+    return [shlex.split(call) for call in calls if SCRIPT.match(call)]
 
 
-COMMANDS = sorted({tuple(call) for path in DOCUMENTS for call in commands(path.read_text(encoding="utf-8"))})
+COMMANDS = sorted({tuple(call) for path in DOCUMENTS for call in commands(read(path))})
 
 
 @cache
-def help_of(tool: str) -> str:
-    command = [sys.executable, str(ROOT / tool), "--help"]
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
+def help_of(script: str) -> str:
+    command = [sys.executable, str(ROOT / script), "--help"]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120, cwd=ROOT).stdout
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=name)
-def test_links_lead_somewhere(path):
-    links = re.findall(r"\]\(([^)#]+)\)", path.read_text(encoding="utf-8"))
+def test_links_exist(path):
+    links = re.findall(r"\]\(([^)#]+)\)", read(path))
     missing = [link for link in links if "://" not in link and not (path.parent / link).exists()]
     assert not missing
 
 
+@pytest.mark.parametrize("path", DOCUMENTS, ids=name)
+def test_paths_exist(path):
+    words = [word for text in in_backticks(read(path)) for word in text.split()]
+    paths = [word for word in words if re.match(r"(ctvlm|configs|tools|projects|tests|\.ci|\.github)/[\w./*-]+$", word)]
+    missing = [word for word in paths if not list(ROOT.glob(word.rstrip("/")))]
+    assert not missing
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=name)
+def test_names_exist(path):
+    """``ctvlm.package.Name`` in a document can be imported."""
+    for text in in_backticks(read(path)):
+        if re.fullmatch(r"ctvlm(\.\w+)+", text):
+            module, _, attribute = text.rpartition(".")
+            parent = importlib.import_module(module)
+            assert hasattr(parent, attribute) or importlib.import_module(text)
+
+
 @pytest.mark.parametrize("call", COMMANDS, ids=" ".join)
-def test_a_command_names_files_that_are_there(call):
+def test_files_of_a_command_exist(call):
     words = [word for word in call if re.match(r"(tools|configs|projects)/", word)]
     assert words
     for word in words:
-        assert list(ROOT.glob(word.rstrip("/"))), f"{word} is not in the repository"
+        assert list(ROOT.glob(word.rstrip("/"))), word
 
 
 @pytest.mark.parametrize("call", [call for call in COMMANDS if call[0] == "python"], ids=" ".join)
-def test_a_command_uses_flags_that_its_tool_has(call):
+def test_flags_of_a_command_exist(call):
+    script = call[3] if call[1] == "tools/dist_run.py" else call[1]
     flags = {word.split("=")[0] for word in call if word.startswith("--")}
-    missing = [flag for flag in flags if not re.search(rf"{flag}\b", help_of(call[1]))]
+    missing = [flag for flag in flags if not re.search(rf"{flag}\b", help_of(script))]
     assert not missing
+
+
+def test_every_tool_and_preset_is_listed():
+    tools = {name(path) for path in ROOT.glob("tools/**/*") if path.suffix in (".py", ".sh")}
+    presets = {path.name for path in ROOT.glob("configs/*.py")}
+    projects = {path.parent.name for path in ROOT.glob("projects/*/README.md")}
+    for document, names in (("tools", tools), ("configs", presets), ("projects", projects)):
+        text = read(ROOT / document / "README.md")
+        assert not {item for item in names if item not in text}
+
+
+def test_citation_names_the_version():
+    citation = yaml.safe_load(read(ROOT / "CITATION.cff"))
+    assert citation["version"] == ctvlm.__version__
+    assert {"cff-version", "message", "title", "authors"} <= set(citation)
