@@ -14,6 +14,7 @@ from ctvlm.datasets.conversion.open_cases import Prepare, open_cases
 from ctvlm.datasets.conversion.splits import drop_leaks
 from ctvlm.datasets.conversion.summary import MAX_ROWS, summary
 from ctvlm.datasets.manifest import ManifestError, write_manifest
+from ctvlm.utils import atomic_write
 
 
 def run_converter(
@@ -81,8 +82,8 @@ def _write_dropped(dropped: list[tuple[str, str]], args: argparse.Namespace, con
     if not dropped:
         path.unlink(missing_ok=True)
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(f"{name}\t{' '.join(reason.split())}\n" for name, reason in dropped), encoding="utf-8")
+    with atomic_write(path) as part:
+        part.write_text("".join(f"{name}\t{' '.join(reason.split())}\n" for name, reason in dropped), encoding="utf-8")
     if len(dropped) > MAX_ROWS:
         console.print(f"all dropped cases with reasons: {path}", markup=False)
 

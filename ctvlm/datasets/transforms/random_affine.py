@@ -8,6 +8,7 @@ import torchio as tio
 
 from ctvlm.datasets.transforms.torchio_transform import apply
 from ctvlm.registry import TRANSFORMS
+from ctvlm.volume.intensity import AIR
 
 
 @TRANSFORMS.register_module()
@@ -35,7 +36,7 @@ class RandomAffineCT:
             degrees=_triple(degrees),
             translation=_triple(translation),
             isotropic=True,
-            default_pad_value=-1024,
+            default_pad_value=AIR,
             p=p,
         )
 
