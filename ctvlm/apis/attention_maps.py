@@ -1,4 +1,4 @@
-"""Where a model looks in a CT: attention rollout, attention of texts, regions of patches."""
+"""Attention maps of a CT: attention rollout, attention of texts, and regions of patches."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from ctvlm.volume import CTVolume
 
 @dataclass(frozen=True)
 class AttentionMaps:
-    """Maps on the patch grid; attention is in multiples of the mean over the patches that took part.
+    """Maps on the patch grid. Attention is relative to its mean over the patches that the encoder has not dropped.
 
     Attributes:
-        rollout: what the volume's embedding is fed by, followed through the encoder's layers back to the patches;
-            None for an encoder without self-attention.
+        rollout: contribution of each patch to the volume embedding (attention rollout); None for an encoder without
+            self-attention.
         texts: attention of each text over the patches.
-        regions: id of the largest region in each patch, 0 where most of a patch lies in none (uint8).
+        regions: id of the largest region in each patch (uint8); 0 if at least half of the patch is background.
     """
 
     features: VolumeFeatures
@@ -35,17 +35,17 @@ class AttentionMaps:
 
 
 def attention_maps(extractor: FeatureExtractor, case: ReadCase, texts: Sequence[str]) -> AttentionMaps:
-    """Maps of one case. Rollout after Abnar & Zuidema (2020), see AttentionRecorder."""
+    """Compute the maps of one case. Rollout follows Abnar & Zuidema (2020), see AttentionRecorder."""
     model, inputs = extractor.model, extractor.inputs([case])
-    attends = any(isinstance(layer, SelfAttention) for layer in model.backbone.modules())
+    has_attention = any(isinstance(layer, SelfAttention) for layer in model.backbone.modules())
     context = model.context(inputs)
-    with torch.no_grad(), AttentionRecorder(model.backbone) if attends else nullcontext() as recorder:
+    with torch.no_grad(), AttentionRecorder(model.backbone) if has_attention else nullcontext() as recorder:
         encoded = context.encoded
     features = extractor.features([case], context)[0]
     mean = 1 / int(features.patch_mask.sum())
     rollout = None
     if recorder is not None:
-        # A plugin's pooling may not say what it weighs: then all patches alike.
+        # The pooling of a plugin may have no patch_shares; then all patches have equal weight.
         pooling = model.space.volume_pooling
         if not hasattr(pooling, "patch_shares"):
             pooling = VolumePooling()

@@ -1,4 +1,4 @@
-"""Embeddings of CTs, their regions and patches, and of texts, in one space."""
+"""Extract embeddings of CTs, regions, patches and texts in the shared space."""
 
 from __future__ import annotations
 
@@ -24,15 +24,18 @@ from ctvlm.volume import CTVolume, patch_grid_affine
 
 @dataclass(frozen=True)
 class VolumeFeatures:
-    """What a model sees in one CT; embeddings are normalised, tensors are on the CPU.
+    """Embeddings of one CT. Embeddings are L2-normalised; tensors are on the CPU.
 
     Attributes:
         volume: (P).
-        regions: (R, P); of use where ``region_mask`` (R) is True: the region is in the volume.
-        patches: (N, P), z-major on ``grid`` (d, h, w); ``patch_mask`` (N) is False for air that was left out.
-        patch_to_region: share of each patch in each region (N, R + 1), column 0 background.
-        affine: 4x4, patch index (x, y, z) to the patch's centre in mm, RAS+.
-        synthetic: the CT is a phantom, as ``ReadCase.synthetic``.
+        regions: (R, P).
+        region_mask: (R), True if the region is in the volume; otherwise its embedding has no meaning.
+        patches: (N, P), z-major on ``grid``.
+        patch_mask: (N), False for patches of air that the encoder has dropped.
+        patch_to_region: share of each patch in each region (N, R + 1); column 0 is background.
+        grid: shape of the patch grid (d, h, w).
+        affine: 4x4, from patch index (x, y, z) to the centre of the patch in mm, RAS+.
+        synthetic: whether the CT is a phantom, see ``ReadCase.synthetic``.
     """
 
     case_id: str
@@ -49,22 +52,24 @@ class VolumeFeatures:
 
     @property
     def positions(self) -> np.ndarray:
-        """Centres of the patches in mm (N, 3): x, y, z, RAS+."""
+        """Centres of the patches in mm, RAS+ (N, 3): x, y, z."""
         zyx_N3 = np.stack(np.unravel_index(np.arange(len(self.patches)), self.grid), axis=1)
         return zyx_N3[:, ::-1] @ self.affine[:3, :3].T + self.affine[:3, 3]
 
     def on_grid(self, values_N: Tensor) -> CTVolume:
-        """One number per patch as a map that knows where it lies; see ``ctvlm.volume.patches_to_grid``."""
+        """Convert one value per patch to a volume on the patch grid; see ``ctvlm.volume.patches_to_grid``."""
         return CTVolume(values_N.reshape(self.grid).numpy(), self.affine)
 
 
 @dataclass(frozen=True)
 class TextSimilarity:
-    """U texts against one CT.
+    """Similarities of U texts to one CT.
 
     Attributes:
-        volume, regions, patches: cosines (U), (U, R), (U, N).
-        attention: of each text over the patches (U, N), rows sum to 1: the patches' cosines, sharpened as in training.
+        volume: cosine similarities to the volume (U).
+        regions: cosine similarities to the regions (U, R).
+        patches: cosine similarities to the patches (U, N).
+        attention: attention of each text over the patches (U, N), computed as in training; rows sum to 1.
     """
 
     volume: Tensor
@@ -74,9 +79,9 @@ class TextSimilarity:
 
 
 class FeatureExtractor:
-    """Call it with a CT file.
+    """Extract features of CTs and compare them with texts.
 
-    ::
+    Example::
 
         extract = FeatureExtractor("configs/vit3d_cot_contrastive.py", "epoch_7.pth")
         features = extract("ct.nii.gz", mask="segmentation.nii.gz", mask_source="totalsegmentator_v2")
@@ -84,8 +89,9 @@ class FeatureExtractor:
 
     Args:
         model: config (path or loaded), or a model of ``init_model``.
-        checkpoint, device: as ``init_model``.
-        pipeline: transforms between reading and packing; None: those of the config's test data.
+        checkpoint: see ``init_model``.
+        device: see ``init_model``.
+        pipeline: transforms between reading and packing; None uses those of the config's test data.
 
     Raises:
         ConfigError, CheckpointError: as ``init_model`` and CaseReader.
@@ -100,17 +106,17 @@ class FeatureExtractor:
     ) -> None:
         self.model: Any = model if isinstance(model, nn.Module) else init_model(model, checkpoint, device)
         if not hasattr(self.model, "cfg"):
-            raise ValueError("a model for FeatureExtractor carries its config: build it with ctvlm.apis.init_model")
+            raise ValueError(f"{type(self.model).__name__} has no attribute cfg: use ctvlm.apis.init_model")
         self.read = CaseReader(self.model.cfg, pipeline)
         self._warned = False
 
     def remark_on(self, case: ReadCase | VolumeFeatures) -> str:
-        """Why text scores of a case mean nothing: the CT is real and the weights saw only phantoms; "" otherwise."""
+        """Warning if the CT is real and the weights were trained on phantoms only; otherwise an empty string."""
         trained_on = getattr(self.model, "training_data", [])
         return PHANTOMS_ONLY if not case.synthetic and only_phantoms(trained_on) else ""
 
     def __call__(self, volume: Volume, mask: Mask | None = None, mask_source: str | None = None) -> VolumeFeatures:
-        """Features of one CT; arguments and errors as ``CaseReader.__call__``."""
+        """Features of one CT. Arguments and errors are those of ``CaseReader.__call__``."""
         return self.features([self.read(volume, mask, mask_source)])[0]
 
     def extract(
@@ -120,9 +126,9 @@ class FeatureExtractor:
         mask_source: str | None = None,
         batch_size: int = 4,
     ) -> Iterator[VolumeFeatures]:
-        """Features of many CTs, in order, read and computed as they are asked for.
+        """Yield features of many CTs, in order.
 
-        A batch ends early where the next CT has another shape on the encoder's grid.
+        All CTs of a batch have the same input shape, so a batch may be smaller than ``batch_size``.
         """
         batch: list[ReadCase] = []
         for volume, mask in zip(volumes, masks or [None] * len(volumes), strict=True):
@@ -135,12 +141,12 @@ class FeatureExtractor:
             yield from self.features(batch)
 
     def inputs(self, cases: Sequence[ReadCase]) -> dict[str, Tensor | None]:
-        """What ``model.encode`` takes, on its device."""
+        """Collate cases to the input of ``model.encode``, on the device of the model."""
         return self.model.data_preprocessor(pseudo_collate([case.packed for case in cases]))["inputs"]
 
     @torch.no_grad()
     def features(self, cases: Sequence[ReadCase], context: BatchContext | None = None) -> list[VolumeFeatures]:
-        """Features of cases of one shape. ``context``: views of these cases, if some are computed already."""
+        """Features of cases with equal shape. ``context``: views of these cases, if they have already been created."""
         context = self.model.context(self.inputs(cases)) if context is None else context
         encoded, (_, region_BRP, region_mask_BR) = context.encoded, context.regions
         volume_BP, region_BRP, patch_BNP = _unit(context.volume_BP), _unit(region_BRP), _unit(context.patch_BNP)
@@ -163,11 +169,11 @@ class FeatureExtractor:
 
     @torch.no_grad()
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
-        """Normalised embeddings (U, P) of texts, on the CPU."""
+        """Normalised embeddings of texts (U, P), on the CPU."""
         return _unit(self.model.embed_texts(list(texts)))
 
     def similarity(self, features: VolumeFeatures, texts: Sequence[str]) -> TextSimilarity:
-        """How well each text fits the CT as a whole, each region, and each patch.
+        """Compare texts with the volume, its regions and its patches.
 
         Warns:
             UserWarning: once, if the CT is real and the weights were trained on phantoms only.
