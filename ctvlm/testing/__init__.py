@@ -16,8 +16,10 @@ from ctvlm.testing.building import NOT_SET
 from ctvlm.testing.datasets import check_dataset
 from ctvlm.testing.heads import check_head, check_projection
 from ctvlm.testing.layers import check_block, check_layer, check_patch_embedding, check_position
+from ctvlm.testing.losses import check_loss
 from ctvlm.testing.metrics import check_metric
 from ctvlm.testing.necks import check_neck
+from ctvlm.testing.objectives import check_objective
 from ctvlm.testing.region_encoders import check_region_encoder
 from ctvlm.testing.text_encoders import check_text_encoder
 from ctvlm.testing.transforms import check_transform
@@ -30,8 +32,10 @@ __all__ = [
     "check_dataset",
     "check_head",
     "check_layer",
+    "check_loss",
     "check_metric",
     "check_neck",
+    "check_objective",
     "check_patch_embedding",
     "check_position",
     "check_projection",
