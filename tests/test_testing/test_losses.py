@@ -42,7 +42,7 @@ class ReadsLength(CrossModalContrastiveLoss):
 
 class ReadsOrder(CrossModalContrastiveLoss):
     def forward(self, features):
-        return super().forward(features) + features.visual_MP[:1, 0].sum() ** 2 / (features.visual_MP**2).sum()
+        return super().forward(features) * (2 + features.visual_MP[:1, 0].sum().tanh())
 
 
 class Inverted(CrossModalContrastiveLoss):

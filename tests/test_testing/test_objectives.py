@@ -10,7 +10,6 @@ from ctvlm.models.objectives import ClassificationObjective, VolumeTextObjective
 from ctvlm.registry import OBJECTIVES
 from ctvlm.structures import MeanTerms, Pairs
 from ctvlm.testing import check_objective
-from ctvlm.testing.building import REGIONS
 from ctvlm.testing.objectives import LABELS
 
 CLASSIFICATION = dict(head=dict(type="ClassificationHead", names=LABELS))
@@ -20,8 +19,8 @@ OPTIONS: dict[str, list[dict]] = {
     "GenerationObjective": [dict(head=dict(type="CoTGenerationHead", vocab_size=320, embed_dims=16, num_heads=2))],
     "RegionTextObjective": [{}, dict(loss=False)],
     "SegmentationObjective": [
-        dict(head=dict(type="SegmentationHead", num_regions=REGIONS)),
-        dict(head=dict(type="VoxelSegmentationHead", num_regions=REGIONS, dims=8)),
+        dict(head=dict(type="SegmentationHead")),
+        dict(head=dict(type="VoxelSegmentationHead", dims=8)),
     ],
     "StepOrderObjective": [{}],
     "StepTextObjective": [{}, dict(pool_by_mask=False), dict(loss=False)],
