@@ -1,12 +1,14 @@
-"""The spec's classes under its own names and signatures, in plain PyTorch terms.
+"""The spec's classes with the names and signatures of the spec.
 
-They are the registered literal parts (``LiteralVisionEncoder``, ``PostNormBlock``, ``LiteralSliceAwareAttention``,
-``LiteralRegionAwareAttention``, ``MaskCNNRegionEncoder``, ``FixedTemperatureContrastiveLoss``) with tensors in place of
-a TokenContext. Configs name the registered parts: ``configs/ablations/literal.py``. The default model has their
-corrected forms, registered under the spec's names.
+They wrap the registered literal components (``LiteralVisionEncoder``, ``PostNormBlock``,
+``LiteralSliceAwareAttention``, ``LiteralRegionAwareAttention``, ``MaskCNNRegionEncoder``,
+``FixedTemperatureContrastiveLoss``) and take tensors instead of a TokenContext. Configs use the registered components,
+see ``configs/ablations/literal.py``. The default model has the corrected forms.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -28,12 +30,12 @@ class ThreeDPatchEmbedding(layers.ThreeDPatchEmbedding):
         embed_dim: int = 768,
     ) -> None:
         super().__init__(in_channels, embed_dim, patch_size)
-        self.grid_size = self.grid_of(tuple(img_size))
+        self.grid_size = self.grid_of(layers.as_grid(img_size))
         self.num_patches = self.grid_size[0] * self.grid_size[1] * self.grid_size[2]
 
 
 class AnatomicalStructureEncoder(region_encoders.MaskCNNRegionEncoder):
-    """Region ids (B, D, H, W) to ``region_features`` (B, E, D, H, W); the regions' vectors are ``region_embedding``.
+    """Region ids (B, D, H, W) to ``region_features`` (B, E, D, H, W); ``region_embedding`` has one vector per region.
 
     Raises:
         MemoryError, ValueError: see MaskCNNRegionEncoder.
@@ -42,7 +44,7 @@ class AnatomicalStructureEncoder(region_encoders.MaskCNNRegionEncoder):
     def __init__(self, num_regions: int = 20, embed_dim: int = 768, max_memory_gb: float | None = None) -> None:
         super().__init__(embed_dim, num_regions, max_memory_gb=max_memory_gb)
 
-    def forward(self, region_mask_BDHW: Tensor) -> Tensor:
+    def forward(self, region_mask_BDHW: Tensor) -> Tensor:  # type: ignore[override]
         return self.region_features(region_mask_BDHW)
 
 
@@ -52,17 +54,17 @@ class SliceAwareAttention(attention.LiteralSliceAwareAttention):
     def __init__(self, dim: int = 768, num_heads: int = 12, slice_distance_weight: float = 0.5) -> None:
         super().__init__(dim, num_heads, slice_distance_weight)
 
-    def forward(self, x_BNE: Tensor, slices_N: Tensor) -> Tensor:
+    def forward(self, x_BNE: Tensor, slices_N: Tensor) -> Tensor:  # type: ignore[override]
         return super().forward(x_BNE, _context(x_BNE, slices_N))
 
 
 class RegionAwareAttention(attention.LiteralRegionAwareAttention):
-    """Attention of tokens (B, N, E) to regions (B, R, E), scores times ``assignment`` (B, N, R)."""
+    """Attention of tokens (B, N, E) to regions (B, R, E); scores are multiplied by ``assignment`` (B, N, R)."""
 
     def __init__(self, dim: int = 768, num_heads: int = 12) -> None:
         super().__init__(dim, num_heads)
 
-    def forward(self, x_BNE: Tensor, regions_BRE: Tensor, assignment_BNR: Tensor) -> Tensor:
+    def forward(self, x_BNE: Tensor, regions_BRE: Tensor, assignment_BNR: Tensor) -> Tensor:  # type: ignore[override]
         slices_N = torch.zeros(x_BNE.shape[1], dtype=torch.long)
         return super().forward(x_BNE, _context(x_BNE, slices_N, regions_BRE, assignment_BNR))
 
@@ -76,7 +78,9 @@ class ThreeDTransformerBlock(layers.PostNormBlock):
         by_slice = dict(type="LiteralSliceAwareAttention", slice_distance_weight=slice_distance_weight)
         super().__init__(dim, num_heads, by_slice, dict(type="LiteralRegionAwareAttention"), mlp_ratio)
 
-    def forward(self, x_BNE: Tensor, slices_N: Tensor, regions_BRE: Tensor, assignment_BNR: Tensor) -> Tensor:
+    def forward(  # type: ignore[override]
+        self, x_BNE: Tensor, slices_N: Tensor, regions_BRE: Tensor, assignment_BNR: Tensor
+    ) -> Tensor:
         return super().forward(x_BNE, _context(x_BNE, slices_N, regions_BRE, assignment_BNR))
 
 
@@ -88,7 +92,7 @@ class RegionPooling(nn.Module):
 
 
 class ThreeDVisionEncoder(nn.Module):
-    """The whole encoder with mean pooling and linear heads of width E; see ``output_dict``.
+    """The encoder with mean pooling and linear heads of width E; see ``output_dict`` for the outputs.
 
     Raises:
         MemoryError, ValueError: see LiteralVisionEncoder.
@@ -123,12 +127,12 @@ class ThreeDVisionEncoder(nn.Module):
         return output_dict(self, self.backbone(volume_BCDHW, region_mask_BDHW))
 
 
-def output_dict(space: nn.Module, encoded: EncoderOutput) -> dict[str, Tensor]:
+def output_dict(space: Any, encoded: EncoderOutput) -> dict[str, Tensor]:
     """The spec's outputs of an encoded batch.
 
-    ``global`` (B, P): head over the mean patch. ``local`` (B, N, P): head over patches. ``region`` (B, R, P): head over
-    the pooled patches of each region, where a region that the map lacks is pooled to zero. ``patch_features``
-    (B, N, E): the last block's output.
+    ``global`` (B, P): projection of the mean patch. ``local`` (B, N, P): projection of the patches. ``region``
+    (B, R, P): projection of the pooled patches of each region, zero before projection for a region not in the map.
+    ``patch_features`` (B, N, E): output of the last block.
 
     Args:
         space: ThreeDVisionEncoder, or the SharedSpace of a model with ``regions_in_volume=False``, which has parts of
@@ -144,13 +148,13 @@ def output_dict(space: nn.Module, encoded: EncoderOutput) -> dict[str, Tensor]:
 
 
 class CrossModalContrastiveLoss(losses.FixedTemperatureContrastiveLoss):
-    """Symmetric InfoNCE (scalar) of volumes (B, P) and texts (B, P); row i of one belongs to row i of the other."""
+    """Symmetric InfoNCE (scalar) of volumes (B, P) and texts (B, P); rows with the same index are pairs."""
 
     def __init__(self, temperature: float = 0.07) -> None:
         super().__init__(temperature)
 
-    def forward(self, visual_BP: Tensor, text_BP: Tensor) -> Tensor:
-        # Different on every rank, so that each pair is its own only positive.
+    def forward(self, visual_BP: Tensor, text_BP: Tensor) -> Tensor:  # type: ignore[override]
+        # Different on every rank, so that each pair has only itself as positive.
         ids_B = torch.arange(len(visual_BP), device=visual_BP.device) + (get_rank() << 32)
         return super().forward(Pairs(visual_BP, text_BP, ids_B))
 
@@ -158,11 +162,11 @@ class CrossModalContrastiveLoss(losses.FixedTemperatureContrastiveLoss):
 def _context(
     x_BNE: Tensor, slices_N: Tensor, regions_BRE: Tensor | None = None, assignment_BNR: Tensor | None = None
 ) -> TokenContext:
-    """A context in which token n lies in slice ``slices_N[n]``, at place n of a row as long as there are tokens."""
+    """A context in which token n is in slice ``slices_N[n]``, at position n of a row with one cell per token."""
     batch, tokens, _ = x_BNE.shape
     index_BN = (slices_N * tokens + torch.arange(tokens, device=slices_N.device)).expand(batch, -1)
     grid = (int(slices_N.max()) + 1, 1, tokens)
     ctx = TokenContext(grid, index_BN.to(x_BNE.device), None, x_BNE.new_ones(batch, 3))
-    if regions_BRE is None:
+    if regions_BRE is None or assignment_BNR is None:
         return ctx
     return ctx.with_regions(F.pad(assignment_BNR, (1, 0)), regions_BRE)

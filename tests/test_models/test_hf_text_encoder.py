@@ -161,17 +161,17 @@ def test_refuses_options_that_do_not_fit(folders):
         build(folders["bert"], train="half")
     with pytest.raises(ValueError, match="pooling='max'"):
         build(folders["bert"], pooling="max")
-    with pytest.raises(ValueError, match="top_layers=9.*has 4 layers"):
+    with pytest.raises(ValueError, match="top_layers=9.* 4"):
         build(folders["bert"], train="top", top_layers=9)
-    with pytest.raises(ValueError, match="no token before"):
+    with pytest.raises(ValueError, match="pooling='cls'"):
         build(folders["gpt2"], pooling="cls")
-    with pytest.raises(ValueError, match="cache_dir is for train='frozen'"):
+    with pytest.raises(ValueError, match="cache_dir.*train='frozen'"):
         build(folders["bert"], train="top", cache_dir="cache")
 
 
 def test_lora_without_peft_says_what_to_install(folders, monkeypatch):
     monkeypatch.setitem(sys.modules, "peft", None)
-    with pytest.raises(CTVLMError, match="pip install"):
+    with pytest.raises(CTVLMError, match=r"ctvlm\[lora\]"):
         build(folders["bert"], train="lora")
 
 

@@ -98,33 +98,33 @@ def test_missing_weights_are_never_left_random(tmp_path):
     weights = torch.load(folder / "pytorch_model.bin", weights_only=True)
     del weights["bert.encoder.layer.1.output.dense.weight"]
     torch.save(weights, folder / "pytorch_model.bin")
-    with pytest.raises(CTVLMError, match=r"1 of the \d+ weights of BertModel.*encoder.layer.1.output.dense.weight"):
+    with pytest.raises(CTVLMError, match=r"BertModel.*encoder.layer.1.output.dense.weight"):
         build(folder)
 
 
 def test_projection_is_refused_behind_other_pooling_and_where_there_is_none(tmp_path):
     for save in (saved.save_cxr_bert, saved.save_open_clip):
         folder = save(tmp_path / save.__name__)
-        with pytest.raises(CTVLMError, match="behind 'cls' pooling, found text_encoder.pooling='mean'"):
+        with pytest.raises(CTVLMError, match="'cls'.*text_encoder.pooling='mean'"):
             build(folder, pooling="mean", projection=True)
-    with pytest.raises(CTVLMError, match="has no projection"):
+    with pytest.raises(CTVLMError, match="text_encoder.projection=False"):
         build(saved.save_bert(tmp_path / "bert"), pooling="cls", projection=True)
     folder = saved.save_open_clip(tmp_path / "pooler", hf_pooler_type="cls_pooler")
-    with pytest.raises(CTVLMError, match="behind 'cls_pooler' pooling"):
+    with pytest.raises(CTVLMError, match="'cls_pooler'"):
         build(folder, pooling="cls", projection=True)
 
 
 def test_what_cannot_be_loaded_is_named_with_what_to_do(tmp_path):
-    with pytest.raises(CTVLMError, match=r"'dmis-lab/biobert-v1.1' cannot be.*HF_HUB_OFFLINE.*hf download"):
+    with pytest.raises(CTVLMError, match=r"'dmis-lab/biobert-v1.1'.*HF_HUB_OFFLINE.*hf download"):
         build("dmis-lab/biobert-v1.1")
-    with pytest.raises(CTVLMError, match=r"nowhere' cannot be loaded.*no such folder"):
+    with pytest.raises(CTVLMError, match=r"nowhere'"):
         build(tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(CTVLMError, match=r"empty' cannot be loaded.*model_type.*Expected config.json"):
+    with pytest.raises(CTVLMError, match=r"empty'.*model_type.*config.json"):
         build(tmp_path / "empty")
     folder = saved.save_bert(tmp_path / "cut")
     (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:-100])
-    with pytest.raises(CTVLMError, match="cut' cannot be loaded"):
+    with pytest.raises(CTVLMError, match="cut'"):
         build(folder)
 
 
@@ -141,23 +141,23 @@ def test_unknown_code_is_not_run_unless_asked_for(tmp_path):
 def test_models_and_tokenizers_that_do_not_fit_are_refused(tmp_path):
     folder = saved.save_bert(tmp_path / "wordless")
     (folder / "vocab.txt").write_text("".join(f"{token}\n" for token in saved.SPECIAL))
-    with pytest.raises(CTVLMError, match="knows no word"):
+    with pytest.raises(CTVLMError, match="Tokenizer"):
         build(folder)
     (folder / "vocab.txt").write_text("".join(f"{w}\n" for w in [*saved.vocabulary(), *"more words than rows".split()]))
-    with pytest.raises(CTVLMError, match=r"has \d+ pieces, its model only embeds"):
+    with pytest.raises(CTVLMError, match=r"\d+ pieces.* \d+ embeddings"):
         build(folder)
     (folder / "config.json").write_text(json.dumps({"model_type": "clip"}))
-    with pytest.raises(CTVLMError, match="clip of images and texts"):
+    with pytest.raises(CTVLMError, match="clip"):
         build(folder)
     folder = saved.save_open_clip(tmp_path / "plain", hf_model_name=None)
-    with pytest.raises(CTVLMError, match="open_clip's own"):
+    with pytest.raises(CTVLMError, match="hf_model_name"):
         build(folder)
 
 
 def test_open_clip_folder_without_the_architecture_names_what_is_missing(tmp_path):
     folder = saved.save_open_clip(tmp_path)
     (folder / "config.json").unlink()
-    with pytest.raises(CTVLMError, match="architecture of 'nobody/pubmedbert'.*put that one file beside"):
+    with pytest.raises(CTVLMError, match="config.json.*'nobody/pubmedbert'"):
         build(folder, pooling="cls")
 
 

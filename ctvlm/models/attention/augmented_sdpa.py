@@ -9,9 +9,9 @@ from torch import Tensor
 # The exponential of the difference to any real score is 0. It is finite, because a row whose keys are all masked would
 # be NaN with -inf.
 MASKED_SCORE = -1e30
-# Entry of the queries in the mask's column; exact in every dtype. It makes room for float16, which ends at 65,504.
+# Entry of the queries in the mask column. Exact in every dtype; needed for float16, whose maximum is 65,504.
 MASK_QUERY = 2.0**15
-# Measured on CPU, N = 4,096: 80 columns 1.12x, 81 columns 1.30x. GPU kernels refuse widths not a multiple of 8.
+# Measured on CPU, N = 4,096: 80 columns 1.12x, 81 columns 1.30x. GPU kernels need multiples of 8.
 COLUMN_MULTIPLE = 16
 
 
@@ -32,17 +32,17 @@ def augmented_sdpa(
     In float16 the mask's product is limited to ``-2e9 / sqrt(c)``, which is far below any score of finite features.
 
     Returns:
-        (B, K, N, c); 0 with a gradient of 0 for a case whose keys are all masked.
+        (B, K, N, c); 0 with a gradient of 0 if all keys of a case are masked.
 
     Args:
         query_columns: (B or 1, K or 1, N, m), broadcast over batch and heads.
         key_columns: (B or 1, K or 1, M, m).
-        key_mask_BM: False for keys that nobody may attend to.
+        key_mask_BM: False for keys that are masked.
     """
     batch, heads, num_queries, width = q_BKNc.shape
     scale = width**-0.5
     q_parts, k_parts = [q_BKNc], [k_BKMc]
-    if query_columns is not None:
+    if query_columns is not None and key_columns is not None:
         # SDPA multiplies the whole product by the scale, so the columns are divided by it beforehand.
         q_parts.append(_expand(query_columns / scale, q_BKNc))
         k_parts.append(_expand(key_columns, k_BKMc))
@@ -55,12 +55,12 @@ def augmented_sdpa(
         return F.scaled_dot_product_attention(q_BKNc, k_BKMc, v_BKMc)
 
     extra = sum(part.shape[-1] for part in q_parts[1:])
-    idle = -(width + extra) % COLUMN_MULTIPLE
-    if idle:
+    padding = -(width + extra) % COLUMN_MULTIPLE
+    if padding:
         zero = q_BKNc.new_zeros(1, 1, 1, 1)
-        q_parts.append(zero.expand(batch, heads, num_queries, idle))
-        k_parts.append(zero.expand(batch, heads, k_BKMc.shape[2], idle))
-    values = F.pad(v_BKMc, (0, extra + idle))
+        q_parts.append(zero.expand(batch, heads, num_queries, padding))
+        k_parts.append(zero.expand(batch, heads, k_BKMc.shape[2], padding))
+    values = F.pad(v_BKMc, (0, extra + padding))
     if key_mask_BM is not None:
         # The weights of masked keys are 0 unless all keys are masked; this makes the output 0 there, too.
         values = values.masked_fill_(masked_B1M1, 0.0)

@@ -1,4 +1,4 @@
-"""Plain attention over all tokens: the baseline that knows no slices."""
+"""Attention over all tokens without slice information, as a baseline."""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
-"""Attention inside parts of the patch grid: windows of slices, or columns along z."""
+"""Attention within parts of the patch grid: windows of slices, or columns along z."""
 
 from __future__ import annotations
+
+from abc import abstractmethod
 
 import torch.nn as nn
 import torch.nn.functional as F
@@ -13,21 +15,21 @@ from ctvlm.structures import TokenContext
 
 
 class GridAttention(SelfAttention):
-    """Brings tokens back to the full grid, cuts it into parts, attends within each.
+    """Scatter tokens to the full grid, split it into parts, and attend within each part.
 
-    A subclass cuts (``split``) and mends (``merge``). Tokens that body selection dropped become masked cells.
+    A subclass implements ``split`` and ``merge``. Patches that body selection dropped become masked cells.
     """
 
+    @abstractmethod
     def split(self, cells_Bdsx: Tensor) -> Tensor:
         """From (B, d, h*w, x) to (B, parts, length, x); padding cells are zero or False."""
-        raise NotImplementedError
 
+    @abstractmethod
     def merge(self, parts_BGLx: Tensor, d: int) -> Tensor:
         """The inverse of ``split``, without its padding."""
-        raise NotImplementedError
 
     def pads(self, d: int) -> bool:
-        """Whether ``split`` adds cells that are no patches."""
+        """Whether ``split`` adds padding cells."""
         return False
 
     def attend(self, q_BKNc: Tensor, k_BKNc: Tensor, v_BKNc: Tensor, ctx: TokenContext) -> Tensor:
@@ -50,11 +52,11 @@ class GridAttention(SelfAttention):
 
 @ATTENTION.register_module()
 class SliceWindowAttention(GridAttention):
-    """Attention within windows of a few slices: cost grows with the number of slices, not with its square.
+    """Attention within windows of slices: the cost is linear in the number of slices.
 
     Args:
         window: slices of the patch grid per window; 1 is attention within a slice.
-        shift: slices by which the windows start earlier, to join neighbours in every other block.
+        shift: number of slices that windows are shifted by, to connect neighbouring windows in alternate blocks.
     """
 
     def __init__(self, embed_dims: int, num_heads: int, window: int = 1, shift: int = 0, qkv_bias: bool = True) -> None:
@@ -69,9 +71,9 @@ class SliceWindowAttention(GridAttention):
 
     def split(self, cells_Bdsx: Tensor) -> Tensor:
         batch, d, cells, width = cells_Bdsx.shape
-        behind = -(d + self.shift) % self.window
+        padding = -(d + self.shift) % self.window
         if self.pads(d):
-            cells_Bdsx = F.pad(cells_Bdsx, (0, 0, 0, 0, self.shift, behind))
+            cells_Bdsx = F.pad(cells_Bdsx, (0, 0, 0, 0, self.shift, padding))
         return cells_Bdsx.reshape(batch, -1, self.window * cells, width)
 
     def merge(self, parts_BGLx: Tensor, d: int) -> Tensor:
@@ -82,7 +84,7 @@ class SliceWindowAttention(GridAttention):
 
 @ATTENTION.register_module()
 class ColumnAttention(GridAttention):
-    """Attention along z: each patch sees those above and below it."""
+    """Attention along z: each patch attends to the patches above and below it."""
 
     def split(self, cells_Bdsx: Tensor) -> Tensor:
         return cells_Bdsx.transpose(1, 2)
@@ -93,7 +95,7 @@ class ColumnAttention(GridAttention):
 
 @ATTENTION.register_module()
 class AxialAttention(nn.Module):
-    """Attention within each slice, then along z on the result, as in CT-ViT (baseline)."""
+    """Attention within each slice, then along z, as in CT-ViT (baseline)."""
 
     def __init__(self, embed_dims: int, num_heads: int, qkv_bias: bool = True) -> None:
         super().__init__()

@@ -18,7 +18,7 @@ class LiteralRegionAwareAttention(nn.Module):
     """Patches (B, N, E) attend to the R region tokens of ``ctx``; scores are multiplied by the assignment.
 
     ``softmax(q k' / sqrt(c) * assignment) v``, without a norm on the regions and without a background token.
-    A product does not mask: a patch that lies in no region attends to all regions alike. ``RegionAwareAttention`` is
+    A product does not mask: a patch outside all regions attends to all regions equally. ``RegionAwareAttention`` is
     the corrected form.
     """
 

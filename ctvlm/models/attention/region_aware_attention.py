@@ -17,11 +17,11 @@ from ctvlm.structures import TokenContext
 class RegionAwareAttention(nn.Module):
     """Patches (B, N, E) attend to the R region tokens of ``ctx``, guided by the assignment of patches.
 
-    ``log(assignment + eps)`` is added to the scores. A learned background token is what a patch in no region attends
-    to. ``LiteralRegionAwareAttention`` is the spec's literal form.
+    ``log(assignment + eps)`` is added to the scores. Patches outside all regions attend to a learned background token.
+    ``LiteralRegionAwareAttention`` is the spec's literal form.
 
     Args:
-        eps: floor of the assignment; how much a patch sees of regions it does not lie in.
+        eps: added to the assignment; larger values give more weight to regions that do not contain the patch.
     """
 
     def __init__(self, embed_dims: int, num_heads: int, eps: float = 1e-3, qkv_bias: bool = True) -> None:
@@ -43,8 +43,8 @@ class RegionAwareAttention(nn.Module):
         regions_BME = torch.cat([background_B1E, regions_BME], dim=1)
         k_BMKc, v_BMKc = self.kv(self.norm_regions(regions_BME)).unflatten(-1, (2, self.num_heads, -1)).unbind(2)
 
-        # (x Wq) k' = x (Wq k'), and likewise for the output: heads x regions are fewer than the channels, so the
-        # regions are brought into the patches' space and not every patch into the heads'.
+        # (x Wq) k' = x (Wq k'), and likewise for the output. Heads x regions are fewer than the channels, so it is
+        # cheaper to project the regions to the space of the patches than every patch to the space of the heads.
         query_KcE = self.q.weight.unflatten(0, (self.num_heads, -1))
         keys_BKME = torch.einsum("bmkc,kce->bkme", k_BMKc, query_KcE)
         scores_BNKM = (x_BNE @ keys_BKME.flatten(1, 2).transpose(1, 2)).unflatten(-1, keys_BKME.shape[1:3])
@@ -63,11 +63,11 @@ def check_regions(layer: nn.Module, ctx: TokenContext) -> tuple[Tensor, Tensor]:
     """Assignment (B, N, R + 1) and region tokens (B, R, E) of a context.
 
     Raises:
-        ValueError: the context has none.
+        ValueError: the context does not have them.
     """
     if ctx.region_tokens_BRE is None or ctx.patch_to_region_BNR1 is None:
         raise ValueError(
-            f"{type(layer).__name__} got no region tokens or no assignment: give the backbone a region encoder "
-            "that provides regions, or leave region_attention out"
+            f"{type(layer).__name__}: the context has no region tokens or no assignment. Use a region encoder that "
+            "provides regions, or set region_attention=None."
         )
     return ctx.patch_to_region_BNR1, ctx.region_tokens_BRE

@@ -1,4 +1,4 @@
-"""Attention rollout: how much each patch at the input feeds what is read out at the end (Abnar & Zuidema, 2020)."""
+"""Attention rollout: contribution of each input patch to the output (Abnar & Zuidema, 2020)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ctvlm.structures import TokenContext
 
 
 class AttentionRecorder:
-    """Notes what each self-attention layer reads during a forward pass, so that attention can be followed back.
+    """Record the inputs of each self-attention layer during a forward pass, for attention rollout.
 
     ::
 
@@ -20,11 +20,10 @@ class AttentionRecorder:
             encoded = model.encode(inputs)
         share_BN = recorder.rollout(readout_BN)
 
-    It works from outside, through hooks: a model that is not recorded runs as ever. Kept are the layers' inputs
-    (L, B, N, E), not their attention.
+    It uses forward hooks. It stores the layers' inputs (L, B, N, E), not their attention.
 
     Raises:
-        ValueError: on leaving, where no self-attention ran that can be followed.
+        ValueError: on exit, if no SelfAttention ran.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -35,7 +34,7 @@ class AttentionRecorder:
     def __enter__(self) -> AttentionRecorder:
         self._calls.clear()
         layers = [layer for layer in self.module.modules() if isinstance(layer, SelfAttention)]
-        self._hooks = [layer.register_forward_pre_hook(self._note) for layer in layers]
+        self._hooks = [layer.register_forward_pre_hook(self._record) for layer in layers]
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -43,26 +42,25 @@ class AttentionRecorder:
             hook.remove()
         if kind is None and not self._calls:
             raise ValueError(
-                f"{type(self.module).__name__} ran no self-attention over patches, so there is none to roll out; "
-                "expected layers that are a ctvlm.models.attention.SelfAttention"
+                f"{type(self.module).__name__} ran no self-attention over patches; rollout needs layers of class "
+                "ctvlm.models.attention.SelfAttention"
             )
 
-    def _note(self, layer: SelfAttention, args: tuple[Tensor, TokenContext]) -> None:
+    def _record(self, layer: SelfAttention, args: tuple[Tensor, TokenContext]) -> None:
         x_BNE, ctx = args
         self._calls.append((layer, x_BNE.detach(), ctx))
 
     def rollout(self, readout_BN: Tensor, residual: float = 0.5) -> Tensor:
-        """Follow weights over the last layer's patches back to the input: readout times the product of all layers.
+        """Propagate weights of the last layer's patches back to the input: readout times the product of all layers.
 
-        Each layer counts as ``(1 - residual) * (its attention, mean over heads) + residual * identity``; attention to
-        regions, which are whole organs, is not followed. Only the product's one row is ever kept, so memory
-        grows with N, not with its square.
+        Each layer is ``(1 - residual) * (its attention, mean over heads) + residual * identity``. Attention to
+        regions is left out. Only one row of the product is stored, so memory is linear in N.
 
         Args:
-            readout_BN: on the full patch grid; what patches that are no tokens have is dropped.
+            readout_BN: on the full patch grid; weights of patches that are not tokens are dropped.
 
         Returns:
-            (B, N) on the full patch grid; each row sums to what its tokens had.
+            (B, N) on the full patch grid; each row has the sum of the weights of its tokens.
         """
         ctx = self._calls[-1][2]
         share_Bn = ctx.gather(readout_BN[..., None])[..., 0]
@@ -74,15 +72,15 @@ class AttentionRecorder:
 
 
 def received(layer: SelfAttention, x_BNE: Tensor, ctx: TokenContext, share_BN: Tensor) -> Tensor:
-    """``share`` times the layer's attention matrix, mean over heads (B, N): what each token gets of what others attend.
+    """``share`` times the layer's attention matrix, mean over heads (B, N).
 
-    Attention is linear in its values, so a row times its matrix is a gradient by the values: every layer that can be
-    trained can be followed, its fused kernel, slice bias and masks included, and no N x N matrix is made.
+    Attention is linear in its values, so this product is a gradient with respect to the values. It works for every
+    differentiable layer, with its fused kernel, slice bias and masks, and without an N x N matrix.
     """
     with torch.no_grad():
         q_BKNc, k_BKNc, v_BKNc = layer.heads(x_BNE, ctx)
     with torch.enable_grad():
         v_BKNc = torch.zeros_like(v_BKNc).requires_grad_()
         out_BKN = layer.attend(q_BKNc, k_BKNc, v_BKNc, ctx)[..., 0]
-        (got_BKNc,) = torch.autograd.grad(out_BKN, v_BKNc, share_BN[:, None].expand_as(out_BKN).to(out_BKN))
-    return got_BKNc[..., 0].mean(dim=1).to(share_BN)
+        (gradient_BKNc,) = torch.autograd.grad(out_BKN, v_BKNc, share_BN[:, None].expand_as(out_BKN).to(out_BKN))
+    return gradient_BKNc[..., 0].mean(dim=1).to(share_BN)

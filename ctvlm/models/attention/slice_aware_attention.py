@@ -23,16 +23,16 @@ UNITS = ("slices", "mm")
 class SliceAwareAttention(SelfAttention):
     """Scores get ``slice_bias[head, |z_i - z_j|]`` added before the softmax.
 
-    The bias depends on two slice indices only. With d slices it is the product of d columns of the query
-    (the row of its slice in the d x d bias matrix) and a one-hot of the key's slice, so the fused kernel
-    serves it in O(N) memory; see ``augmented_sdpa``.
+    The bias depends on two slice indices only. With d slices it is the product of d query columns (the row of the
+    query's slice in the d x d bias matrix) and a one-hot of the key's slice. The fused kernel computes it in O(N)
+    memory, see ``augmented_sdpa``.
 
     Args:
-        max_distance: length of the bias table; larger distances share its last entry.
-        distance_unit: ``'slices'`` counts slices of the patch grid. ``'mm'`` reads the table at the distance
-            in mm, interpolated linearly, one entry per ``mm_per_entry``: each sample by its own spacing.
-        backend: ``'sdpa'``; ``'dense'`` builds the (B, K, N, N) scores as the formula is written (reference,
-            small N only); ``'flex'`` runs FlexAttention.
+        max_distance: length of the bias table; larger distances use its last entry.
+        distance_unit: ``'slices'``: slices of the patch grid. ``'mm'``: the table has one entry per ``mm_per_entry``
+            and is interpolated linearly at the distance in mm, by the spacing of each sample.
+        backend: ``'sdpa'``; ``'dense'`` computes the (B, K, N, N) scores (reference, small N only); ``'flex'`` uses
+            FlexAttention.
     """
 
     def __init__(
@@ -85,12 +85,12 @@ class SliceAwareAttention(SelfAttention):
         )
 
     def _rows(self, bias_BKdd: Tensor, ctx: TokenContext) -> Tensor:
-        """For each token the row of its slice, (B or 1, K, N, d)."""
+        """Row of the bias matrix for the slice of each token (B or 1, K, N, d)."""
         batch, heads, d, _ = bias_BKdd.shape
         if ctx.is_full_grid:
             in_slice = ctx.grid[1] * ctx.grid[2]
             return bias_BKdd[:, :, :, None].expand(batch, heads, d, in_slice, d).reshape(batch, heads, -1, d)
-        # A product with the one-hot: its gradient is a product too, where that of an index is a slow scatter.
+        # A product with the one-hot, because the gradient of an index is a slow scatter.
         return ctx.z_onehot_BNd(bias_BKdd.dtype)[:, None] @ bias_BKdd
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""Volume to EncoderOutput."""
+"""Vision encoders: volume to EncoderOutput."""
 
 from ctvlm.models.backbones.base import VisionEncoder
 from ctvlm.models.backbones.body_selection import body_patches

@@ -1,6 +1,8 @@
-"""What every vision encoder shares: checks, geometry and the assembly of its output."""
+"""Base class of vision encoders: checks, geometry and the assembly of the output."""
 
 from __future__ import annotations
+
+from abc import ABC, abstractmethod
 
 import torch
 import torch.nn as nn
@@ -9,13 +11,13 @@ from torch import Tensor
 from ctvlm.models.layers import check_channels
 from ctvlm.models.region_encoders import RegionEncoding
 from ctvlm.registry import REGION_ENCODERS
-from ctvlm.structures import EncoderOutput, TokenContext
+from ctvlm.structures import Anatomy, EncoderOutput, TokenContext
 
-# Logits of a patch that was dropped before the blocks: background beyond doubt, and finite.
+# Region logits of a patch that was dropped before the blocks, with 0 for background.
 DROPPED_LOGIT = -20.0
 
 
-class VisionEncoder(nn.Module):
+class VisionEncoder(nn.Module, ABC):
     """Base class of vision encoders.
 
     ``forward(volume_BCDHW, region_map_BDHW=None, spacing_B3=None, anatomy=None)`` returns an EncoderOutput.
@@ -57,21 +59,30 @@ class VisionEncoder(nn.Module):
             default_args=dict(embed_dims=embed_dims, num_regions=num_regions),
         )
 
+    @abstractmethod
+    def forward(
+        self,
+        volume_BCDHW: Tensor,
+        region_map_BDHW: Tensor | None = None,
+        spacing_B3: Tensor | None = None,
+        anatomy: Anatomy | None = None,
+    ) -> EncoderOutput: ...
+
     def standardize(self, volume_BCDHW: Tensor) -> Tensor:
-        """The input as the first layer reads it."""
+        """The normalised input of the first layer."""
         check_channels(volume_BCDHW, self.mean.shape[1])
         return (volume_BCDHW - self.mean) / self.std
 
     def check_region_map(self, volume_BCDHW: Tensor, region_map_BDHW: Tensor | None) -> None:
-        """Refuse a map that does not lie on the volume."""
+        """Raise a ValueError if map and volume differ in size."""
         if region_map_BDHW is None:
             return
         expected = (volume_BCDHW.shape[0], *volume_BCDHW.shape[2:])
         if tuple(region_map_BDHW.shape) != expected:
             raise ValueError(
                 f"the region map has shape {tuple(region_map_BDHW.shape)}, but the volume has "
-                f"{tuple(volume_BCDHW.shape)}; expected a map of shape (B, D, H, W) = {expected}: send both through "
-                "the same resampling and cropping"
+                f"{tuple(volume_BCDHW.shape)}; expected a map of shape (B, D, H, W) = {expected}. Apply the same "
+                "resampling and cropping to both."
             )
 
     @staticmethod
@@ -90,7 +101,7 @@ class VisionEncoder(nn.Module):
     def assemble(
         self, tokens_BNE: Tensor, ctx: TokenContext, encoding: RegionEncoding, levels: list[Tensor]
     ) -> EncoderOutput:
-        """From tokens as the blocks know them to maps on the full grid."""
+        """Scatter tokens, assignment and levels to the full grid."""
         assignment_BNR1 = encoding.assignment
         region_tokens_BRE = self.region_encoder.region_tokens(tokens_BNE, assignment_BNR1)
         background = _background_row(assignment_BNR1, 0.0)
@@ -114,7 +125,7 @@ class VisionEncoder(nn.Module):
 
 
 def _background_row(like: Tensor, other: float) -> Tensor:
-    """(R + 1,) with the first entry above the others: 1 over 0, or 0 over a negative logit."""
+    """(R + 1,): background 1 and ``other`` 0, or background 0 and ``other`` a negative logit."""
     row = like.new_full((like.shape[-1],), other)
     row[0] = 1.0 if other == 0.0 else 0.0
     return row

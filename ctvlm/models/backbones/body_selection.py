@@ -1,4 +1,4 @@
-"""Which patches lie in or around the body."""
+"""Selection of the patches in and around the body."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from torch import Tensor
 
 
 def body_patches(channel_BDHW: Tensor, grid: tuple[int, int, int]) -> Tensor:
-    """True for patches worth a token (B, d*h*w).
+    """True for patches that become tokens (B, d*h*w).
 
-    A patch is *air* where its maximum in the soft-tissue window (scaled to [0, 1]) is 0. Air that is
-    connected, within its slice of the patch grid, to the in-plane border lies outside the body and is dropped;
-    enclosed air (lung, bowel) stays. The fill is per slice, because in 3D it would leak into a lung that the
-    volume's end cuts open. A case of nothing but air keeps all its patches.
+    A patch is air if its maximum in the soft-tissue window (scaled to [0, 1]) is 0. Air that is connected to the
+    in-plane border within its slice of the patch grid is outside the body and is dropped. Enclosed air (lung, bowel)
+    is kept. The flood fill is per slice, because in 3D it would enter a lung that is cut by the end of the volume. A
+    case that contains only air keeps all its patches.
     """
     batch = channel_BDHW.shape[0]
     d, h, w = grid
@@ -21,7 +21,7 @@ def body_patches(channel_BDHW: Tensor, grid: tuple[int, int, int]) -> Tensor:
     air_Bdhw = F.max_pool3d(channel_BDHW.detach()[:, None], size)[:, 0] <= 0
     air = air_Bdhw.reshape(batch * d, h, w)
     outside = air & _border(h, w, air.device)
-    # Each round grows by one patch; no path is longer than the number of patches of a slice.
+    # Each iteration grows by one patch; no path is longer than the number of patches of a slice.
     for _ in range(h * w):
         grown = _grow(outside) & air
         if torch.equal(grown, outside):
@@ -44,10 +44,10 @@ def _grow(mask: Tensor) -> Tensor:
 
 
 def kept_index(keep_BN: Tensor) -> tuple[Tensor, Tensor]:
-    """Positions of the kept patches, padded to the batch's longest case.
+    """Indices of the kept patches, padded to the largest number in the batch.
 
     Returns:
-        index (B, n), in grid order, filled up with dropped patches, and a mask (B, n) that is False there.
+        Index (B, n) in grid order, padded with dropped patches, and a mask (B, n) that is False for padding.
     """
     longest = int(keep_BN.sum(dim=1).max())
     index_Bn = (~keep_BN).to(torch.uint8).argsort(dim=1, stable=True)[:, :longest]

@@ -15,7 +15,7 @@ class FactorizedCTViT(ThreeDVisionEncoder):
     """
 
     def __init__(self, spatial_depth: int = 4, temporal_depth: int = 4, block: dict | None = None, **kwargs) -> None:
-        given = [name for name in ("depth", "region_layer") if name in kwargs]
+        given: list[str] = [name for name in ("depth", "region_layer") if name in kwargs]
         given += [f"block.{name}" for name in ("attention", "region_attention", "overrides") if name in (block or {})]
         if given:
             raise ValueError(

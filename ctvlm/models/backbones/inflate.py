@@ -1,8 +1,9 @@
-"""A 2D vision transformer's weights in a 3D encoder."""
+"""Conversion of the weights of a 2D vision transformer for a 3D encoder."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from timm.layers import GELUTanh, resample_abs_pos_embed, resample_patch_embed
@@ -11,9 +12,9 @@ from torch import Tensor, nn
 
 from ctvlm.models.attention import SelfAttention
 from ctvlm.models.backbones.three_d_vision_encoder import ThreeDVisionEncoder
-from ctvlm.models.layers import LearnedPosition3D, ThreeDPatchEmbedding
+from ctvlm.models.layers import MLP, LearnedPosition3D, ThreeDPatchEmbedding, as_grid
 
-# Weights of a block that carries over: ours by timm's. Layer scales go into the linear before them.
+# Weights of a block: timm's name to ours. Layer scales are multiplied into the linear layer before them.
 BLOCK = {
     "norm1": "norm_attention",
     "attn.qkv": "attention.qkv",
@@ -23,24 +24,24 @@ BLOCK = {
     "mlp.fc2": "mlp.fc2",
 }
 SCALED = {"attn.proj": "ls1.gamma", "mlp.fc2": "ls2.gamma"}
-# What stands around the blocks and may be left behind without changing what they compute.
+# Parameters outside the blocks that may be left out.
 AROUND = ("cls_token", "reg_token", "pos_embed", "patch_embed.proj", "norm", "fc_norm", "head", "attn_pool")
 
 
 def inflate_vit(
     vit: VisionTransformer, encoder: ThreeDVisionEncoder, mean: Sequence[float], std: Sequence[float]
 ) -> tuple[dict[str, Tensor], list[str]]:
-    """Weights of ``vit`` under the encoder's names, and the names of those that it has no place for.
+    """Weights of ``vit`` under the encoder's names, and the names of the weights that are not used.
 
-    Patch weights are spread evenly over the depth of a patch (I3D's inflation, Carreira and Zisserman, 2017), so that
-    a volume of one repeated slice gives what the slice gives. Where the encoder has as many input channels as ``vit``,
-    channel i takes the place of channel i; else each takes an equal share of a grey image. ``mean`` and ``std`` of the
-    images that ``vit`` was trained on go into the patch weights: the encoder's windows lie in [0, 1]. Learned positions
-    are interpolated to the encoder's grid and repeated over its slices; an encoder with other positions keeps its own.
-    Class and register tokens have no place: patches no longer attend to them.
+    Patch weights are distributed evenly over the depth of a patch (inflation of I3D, Carreira and Zisserman, 2017): a
+    volume of one repeated slice has the output of the slice. If the encoder has as many input channels as ``vit``, they
+    correspond by index; else each channel has an equal share of a grey image. ``mean`` and ``std`` of the images that
+    ``vit`` was trained on are included in the patch weights, because the encoder's windows are in [0, 1]. Learned
+    positions are interpolated to the encoder's grid and repeated over its slices; other position encodings are kept.
+    Class and register tokens are left out.
 
     Raises:
-        ValueError: a network that computes otherwise than the encoder's blocks do, or sizes that differ.
+        ValueError: the blocks of ``vit`` differ from the encoder's blocks, or the sizes differ.
     """
     check_convertible(vit)
     check_sizes(vit, encoder)
@@ -48,7 +49,7 @@ def inflate_vit(
     weights = _patch_weights(state, encoder, torch.tensor(mean), torch.tensor(std))
     used = {"patch_embed.proj.weight", "patch_embed.proj.bias"}
     if vit.pos_embed is not None and isinstance(encoder.position, LearnedPosition3D):
-        weights["position.table"] = _positions(vit, encoder.position.base_grid)
+        weights["position.table"] = _positions(vit, vit.pos_embed.detach(), as_grid(encoder.position.base_grid))
         used.add("pos_embed")
     for i in range(len(vit.blocks)):
         for old, new in BLOCK.items():
@@ -68,48 +69,50 @@ def inflate_vit(
 
 
 def check_convertible(vit: nn.Module) -> None:
-    """Refuse what is no plain pre-norm ViT."""
+    """Raise a ValueError if the network is not a pre-norm ViT with standard blocks."""
     name = type(vit).__name__
     if not isinstance(vit, VisionTransformer):
         raise ValueError(
-            f"{name} is no VisionTransformer of timm; expected one of timm.list_models(module='vision_transformer'), "
-            "such as ViT, DeiT, DINOv2 or SigLIP. Others have rotary or relative positions, windows or convolutions in "
-            "their blocks, which the encoder's blocks do not have: use SliceWiseTimm to run them as they are"
+            f"{name} is not a VisionTransformer; expected one of timm.list_models(module='vision_transformer'), "
+            "such as ViT, DeiT, DINOv2 or SigLIP. Use SliceWiseTimm for networks with rotary or relative positions, "
+            "windows or convolutions in their blocks."
         )
     allowed = {f"{old}.{kind}" for old in BLOCK for kind in ("weight", "bias")} | set(SCALED.values())
-    strange = {key for block in vit.blocks for key in block.state_dict() if key not in allowed}
+    unknown = {key for block in vit.blocks for key in block.state_dict() if key not in allowed}
     known = ("blocks.", *(f"{name}." for name in AROUND))
-    strange |= {key for key in vit.state_dict() if not f"{key}.".startswith(known)}
+    unknown |= {key for key in vit.state_dict() if not f"{key}.".startswith(known)}
     for block in vit.blocks:
         parts = dict(activation=getattr(getattr(block, "mlp", None), "act", None), norm=getattr(block, "norm1", None))
-        wanted = dict(activation=(nn.GELU, GELUTanh), norm=nn.LayerNorm)
-        strange |= {f"{name} {type(p).__name__}" for name, p in parts.items() if not isinstance(p, wanted[name])}
-    if strange:
+        wanted: dict[str, Any] = dict(activation=(nn.GELU, GELUTanh), norm=nn.LayerNorm)
+        unknown |= {f"{name} {type(p).__name__}" for name, p in parts.items() if not isinstance(p, wanted[name])}
+    if unknown:
         raise ValueError(
-            f"this {name} holds {', '.join(sorted(strange)[:4])}, which the encoder's blocks do not compute; expected "
-            "pre-norm blocks of layer norm, attention with one qkv and an MLP with GELU"
+            f"this {name} has {', '.join(sorted(unknown)[:4])}, which the encoder's blocks do not have; expected "
+            "pre-norm blocks of layer norm, attention with one qkv layer and an MLP with GELU"
         )
 
 
 def check_sizes(vit: VisionTransformer, encoder: nn.Module) -> None:
-    """Refuse an encoder whose blocks have other sizes, naming all that a config must change."""
+    """Raise a ValueError if the encoder's sizes differ; it states all keys that the config must change."""
     if not isinstance(encoder, ThreeDVisionEncoder) or not isinstance(encoder.patch_embed, ThreeDPatchEmbedding):
-        found = type(getattr(encoder, "patch_embed", encoder)).__name__
-        raise ValueError(f"{found} cannot take a ViT's weights; expected ThreeDVisionEncoder with ThreeDPatchEmbedding")
-    strange = {type(b.attention).__name__ for b in encoder.blocks if not isinstance(b.attention, SelfAttention)}
-    if strange:
-        raise ValueError(f"{', '.join(sorted(strange))} has not one qkv and one proj, as the attention of a ViT has")
-    here, there = encoder.blocks[0], vit.blocks[0]
+        part = type(getattr(encoder, "patch_embed", encoder)).__name__
+        raise ValueError(f"found {part}; expected ThreeDVisionEncoder with ThreeDPatchEmbedding")
+    unknown = {type(b.attention).__name__ for b in encoder.blocks if not isinstance(b.attention, SelfAttention)}
+    unknown |= {type(b.mlp).__name__ for b in encoder.blocks if not isinstance(b.mlp, MLP)}
+    if unknown:
+        raise ValueError(f"{', '.join(sorted(unknown))}: expected attention with one qkv and one proj, and MLP")
+    here: Any = encoder.blocks[0]
+    there: Any = vit.blocks[0]
     sizes = {
         "embed_dims": (encoder.embed_dims, vit.embed_dim),
         "depth": (len(encoder.blocks), len(vit.blocks)),
         "block.num_heads": (here.attention.num_heads, there.attn.num_heads),
         "block.mlp_ratio": (here.mlp.fc1.out_features / encoder.embed_dims, there.mlp.fc1.out_features / vit.embed_dim),
     }
-    wrong = [f"{name}={theirs} (it has {ours})" for name, (ours, theirs) in sizes.items() if ours != theirs]
+    wrong = [f"{name}={theirs} (found {ours})" for name, (ours, theirs) in sizes.items() if ours != theirs]
     wrong += ["qkv_bias=True in its attention"] if here.attention.qkv.bias is None else []
     if wrong:
-        raise ValueError(f"the config's encoder is of another size; its backbone needs {', '.join(wrong)}")
+        raise ValueError(f"the encoder of the config has another size. Set in model.backbone: {', '.join(wrong)}")
 
 
 def _patch_weights(
@@ -127,18 +130,18 @@ def _patch_weights(
     bias_E = bias_E - (weight_ECHW * mean_C[:, None, None]).sum(dim=(1, 2, 3))
     if embed.in_channels != channels:
         weight_ECHW = weight_ECHW.sum(dim=1, keepdim=True).expand(-1, embed.in_channels, -1, -1) / embed.in_channels
-    # The encoder standardises its windows in its own way: undone here.
+    # Compensates the normalisation that the encoder applies to its windows.
     bias_E = bias_E + (weight_ECHW * encoder.mean.view(-1, 1, 1)).sum(dim=(1, 2, 3))
     weight_ECHW = weight_ECHW * encoder.std.view(-1, 1, 1)
     weight_ECDHW = weight_ECHW[:, :, None].expand(-1, -1, depth, -1, -1) / depth
     return {"patch_embed.proj.weight": weight_ECDHW.contiguous(), "patch_embed.proj.bias": bias_E}
 
 
-def _positions(vit: VisionTransformer, grid: tuple[int, int, int]) -> Tensor:
+def _positions(vit: VisionTransformer, positions_1NE: Tensor, grid: tuple[int, int, int]) -> Tensor:
     """Learned positions on the encoder's grid (1, E, d, h, w)."""
     prefix = 0 if vit.no_embed_class else vit.num_prefix_tokens
     d, h, w = grid
     pos_1NE = resample_abs_pos_embed(
-        vit.pos_embed.detach()[:, prefix:], [h, w], old_size=list(vit.patch_embed.grid_size), num_prefix_tokens=0
+        positions_1NE[:, prefix:], [h, w], old_size=list(vit.patch_embed.grid_size), num_prefix_tokens=0
     )
     return pos_1NE.transpose(1, 2).unflatten(2, (1, h, w)).expand(-1, -1, d, -1, -1).contiguous()

@@ -1,27 +1,30 @@
-"""A 2D network per slice and pooling over z, as a baseline."""
+"""A 2D network for each slice and pooling over z, as a baseline."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import timm
 import torch.nn as nn
 from torch import Tensor
 
 from ctvlm.models.backbones.base import VisionEncoder
-from ctvlm.models.layers import grid_of, init_vit
+from ctvlm.models.layers import as_grid, grid_of, init_vit
 from ctvlm.registry import BACKBONES
 from ctvlm.structures import Anatomy, EncoderOutput, TokenContext
 
 
 @BACKBONES.register_module()
 class SliceWiseTimm(VisionEncoder):
-    """Any timm network that gives feature maps, run on each slice; ``slices_per_token`` slices are averaged.
+    """A timm network with feature maps, applied to each slice; ``slices_per_token`` slices are averaged.
 
     The patch grid is the network's last feature map. Regions are pooled at the end; no block attends to them.
 
     Args:
-        model_name: timm model that supports ``features_only``; its input size is left free where it can be.
+        model_name: timm model that supports ``features_only``.
         pretrained: load timm's weights (needs its download or cache).
-        embed_dims: width of the tokens, projected from the network's.
+        embed_dims: width of the tokens, a projection of the network's features.
+        model_kwargs: further arguments of ``timm.create_model``.
     """
 
     def __init__(
@@ -45,7 +48,7 @@ class SliceWiseTimm(VisionEncoder):
             out_indices=(-1,),
             **(model_kwargs or {}),
         )
-        info = self.net.feature_info
+        info: Any = self.net.feature_info
         self.patch_size = (slices_per_token, info.reduction()[-1], info.reduction()[-1])
         self.proj = nn.Linear(info.channels()[-1], embed_dims)
         self.norm = nn.LayerNorm(embed_dims)
@@ -59,7 +62,7 @@ class SliceWiseTimm(VisionEncoder):
         anatomy: Anatomy | None = None,
     ) -> EncoderOutput:
         self.check_region_map(volume_BCDHW, region_map_BDHW)
-        grid = grid_of(tuple(volume_BCDHW.shape[2:]), self.patch_size)
+        grid = grid_of(as_grid(volume_BCDHW.shape[2:]), self.patch_size)
         batch = len(volume_BCDHW)
         slices_MCHW = self.standardize(volume_BCDHW).transpose(1, 2).flatten(0, 1)
         features_Mchw = self.net(slices_MCHW)[-1]

@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from ctvlm.models.backbones.base import VisionEncoder
 from ctvlm.models.backbones.block_configs import block_configs
 from ctvlm.models.backbones.body_selection import body_patches, kept_index
-from ctvlm.models.layers import Position3D
+from ctvlm.models.layers import Position3D, as_grid
 from ctvlm.models.layers.transformer_block import NORM_EPS
 from ctvlm.models.region_encoders import RegionEncoding
 from ctvlm.registry import BACKBONES, LAYERS
@@ -77,7 +77,9 @@ class ThreeDVisionEncoder(VisionEncoder):
         patch_embed = {**PATCH_EMBED, **(patch_embed or {})}
         block = {**BLOCK, **(block or {})}
         super().__init__(embed_dims, num_regions, region_encoder, patch_embed["in_channels"], normalize)
-        selection = dict(type=token_selection) if isinstance(token_selection, str) else dict(token_selection)
+        selection: dict[str, Any] = (
+            {"type": token_selection} if isinstance(token_selection, str) else {**token_selection}
+        )
         check_choice("ThreeDVisionEncoder", "token_selection", selection["type"], SELECTIONS)
         self.token_selection: str = selection["type"]
         self.body_channel: int = selection.get("channel", 1)
@@ -133,7 +135,7 @@ class ThreeDVisionEncoder(VisionEncoder):
         return self.assemble(tokens_BNE, ctx, encoding, levels)
 
     def _context(self, volume_BCDHW: Tensor, spacing_B3: Tensor | None) -> TokenContext:
-        grid = self.patch_embed.grid_of(tuple(volume_BCDHW.shape[2:]))
+        grid = self.patch_embed.grid_of(as_grid(volume_BCDHW.shape[2:]))
         spacing_B3 = self.token_spacing(volume_BCDHW, spacing_B3, grid)
         ctx = TokenContext.full(len(volume_BCDHW), grid, spacing_B3)
         if self.token_selection == "body":

@@ -1,4 +1,4 @@
-"""Preprocessing on the device that trains."""
+"""Preprocessing of batches on the device."""
 
 from ctvlm.models.data_preprocessors.ct_data_preprocessor import CTDataPreprocessor
 

@@ -1,6 +1,8 @@
-"""From a collated batch in HU to what the encoder reads."""
+"""Preprocessing of a collated batch in HU for the encoder."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from mmengine.model import BaseDataPreprocessor
@@ -16,23 +18,23 @@ from ctvlm.volume.windows import apply_windows, resolve_window
 class CTDataPreprocessor(BaseDataPreprocessor):
     """Move a batch to the device and stack it; ``window`` turns HU into C channels in [0, 1].
 
-    Volumes travel in HU, one int16 channel instead of C float channels; the model windows as many of them at a time
-    as it encodes, so that a large batch stays small. A model that encodes a batch in chunks sets ``by_case``: a
-    training batch is then passed on as it came, and the model has each chunk stacked and moved when it needs it.
+    Volumes stay in HU, one int16 channel instead of C float channels, until the model applies ``window`` to the cases
+    that it encodes at a time. A model that encodes a batch in chunks sets ``by_case``: training batches are then
+    returned unchanged, and the model passes each chunk through the preprocessor.
 
     Args:
-        windows: names or (centre, width) in HU, one channel each.
-        region_map_drop: probability that the encoder does not see the region map of a case in training.
+        windows: names or (centre, width) in HU; each gives one channel.
+        region_map_drop: probability that the encoder does not receive the region map of a case in training.
     """
 
     def __init__(
         self,
-        windows: tuple[str | tuple[float, float], ...] = ("lung", "soft_tissue", "bone"),
+        windows: Sequence[str | tuple[float, float]] = ("lung", "soft_tissue", "bone"),
         region_map_drop: float = 0.0,
-    ):
+    ) -> None:
         super().__init__()
         self.region_map_drop = region_map_drop
-        self.windows = [resolve_window(window) for window in windows]
+        self.windows: list[str | tuple[float, float]] = [resolve_window(window) for window in windows]
         self.by_case = False
 
     def forward(self, data: dict, training: bool = False) -> dict:
@@ -52,7 +54,7 @@ class CTDataPreprocessor(BaseDataPreprocessor):
         return {"inputs": inputs, "data_samples": data_samples}
 
     def window(self, hu_B1DHW: Tensor) -> Tensor:
-        """The channels that the encoder reads (B, C, D, H, W), in [0, 1]."""
+        """Input channels of the encoder (B, C, D, H, W), in [0, 1]."""
         return apply_windows(hu_B1DHW.squeeze(1), self.windows)
 
     def encoder_inputs(
@@ -68,7 +70,7 @@ class CTDataPreprocessor(BaseDataPreprocessor):
 
     @staticmethod
     def _region_map(region_maps: list[Tensor | None], hu_BDHW: Tensor) -> Tensor | None:
-        """Stack label maps; a case without one is -1 (unknown) everywhere, a batch without any is None."""
+        """Stack label maps. A case without a map is -1 (unknown) everywhere; a batch without maps is None."""
         if all(region_map is None for region_map in region_maps):
             return None
         unknown = torch.full(hu_BDHW.shape[1:], -1, dtype=torch.int16, device=hu_BDHW.device)
@@ -78,9 +80,11 @@ class CTDataPreprocessor(BaseDataPreprocessor):
 def _stack(tensors: list[Tensor], case_ids: list[str], what: str) -> Tensor:
     shapes = {tuple(tensor.shape) for tensor in tensors}
     if len(shapes) > 1:
-        found = ", ".join(f"{name}: {tuple(tensor.shape)}" for name, tensor in zip(case_ids, tensors, strict=True))
+        shapes_by_case = ", ".join(
+            f"{name}: {tuple(tensor.shape)}" for name, tensor in zip(case_ids, tensors, strict=True)
+        )
         raise ValueError(
-            f"The {what}s of one batch have different shapes ({found}); expected one shape. "
-            "Add a ResampleCT(shape=...) to the pipeline, or use a batch size of 1."
+            f"the {what}s of a batch have different shapes ({shapes_by_case}); expected one shape. "
+            "Add ResampleCT(shape=...) to the pipeline, or use a batch size of 1."
         )
     return torch.stack(tensors)

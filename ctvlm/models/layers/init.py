@@ -1,4 +1,4 @@
-"""Initial weights, as in ViTs."""
+"""Initial weights of ViTs."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def init_vit(module: nn.Module) -> None:
         nn.init.zeros_(module.bias)
 
 
-def init_as_linear(conv: nn.Conv3d) -> None:
-    """Patch projection: unit gain over the whole patch (a fixed 0.02 would depend on the patch's volume)."""
+def init_as_linear(conv: nn.Conv3d | nn.Linear) -> None:
+    """Initialise a patch projection with unit gain over the patch, independent of the patch's volume."""
     fan_in = conv.weight[0].numel()
     trunc_normal_(conv.weight, std=1 / math.sqrt(fan_in))
     if conv.bias is not None:
@@ -28,5 +28,5 @@ def init_as_linear(conv: nn.Conv3d) -> None:
 
 
 def scale_residual_(linear: nn.Linear, depth: int) -> None:
-    """Shrink the last linear of a residual branch, so that the stream's variance does not grow with depth."""
+    """Scale the last linear layer of a residual branch, so that the variance does not grow with depth."""
     linear.weight.data.div_(math.sqrt(2.0 * depth))

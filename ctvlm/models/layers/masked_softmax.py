@@ -1,4 +1,4 @@
-"""Softmax over some of the entries."""
+"""Softmax over unmasked entries."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from torch import Tensor
 def masked_softmax(scores: Tensor, mask: Tensor, dim: int = -1) -> Tensor:
     """Softmax over the entries where ``mask`` is True; all others get exactly 0.
 
-    A slice along ``dim`` without any True entry is 0 and passes a gradient of 0. Filling with ``-inf`` alone gives
-    NaN there.
+    A slice along ``dim`` without a True entry is 0 with a gradient of 0 (filling with ``-inf`` would give NaN).
 
     Args:
         scores: floating point, any shape.

@@ -79,7 +79,7 @@ class ThreeDTransformerBlock(nn.Module):
         """``pool_regions`` computes region tokens (B, R, E) from the output of self-attention."""
         x_BNE = x_BNE + self.drop_path(self.attention(self.norm_attention(x_BNE), ctx))
         if self.region_attention is not None:
-            if pool_regions is not None:
+            if pool_regions is not None and ctx.patch_to_region_BNR1 is not None:
                 ctx = ctx.with_regions(ctx.patch_to_region_BNR1, pool_regions(x_BNE))
             x_BNE = x_BNE + self.drop_path(self.region_attention(self.norm_region(x_BNE), ctx))
         return x_BNE + self.drop_path(self.mlp(self.norm_mlp(x_BNE)))

@@ -1,4 +1,4 @@
-"""EncoderOutput to pooled or multi-scale features."""
+"""Necks: EncoderOutput to pooled or multi-scale features."""
 
 from ctvlm.models.necks.feature_pyramid import FeaturePyramid3D
 from ctvlm.models.necks.region_pooling import RegionPooling

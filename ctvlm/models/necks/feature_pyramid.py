@@ -14,9 +14,9 @@ from ctvlm.structures import EncoderOutput
 class FeaturePyramid3D(nn.Module):
     """Levels (B, N, E) to a list of maps (B, E', d_i, h_i, w_i), fine to coarse.
 
-    Each map is a lateral projection of one level, resampled to its scale of the patch grid, plus the coarser map
-    above it. Shallow levels serve the fine maps; where an encoder gives fewer levels than scales, its last one
-    serves the rest (as in ViTDet).
+    Each map is a lateral projection of one level, resampled to its scale of the patch grid, plus the next coarser
+    map. Shallow levels are used for fine maps. If there are fewer levels than scales, the last level is used for the
+    remaining scales (as in ViTDet).
 
     Args:
         scales: factors (z, y, x) on the patch grid, fine to coarse.
@@ -39,11 +39,13 @@ class FeaturePyramid3D(nn.Module):
 
     def forward(self, out: EncoderOutput) -> list[Tensor]:
         levels = out.levels or [out.tokens]
-        above, maps = None, []
+        above: Tensor | None = None
+        maps: list[Tensor] = []
         for i in reversed(range(len(self.scales))):
             level_BNE = levels[min(i, len(levels) - 1)]
             map_BEdhw = self.lateral[i](level_BNE).transpose(1, 2).unflatten(2, out.grid)
-            size = tuple(max(1, round(n * s)) for n, s in zip(out.grid, self.scales[i]))
+            d, h, w = (max(1, round(n * s)) for n, s in zip(out.grid, self.scales[i]))
+            size = (d, h, w)
             map_BEdhw = _resample(map_BEdhw, size)
             if above is not None:
                 map_BEdhw = map_BEdhw + _resample(above, size)

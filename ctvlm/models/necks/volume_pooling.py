@@ -17,12 +17,12 @@ MODES = ("mean", "attention")
 
 @NECKS.register_module()
 class VolumePooling(nn.Module):
-    """Pool the patches that took part: (B, E).
+    """Pool the patches that are tokens: (B, E).
 
     Args:
         mode: ``'mean'``, or ``'attention'``: a learned query attends to the patches with ``num_heads`` heads
             (needs ``in_dims``).
-        with_regions: the query also sees the tokens of the regions in the volume (``'attention'`` only).
+        with_regions: the query also attends to the tokens of the regions in the volume (``'attention'`` only).
     """
 
     def __init__(
@@ -32,7 +32,7 @@ class VolumePooling(nn.Module):
         check_choice("VolumePooling", "mode", mode, MODES)
         self.mode = mode
         if with_regions and mode != "attention":
-            raise ValueError(f"VolumePooling(with_regions=True) needs mode='attention'; got mode={mode!r}")
+            raise ValueError(f"VolumePooling(with_regions=True): mode={mode!r}; expected 'attention'")
         self.with_regions = with_regions
         if mode == "attention":
             if in_dims is None or in_dims % num_heads:
@@ -54,9 +54,9 @@ class VolumePooling(nn.Module):
         return self.proj((share_BMK.to(v_BMKc.dtype)[..., None] * v_BMKc).sum(dim=1).flatten(1))
 
     def patch_shares(self, out: EncoderOutput) -> Tensor:
-        """How much each patch weighs in the pooled feature (B, N); rows sum to 1, or to 0 where none took part.
+        """Weight of each patch in the pooled feature (B, N); rows sum to 1, or to 0 if no patch is a token.
 
-        What the query pays to a region's token goes to the region's patches.
+        The weight of a region's token is distributed over the patches of the region.
         """
         if self.mode == "mean":
             weight_BN = out.token_mask.to(out.tokens.dtype)

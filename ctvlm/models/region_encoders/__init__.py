@@ -1,4 +1,4 @@
-"""From a label map (or from features) to the patch-to-region assignment and region tokens."""
+"""Label map or features to the patch-to-region assignment and region tokens."""
 
 from ctvlm.models.region_encoders.base import RegionEncoder, RegionEncoding, pool_by_assignment
 from ctvlm.models.region_encoders.hard_overlap import HardOverlapRegionEncoder

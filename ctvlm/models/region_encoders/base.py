@@ -1,7 +1,8 @@
-"""What every region encoder shares."""
+"""Base class of region encoders."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
@@ -14,9 +15,12 @@ from ctvlm.structures import TokenContext
 
 @dataclass
 class RegionEncoding:
-    """``assignment`` (B, N, R + 1), rows sum to 1, column 0 background; ``logits`` the same shape or ``None``.
+    """Assignment of patches to regions.
 
-    ``presence`` (B, R): regions in the volume; ``None`` where the assignment is exact and says so itself.
+    Attributes:
+        assignment: (B, N, R + 1), rows sum to 1, column 0 is background.
+        logits: (B, N, R + 1) of a predicted assignment, else ``None``.
+        presence: regions in the volume (B, R); ``None``: they follow from the assignment.
     """
 
     assignment: Tensor
@@ -25,21 +29,21 @@ class RegionEncoding:
 
 
 def pool_by_assignment(tokens_BNE: Tensor, assignment_BNR: Tensor) -> Tensor:
-    """Mean token of each region, weighted by the assignment (B, R, E); zero for a region without any weight."""
+    """Mean token of each region, weighted by the assignment (B, R, E); zero for a region without weight."""
     total_B1R = assignment_BNR.sum(dim=1, keepdim=True)
     weight_BNR = assignment_BNR / total_B1R.clamp(min=1e-6)
     return weight_BNR.transpose(1, 2).to(tokens_BNE.dtype) @ tokens_BNE
 
 
-class RegionEncoder(nn.Module):
-    """Which patch lies in which region, and one token per region.
+class RegionEncoder(nn.Module, ABC):
+    """Assignment of patches to regions, and one token per region.
 
-    A subclass writes ``assign``. Region ids are 1..R, 0 is background, and -1 marks voxels whose region is not
-    known (a whole volume of -1 is a case without a map inside a batch that has maps).
+    A subclass implements ``assign``. Region ids are 1..R, 0 is background, and -1 marks voxels of unknown region (a
+    case without a map in a batch with maps is -1 everywhere).
 
     Attributes:
-        provides_regions: False where blocks should not attend to regions at all.
-        reads_features: True where ``assign`` reads the tokens, so that it belongs behind some blocks.
+        provides_regions: False if blocks should not attend to regions.
+        reads_features: True if ``assign`` reads the tokens, and should therefore run after some of the blocks.
     """
 
     provides_regions = True
@@ -52,8 +56,9 @@ class RegionEncoder(nn.Module):
         self.region_embedding = nn.Parameter(torch.zeros(num_regions, embed_dims))
         trunc_normal_(self.region_embedding, std=0.02)
 
+    @abstractmethod
     def assign(self, tokens_BNE: Tensor, region_map_BDHW: Tensor | None, ctx: TokenContext) -> RegionEncoding:
-        raise NotImplementedError
+        """Assignment of the tokens; ``region_map_BDHW`` is ``None`` if no case of the batch has a map."""
 
     def region_tokens(self, tokens_BNE: Tensor, assignment_BNR1: Tensor) -> Tensor:
         """Region embedding plus the pooled features of the region's patches (B, R, E)."""
@@ -67,7 +72,7 @@ class RegionEncoder(nn.Module):
 
 
 def all_background(tokens_BNE: Tensor, num_regions: int) -> Tensor:
-    """The assignment of a batch about which nothing is known (B, N, R + 1)."""
+    """The assignment of a batch without region maps: all patches are background (B, N, R + 1)."""
     assignment_BNR1 = tokens_BNE.new_zeros(*tokens_BNE.shape[:2], num_regions + 1, dtype=torch.float32)
     assignment_BNR1[..., 0] = 1
     return assignment_BNR1

@@ -1,4 +1,4 @@
-"""Regions from a label map, each patch wholly in one."""
+"""Assignment of each patch to one region of a label map."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from ctvlm.structures import TokenContext
 
 @REGION_ENCODERS.register_module()
 class HardOverlapRegionEncoder(RegionEncoder):
-    """A patch belongs to the region, or the background, that fills most of it; the lowest id of a tie.
+    """Each patch belongs to the region (or the background) with the largest overlap; the lowest id if equal.
 
-    A region smaller than half a patch may own none. Without a map, all is background.
+    A region smaller than half a patch may have no patch. Without a map, all patches are background.
     """
 
     def assign(self, tokens_BNE: Tensor, region_map_BDHW: Tensor | None, ctx: TokenContext) -> RegionEncoding:

@@ -1,4 +1,4 @@
-"""Regions predicted from the image, so that a bare CT can be read."""
+"""Assignment predicted from the image, for CTs without a label map."""
 
 from __future__ import annotations
 
@@ -16,18 +16,17 @@ from ctvlm.structures.encoder_output import present_regions
 
 @REGION_ENCODERS.register_module()
 class LearnedRegionEncoder(RegionEncoder):
-    """Predicts each patch's regions from its features; a map, where there is one, teaches and replaces it.
+    """Predict each patch's regions from its features. If the case has a map, the map is used instead.
 
-    The features are the stream behind block ``region_layer`` of the backbone, so that the prediction costs one
-    linear layer. ``logits`` go to the segmentation loss, whose target is the exact overlap with the map (the
-    assignment itself, while ``map_weight`` is 1).
+    The features are the input of block ``region_layer`` of the backbone, so the prediction costs one linear layer.
+    The segmentation loss compares ``logits`` with the exact overlap of patches and map.
 
     Args:
-        map_weight: share of the map in the assignment during training, where there is a map; the rest is the
-            prediction. In evaluation a map is taken whole.
-        use_map_at_eval: whether evaluation reads a map; False measures what the prediction is worth where there is one.
-        presence: share of some patch that a region must be predicted to own, to count as in the volume: on held-out
-            phantoms F1 0.98 against the map's regions (0.1: 0.93). By a map a region counts as with the other encoders.
+        map_weight: weight of the map in the assignment during training, for cases with a map; the rest is the
+            prediction. In evaluation the weight is 1.
+        use_map_at_eval: use maps in evaluation; False evaluates the prediction on cases with a map.
+        presence: a region is in the volume if its predicted share of some patch exceeds this value; on held-out
+            phantoms F1 0.98 against the map's regions (0.1: 0.93). With a map, see ``present_regions``.
     """
 
     reads_features = True
@@ -42,7 +41,7 @@ class LearnedRegionEncoder(RegionEncoder):
     ) -> None:
         super().__init__(embed_dims, num_regions)
         if not 0 <= map_weight <= 1:
-            raise ValueError(f"LearnedRegionEncoder: map_weight = {map_weight}; expected a share between 0 and 1")
+            raise ValueError(f"LearnedRegionEncoder: map_weight = {map_weight}; expected 0 to 1")
         self.map_weight = map_weight
         self.presence = presence
         self.use_map_at_eval = use_map_at_eval
@@ -60,12 +59,12 @@ class LearnedRegionEncoder(RegionEncoder):
         overlap = overlap_of(region_map_BDHW, ctx, self.num_regions)
         shares_BNR1 = ctx.gather(overlap.shares_BNR1).to(predicted_BNR1)
         use_map = self.training or self.use_map_at_eval
-        taken_BN1 = ctx.gather(overlap.known_BN[..., None]).to(predicted_BNR1) * float(use_map)
-        # lerp keeps rows at 1, and a case of unknown voxels only at its prediction.
-        share_BN1 = taken_BN1 * (self.map_weight if self.training else 1.0)
-        mixed_BNR1 = torch.lerp(predicted_BNR1, shares_BNR1, share_BN1)
-        presence_BR = present_regions(_without_padding(shares_BNR1 * taken_BN1, ctx))
-        presence_BR = presence_BR | self._predicted_presence(predicted_BNR1 * (taken_BN1 == 0), ctx)
+        known_BN1 = ctx.gather(overlap.known_BN[..., None]).to(predicted_BNR1) * float(use_map)
+        # Rows keep a sum of 1, and patches of unknown voxels keep their prediction.
+        weight_BN1 = known_BN1 * (self.map_weight if self.training else 1.0)
+        mixed_BNR1 = torch.lerp(predicted_BNR1, shares_BNR1, weight_BN1)
+        presence_BR = present_regions(_without_padding(shares_BNR1 * known_BN1, ctx))
+        presence_BR = presence_BR | self._predicted_presence(predicted_BNR1 * (known_BN1 == 0), ctx)
         return RegionEncoding(mixed_BNR1, logits_BNR1, presence_BR)
 
     def _predicted_presence(self, predicted_BNR1: Tensor, ctx: TokenContext) -> Tensor:

@@ -1,4 +1,4 @@
-"""Regions from a convolutional network over the label map: the spec's literal form."""
+"""Region features from a convolutional network over the label map: the spec's literal form."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ GB = 1e9
 
 @REGION_ENCODERS.register_module()
 class MaskCNNRegionEncoder(RegionEncoder):
-    """Three 3x3x3 convolutions with ReLU between them read the region ids as one float channel at full resolution.
+    """Three 3x3x3 convolutions with ReLU between them, over the region ids as one float channel at full resolution.
 
     The mean of the output over a patch is the patch's region feature. The softmax of its scaled dot products with
-    the R region embeddings is the assignment; there is no background (column 0 is 0). Region tokens are the
+    the R region embeddings is the assignment, without background (column 0 is 0). Region tokens are the
     embeddings themselves, so they are the same in every block and every case. A case without a map is all background.
 
     This is the spec's literal form, kept for comparison. ``SoftOverlapRegionEncoder`` is the corrected form: here ids
@@ -32,10 +32,10 @@ class MaskCNNRegionEncoder(RegionEncoder):
 
     Args:
         hidden_dims: channels of the first two convolutions.
-        max_memory_gb: memory that the network may use, in GB (1e9 bytes). ``None``: what is available on the device.
+        max_memory_gb: memory limit of the network in GB (1e9 bytes). ``None``: the memory available on the device.
 
     Raises:
-        MemoryError: the network needs more memory than that; the message states both.
+        MemoryError: the network needs more memory; the message states both values.
         ValueError: a region id outside -1..R.
     """
 
@@ -55,7 +55,7 @@ class MaskCNNRegionEncoder(RegionEncoder):
         self.mask_cnn = nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), third)
 
     def memory_needed(self, region_map_BDHW: Tensor) -> int:
-        """Bytes for the input and every output of the network, twice in training (activations and gradients)."""
+        """Bytes of the input and all outputs of the network; twice that in training (activations and gradients)."""
         inputs, first, second, third = self.channels
         with_gradients = self.training and torch.is_grad_enabled()
         per_voxel = inputs + 2 * (first + second) + third
@@ -63,7 +63,7 @@ class MaskCNNRegionEncoder(RegionEncoder):
 
     def region_features(self, region_map_BDHW: Tensor) -> Tensor:
         """Output of the network at full resolution (B, E, D, H, W)."""
-        # A meta tensor has a shape only: no ids to check, no memory to use.
+        # A meta tensor has only a shape: there are no ids to check, and no memory is needed.
         if not region_map_BDHW.is_meta:
             check_region_map(region_map_BDHW, self.num_regions)
             self._check_memory(region_map_BDHW)
@@ -79,13 +79,13 @@ class MaskCNNRegionEncoder(RegionEncoder):
         known_B11 = (region_map_BDHW != UNKNOWN).flatten(1).any(dim=1)[:, None, None].to(shares_BNR)
         background_BN1 = (1 - known_B11).expand(*shares_BNR.shape[:2], 1)
         assignment_BNR1 = torch.cat([background_BN1, shares_BNR * known_B11], dim=-1)
-        # The softmax gives every region a share of every patch. Which regions the case has is read off the map.
+        # The softmax gives every region a share of every patch, so the regions present are taken from the map.
         ids = range(1, self.num_regions + 1)
         presence_BR = torch.stack([(region_map_BDHW == i).flatten(1).any(dim=1) for i in ids], dim=1)
         return RegionEncoding(assignment_BNR1, presence=presence_BR)
 
     def region_tokens(self, tokens_BNE: Tensor, assignment_BNR1: Tensor) -> Tensor:
-        """The region embeddings (B, R, E), whatever the patches hold."""
+        """The region embeddings (B, R, E), independent of the patches."""
         return self.region_embedding.expand(len(tokens_BNE), -1, -1)
 
     def _check_memory(self, region_map_BDHW: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""No regions: the baseline."""
+"""No regions, as a baseline."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ctvlm.structures import TokenContext
 
 @REGION_ENCODERS.register_module()
 class NullRegionEncoder(RegionEncoder):
-    """Ignores the map: every patch is background, region tokens are zero, blocks do not attend to regions."""
+    """The map is ignored: every patch is background, region tokens are zero, blocks do not attend to regions."""
 
     provides_regions = False
 

@@ -11,16 +11,16 @@ UNKNOWN = -1
 
 
 def patch_overlap(region_map_BDHW: Tensor, grid: tuple[int, int, int], num_regions: int) -> tuple[Tensor, Tensor]:
-    """Share of each patch's voxels that lies in each region: what average-pooling a one-hot volume would give.
+    """Share of each patch's voxels in each region, equal to average-pooling a one-hot volume.
 
-    Counted with a histogram, one case at a time, so that nothing larger than an index per voxel is ever kept.
+    Computed as a histogram, one case at a time; the largest intermediate result is one index per voxel.
 
     Returns:
-        Shares (B, N, R + 1) among the voxels that are known, rows sum to 1 (background where none is), and the
-        share of voxels that are known (B, N).
+        Shares (B, N, R + 1) of the known voxels; rows sum to 1 (background if no voxel is known). Share of voxels
+        that are known (B, N).
 
     Raises:
-        ValueError: an id outside -1..R, or a map that the grid does not divide.
+        ValueError: an id outside -1..R, or the grid does not divide the map.
     """
     check_region_map(region_map_BDHW, num_regions)
     return label_shares(region_map_BDHW, grid, num_regions)
@@ -34,7 +34,7 @@ def label_shares(label_map_BDHW: Tensor, grid: tuple[int, int, int], num_labels:
     d, h, w = grid
     cells, bins = d * h * w, num_labels + 2
     pd, ph, pw = (s // g for s, g in zip(size, grid))
-    # Shifted by one, so that unknown voxels fall into bin 0. 32 bits hold any bin and are half of what is moved.
+    # Shifted by one, so that unknown voxels are in bin 0. 32 bits are enough and halve the memory traffic.
     first_bin = torch.arange(cells, device=label_map_BDHW.device, dtype=torch.int32) * bins + 1
     offset = first_bin.view(d, 1, h, 1, w, 1)
     counts = [
@@ -63,12 +63,12 @@ def overlap_of(region_map_BDHW: Tensor, ctx: TokenContext, num_regions: int) -> 
 
 
 def check_region_map(region_map_BDHW: Tensor, num_regions: int) -> None:
-    """Refuse ids outside -1..R."""
+    """Raise a ValueError for ids outside -1..R."""
     low, high = (int(value) for value in torch.aminmax(region_map_BDHW))
     if low < UNKNOWN or high > num_regions:
         wrong = high if high > num_regions else low
         raise ValueError(
-            f"the region map holds id {wrong}, but the encoder knows num_regions = {num_regions} "
-            f"(ids 1..{num_regions}, 0 background, -1 unknown): fold the map into the RegionScheme of the config, "
-            "or set num_regions to the scheme's size"
+            f"the region map contains id {wrong}, but the encoder has num_regions = {num_regions} "
+            f"(ids 1..{num_regions}, 0 background, -1 unknown). Convert the map to the RegionScheme of the config, "
+            "or set num_regions to the size of the scheme."
         )

@@ -1,4 +1,4 @@
-"""Regions from a label map by exact overlap."""
+"""Assignment of patches by their exact overlap with a label map."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ctvlm.structures import TokenContext
 
 @REGION_ENCODERS.register_module(name=["SoftOverlapRegionEncoder", "AnatomicalStructureEncoder"])
 class SoftOverlapRegionEncoder(RegionEncoder):
-    """A patch belongs to a region by the share of its voxels that lie in it. Without a map, all is background.
+    """The assignment is the share of a patch's voxels in each region. Without a map, all patches are background.
 
     The corrected form of the spec's AnatomicalStructureEncoder. ``MaskCNNRegionEncoder`` is the literal form.
     """

@@ -1,4 +1,4 @@
-"""Encoders of radiology text."""
+"""Text encoders."""
 
 from ctvlm.models.text_encoders.base import BaseTextEncoder
 from ctvlm.models.text_encoders.compact import CompactTextEncoder

@@ -1,8 +1,8 @@
-"""What every text encoder shares: long texts, padding, pooling."""
+"""Base class of text encoders: long texts, padding, pooling."""
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import torch
@@ -11,17 +11,19 @@ from torch import Tensor, nn
 from ctvlm.models.text_encoders.sections import split_tokens
 
 
-class BaseTextEncoder(nn.Module):
+class BaseTextEncoder(nn.Module, ABC):
     """Texts to embeddings (len(texts), ``embed_dims``).
 
-    A text longer than the model's limit is split into sections, between sentences where that is possible, that
-    are encoded apart and averaged by their length: nothing is cut off unseen. Texts of like length are padded
+    A text longer than the model's limit is split into sections, between sentences if possible. Sections are encoded
+    separately and averaged, weighted by their length, so no text is truncated. Sections of similar length are padded
     together.
 
     Args:
-        max_length: tokens the model takes at once, special tokens included.
-        bucket_size: sections encoded in one pass; smaller wastes less on padding.
+        max_length: maximum number of tokens of a section, including special tokens.
+        bucket_size: sections encoded in one pass; smaller values need less padding.
     """
+
+    embed_dims: int
 
     def __init__(self, max_length: int, bucket_size: int = 32):
         super().__init__()
@@ -34,16 +36,17 @@ class BaseTextEncoder(nn.Module):
 
     @abstractmethod
     def encode_tokens(self, tokens: list[list[int]]) -> Tensor:
-        """Embeddings (len(tokens), E) of token lists that fit the model."""
+        """Embeddings (len(tokens), E) of token lists within the limit."""
 
     @property
     @abstractmethod
     def num_special_tokens(self) -> int:
-        """How many tokens the model adds to each section."""
+        """Number of tokens that the model adds to each section."""
 
     def forward(self, texts: Sequence[str]) -> Tensor:
         room = self.max_length - self.num_special_tokens
-        sections, owners = [], []
+        sections: list[list[int]] = []
+        owners: list[int] = []
         for owner, tokens in enumerate(self.tokenize(texts)):
             parts = split_tokens(texts[owner], tokens, room, self.tokenize)
             sections += parts

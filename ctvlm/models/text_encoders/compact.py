@@ -1,4 +1,4 @@
-"""The offline default: a small BERT whose tokenizer is trained on the training texts."""
+"""Small BERT with a tokenizer trained on the training texts; needs no download."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from ctvlm.text.tokenizer import CLS, PAD, SEP, FittedTokenizerMixin
 class CompactTextEncoder(FittedTokenizerMixin, BaseTextEncoder):
     """A small BERT, trained from scratch, mean-pooled.
 
-    The tokenizer is fitted once before training and travels in the state dict as bytes, so a checkpoint
-    alone restores the encoder.
+    The tokenizer is fitted once before training and stored in the state dict as bytes, so a checkpoint is enough to
+    restore the encoder.
 
     Args:
         vocab_size: upper bound of the vocabulary.
         embed_dims: width E of the embedding.
         depth: transformer layers.
         num_heads: attention heads.
-        max_length: tokens per section; longer texts are split, see BaseTextEncoder.
+        max_length, bucket_size: see BaseTextEncoder.
         dropout: dropout of the transformer.
     """
 

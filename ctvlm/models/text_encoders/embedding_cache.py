@@ -1,8 +1,8 @@
-"""Embeddings of a frozen encoder, computed once and kept on disk.
+"""Cache on disk for the embeddings of a frozen encoder.
 
-SQLite, because it is in Python, commits a batch whole or not at all, and lets several processes read and write one
-file; a folder of small files or a pickle-based cache would do less. Its default journal, because write-ahead
-logging does not work on the network file systems of clusters. Rows hold no text, only its hash.
+SQLite is part of Python, its transactions are atomic, and several processes can read and write one file. The default
+journal is used, because write-ahead logging does not work on network file systems. Rows contain the hash of a text,
+not the text.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ def _check(key: bytes, value: bytes) -> bytes:
 class EmbeddingCache:
     """A file of embeddings (E), float32, by text.
 
-    What does not match its checksum or has another size is as good as absent; a file that is no database is replaced.
-    When the file cannot be used (locked for a minute, full disk, read-only folder), there is a warning and no entry.
-    A connection lives as long as one call, so the cache may be copied, forked and used from threads.
+    Entries with a wrong checksum or size are ignored. A file that is not a database is replaced. If the file cannot be
+    used (locked for a minute, full disk, read-only folder), there is a warning, and no entry is read or written.
+    Each call opens its own connection, so the cache can be copied, forked and used from threads.
     """
 
     def __init__(self, path: str | Path, embed_dims: int):
@@ -40,24 +40,24 @@ class EmbeddingCache:
         self.embed_dims = embed_dims
 
     def get(self, texts: Sequence[str]) -> dict[str, np.ndarray]:
-        """Embeddings of those texts that are there."""
+        """Embeddings of the texts that are in the cache."""
         keys = {text_key(text): text for text in texts}
-        found: dict[str, np.ndarray] = {}
+        cached: dict[str, np.ndarray] = {}
 
         def read(database: sqlite3.Connection) -> None:
             for start in range(0, len(keys), _LOOKUP):
-                some = list(keys)[start : start + _LOOKUP]
-                marks = ",".join("?" * len(some))
-                rows = database.execute(f"SELECT key, value, sum FROM embedding WHERE key IN ({marks})", some)
+                part = list(keys)[start : start + _LOOKUP]
+                marks = ",".join("?" * len(part))
+                rows = database.execute(f"SELECT key, value, sum FROM embedding WHERE key IN ({marks})", part)
                 for key, value, checksum in rows:
                     if len(value) == 4 * self.embed_dims and checksum == _check(key, value):
-                        found[keys[key]] = np.frombuffer(value, dtype="<f4")
+                        cached[keys[key]] = np.frombuffer(value, dtype="<f4")
 
         self._use(read)
-        return found
+        return cached
 
     def put(self, embeddings: Mapping[str, np.ndarray]) -> None:
-        """Keep embeddings, all of them or none; what is not finite is not kept."""
+        """Store the finite embeddings in one transaction."""
         rows = []
         for text, embedding in embeddings.items():
             if np.isfinite(embedding).all():
@@ -74,9 +74,9 @@ class EmbeddingCache:
                 database.execute("CREATE TABLE IF NOT EXISTS embedding (key BLOB PRIMARY KEY, value BLOB, sum BLOB)")
                 work(database)
         except (sqlite3.OperationalError, OSError) as error:
-            warnings.warn(f"cache of text embeddings {self.path} cannot be used now: {error}", stacklevel=3)
+            warnings.warn(f"text embedding cache {self.path} cannot be used: {error}", stacklevel=3)
         except sqlite3.DatabaseError as error:
-            warnings.warn(f"cache of text embeddings {self.path} is broken ({error}): starting it anew", stacklevel=3)
+            warnings.warn(f"text embedding cache {self.path} is broken ({error}) and deleted", stacklevel=3)
             self.path.unlink(missing_ok=True)
         finally:
             if database is not None:

@@ -1,4 +1,4 @@
-"""Any transformers encoder as text encoder."""
+"""Pretrained transformers models as text encoders."""
 
 from __future__ import annotations
 
@@ -29,27 +29,26 @@ POOLINGS = ("cls", "mean", "last")
 class HFTextEncoder(BaseTextEncoder):
     """A pretrained encoder from a local folder or the Hugging Face hub; BERT's family, T5's encoder, causal models.
 
-    Config and tokenizer travel in the state dict beside all weights, frozen ones too: a checkpoint is complete, and
-    as large as the encoder (BERT-base: 440 MB in float32). With ``trust_remote_code`` the code does not travel: the
-    source must be there wherever the model is built.
+    The state dict contains config, tokenizer and all weights, including frozen weights, so a checkpoint is complete
+    and as large as the encoder (BERT-base: 440 MB in float32). It does not contain code: with ``trust_remote_code``
+    the source must be available wherever the model is built.
 
     Args:
         pretrained: folder or hub id. Formats: see ``checkpoint_formats``.
         train: ``frozen`` (no gradients, no dropout); ``top``: the last ``top_layers`` layers and the projection;
-            ``lora``: adapters only, ``lora`` goes to ``peft.LoraConfig``; ``full``.
-        pooling: ``cls`` (first token), ``mean`` or ``last``, for causal models. Padding is always on the right, behind
-            a mask, whatever side the tokenizer pads on: positions are then the same in any batch.
-        projection: keep the checkpoint's projection into a space shared with images (BiomedCLIP, CXR-BERT).
-        max_length: tokens per section, special ones included; by default what the model takes. Longer texts are
-            split, see BaseTextEncoder.
-        cache_dir: of a frozen encoder, keep embeddings there, in one file per fingerprint of weights, tokenizer and
+            ``lora``: adapters, with ``lora`` as arguments of ``peft.LoraConfig``; ``full``.
+        pooling: ``cls`` (first token), ``mean``, or ``last`` for causal models. Padding is always on the right and
+            masked, so that positions do not depend on the batch.
+        projection: use the checkpoint's projection to a space shared with images (BiomedCLIP, CXR-BERT).
+        max_length: maximum number of tokens of a section; default: the limit of the model. See BaseTextEncoder.
+        cache_dir: folder for the embeddings of a frozen encoder, in one file per fingerprint of weights, tokenizer and
             pooling. They are computed in float32, also under autocast.
-        tokenizer: options of the tokenizer that its files lack (``dict(do_lower_case=False)``).
+        tokenizer: options of the tokenizer that its files do not contain (``dict(do_lower_case=False)``).
         revision: of a hub id: branch, tag or commit.
 
     Raises:
-        CTVLMError: the encoder cannot be read, or peft is asked for and missing.
-        ValueError: an option does not fit the encoder.
+        CTVLMError: the encoder cannot be read, or peft is missing.
+        ValueError: an option is invalid for the encoder.
     """
 
     def __init__(
@@ -71,7 +70,7 @@ class HFTextEncoder(BaseTextEncoder):
             if value not in known:
                 raise ValueError(f"text_encoder.{name}={value!r}: expected one of {', '.join(known)}")
         if cache_dir is not None and train != "frozen":
-            raise ValueError(f"text_encoder.cache_dir is for train='frozen': with '{train}' embeddings change")
+            raise ValueError(f"text_encoder.cache_dir needs train='frozen', found train='{train}'")
         files = None if trust_remote_code else stored_files(pretrained)
         if files is not None:
             tower = Tower.from_files(files)
@@ -81,7 +80,7 @@ class HFTextEncoder(BaseTextEncoder):
             print_log(f"text encoder {tower.report}", logger="current")
         limit = tower.max_length
         if max_length is not None and not 3 < max_length <= limit:
-            raise ValueError(f"text_encoder.max_length={max_length}: '{pretrained}' takes 4 to {limit} tokens")
+            raise ValueError(f"text_encoder.max_length={max_length}: expected 4 to {limit} for '{pretrained}'")
         super().__init__(max_length or limit, bucket_size)
 
         self.trained, self.pooling, self.cache_dir = train, pooling, cache_dir
@@ -97,8 +96,8 @@ class HFTextEncoder(BaseTextEncoder):
         self._tokenizer = tokenizer
         self._prefix, self._suffix = special_tokens(tokenizer)
         if self.pooling == "cls" and not self._prefix:
-            raise ValueError(f"text_encoder.pooling='cls': {type(tokenizer).__name__} puts no token before a text")
-        # RoBERTa's family knows padding by its id, all others by the mask: then any id will do.
+            raise ValueError(f"text_encoder.pooling='cls': {type(tokenizer).__name__} adds no token before a text")
+        # RoBERTa-like models identify padding by its id, all others by the mask, so any id is valid for them.
         self._pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
 
     @property
@@ -107,11 +106,11 @@ class HFTextEncoder(BaseTextEncoder):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Device of the weights."""
         return self.pretrained_files.device
 
     def train(self, mode: bool = True) -> HFTextEncoder:
-        """As usual, but what is not trained stays in evaluation mode: no dropout in frozen layers."""
+        """Set the mode; frozen layers stay in evaluation mode, without dropout."""
         super().train(mode)
         self.model.eval()
         self.projection.eval()
@@ -120,11 +119,11 @@ class HFTextEncoder(BaseTextEncoder):
         return self
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
-        # Not verbose: a text beyond the limit is no cause for a warning, it is split.
+        # Not verbose: texts beyond the limit are split, and need no warning.
         return self._tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
 
     def encode_tokens(self, tokens: list[list[int]]) -> Tensor:
-        # A tokenizer without special tokens leaves nothing of an empty text: one padding token stands for it.
+        # Without special tokens an empty text has no token: one padding token is used.
         rows = [[*self._prefix, *ids, *self._suffix] or [self._pad] for ids in tokens]
         input_ids = torch.full((len(rows), max(map(len, rows))), self._pad)
         mask_ST = torch.zeros(input_ids.shape, dtype=torch.bool)
@@ -139,10 +138,10 @@ class HFTextEncoder(BaseTextEncoder):
         if self.trained != "frozen":
             return super().forward(texts)
         with torch.no_grad():
-            return super().forward(texts) if self.cache_dir is None else self._cached(list(texts))
+            return super().forward(texts) if self.cache_dir is None else self._cached(list(texts), self.cache_dir)
 
-    def _cached(self, texts: list[str]) -> Tensor:
-        cache = EmbeddingCache(Path(self.cache_dir) / f"{self.fingerprint()}.sqlite", self.embed_dims)
+    def _cached(self, texts: list[str], cache_dir: str) -> Tensor:
+        cache = EmbeddingCache(Path(cache_dir) / f"{self.fingerprint()}.sqlite", self.embed_dims)
         known = cache.get(texts)
         new = [text for text in dict.fromkeys(texts) if text not in known]
         if new:
@@ -154,7 +153,7 @@ class HFTextEncoder(BaseTextEncoder):
         return torch.from_numpy(np.stack([known[text] for text in texts])).to(self.device)
 
     def fingerprint(self) -> str:
-        """Hash of everything that an embedding depends on: weights, config, tokenizer, pooling, section length."""
+        """Hash of weights, config, tokenizer, pooling and section length, which determine the embeddings."""
         if self._fingerprint is None:
             digest = hashlib.blake2b(f"1 {self.pooling} {self.max_length}".encode(), digest_size=16)
             _, files = unpack_files(self.pretrained_files)
@@ -168,25 +167,25 @@ class HFTextEncoder(BaseTextEncoder):
         return self._fingerprint
 
     def _apply(self, fn: Callable, *args: Any, **kwargs: Any) -> HFTextEncoder:
-        self._fingerprint = None  # the weights may become half precision
+        self._fingerprint = None  # the dtype of the weights may change
         return super()._apply(fn, *args, **kwargs)
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any, **kwargs: Any) -> None:
         self._fingerprint = None
         saved = state_dict.get(prefix + "pretrained_files")
         if saved is not None:
-            # Shapes differ where the files do, which the default loading refuses.
+            # The buffer may have another size, which the default loading would reject.
             self.pretrained_files = saved.to(self.device, copy=True)
             self._use_tokenizer(read_tokenizer(unpack_files(saved)[1]))
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     def export_pretrained(self, folder: str | Path) -> None:
-        """Write the encoder for transformers (``AutoModel``, ``AutoTokenizer``; an encoder-decoder's encoder:
-        ``AutoModelForTextEncoding``), LoRA merged into the weights.
+        """Write the encoder in the format of transformers, with LoRA merged into the weights.
 
-        Pooling and projection are no part of such a folder.
+        Read it with ``AutoModel`` (encoder of an encoder-decoder: ``AutoModelForTextEncoding``) and ``AutoTokenizer``.
+        The folder does not contain pooling and projection.
         """
-        model = self.model
+        model: Any = self.model
         if self.trained == "lora":
             model = copy.deepcopy(model).merge_and_unload()
         with quiet_transformers():

@@ -1,4 +1,4 @@
-"""Long texts in sections that end where sentences end."""
+"""Sections of long texts, split at ends of sentences."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from ctvlm.text import split_sentences
 def split_tokens(
     text: str, tokens: list[int], room: int, tokenize: Callable[[Sequence[str]], list[list[int]]]
 ) -> list[list[int]]:
-    """Sections of at most ``room`` tokens, as many whole sentences in each as fit.
+    """Sections of at most ``room`` tokens, each with as many whole sentences as possible.
 
-    Only a sentence longer than ``room`` is cut inside. A text that fits is one section, whatever is in it.
+    Only a sentence longer than ``room`` is split. A text within the limit is one section.
     """
     if len(tokens) <= room:
         return [tokens]

@@ -1,4 +1,4 @@
-"""A transformers encoder with all that its numbers depend on, and the files that rebuild it."""
+"""A transformers encoder with tokenizer and projection, and the files that rebuild it."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import inspect
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +27,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPI
 from transformers.utils import logging
 
 _NOTES = "ctvlm.json"
-# Where a file was read from says nothing about it, and must not travel; custom code does not travel.
+# Keys that depend on where a file was read from, and keys of custom code: they are removed.
 _TRACES = (
     "name_or_path",
     "is_local",
@@ -41,10 +42,7 @@ _NO_LIMIT = 1_000_000  # tokenizers without a limit state 1e30
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Without transformers' progress bars and reports: ours names what matched.
-
-    Also without its thread that has weights on the hub converted, behind the user's back, to another format.
-    """
+    """Disable progress bars and load reports of transformers, and its automatic conversion of weights on the hub."""
     verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
@@ -57,28 +55,30 @@ def quiet_transformers() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def model_class(config: PreTrainedConfig) -> tuple[type, dict]:
-    """The auto class that builds an encoder from a config, and arguments that leave out what is never used.
+def model_class(config: PreTrainedConfig) -> tuple[Any, dict[str, Any]]:
+    """The auto class that builds an encoder from a config, and arguments that leave out unused layers.
 
-    The pooler of BERT's family would be a layer without gradients: pooling is ours. Of encoder-decoders, the encoder.
+    BERT's pooler is left out, because it would have no gradient. For encoder-decoders: the class of the encoder.
 
     Raises:
-        ValueError: transformers cannot build the encoder of this encoder-decoder on its own.
+        ValueError: transformers cannot build the encoder of this encoder-decoder separately.
     """
+    auto: Any
+    concrete: Any
     if type(config) in MODEL_FOR_TEXT_ENCODING_MAPPING:
         auto, concrete = AutoModelForTextEncoding, MODEL_FOR_TEXT_ENCODING_MAPPING[type(config)]
     else:
-        auto, concrete = AutoModel, MODEL_MAPPING.get(type(config), None)
+        auto, concrete = AutoModel, MODEL_MAPPING.get(type(config), None)  # type: ignore[arg-type]
         if config.is_encoder_decoder:
-            raise ValueError(f"transformers has no encoder alone of type '{config.model_type}', only with its decoder")
+            raise ValueError(f"transformers has no class for the encoder of '{config.model_type}' without its decoder")
     concrete = concrete[0] if isinstance(concrete, tuple) else concrete
     has_pooler = concrete is not None and "add_pooling_layer" in inspect.signature(concrete).parameters
     return auto, {"add_pooling_layer": False} if has_pooler else {}
 
 
 def build_projection(shapes: list[list]) -> nn.Module:
-    """Layers from what ``Tower.notes`` lists: ``["linear", in, out, bias]``, ``["norm", width]``, ``["gelu"]``."""
-    kinds = {
+    """Layers from ``Tower.shapes``: ``["linear", in, out, bias]``, ``["norm", width]``, ``["gelu"]``."""
+    kinds: dict[str, Callable[..., nn.Module]] = {
         "linear": lambda width, out, bias: nn.Linear(width, out, bias=bias),
         "norm": lambda width: nn.LayerNorm(width, eps=1e-12),
         "gelu": nn.GELU,
@@ -88,15 +88,15 @@ def build_projection(shapes: list[list]) -> nn.Module:
 
 @dataclass
 class Tower:
-    """A text encoder as read from its files.
+    """A text encoder read from its files.
 
     Attributes:
-        model: gives ``last_hidden_state`` (B, T, E), in float32.
+        model: returns ``last_hidden_state`` (B, T, E), in float32.
         tokenizer: its tokenizer.
-        projection: what the checkpoint puts behind pooling; empty where it has nothing or it is not wanted.
+        projection: layers of the checkpoint after pooling; empty if there are none or they are not used.
         shapes: of the projection, for ``build_projection``.
-        limit: tokens that its checkpoint was trained with, where it states them apart from the model's config.
-        report: what of the checkpoint's weights was used.
+        limit: number of tokens that the checkpoint was trained with, if it differs from the model's config.
+        report: which weights of the checkpoint were used.
     """
 
     model: PreTrainedModel
@@ -113,30 +113,30 @@ class Tower:
 
     @property
     def max_length(self) -> int:
-        """Tokens that the model takes at once: the least of what its parts say, 512 if none says anything."""
+        """Maximum number of tokens: the smallest limit of model, tokenizer and checkpoint; 512 if there is none."""
         limits = [self.limit, getattr(self.model.config, "max_position_embeddings", None)]
         limits.append(self.tokenizer.model_max_length if self.tokenizer.model_max_length < _NO_LIMIT else None)
         for name, module in self.model.named_modules():
-            # RoBERTa's family counts positions from behind the padding index.
+            # RoBERTa-like models count positions from the padding index.
             if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
                 limits.append(module.num_embeddings - module.padding_idx - 1)
         return min([limit for limit in limits if limit and limit > 0], default=512)
 
     def files(self) -> dict[str, bytes]:
-        """Config and tokenizer as files; the same wherever they were read from."""
+        """Config and tokenizer as files, independent of where they were read from."""
         notes = {"projection": self.shapes, "limit": self.limit}
         with tempfile.TemporaryDirectory() as folder:
             self.model.config.save_pretrained(folder)
             self.tokenizer.save_pretrained(folder)
             files = {p.relative_to(folder).as_posix(): p.read_bytes() for p in Path(folder).rglob("*") if p.is_file()}
         for name in {"config.json", "tokenizer_config.json"} & set(files):
-            kept = {key: value for key, value in json.loads(files[name]).items() if key not in _TRACES}
-            files[name] = json.dumps(kept, sort_keys=True).encode()
+            content = {key: value for key, value in json.loads(files[name]).items() if key not in _TRACES}
+            files[name] = json.dumps(content, sort_keys=True).encode()
         return files | {_NOTES: json.dumps(notes).encode()}
 
     @classmethod
     def from_files(cls, files: Mapping[str, bytes]) -> Tower:
-        """The architecture with random weights, and the tokenizer: the weights are loaded afterwards."""
+        """The architecture with random weights, and the tokenizer. The weights are loaded later."""
         with quiet_transformers(), tempfile.TemporaryDirectory() as folder:
             write_files(files, folder)
             config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
@@ -148,45 +148,47 @@ class Tower:
 
 
 def write_files(files: Mapping[str, bytes], folder: str) -> None:
-    """Write files under a folder, and nowhere else.
+    """Write files into a folder.
 
     Raises:
-        ValueError: a name leads out of the folder.
+        ValueError: a path is outside the folder.
     """
     root = Path(folder).resolve()
     for name, content in files.items():
         path = (root / name).resolve()
         if not path.is_relative_to(root):
-            raise ValueError(f"stored file {name!r} leads out of its folder: the checkpoint is not from ctvlm")
+            raise ValueError(f"stored file {name!r} is outside its folder; the checkpoint was not written by ctvlm")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
 
 
 def read_tokenizer(files: Mapping[str, bytes]) -> PreTrainedTokenizerBase:
-    """The tokenizer among stored files."""
+    """The tokenizer from stored files."""
     with quiet_transformers(), tempfile.TemporaryDirectory() as folder:
         write_files(files, folder)
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
 
 
 def special_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
-    """What the tokenizer puts before and behind a text.
+    """Ids that the tokenizer adds before and after a text.
 
     Raises:
-        ValueError: it is not a fixed prefix and suffix.
+        ValueError: the tokenizer does not add a fixed prefix and suffix.
     """
     plain = tokenizer("lung", add_special_tokens=False)["input_ids"]
     full = tokenizer("lung")["input_ids"]
     for start in range(len(full) - len(plain) + 1):
         if full[start : start + len(plain)] == plain:
             return full[:start], full[start + len(plain) :]
-    raise ValueError(f"{type(tokenizer).__name__} turns 'lung' into {plain}, and with special tokens into {full}")
+    raise ValueError(
+        f"{type(tokenizer).__name__}: 'lung' is {plain}, with special tokens {full}; expected a fixed prefix and suffix"
+    )
 
 
 def pool(hidden_STE: Tensor, mask_ST: Tensor, pooling: str) -> Tensor:
-    """Token features to one per text (S, E): ``cls`` the first, ``last`` the last that is not padding, ``mean``.
+    """Pool token features (S, T, E) to (S, E): ``cls`` is the first token, ``last`` the last unmasked one, ``mean``.
 
-    The mask's true entries come first in each row.
+    Padding is on the right.
     """
     if pooling == "cls":
         return hidden_STE[:, 0]

@@ -1,4 +1,4 @@
-"""Which part of a pretrained encoder is trained."""
+"""Selection of the parameters of a pretrained text encoder that are trained."""
 
 from __future__ import annotations
 
@@ -7,25 +7,26 @@ from typing import Any
 from torch import nn
 from transformers import PreTrainedModel
 
-from ctvlm.utils import CTVLMError
+from ctvlm.utils.lora import add_lora
 
 MODES = ("frozen", "top", "lora", "full")
-# Every linear layer, as Dettmers et al. (QLoRA, NeurIPS 2023) found best at a given number of parameters.
-_LORA = dict(r=8, lora_alpha=16, lora_dropout=0.05, target_modules="all-linear")
+# Adapters for every linear layer, the best choice of Dettmers et al. (QLoRA, NeurIPS 2023) at equal parameter number.
+LORA: dict[str, Any] = dict(r=8, lora_alpha=16, lora_dropout=0.05, target_modules="all-linear")
 
 
 def choose_trained(
     model: PreTrainedModel, projection: nn.Module, mode: str, top_layers: int, lora: dict[str, Any] | None
 ) -> tuple[nn.Module, list[nn.Module]]:
-    """Let only what ``mode`` trains ask for gradients.
+    """Enable gradients for the parameters that ``mode`` trains, and disable them for all others.
 
-    Returns the model, wrapped for LoRA, and the modules that behave as in training (dropout).
+    Returns:
+        The model, with adapters for ``mode='lora'``, and the modules that are in training mode during training.
     """
     model.requires_grad_(mode == "full")
     projection.requires_grad_(mode in ("top", "full"))
     if mode == "lora":
-        model = add_lora(model, lora)
-        return model, [model]
+        adapted = add_lora(model, {**LORA, **(lora or {})})
+        return adapted, [adapted]
     if mode == "full":
         return model, [model, projection]
     if mode == "frozen":
@@ -37,36 +38,20 @@ def choose_trained(
 
 
 def top_modules(model: PreTrainedModel, count: int) -> list[nn.Module]:
-    """The last ``count`` layers of an encoder, and what it applies after them (a last norm).
+    """The last ``count`` layers of an encoder, and the modules after them (a last norm).
 
     Raises:
-        ValueError: its layers cannot be found, or are fewer.
+        ValueError: the list of layers is not found, or has fewer layers.
     """
     depth = model.config.num_hidden_layers
     for parent in model.modules():
         children = list(parent.children())
-        for place, child in enumerate(children):
+        for i, child in enumerate(children):
             if isinstance(child, nn.ModuleList) and len(child) == depth:
                 if not 0 < count <= depth:
-                    raise ValueError(f"text_encoder.top_layers={count}: the encoder has {depth} layers")
-                return [*child[depth - count :], *children[place + 1 :]]
+                    raise ValueError(f"text_encoder.top_layers={count}: expected 1 to {depth}, the encoder's layers")
+                return [*child[depth - count :], *children[i + 1 :]]
     raise ValueError(
-        f"train='top': {type(model).__name__} has no list of {depth} layers (some share one set of weights): "
+        f"text_encoder.train='top': {type(model).__name__} has no list of {depth} layers (layers may share weights); "
         "use train='lora', 'full' or 'frozen'"
     )
-
-
-def add_lora(model: PreTrainedModel, options: dict[str, Any] | None) -> nn.Module:
-    """The encoder with LoRA adapters (Hu et al., ICLR 2022), the only parameters that still ask for a gradient.
-
-    Args:
-        options: of ``peft.LoraConfig``, over our defaults.
-
-    Raises:
-        CTVLMError: peft is not installed.
-    """
-    try:
-        from peft import LoraConfig, get_peft_model
-    except ImportError as error:
-        raise CTVLMError("text_encoder.train='lora' needs peft: pip install 'ctvlm[lora]'") from error
-    return get_peft_model(model, LoraConfig(**{**_LORA, **(options or {})}))

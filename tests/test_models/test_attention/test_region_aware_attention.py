@@ -67,5 +67,5 @@ def test_a_patch_reads_the_region_it_lies_in():
 
 def test_says_what_is_missing_without_regions():
     ctx = TokenContext.full(1, (1, 1, 3), torch.ones(1, 3))
-    with pytest.raises(ValueError, match="region encoder"):
+    with pytest.raises(ValueError, match="region_attention=None"):
         RegionAwareAttention(24, 2)(torch.randn(1, 3, 24), ctx)

@@ -143,5 +143,5 @@ def test_refuses_settings_that_cannot_be(wrong):
 
 
 def test_refuses_heads_that_do_not_divide_the_width():
-    with pytest.raises(ValueError, match="embed_dims = 24 is not a multiple of num_heads = 5"):
+    with pytest.raises(ValueError, match="embed_dims = 24.*num_heads = 5"):
         SliceAwareAttention(24, 5)

@@ -1,4 +1,4 @@
-"""The encoder's own properties, beyond what every component must do."""
+"""Properties of vision encoders beyond the common contract."""
 
 import inspect
 
@@ -57,7 +57,7 @@ def test_positions_are_patch_centres_in_mm():
 
 
 def test_patches_are_flattened_z_major():
-    """A change in one voxel moves, before the blocks, only the token of its patch."""
+    """Before the blocks, a change of one voxel changes only the token of its patch."""
     model = encoder(depth=1)
     volume = torch.rand(1, 3, 4, 12, 8)
     other = volume.clone()
@@ -66,7 +66,7 @@ def test_patches_are_flattened_z_major():
     assert change.nonzero().flatten().tolist() == [1 * 6 + 2 * 2 + 0]
 
 
-def test_the_region_map_moves_patches_only_behind_the_region_layer():
+def test_the_region_map_changes_patches_only_after_the_region_layer():
     model = encoder(depth=3, region_layer=1, out_layers=(0, 1)).eval()
     volume = torch.rand(1, 3, 4, 12, 8)
     maps = [torch.full((1, 4, 12, 8), r) for r in (1, 2)]
@@ -169,8 +169,8 @@ def test_training_a_step_lowers_the_loss():
     assert losses[-1] < 0.5 * losses[0]
 
 
-def test_a_region_id_above_r_is_named():
-    with pytest.raises(ValueError, match=r"id 6, but the encoder knows num_regions = 5"):
+def test_a_region_id_above_r_is_an_error():
+    with pytest.raises(ValueError, match=r"id 6.*num_regions = 5"):
         encoder()(torch.rand(1, 3, 4, 12, 8), torch.full((1, 4, 12, 8), 6))
 
 
@@ -187,12 +187,12 @@ def test_a_region_id_above_r_is_named():
         (dict(out_layers=(4,)), "out_layers"),
     ],
 )
-def test_refuses_settings_that_cannot_be(wrong, named):
+def test_invalid_settings_are_errors(wrong, named):
     with pytest.raises(ValueError, match=named):
         encoder(**wrong)
 
 
-def test_an_unknown_attention_is_named_with_its_registry():
+def test_an_unknown_attention_is_an_error_of_its_registry():
     with pytest.raises(KeyError, match="Magic.*attention"):
         encoder(dict(attention=dict(type="Magic")))
 
@@ -228,7 +228,7 @@ def test_slice_wise_averages_the_slices_of_a_token():
 
 
 @pytest.mark.parametrize("kind", ["ThreeDVisionEncoder", "SliceWiseTimm"])
-def test_the_input_is_standardized_once(kind):
+def test_the_input_is_normalised_once(kind):
     sizes = dict(embed_dims=24)
     if kind == "ThreeDVisionEncoder":
         sizes |= dict(depth=1, block=dict(num_heads=2))

@@ -1,4 +1,4 @@
-"""Samples and features for tests of the heads that write."""
+"""Samples and features for tests of the generation heads."""
 
 import dataclasses
 
@@ -31,7 +31,7 @@ def sample(steps, impression=""):
 
 
 def samples():
-    """Four cases of unlike length, one of which answers two questions besides."""
+    """Four cases of different length; one has two questions."""
     return [
         sample([2, 0, 3], IMPRESSIONS[0]),
         sample([], IMPRESSIONS[1]),
@@ -52,7 +52,7 @@ def pick(encoded: EncoderOutput, cases) -> EncoderOutput:
 
 
 def loud(head):
-    """Weights so large that every input changes what is written."""
+    """Large weights, so that every input changes the generated text."""
     torch.manual_seed(1)
     for parameter in head.parameters():
         if parameter.dim() > 1:

@@ -10,8 +10,8 @@ from tests.test_models.test_heads.generation_cases import cot_head, features, lo
 NAMES = ["lung_upper_lobe_right", "lung_middle_lobe_right", "lung_lower_lobe_right"]
 
 
-def test_one_batch_is_learned_by_heart():
-    """Greedy generation gives back every text, every region and the order; it stops at the end token."""
+def test_one_batch_is_memorised():
+    """Greedy generation returns every text and region in order, and stops at the end token."""
     head, data, encoded = cot_head(dropout=0.0, embed_dims=48).train(), samples(), features(4)
     optimizer = torch.optim.AdamW(head.parameters(), lr=5e-3)
     history = []
@@ -26,7 +26,7 @@ def test_one_batch_is_learned_by_heart():
     assert data[0].pred_report == " ".join([*(step.text for step in data[0].steps), data[0].impression])
     assert data[0].pred_cot[1] == dict(text=data[0].steps[1].text, regions=NAMES)
     assert data[1].pred_cot == [] and data[1].pred_report == data[1].pred_conclusion == data[1].impression
-    # Steps by question: those of the first question, those without one and their conclusion, those of the last.
+    # Steps are grouped by question, in order of first appearance.
     assert [step["text"] for step in data[2].pred_cot] == [step.text for step in data[2].steps]
     assert data[2].pred_conclusion == data[2].impression
 
@@ -45,33 +45,33 @@ def test_a_checkpoint_alone_gives_the_same_text():
     assert fresh.eval().generate(encoded, [[""], [""]]) == head.generate(encoded, [[""], [""]])
 
 
-def test_text_is_never_taken_for_control():
+def test_text_gives_no_control_tokens():
     head = cot_head()
     ids = head._pieces("[PAD] [SEP] <step> <region_1>")
     assert min(ids) >= head.text_offset
 
 
-def test_malformed_writing_is_read_without_loss():
-    """An untrained model writes anything: regions late or twice, text before any step, two conclusions."""
+def test_malformed_output_is_parsed():
+    """Regions after the text or twice, text before any step, two impressions."""
     head = cot_head()
     word = head._pieces("effusion")
     region = NUM_CONTROLS + 4
-    turn = head.parse([*word, region, STEP, region, region, *word, IMPRESSION, *word, IMPRESSION, *word, STEP, *word])
-    assert [(step.text, step.regions) for step in turn.steps] == [
+    answer = head.parse([*word, region, STEP, region, region, *word, IMPRESSION, *word, IMPRESSION, *word, STEP, *word])
+    assert [(step.text, step.regions) for step in answer.steps] == [
         ("effusion", (5,)), ("effusion", (5,)), ("effusion", ())
     ]  # fmt: skip
-    assert turn.impression == "effusion effusion"
+    assert answer.impression == "effusion effusion"
     assert head.parse([]).is_empty
     assert head.parse([head.decoder.config.vocab_size - 1]).steps[0].text == ""
 
 
-def test_region_names_are_shared_between_writing_and_seeing():
+def test_region_tokens_and_memory_share_name_vectors():
     """Changing a region's name vector changes the memory of that region and of its patches only."""
     head, encoded = loud(cot_head()), features(2)
-    before, _ = head.see(encoded)
+    before, _ = head.encode_visual(encoded)
     with torch.no_grad():
         head.decoder.transformer.wte.weight[NUM_CONTROLS + 1] += 1
-    after, mask = head.see(encoded)
+    after, mask = head.encode_visual(encoded)
     changed = (after - before).abs().amax(dim=(0, 2)) > 1e-6
     assert changed[2] and changed[6:].any()
     assert not changed[[0, 1, 3, 4, 5]].any()

@@ -1,4 +1,4 @@
-"""What both heads that write must do."""
+"""Properties of both generation heads."""
 
 import numpy as np
 import pytest
@@ -6,9 +6,9 @@ import torch
 from sacrebleu.metrics import BLEU
 
 from ctvlm.datasets.transforms import PackCTInputs
+from ctvlm.models.heads.generation.answers import answers_of
 from ctvlm.models.heads.generation.base import IGNORED
 from ctvlm.models.heads.generation.consensus import most_agreed
-from ctvlm.models.heads.generation.turns import turns_of
 from ctvlm.models.losses import GenerationLoss
 from tests.test_models.test_heads.generation_cases import (
     IMPRESSIONS,
@@ -42,22 +42,22 @@ def terms(head, encoded, data_samples):
 
 
 def questions_of(data_samples):
-    return [[turn.question for turn in turns_of(one)] for one in data_samples]
+    return [[answer.question for answer in answers_of(one)] for one in data_samples]
 
 
 @torch.no_grad()
 def test_loss_equals_a_naive_loop(head):
-    """One turn and one token at a time, nothing padded."""
+    """One answer and one token at a time, without padding."""
     data, encoded, total, count = samples(), features(4), 0.0, 0
     for case, one in enumerate(data):
-        memory, mask = head.see(pick(encoded, [case]))
-        for turn in turns_of(one):
-            prompt = head.prompt_ids(turn.question)
-            ids = [*prompt, *head.answer_ids(turn), head.eos_id]
-            for place in range(len(prompt), len(ids)):
-                before = torch.tensor([ids[:place]])
+        memory, mask = head.encode_visual(pick(encoded, [case]))
+        for answer in answers_of(one):
+            prompt = head.prompt_ids(answer.question)
+            ids = [*prompt, *head.answer_ids(answer), head.eos_id]
+            for i in range(len(prompt), len(ids)):
+                before = torch.tensor([ids[:i]])
                 logits = head.logits(before, torch.ones_like(before), memory, mask)[0, -1]
-                total -= float(logits.log_softmax(dim=0)[ids[place]])
+                total -= float(logits.log_softmax(dim=0)[ids[i]])
                 count += 1
     found = terms(head, encoded, data)
     assert int(found[1]) == count
@@ -80,7 +80,7 @@ def test_loss_reads_no_padding_patch_and_no_absent_region(head):
     assert not encoded.region_mask[:, 2].any()
     assert not encoded.token_mask.all()
     before = terms(head, encoded, data)
-    # Noise, not a constant: a norm over channels would take that away again.
+    # Noise, because a norm over channels would remove a constant.
     noise = torch.randn_like(encoded.tokens)
     encoded.region_tokens[:, 2] += noise[:, 0]
     encoded.tokens[~encoded.token_mask] += noise[~encoded.token_mask]
@@ -89,7 +89,7 @@ def test_loss_reads_no_padding_patch_and_no_absent_region(head):
     assert (terms(head, encoded, data) - before).abs().max() > 1e-2
 
 
-def test_nothing_to_say_gives_no_loss_but_a_gradient_for_every_parameter(head):
+def test_cases_without_text_give_no_loss_but_a_gradient_for_every_parameter(head):
     head.train()
     found = terms(head, features(2), [sample([]), sample([])])
     assert found.tolist() == [0, 0]
@@ -107,15 +107,15 @@ def test_every_parameter_learns(head):
 
 
 def greedy_by_hand(head, encoded, question, steps):
-    memory, mask = head.see(encoded)
+    memory, mask = head.encode_visual(encoded)
     ids = head.prompt_ids(question)
-    written = []
-    while len(written) < steps:
-        here = torch.tensor([ids + written])
-        written.append(int(head.logits(here, torch.ones_like(here), memory, mask)[0, -1].argmax()))
-        if written[-1] == head.eos_id:
-            return written[:-1]
-    return written
+    new = []
+    while len(new) < steps:
+        sequence = torch.tensor([ids + new])
+        new.append(int(head.logits(sequence, torch.ones_like(sequence), memory, mask)[0, -1].argmax()))
+        if new[-1] == head.eos_id:
+            return new[:-1]
+    return new
 
 
 @torch.no_grad()
@@ -125,7 +125,7 @@ def test_greedy_and_one_beam_equal_a_loop_without_a_cache(head):
         [head.parse(greedy_by_hand(head, pick(encoded, [b]), question, 20)) for question in asked]
         for b, asked in enumerate(questions_of(data))
     ]
-    assert len({str(turn) for turns in expected for turn in turns}) > 3, "the cases of this test differ"
+    assert len({str(answer) for answers in expected for answer in answers}) > 3, "the cases of this test differ"
     for settings in ({}, dict(num_beams=1), dict(use_cache=False)):
         assert head.generate(encoded, questions_of(data), max_new_tokens=20, **settings) == expected
 
@@ -142,7 +142,7 @@ def test_beams_do_not_depend_on_the_cache_nor_on_the_batch(head):
     assert together != head.generate(encoded, asked, max_new_tokens=20), "beams find other texts than greedy"
 
 
-def test_sampling_varies_with_the_seed_alone(head):
+def test_sampling_depends_on_the_seed_only(head):
     asked = questions_of(samples())
 
     def write(seed):
@@ -153,18 +153,18 @@ def test_sampling_varies_with_the_seed_alone(head):
     assert write(0) == write(0) != write(1)
 
 
-def test_of_several_answers_the_most_agreed_is_kept(head):
-    """Each of its own case: the draws of a case are those that a batch of its copies gives."""
-    asked, drawn = [[""], [""]], 5
+def test_the_most_agreed_of_several_answers_is_used(head):
+    """The samples of a case equal those of a batch of its copies."""
+    asked, number = [[""], [""]], 5
     settings = dict(do_sample=True, max_new_tokens=20)
     torch.manual_seed(0)
-    found = head.generate(features(2), asked, num_return_sequences=drawn, **settings)
+    found = head.generate(features(2), asked, num_return_sequences=number, **settings)
     torch.manual_seed(0)
-    copies = head.generate(pick(features(2), [0] * drawn + [1] * drawn), [[""]] * 2 * drawn, **settings)
+    copies = head.generate(pick(features(2), [0] * number + [1] * number), [[""]] * 2 * number, **settings)
     for case, (answer,) in enumerate(found):
-        turns = [turn for (turn,) in copies[case * drawn : (case + 1) * drawn]]
-        assert len({turn.text for turn in turns}) > 1
-        assert answer == turns[most_agreed([turn.text for turn in turns])]
+        samples_of_case = [one for (one,) in copies[case * number : (case + 1) * number]]
+        assert len({one.text for one in samples_of_case}) > 1
+        assert answer == samples_of_case[most_agreed([one.text for one in samples_of_case])]
 
 
 def test_most_agreed_equals_a_loop_over_pairs():
@@ -176,37 +176,39 @@ def test_most_agreed_equals_a_loop_over_pairs():
     assert most_agreed(["", ""]) == 0
 
 
-def test_what_is_written_is_read_back(head):
+def test_parse_is_the_inverse_of_answer_ids(head):
     for one in samples():
-        for turn in turns_of(one):
-            read = head.parse(head.answer_ids(turn))
-            assert (read.steps, read.impression) == (turn.steps, turn.impression)
+        for answer in answers_of(one):
+            parsed = head.parse(head.answer_ids(answer))
+            assert (parsed.steps, parsed.impression) == (answer.steps, answer.impression)
 
 
-def test_turns_keep_order_question_and_conclusion():
-    first, second, last = turns_of(sample([4, 1, 5, 0], IMPRESSIONS[0]))
-    assert [turn.question for turn in (first, second, last)] == [STEPS[4].question, "", STEPS[5].question]
+def test_answers_keep_order_question_and_impression():
+    first, second, last = answers_of(sample([4, 1, 5, 0], IMPRESSIONS[0]))
+    assert [answer.question for answer in (first, second, last)] == [STEPS[4].question, "", STEPS[5].question]
     assert [step.text for step in second.steps] == [STEPS[1].text, STEPS[0].text]
-    assert [turn.impression for turn in (first, second, last)] == ["", IMPRESSIONS[0], ""]
-    only = turns_of(sample([5, 4], IMPRESSIONS[1]))
-    assert [turn.impression for turn in only] == ["", IMPRESSIONS[1]]
-    assert all(turn.is_empty for turn in turns_of(sample([])))
+    assert [answer.impression for answer in (first, second, last)] == ["", IMPRESSIONS[0], ""]
+    only = answers_of(sample([5, 4], IMPRESSIONS[1]))
+    assert [answer.impression for answer in only] == ["", IMPRESSIONS[1]]
+    assert all(answer.is_empty for answer in answers_of(sample([])))
 
 
-def test_the_question_of_a_data_set_reaches_the_turns():
+def test_the_question_of_a_data_set_reaches_the_answers():
     case = dict(case_id="a", patient_id="a", volume=np.zeros((2, 2, 2)), spacing=(1, 1, 1), affine=np.eye(4))
     cot = [dict(text="Yes.", regions=["heart"], question="Is it large?"), dict(text="CT.")]
     packed = PackCTInputs()(case | dict(cot=cot, report=dict(impression="Cardiomegaly.")))["data_samples"]
-    asked, plain = turns_of(packed)
+    asked, plain = answers_of(packed)
     assert (asked.question, asked.impression) == ("Is it large?", "")
     assert (plain.question, plain.impression) == ("", "Cardiomegaly.")
 
 
-def test_only_the_answer_is_learned_and_a_long_one_to_its_limit(head):
-    turn = turns_of(samples()[2])[0]
-    ids, target = head._row(turn)
-    prompt = head.prompt_ids(turn.question)
+def test_only_the_answer_has_targets_and_a_long_one_is_truncated(head):
+    answer = answers_of(samples()[2])[0]
+    ids, target = head._row(answer)
+    prompt = head.prompt_ids(answer.question)
     assert target == [IGNORED] * len(prompt) + ids[len(prompt) :]
     assert ids[-1] == head.eos_id
     head.max_length = len(prompt) + 2
-    assert [len(part) for part in head._row(turn)] == [len(prompt) + 2] * 2
+    assert not head.warned_truncation
+    assert [len(part) for part in head._row(answer)] == [len(prompt) + 2] * 2
+    assert head.warned_truncation

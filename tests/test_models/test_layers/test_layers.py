@@ -28,13 +28,13 @@ def test_embedding_equals_a_linear_map_of_each_patch():
             n += 1
 
 
-def test_a_size_that_does_not_fit_is_told_with_the_next_ones():
+def test_an_invalid_size_is_an_error_with_the_nearest_valid_sizes():
     message = r"\(10, 30, 33\).*\(4, 16, 16\).*\(8, 16, 32\) and \(12, 32, 48\)"
     with pytest.raises(ValueError, match=message):
         ThreeDPatchEmbedding(1, 6)(torch.zeros(1, 1, 10, 30, 33))
 
 
-def test_sincos_tells_every_cell_of_the_spec_grid_apart():
+def test_sincos_codes_of_the_spec_grid_are_distinct():
     code_NE = SinCosPosition3D(768)((4, 32, 32), torch.zeros(()))
     assert code_NE.shape == (4096, 768)
     assert torch.unique(code_NE, dim=0).shape[0] == 4096
@@ -98,7 +98,7 @@ def test_context_scatter_undoes_gather_and_fills_the_rest():
     assert (back[~mask] == fill).all()
 
 
-def test_context_knows_where_tokens_lie():
+def test_context_computes_positions():
     ctx = TokenContext.full(1, (2, 3, 4), torch.tensor([[8.0, 16.0, 4.0]]))
     assert ctx.zyx_BN3[0, 1 * 12 + 2 * 4 + 3].tolist() == [1, 2, 3]
     assert ctx.positions_BN3[0, 23].tolist() == [12.0, 40.0, 14.0]

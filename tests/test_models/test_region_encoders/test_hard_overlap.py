@@ -1,4 +1,4 @@
-"""Hard assignment, and a learned one that is left to itself."""
+"""Hard assignment, and the learned assignment without maps."""
 
 import torch
 import torch.nn.functional as F
@@ -25,7 +25,7 @@ def test_each_patch_goes_to_the_region_with_most_of_its_voxels():
 
 
 def test_selected_tokens_get_their_own_patch():
-    """The assignment follows tokens that body selection has moved."""
+    """The assignment follows the indices of selected tokens."""
     ids, index_BN = region_map(), torch.tensor([[3, 0, 7], [11, 2, 5]])
     full = HardOverlapRegionEncoder(6, REGIONS).assign(torch.randn(2, 12, 6), ids, context()).assignment
     ctx = TokenContext(GRID, index_BN, None, torch.ones(2, 3))
@@ -34,7 +34,7 @@ def test_selected_tokens_get_their_own_patch():
         torch.testing.assert_close(part[b], full[b, index_BN[b]])
 
 
-def test_learned_that_does_not_trust_maps_predicts_the_same_with_and_without():
+def test_learned_without_maps_at_eval_predicts_the_same_with_and_without_map():
     tokens_BNE, ids = torch.randn(2, 12, 6), region_map()
     encoder = LearnedRegionEncoder(6, REGIONS, use_map_at_eval=False).eval()
     bare = encoder.assign(tokens_BNE, None, context()).assignment

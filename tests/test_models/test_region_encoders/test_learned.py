@@ -1,4 +1,4 @@
-"""A predicted assignment: what counts as present, and what a bare CT gives."""
+"""Predicted assignment: presence of regions, and volumes without a map."""
 
 import pytest
 import torch
@@ -31,13 +31,13 @@ def corner_map(region):
     return region_map
 
 
-def test_by_a_map_the_same_regions_are_present_as_with_exact_overlap():
+def test_with_a_map_presence_equals_that_of_exact_overlap():
     presence = learned().assign(tokens(), corner_map(3), context()).presence
     assert presence.tolist() == [[False, False, True, False, False]] * 2
 
 
-def test_an_untrained_prediction_does_not_make_a_region_present_by_spreading_it_thin():
-    """Every region sums to more than a twentieth of a patch over the volume, but owns a twentieth of none."""
+def test_small_shares_of_many_patches_do_not_make_a_region_present():
+    """Every region sums to more than a twentieth of a patch, but has no twentieth of any patch."""
     encoder = learned()
     encoder.classify.bias.data[0] = 4.0
     encoding = encoder.assign(tokens(), None, context())
@@ -45,7 +45,7 @@ def test_an_untrained_prediction_does_not_make_a_region_present_by_spreading_it_
     assert not encoding.presence.any()
 
 
-def test_one_sure_patch_makes_a_region_present():
+def test_one_certain_patch_makes_a_region_present():
     encoder = learned()
     encoder.classify.bias.data[0] = 4.0
     x = tokens()
@@ -54,7 +54,7 @@ def test_one_sure_patch_makes_a_region_present():
     assert encoder.assign(x, None, context()).presence[1].tolist() == [False, True, False, False, False]
 
 
-def test_a_dropped_map_equals_no_map_and_leaves_the_other_cases_map_in_use():
+def test_a_dropped_map_equals_no_map_and_does_not_affect_other_cases():
     encoder = learned()
     region_map = corner_map(3)
     region_map[1] = -1
@@ -65,15 +65,15 @@ def test_a_dropped_map_equals_no_map_and_leaves_the_other_cases_map_in_use():
     torch.testing.assert_close(mixed.assignment[0], exact.assignment[0])
 
 
-def test_untrusted_maps_change_nothing_in_evaluation():
+def test_maps_change_nothing_in_evaluation_without_use_map_at_eval():
     encoder = learned(use_map_at_eval=False)
-    told, bare = encoder.assign(tokens(), corner_map(3), context()), encoder.assign(tokens(), None, context())
-    torch.testing.assert_close(told.assignment, bare.assignment)
-    assert torch.equal(told.presence, bare.presence)
+    with_map, bare = encoder.assign(tokens(), corner_map(3), context()), encoder.assign(tokens(), None, context())
+    torch.testing.assert_close(with_map.assignment, bare.assignment)
+    assert torch.equal(with_map.presence, bare.presence)
 
 
 @pytest.mark.parametrize("token_selection", ["none", "body"])
-def test_a_bare_volume_gives_features_of_the_regions_it_is_said_to_hold(token_selection):
+def test_a_volume_without_map_has_tokens_of_the_predicted_regions(token_selection):
     torch.manual_seed(0)
     sizes = dict(embed_dims=WIDTH, depth=2, num_regions=REGIONS)
     sizes |= dict(patch_embed=dict(patch_size=(2, 4, 4)), block=dict(num_heads=2))

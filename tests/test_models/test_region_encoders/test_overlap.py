@@ -1,4 +1,4 @@
-"""Exact overlap against a loop."""
+"""Exact overlap, compared with a loop."""
 
 import pytest
 import torch
@@ -60,7 +60,7 @@ def test_unknown_voxels_do_not_count():
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int64])
-def test_any_integer_type_counts_alike(dtype):
+def test_all_integer_types_give_the_same_shares(dtype):
     region_map = random_map()
     torch.testing.assert_close(
         patch_overlap(region_map.to(dtype), GRID, REGIONS), patch_overlap(region_map, GRID, REGIONS)
@@ -68,11 +68,11 @@ def test_any_integer_type_counts_alike(dtype):
 
 
 @pytest.mark.parametrize("name", ["SoftOverlapRegionEncoder", "AnatomicalStructureEncoder", "LearnedRegionEncoder"])
-def test_an_id_above_r_is_named(name):
+def test_an_id_above_r_is_an_error(name):
     encoder = REGION_ENCODERS.build(dict(type=name, embed_dims=6, num_regions=REGIONS))
     region_map = random_map()
     region_map[1, 2, 1, 1] = 9
-    with pytest.raises(ValueError, match=r"id 9, but the encoder knows num_regions = 4"):
+    with pytest.raises(ValueError, match=r"id 9.*num_regions = 4"):
         encoder(torch.randn(2, 6, 6), region_map, context())
 
 
@@ -89,7 +89,7 @@ def test_pooling_equals_a_loop():
             torch.testing.assert_close(pooled[b, r], mean)
 
 
-def test_without_a_map_all_is_background_and_region_tokens_are_embeddings_alone():
+def test_without_a_map_all_patches_are_background_and_region_tokens_are_embeddings():
     encoder = SoftOverlapRegionEncoder(6, REGIONS)
     encoding, tokens_BRE = encoder(torch.randn(2, 6, 6), None, context())
     assert (encoding.assignment[..., 0] == 1).all()
@@ -97,7 +97,7 @@ def test_without_a_map_all_is_background_and_region_tokens_are_embeddings_alone(
     torch.testing.assert_close(tokens_BRE, encoder.region_embedding.expand(2, -1, -1))
 
 
-def test_learned_takes_the_map_where_known_and_predicts_elsewhere():
+def test_learned_uses_the_map_for_known_voxels_and_predicts_elsewhere():
     torch.manual_seed(0)
     encoder = LearnedRegionEncoder(6, REGIONS).eval()
     tokens, region_map = torch.randn(2, 6, 6), random_map()
@@ -110,7 +110,7 @@ def test_learned_takes_the_map_where_known_and_predicts_elsewhere():
     torch.testing.assert_close(mixed.logits, bare.logits)
 
 
-def test_learned_mixes_the_teacher_in_training_only():
+def test_map_weight_applies_in_training_only():
     torch.manual_seed(0)
     encoder = LearnedRegionEncoder(6, REGIONS, map_weight=0.25)
     tokens, region_map = torch.randn(2, 6, 6), random_map()

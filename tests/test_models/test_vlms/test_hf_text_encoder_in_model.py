@@ -97,7 +97,7 @@ def test_a_run_can_be_gone_on_with_and_tested_where_the_encoder_is_not(tmp_path,
 
     shutil.rmtree(folder)
     fresh_mmengine()
-    with pytest.raises(CTVLMError, match="bert' cannot be loaded"):
+    with pytest.raises(CTVLMError, match="bert'"):
         CTVLMRunner.from_cfg(run_config(folder, tmp_path / "other", train="lora"))
     fresh_mmengine()
     cfg = run_config(folder, tmp_path / "work", train="lora")

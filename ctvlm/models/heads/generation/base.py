@@ -1,8 +1,8 @@
-"""What the heads that write share: teacher forcing over turns, generation, predictions."""
+"""Base class of heads that generate text: training with teacher forcing, generation, predictions."""
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import torch
@@ -11,25 +11,26 @@ from mmengine.logging import print_log
 from torch import Tensor
 
 from ctvlm.anatomy import region_names_of
+from ctvlm.models.heads.generation.answers import Answer, answers_of, join_answers
 from ctvlm.models.heads.generation.consensus import most_agreed
-from ctvlm.models.heads.generation.turns import Turn, joined, turns_of
 from ctvlm.structures import CTDataSample, EncoderOutput
 
 # Target of tokens that are not predicted.
 IGNORED = -100
 
 
-class BaseGenerationHead(nn.Module):
-    """An auxiliary head: language modelling of a case's turns given its features.
+class BaseGenerationHead(nn.Module, ABC):
+    """An auxiliary head: language modelling of a case's answers, given its features.
 
-    A turn is ``prompt`` (start, question) and ``answer`` (steps with the regions they name, then the impression); only
-    the answer is learned.
+    A sequence is a prompt (start token, question) and an answer (steps with their regions, then the impression). Only
+    the answer has a loss.
 
     Args:
-        max_length: tokens of prompt and answer together. A longer answer is learned up to there, and says so once.
-        generation: arguments of transformers' ``generate``, say ``dict(num_beams=4)`` or ``dict(do_sample=True,
-            top_p=0.9)``; greedy by default. With ``num_return_sequences`` as many answers are written and the one
-            that the others agree with most is kept (see ``most_agreed``).
+        max_length: maximum number of tokens of prompt and answer together. Longer answers are truncated, with one
+            warning.
+        generation: arguments of transformers' ``generate``, for example ``dict(num_beams=4)`` or ``dict(do_sample=True,
+            top_p=0.9)``; greedy by default. With ``num_return_sequences``, the answer that agrees most with the others
+            is used (see ``most_agreed``).
     """
 
     pad_id: int
@@ -39,107 +40,107 @@ class BaseGenerationHead(nn.Module):
         super().__init__()
         self.max_length = max_length
         self.generation = dict(generation or {})
-        self._told_of_cuts = False
+        self.warned_truncation = False
 
     @abstractmethod
     def prompt_ids(self, question: str) -> list[int]:
-        """Tokens that an answer follows."""
+        """Tokens that precede an answer."""
 
     @abstractmethod
-    def answer_ids(self, turn: Turn) -> list[int]:
+    def answer_ids(self, answer: Answer) -> list[int]:
         """Tokens of the steps and the impression, without the end token."""
 
     @abstractmethod
-    def parse(self, ids: Sequence[int]) -> Turn:
-        """Steps and impression of generated tokens, the end token and what follows it left out."""
+    def parse(self, ids: Sequence[int]) -> Answer:
+        """Steps and impression of generated tokens, without the end token and everything after it."""
 
     @abstractmethod
-    def see(self, encoded: EncoderOutput) -> tuple[Tensor, Tensor]:
-        """Visual memory (B, M, E) and its mask."""
+    def encode_visual(self, encoded: EncoderOutput) -> tuple[Tensor, Tensor]:
+        """Visual memory (B, M, E) and its mask (B, M)."""
 
     @abstractmethod
     def logits(self, ids_TL: Tensor, mask_TL: Tensor, memory_TME: Tensor, mask_TM: Tensor) -> Tensor:
-        """Logits of the next token at each place (T, L, vocabulary)."""
+        """Logits of the next token at each position (T, L, vocabulary)."""
 
     @abstractmethod
-    def continue_from(
+    def generate_ids(
         self, ids_TL: Tensor, mask_TL: Tensor, memory_TME: Tensor, mask_TM: Tensor, **settings
     ) -> list[list[int]]:
-        """New tokens of each prompt, padded on the left, through transformers' ``generate``."""
+        """New tokens for each left-padded prompt, from transformers' ``generate``."""
 
     def training_logits(self, encoded: EncoderOutput, data_samples: Sequence[CTDataSample]) -> tuple[Tensor, Tensor]:
         """Logits (T, L, vocabulary) and target tokens (T, L) of all answers; ``IGNORED`` where there is no target."""
-        rows, cases = [], []
+        rows: list[tuple[list[int], list[int]]] = []
+        cases: list[int] = []
         for case, sample in enumerate(data_samples):
-            turns = turns_of(sample)
-            # A case that says nothing takes part without a target: no rank stands out of the backward pass.
-            rows += [self._row(turn) for turn in turns if not turn.is_empty] or [self._row(turns[0])]
+            answers = answers_of(sample)
+            # A case without text has a row without targets, so that every rank runs the backward pass.
+            rows += [self._row(answer) for answer in answers if not answer.is_empty] or [self._row(answers[0])]
             cases += [case] * (len(rows) - len(cases))
-        memory_BME, mask_BM = self.see(encoded)
+        memory_BME, mask_BM = self.encode_visual(encoded)
         device = memory_BME.device
         width = max(len(ids) for ids, _ in rows)
         ids_TL = torch.tensor([ids + [self.pad_id] * (width - len(ids)) for ids, _ in rows], device=device)
-        target_TL = torch.tensor([goal + [IGNORED] * (width - len(goal)) for _, goal in rows], device=device)
+        target_TL = torch.tensor([target + [IGNORED] * (width - len(target)) for _, target in rows], device=device)
         mask_TL = torch.tensor([[1] * len(ids) + [0] * (width - len(ids)) for ids, _ in rows], device=device)
         return self.logits(ids_TL, mask_TL, memory_BME[cases], mask_BM[cases]), target_TL
 
-    def _row(self, turn: Turn) -> tuple[list[int], list[int]]:
-        """Tokens of a turn, and the same with ``IGNORED`` for what is given or has nothing to say."""
-        prompt = self.prompt_ids(turn.question)
-        if turn.is_empty:
+    def _row(self, answer: Answer) -> tuple[list[int], list[int]]:
+        """Tokens of prompt and answer, and their targets; ``IGNORED`` for the prompt and for an empty answer."""
+        prompt = self.prompt_ids(answer.question)
+        if answer.is_empty:
             return [*prompt, self.eos_id], [IGNORED] * (len(prompt) + 1)
-        ids = [*prompt, *self.answer_ids(turn), self.eos_id]
-        if len(ids) > self.max_length and not self._told_of_cuts:
-            self._told_of_cuts = True
+        ids = [*prompt, *self.answer_ids(answer), self.eos_id]
+        if len(ids) > self.max_length and not self.warned_truncation:
+            self.warned_truncation = True
             print_log(
-                f"{type(self).__name__}: an answer of {len(ids)} tokens is learned up to max_length={self.max_length} "
-                "only (told once); raise it to learn all of such answers.",
+                f"{type(self).__name__}: an answer of {len(ids)} tokens is truncated to max_length={self.max_length}. "
+                "Increase max_length to train on whole answers. Further truncations are not reported.",
                 "current",
             )
         target = [IGNORED] * len(prompt) + ids[len(prompt) :]
         return ids[: self.max_length], target[: self.max_length]
 
     @torch.no_grad()
-    def generate(self, encoded: EncoderOutput, questions: Sequence[Sequence[str]], **settings) -> list[list[Turn]]:
+    def generate(self, encoded: EncoderOutput, questions: Sequence[Sequence[str]], **settings) -> list[list[Answer]]:
         """An answer to every question of every case.
 
         Args:
-            questions: per case; ``['']`` for a report that nobody asked about.
-            settings: arguments of transformers' ``generate`` on top of ``generation``: greedy, ``num_beams``,
-                ``do_sample`` with ``temperature``, ``top_p``, ``use_cache=False``, ...
+            questions: per case; ``['']`` for a report without a question.
+            settings: arguments of transformers' ``generate`` that override ``generation``.
         """
         cases = [case for case, asked in enumerate(questions) for _ in asked]
         prompts = [self.prompt_ids(question) for asked in questions for question in asked]
-        memory_BME, mask_BM = self.see(encoded)
+        memory_BME, mask_BM = self.encode_visual(encoded)
         device = memory_BME.device
         width = max(len(ids) for ids in prompts)
-        # On the left: what is generated follows the prompt.
+        # Padding on the left, because the generated tokens follow the prompt.
         ids_TL = torch.tensor([[self.pad_id] * (width - len(ids)) + ids for ids in prompts], device=device)
         mask_TL = torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids in prompts], device=device)
         settings = dict(max_new_tokens=self.max_length - width) | self.generation | settings
-        rows = self.continue_from(ids_TL, mask_TL, memory_BME[cases], mask_BM[cases], **settings)
-        written = [self.parse(row[: row.index(self.eos_id)] if self.eos_id in row else row) for row in rows]
-        drawn = settings.get("num_return_sequences", 1)
-        answers: list[list[Turn]] = [[] for _ in questions]
-        for place, case in enumerate(cases):
-            choice = written[place * drawn : (place + 1) * drawn]
-            answers[case].append(choice[most_agreed([turn.text for turn in choice]) if drawn > 1 else 0])
+        rows = self.generate_ids(ids_TL, mask_TL, memory_BME[cases], mask_BM[cases], **settings)
+        parsed = [self.parse(row[: row.index(self.eos_id)] if self.eos_id in row else row) for row in rows]
+        num_samples = settings.get("num_return_sequences", 1)
+        answers: list[list[Answer]] = [[] for _ in questions]
+        for i, case in enumerate(cases):
+            candidates = parsed[i * num_samples : (i + 1) * num_samples]
+            best = most_agreed([answer.text for answer in candidates]) if num_samples > 1 else 0
+            answers[case].append(candidates[best])
         return answers
 
     @torch.no_grad()
     def predict(self, encoded: EncoderOutput, data_samples: Sequence[CTDataSample]) -> None:
-        """Write what is generated into the samples.
+        """Write generated text into the samples.
 
         ``pred_report``: the steps, then the impression. ``pred_cot``: list of ``text`` and ``regions`` (names of the
-        scheme). ``pred_conclusion``: the impression. The questions of a sample's steps are asked, not read from it
-        otherwise.
+        scheme). ``pred_conclusion``: the impression. Of a sample's steps only the questions are read.
         """
-        questions = [[turn.question for turn in turns_of(sample)] for sample in data_samples]
+        questions = [[answer.question for answer in answers_of(sample)] for sample in data_samples]
         for sample, answers in zip(data_samples, self.generate(encoded, questions), strict=True):
             names = region_names_of(sample)
-            said = joined(answers)
+            answer = join_answers(answers)
             sample.pred_cot = [
-                dict(text=step.text, regions=[names[region - 1] for region in step.regions]) for step in said.steps
+                dict(text=step.text, regions=[names[region - 1] for region in step.regions]) for step in answer.steps
             ]
-            sample.pred_conclusion = said.impression
-            sample.pred_report = said.text
+            sample.pred_conclusion = answer.impression
+            sample.pred_report = answer.text

@@ -1,4 +1,4 @@
-"""Of several texts drawn for one case, the one that the others agree with."""
+"""Choose one of several texts sampled for the same case."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 
 def most_agreed(texts: Sequence[str]) -> int:
-    """Index of the text whose mean sentence BLEU against the others is highest, the first of equals.
+    """Index of the text with the highest mean sentence BLEU (sacrebleu) against the others; the first of equals.
 
-    Minimum Bayes risk decoding (Eikema and Aziz, COLING 2020): the most probable report is short and says little; this
-    one is a typical draw of those that the model holds likely. sacrebleu counts.
+    Minimum Bayes risk decoding (Eikema and Aziz, COLING 2020). The most probable report is short and general; this one
+    is a typical sample of the model.
     """
-    from sacrebleu.metrics import BLEU  # a second to import, and only for this
+    from sacrebleu.metrics import BLEU  # slow to import, and only needed here
 
     scorer = BLEU(effective_order=True)
 

@@ -1,20 +1,21 @@
-"""A small decoder that writes the reasoning of a case, region by region."""
+"""A small decoder that generates the reasoning of a case, region by region."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from ctvlm.models.heads.generation.answers import Answer, WrittenStep
 from ctvlm.models.heads.generation.base import BaseGenerationHead
 from ctvlm.models.heads.generation.memory import VisualMemory
-from ctvlm.models.heads.generation.turns import Turn, WrittenStep
 from ctvlm.registry import HEADS
 from ctvlm.structures import EncoderOutput
 from ctvlm.text.tokenizer import FittedTokenizerMixin
 
-# Control tokens come before the tokenizer's own pieces, so that no text can be taken for one.
+# Ids of control tokens; those of the tokenizer follow, so that no text contains a control token.
 PAD, START, END, QUESTION, STEP, IMPRESSION, NUM_CONTROLS = range(7)
 
 
@@ -22,12 +23,10 @@ PAD, START, END, QUESTION, STEP, IMPRESSION, NUM_CONTROLS = range(7)
 class CoTGenerationHead(FittedTokenizerMixin, BaseGenerationHead):
     """A GPT-2 trained from scratch, with cross-attention to the volume, its regions and its patches.
 
-    It writes ``[question] step* impression``, each step as ``<step> <region>* text``: the regions are generated
-    before what is said of them, so that every step is written with its regions in view, and names them. A region's
-    token and its features in the memory share one name vector (see VisualMemory).
-
-    Steps need a tokenizer of their own that keeps case; it is fitted on the training texts and travels in the state
-    dict.
+    Sequences are ``[question] step* impression``, each step is ``<step> <region>* text``: the regions are generated
+    first, so the text of a step is conditioned on them. A region's token and its features in the memory share one name
+    vector (see VisualMemory). The head has a cased tokenizer of its own, which is fitted on the training texts and
+    stored in the state dict.
 
     Args:
         in_dims: width of the encoder.
@@ -62,7 +61,7 @@ class CoTGenerationHead(FittedTokenizerMixin, BaseGenerationHead):
             n_layer=depth,
             n_head=num_heads,
             add_cross_attention=True,
-            # mmengine's optimizer constructor refuses a parameter that two modules share.
+            # mmengine's optimizer constructor rejects a parameter that two modules share.
             tie_word_embeddings=False,
             resid_pdrop=dropout,
             embd_pdrop=dropout,
@@ -70,45 +69,45 @@ class CoTGenerationHead(FittedTokenizerMixin, BaseGenerationHead):
             bos_token_id=START,
             eos_token_id=END,
         )
-        self.decoder = GPT2LMHeadModel(config)
+        self.decoder: Any = GPT2LMHeadModel(config)
         self.memory = VisualMemory(in_dims, embed_dims, num_regions, own_names=False)
 
     def _pieces(self, text: str) -> list[int]:
         return [i + self.text_offset for i in self.tokenizer.encode(text, add_special_tokens=False).ids]
 
     def prompt_ids(self, question: str) -> list[int]:
-        # A question may take half of the room at most; its end asks.
+        # A question may have half of the tokens; of a longer one the end is used.
         asked = self._pieces(question)[-(self.max_length // 2) :] if question else []
         return [START, *([QUESTION, *asked] if asked else [])]
 
-    def answer_ids(self, turn: Turn) -> list[int]:
-        ids = []
-        for step in turn.steps:
+    def answer_ids(self, answer: Answer) -> list[int]:
+        ids: list[int] = []
+        for step in answer.steps:
             ids += [STEP, *(NUM_CONTROLS + region - 1 for region in step.regions), *self._pieces(step.text)]
-        return [*ids, IMPRESSION, *self._pieces(turn.impression)] if turn.impression else ids
+        return [*ids, IMPRESSION, *self._pieces(answer.impression)] if answer.impression else ids
 
-    def parse(self, ids: Sequence[int]) -> Turn:
-        turn, concludes = Turn(), False
+    def parse(self, ids: Sequence[int]) -> Answer:
+        answer, in_impression = Answer(), False
         texts: list[list[int]] = []
-        conclusion: list[int] = []
+        impression: list[int] = []
         for token in ids:
             if token == IMPRESSION:
-                concludes = True
-            elif token == STEP or (not texts and not concludes):
-                concludes = False
-                turn.steps.append(WrittenStep(""))
+                in_impression = True
+            elif token == STEP or (not texts and not in_impression):
+                in_impression = False
+                answer.steps.append(WrittenStep(""))
                 texts.append([])
-            if NUM_CONTROLS <= token < self.text_offset and not concludes:
-                step, region = turn.steps[-1], token - NUM_CONTROLS + 1
+            if NUM_CONTROLS <= token < self.text_offset and not in_impression:
+                step, region = answer.steps[-1], token - NUM_CONTROLS + 1
                 step.regions = tuple(sorted({*step.regions, region}))
             elif token >= self.text_offset:
-                (conclusion if concludes else texts[-1]).append(token - self.text_offset)
-        for step, pieces in zip(turn.steps, texts, strict=True):
+                (impression if in_impression else texts[-1]).append(token - self.text_offset)
+        for step, pieces in zip(answer.steps, texts, strict=True):
             step.text = self.tokenizer.decode(pieces).strip()
-        turn.impression = self.tokenizer.decode(conclusion).strip()
-        return turn
+        answer.impression = self.tokenizer.decode(impression).strip()
+        return answer
 
-    def see(self, encoded: EncoderOutput) -> tuple[Tensor, Tensor]:
+    def encode_visual(self, encoded: EncoderOutput) -> tuple[Tensor, Tensor]:
         names_RE = self.decoder.transformer.wte.weight[NUM_CONTROLS : self.text_offset]
         return self.memory(encoded, names_RE)
 
@@ -121,15 +120,15 @@ class CoTGenerationHead(FittedTokenizerMixin, BaseGenerationHead):
             use_cache=False,
         ).logits
 
-    def continue_from(
+    def generate_ids(
         self, ids_TL: Tensor, mask_TL: Tensor, memory_TME: Tensor, mask_TM: Tensor, **settings
     ) -> list[list[int]]:
-        written = self.decoder.generate(
+        output_TL = self.decoder.generate(
             input_ids=ids_TL,
             attention_mask=mask_TL,
             encoder_hidden_states=memory_TME,
             encoder_attention_mask=mask_TM.long(),
-            # Named here and not in the config: there, transformers warns of the padding behind finished rows.
+            # Not in the config: transformers would warn about the padding after finished rows.
             **dict(pad_token_id=PAD) | settings,
         )
-        return written[:, ids_TL.shape[1] :].tolist()
+        return output_TL[:, ids_TL.shape[1] :].tolist()

@@ -1,4 +1,4 @@
-"""What a decoder sees of a volume: global, region and patch features in the decoder's width."""
+"""Visual memory of a decoder: volume, region and patch features in the decoder's width."""
 
 from __future__ import annotations
 
@@ -14,14 +14,16 @@ from ctvlm.structures import EncoderOutput
 class VisualMemory(nn.Module):
     """EncoderOutput to memory tokens (B, 1 + R + N, out_dims) and their mask: the volume, its regions, its patches.
 
-    Every region has a name vector (R, out_dims), given by the caller or learned here. It is added to the region's
-    token and, by its share in them, to the patches: a decoder that has written a region's name finds the region and
-    its patches by the same vector.
+    Every region has a name vector (R, out_dims), from the caller or learned here. It is added to the region's token
+    and, weighted by the patch-to-region assignment, to the patches. After writing a region's name, a decoder can
+    attend to the region and its patches through the same vector.
 
     Args:
-        patch_grid: average the patches to so many (d, h, w) tokens, for a decoder that takes few; None: all of them.
-        own_names: learn name vectors here; False where ``forward`` is given them.
+        patch_grid: average the patches to (d, h, w) tokens; ``None``: all patches.
+        own_names: learn name vectors here; False if they are passed to ``forward``.
     """
+
+    names: nn.Parameter | None
 
     def __init__(
         self,
@@ -42,6 +44,8 @@ class VisualMemory(nn.Module):
 
     def forward(self, encoded: EncoderOutput, names_RE: Tensor | None = None) -> tuple[Tensor, Tensor]:
         names_RE = self.names if names_RE is None else names_RE
+        if names_RE is None:
+            raise ValueError("VisualMemory(own_names=False) has no name vectors; pass names_RE")
         patches_BNE, share_BNR, mask_BN = encoded.tokens, encoded.patch_to_region[..., 1:], encoded.token_mask
         if self.patch_grid is not None:
             patches_BNE, share_BNR, mask_BN = self._coarse(encoded)
@@ -55,16 +59,16 @@ class VisualMemory(nn.Module):
         return memory_BME * mask_BM[..., None], mask_BM
 
     def _coarse(self, encoded: EncoderOutput) -> tuple[Tensor, Tensor, Tensor]:
-        """Patches averaged over the cells of ``patch_grid``, those that took part only; an empty cell is masked."""
+        """Average of the patches that are tokens over each cell of ``patch_grid``; an empty cell is masked."""
         weight_BN1 = encoded.token_mask[..., None].to(encoded.tokens.dtype)
 
         def pooled(x_BNE: Tensor) -> Tensor:
             grid_BEdhw = x_BNE.transpose(1, 2).unflatten(2, encoded.grid)
             return F.adaptive_avg_pool3d(grid_BEdhw, self.patch_grid).flatten(2).transpose(1, 2)
 
-        seen_BM1 = pooled(weight_BN1)
+        weight_BM1 = pooled(weight_BN1)
         tokens_BME, share_BMR = (
-            pooled(x * weight_BN1) / seen_BM1.clamp(min=1e-6)
+            pooled(x * weight_BN1) / weight_BM1.clamp(min=1e-6)
             for x in (encoded.tokens, encoded.patch_to_region[..., 1:].to(encoded.tokens.dtype))
         )
-        return tokens_BME, share_BMR, seen_BM1[..., 0] > 0
+        return tokens_BME, share_BMR, weight_BM1[..., 0] > 0

@@ -1,10 +1,11 @@
-"""Any causal language model as the writer: the volume comes before the text."""
+"""A causal language model that generates the reasoning of a case from prefix tokens."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer
@@ -12,12 +13,14 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from ctvlm.anatomy import DEFAULT_SCHEME, RegionScheme
+from ctvlm.models.heads.generation.answers import Answer, WrittenStep
 from ctvlm.models.heads.generation.base import BaseGenerationHead
 from ctvlm.models.heads.generation.memory import VisualMemory
-from ctvlm.models.heads.generation.turns import Turn, WrittenStep
+from ctvlm.models.layers import as_grid
 from ctvlm.registry import HEADS
 from ctvlm.structures import EncoderOutput
 from ctvlm.utils import CTVLMError, check_choice
+from ctvlm.utils.lora import add_lora
 from ctvlm.utils.pretrained_files import pack_files, stored_files, unpack_files
 
 MODES = ("frozen", "lora", "full")
@@ -29,27 +32,28 @@ _IMPRESSION = "Impression:"
 class PrefixGenerationHead(BaseGenerationHead):
     """A pretrained causal language model that reads volume, regions and patches as prefix tokens.
 
-    An arbitrary model has no cross-attention: the visual memory is projected to the width of its word embeddings and
-    put before the text. Steps are written in words, one a line, regions by the scheme's names, so that nothing is
-    added to the vocabulary::
+    A causal model has no cross-attention, so the visual memory is projected to the width of its word embeddings and
+    precedes the text. Steps are lines of plain text with the scheme's region names, so the vocabulary does not change::
 
         - [lung_upper_lobe_right, heart] A small nodule ...
         Impression: ...
 
-    The state dict holds all weights, the model's configuration and its tokenizer: a checkpoint is complete.
+    The state dict contains all weights, the model's configuration and its tokenizer.
 
     Args:
         in_dims: width of the encoder.
         pretrained: folder or hub id of a causal language model with a fast tokenizer.
-        train: ``frozen`` (only the projections learn), ``lora`` or ``full``.
+        train: ``frozen`` (only the projections are trained), ``lora`` or ``full``.
         lora: arguments of peft's ``LoraConfig``, for ``train='lora'``.
-        num_regions, scheme: regions R, and the scheme that names them.
-        patch_grid: patches are averaged to so many (d, h, w) prefix tokens.
+        num_regions, scheme: number of regions R, and the scheme with their names.
+        patch_grid: (d, h, w) prefix tokens that patches are averaged to.
         max_length, generation: see BaseGenerationHead; prefix tokens are not counted.
 
     Raises:
-        CTVLMError: the language model cannot be read, or has no fast tokenizer or no end token.
+        CTVLMError: the language model cannot be read, it has no fast tokenizer or no end token, or peft is missing.
     """
+
+    pretrained_files: Tensor
 
     def __init__(
         self,
@@ -66,8 +70,9 @@ class PrefixGenerationHead(BaseGenerationHead):
         super().__init__(max_length, generation)
         check_choice("PrefixGenerationHead", "train", train, MODES)
         if lora and train != "lora":
-            raise ValueError(f"PrefixGenerationHead has lora={lora}, but train={train!r}: expected train='lora'.")
+            raise ValueError(f"PrefixGenerationHead: found lora={lora} with train={train!r}; expected train='lora'")
         files = stored_files(pretrained)
+        lm: Any
         if files is None:
             lm, files = _read(pretrained)
         else:
@@ -77,34 +82,32 @@ class PrefixGenerationHead(BaseGenerationHead):
         self._use_tokenizer(files)
         self.trained = train
         self.scheme = RegionScheme.load(scheme)
-        width = lm.get_input_embeddings().embedding_dim
-        self.memory = VisualMemory(in_dims, width, num_regions, tuple(patch_grid))
+        width = lm.get_input_embeddings().weight.shape[1]
+        self.memory = VisualMemory(in_dims, width, num_regions, as_grid(patch_grid))
         if train == "lora":
-            from peft import LoraConfig, get_peft_model  # a second to import, and only for this
-
-            lm = get_peft_model(lm, LoraConfig(task_type="CAUSAL_LM", **(lora or {})))
+            lm = add_lora(lm, {"task_type": "CAUSAL_LM", **(lora or {})})
         elif train == "frozen":
             lm.requires_grad_(False)
-        self.lm = lm
+        self.lm: Any = lm
         self.train()
 
     def _use_tokenizer(self, files: dict[str, bytes]) -> None:
         ids = json.loads(files["ids.json"])
         self.tokenizer = Tokenizer.from_str(files["tokenizer.json"].decode())
         self.start_id, self.eos_id = ids["start"], ids["end"]
-        # Masked wherever it stands: any token serves as padding.
+        # Padding is always masked, so any token can be used.
         self.pad_id = self.eos_id
 
     def train(self, mode: bool = True) -> PrefixGenerationHead:
         super().train(mode)
         if self.trained == "frozen":
-            self.lm.eval()  # no dropout in what does not learn
+            self.lm.eval()  # no dropout in a frozen model
         return self
 
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs) -> None:
         saved = state_dict.get(prefix + "pretrained_files")
         if saved is not None:
-            # Shapes differ where the files do, which the default loading refuses.
+            # The buffer may have another size, which the default loading would reject.
             self.pretrained_files = saved.to(self.pretrained_files.device, copy=True)
             self._use_tokenizer(unpack_files(saved)[1])
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
@@ -117,30 +120,30 @@ class PrefixGenerationHead(BaseGenerationHead):
         asked = self._pieces(f"Question: {_one_line(question)}\n") if question else []
         return [*start, *asked[-(self.max_length // 2) :], *self._pieces("Report:\n")]
 
-    def answer_ids(self, turn: Turn) -> list[int]:
+    def answer_ids(self, answer: Answer) -> list[int]:
         lines = []
-        for step in turn.steps:
+        for step in answer.steps:
             names = ", ".join(self.scheme.name_of(region) for region in step.regions)
             lines.append(f"- [{names}] {_one_line(step.text)}" if names else f"- {_one_line(step.text)}")
-        if turn.impression:
-            lines.append(f"{_IMPRESSION} {_one_line(turn.impression)}")
+        if answer.impression:
+            lines.append(f"{_IMPRESSION} {_one_line(answer.impression)}")
         return self._pieces("\n".join(lines))
 
-    def parse(self, ids: Sequence[int]) -> Turn:
-        turn = Turn()
+    def parse(self, ids: Sequence[int]) -> Answer:
+        answer = Answer()
         for line in self.tokenizer.decode(list(ids)).split("\n"):
             line = line.strip()
             if line.startswith(_IMPRESSION):
-                turn.impression = " ".join([turn.impression, line[len(_IMPRESSION) :].strip()]).strip()
+                answer.impression = " ".join([answer.impression, line[len(_IMPRESSION) :].strip()]).strip()
             elif line:
                 match = _STEP.match(line)
                 names = [name.strip() for name in (match["regions"] or "").split(",")] if match else []
-                # A name that the scheme does not have was made up.
+                # Names that the scheme does not have are left out.
                 regions = sorted({self.scheme.id_of(name) for name in names if name in self.scheme.names})
-                turn.steps.append(WrittenStep(match["text"] if match else line, tuple(regions)))
-        return turn
+                answer.steps.append(WrittenStep(match["text"] if match else line, tuple(regions)))
+        return answer
 
-    def see(self, encoded: EncoderOutput) -> tuple[Tensor, Tensor]:
+    def encode_visual(self, encoded: EncoderOutput) -> tuple[Tensor, Tensor]:
         return self.memory(encoded)
 
     def _with_prefix(
@@ -152,12 +155,12 @@ class PrefixGenerationHead(BaseGenerationHead):
 
     def logits(self, ids_TL: Tensor, mask_TL: Tensor, memory_TME: Tensor, mask_TM: Tensor) -> Tensor:
         embeds, mask = self._with_prefix(ids_TL, mask_TL, memory_TME, mask_TM)
-        # As generate() counts them, so that what is masked takes no place.
+        # As generate() counts them: masked tokens have no position.
         positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
         out = self.lm(inputs_embeds=embeds, attention_mask=mask, position_ids=positions, use_cache=False)
         return out.logits[:, memory_TME.shape[1] :]
 
-    def continue_from(
+    def generate_ids(
         self, ids_TL: Tensor, mask_TL: Tensor, memory_TME: Tensor, mask_TM: Tensor, **settings
     ) -> list[list[int]]:
         embeds, mask = self._with_prefix(ids_TL, mask_TL, memory_TME, mask_TM)
@@ -170,7 +173,7 @@ def _one_line(text: str) -> str:
 
 
 def _read(source: str) -> tuple[PreTrainedModel, dict[str, bytes]]:
-    """A language model with its weights, and what rebuilds it without them."""
+    """A language model with its weights, and the files that rebuild its architecture and tokenizer."""
     try:
         lm = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)
         tokenizer = AutoTokenizer.from_pretrained(source)
