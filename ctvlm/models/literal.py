@@ -30,7 +30,7 @@ class ThreeDPatchEmbedding(layers.ThreeDPatchEmbedding):
         embed_dim: int = 768,
     ) -> None:
         super().__init__(in_channels, embed_dim, patch_size)
-        self.grid_size = self.grid_of(layers.as_grid(img_size))
+        self.grid_size = self.grid_of(layers.patch_embedding.as_grid(img_size))
         self.num_patches = self.grid_size[0] * self.grid_size[1] * self.grid_size[2]
 
 

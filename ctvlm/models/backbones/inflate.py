@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from ctvlm.models.attention import SelfAttention
 from ctvlm.models.backbones.three_d_vision_encoder import ThreeDVisionEncoder
-from ctvlm.models.layers import MLP, LearnedPosition3D, ThreeDPatchEmbedding, as_grid
+from ctvlm.models.layers import MLP, LearnedPosition3D, ThreeDPatchEmbedding
+from ctvlm.models.layers.patch_embedding import as_grid
 
 # Weights of a block: timm's name to ours. Layer scales are multiplied into the linear layer before them.
 BLOCK = {

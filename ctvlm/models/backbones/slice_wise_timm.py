@@ -9,7 +9,8 @@ import torch.nn as nn
 from torch import Tensor
 
 from ctvlm.models.backbones.base import VisionEncoder
-from ctvlm.models.layers import as_grid, grid_of, init_vit
+from ctvlm.models.layers import grid_of, init_vit
+from ctvlm.models.layers.patch_embedding import as_grid
 from ctvlm.registry import BACKBONES
 from ctvlm.structures import Anatomy, EncoderOutput, TokenContext
 

@@ -13,7 +13,8 @@ from torch.utils.checkpoint import checkpoint
 from ctvlm.models.backbones.base import VisionEncoder
 from ctvlm.models.backbones.block_configs import block_configs
 from ctvlm.models.backbones.body_selection import body_patches, kept_index
-from ctvlm.models.layers import Position3D, as_grid
+from ctvlm.models.layers import Position3D
+from ctvlm.models.layers.patch_embedding import as_grid
 from ctvlm.models.layers.transformer_block import NORM_EPS
 from ctvlm.models.region_encoders import RegionEncoding
 from ctvlm.registry import BACKBONES, LAYERS

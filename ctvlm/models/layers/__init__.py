@@ -4,7 +4,7 @@ from ctvlm.models.layers.hierarchical_patch_embedding import HierarchicalPatchEm
 from ctvlm.models.layers.init import init_vit, scale_residual_
 from ctvlm.models.layers.masked_softmax import masked_softmax
 from ctvlm.models.layers.mlp import MLP
-from ctvlm.models.layers.patch_embedding import ThreeDPatchEmbedding, as_grid, check_channels, grid_of
+from ctvlm.models.layers.patch_embedding import ThreeDPatchEmbedding, check_channels, grid_of
 from ctvlm.models.layers.position import (
     LearnedPosition3D,
     Position3D,
@@ -26,7 +26,6 @@ __all__ = [
     "ThreeDPatchEmbedding",
     "ThreeDTransformerBlock",
     "apply_rotary",
-    "as_grid",
     "check_channels",
     "grid_of",
     "init_vit",

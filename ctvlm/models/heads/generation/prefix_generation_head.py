@@ -16,7 +16,7 @@ from ctvlm.anatomy import DEFAULT_SCHEME, RegionScheme
 from ctvlm.models.heads.generation.answers import Answer, WrittenStep
 from ctvlm.models.heads.generation.base import BaseGenerationHead
 from ctvlm.models.heads.generation.memory import VisualMemory
-from ctvlm.models.layers import as_grid
+from ctvlm.models.layers.patch_embedding import as_grid
 from ctvlm.registry import HEADS
 from ctvlm.structures import EncoderOutput
 from ctvlm.utils import CTVLMError, check_choice
