@@ -298,7 +298,7 @@ def test_the_ablation_resolves_to_the_spec(ablation):
     assert type(backbone.norm) is nn.Identity
     assert (backbone.mean == 0).all() and (backbone.std == 1).all()
     assert model.space.volume_pooling.mode == "mean" and model.space.region_pooling.score is None
-    assert model.region_score is None
+    assert model.space.region_score is None
     for level in ("volume", "region", "step"):
         assert type(model.objectives[level].criterion) is FixedTemperatureContrastiveLoss
         assert model.objectives[level].criterion.temperature == 0.07

@@ -8,7 +8,7 @@ from ctvlm.engine.cli.config import ConfigError
 
 
 def refuse_accumulation(model: nn.Module, optim_wrapper: dict, batch_size: int | None) -> None:
-    """Reject gradient accumulation for a model whose loss compares the cases of a batch (``model.compares_cases``).
+    """Reject gradient accumulation for a model whose loss compares the cases of a batch (``compares_cases`` of a module).
 
     Accumulated gradients are those of small batches with few negatives, not those of the large batch. Gradient
     caching gives the gradient of the large batch exactly, in the same memory.
@@ -19,7 +19,7 @@ def refuse_accumulation(model: nn.Module, optim_wrapper: dict, batch_size: int |
     counts = optim_wrapper.get("accumulative_counts", 1)
     if counts == 1:
         return
-    if not getattr(model, "compares_cases", False):
+    if not any(getattr(module, "compares_cases", False) for module in model.modules()):
         return
     size = batch_size or "n"
     large = batch_size * counts if batch_size else f"{counts}n"

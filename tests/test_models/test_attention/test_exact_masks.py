@@ -11,8 +11,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from ctvlm.models.attention import ColumnAttention, FullAttention, SliceAwareAttention, SliceWindowAttention
 from ctvlm.models.attention.augmented_sdpa import augmented_sdpa
 from ctvlm.models.layers import masked_softmax
-from ctvlm.models.losses.functional import attention_focus, step_attention
+from ctvlm.models.losses.functional import attention_focus
 from ctvlm.models.necks import RegionPooling, VolumePooling
+from ctvlm.models.space import step_attention
 from ctvlm.structures import TokenContext
 from tests.test_models.component_cases import random_context, random_output
 

@@ -20,7 +20,7 @@ SHAPE = (8, 32, 32)
 def model_config(folder, **changes):
     return dict(
         type="CoTContrastiveVLM",
-        embed_dims=16,
+        space=dict(shared_dims=16),
         backbone=dict(type="ThreeDVisionEncoder", embed_dims=24, depth=1, block=dict(num_heads=2)),
         text_encoder=dict(type="HFTextEncoder", pretrained=str(folder)) | changes,
         losses=dict(volume=dict(type="CrossModalContrastiveLoss"), step=dict(type="StepAlignmentLoss")),
