@@ -8,7 +8,8 @@ from ctvlm.engine.cli.config import ConfigError
 
 
 def refuse_accumulation(model: nn.Module, optim_wrapper: dict, batch_size: int | None) -> None:
-    """Reject gradient accumulation for a model whose loss compares the cases of a batch (``compares_cases`` of a module).
+    """Reject gradient accumulation for a model with a module whose loss compares the cases of a batch.
+
 
     Accumulated gradients are those of small batches with few negatives, not those of the large batch. Gradient
     caching gives the gradient of the large batch exactly, in the same memory.
