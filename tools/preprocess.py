@@ -113,8 +113,7 @@ def run_on_dask(cases: list[dict], out: str, recipe: Recipe, address: str) -> It
             # Not pure, because the result depends on files.
             names[client.submit(work, case, pure=False, retries=1)] = case["case_id"]
         for future in as_completed(list(names)):
-            error = future.exception()
-            if isinstance(error, KilledWorker):
+            if isinstance(future.exception(), KilledWorker):
                 yield Outcome(names[future], "failed", "worker killed, usually because memory ran out; run again")
             else:
                 yield future.result()

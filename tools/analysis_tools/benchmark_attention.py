@@ -67,19 +67,20 @@ def attention_steps(args: argparse.Namespace) -> dict[str, Callable[[], None]]:
     width, device = args.heads * args.head_dims, args.device
     ctx = make_context(args.tokens, device)
     torch.manual_seed(0)
-    qkv = torch.randn(3, 1, args.tokens, args.heads, args.head_dims, device=device).transpose(2, 3).requires_grad_()
+    shape = (3, 1, args.heads, args.tokens, args.head_dims)
+    q_BKNc, k_BKNc, v_BKNc = torch.randn(shape, device=device).requires_grad_()
     x_BNE = torch.randn(1, args.tokens, width, device=device)
     aware = SliceAwareAttention(width, args.heads).to(device)
     full = FullAttention(width, args.heads).to(device)
     steps = {
-        "sdpa": lambda: F.scaled_dot_product_attention(*qkv).sum().backward(),
-        "slice_aware": lambda: aware.attend(*qkv, ctx).sum().backward(),
+        "sdpa": lambda: F.scaled_dot_product_attention(q_BKNc, k_BKNc, v_BKNc).sum().backward(),
+        "slice_aware": lambda: aware.attend(q_BKNc, k_BKNc, v_BKNc, ctx).sum().backward(),
         "full_layer": lambda: full(x_BNE, ctx).sum().backward(),
         "slice_aware_layer": lambda: aware(x_BNE, ctx).sum().backward(),
     }
     if args.dense:
         dense = SliceAwareAttention(width, args.heads, backend="dense").to(device)
-        steps["dense"] = lambda: dense.attend(*qkv, ctx).sum().backward()
+        steps["dense"] = lambda: dense.attend(q_BKNc, k_BKNc, v_BKNc, ctx).sum().backward()
     return steps
 
 

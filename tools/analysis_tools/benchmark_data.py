@@ -62,7 +62,11 @@ def torchio_pipeline(path: Path, shape: tuple[int, ...]) -> Callable[[], torch.T
     centre, width = resolve_window(WINDOW)
     low, high = centre - width / 2, centre + width / 2
     transform = tio.Compose(
-        [tio.Resize(tuple(shape[::-1])), tio.Clamp(low, high), tio.RescaleIntensity((0, 1), in_min_max=(low, high))]
+        [
+            tio.Resize((shape[2], shape[1], shape[0])),
+            tio.Clamp(low, high),
+            tio.RescaleIntensity((0, 1), in_min_max=(low, high)),
+        ]
     )
     return lambda: transform(tio.ScalarImage(path)).data
 

@@ -19,6 +19,7 @@ import re
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
@@ -99,7 +100,7 @@ def main() -> None:
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
     cfg = load_config(args.config, args.cfg_options)
     encoder = BACKBONES.build(cfg.model.backbone)
-    vit = read_vit(args.model, args.weights, args.model_options)
+    vit: Any = read_vit(args.model, args.weights, args.model_options)
     cfg_2d = vit.pretrained_cfg
     weights, unused = inflate_vit(vit, encoder, cfg_2d["mean"], cfg_2d["std"])
     content = {"state_dict": {f"backbone.{key}": value for key, value in weights.items()}, "meta": {"timm": args.model}}

@@ -43,7 +43,7 @@ ATOMIC_BACKEND = {"backend": "ctvlm_atomic_local"}
 register_backend(ATOMIC_BACKEND["backend"], AtomicLocalBackend, force=True)
 
 
-def write_json(path: str | Path, content: dict) -> None:
+def write_json(path: str | Path, content: dict | list) -> None:
     """Write a JSON file atomically. NumPy and torch values are converted; NaN and infinity become null."""
 
     def jsonable(value: Any) -> Any:

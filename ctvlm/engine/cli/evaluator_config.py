@@ -23,7 +23,7 @@ def metric_configs(cfg: Config, key: str = "test_evaluator") -> list[dict[str, A
     return [ConfigDict(metric) for metric in metrics]
 
 
-def without_dumps(metrics: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+def without_dumps(metrics: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """Remove the metrics that only write files (DumpPredictions, mmengine's DumpResults)."""
     return [metric for metric in metrics if not _class(metric).__name__.startswith("Dump")]
 

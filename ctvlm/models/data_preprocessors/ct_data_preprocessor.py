@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from mmengine.model import BaseDataPreprocessor
@@ -58,7 +59,7 @@ class CTDataPreprocessor(BaseDataPreprocessor):
         return apply_windows(hu_B1DHW.squeeze(1), self.windows)
 
     def encoder_inputs(
-        self, inputs: dict[str, Tensor | None], anatomy: Anatomy | None, training: bool
+        self, inputs: dict[str, Any], anatomy: Anatomy | None, training: bool
     ) -> tuple[Tensor, Tensor | None, Anatomy | None]:
         """Volume (B, C, D, H, W), region map and its overlap with patches, as the encoder receives them."""
         region_map_BDHW = inputs.get("region_map")
