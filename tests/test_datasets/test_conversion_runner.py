@@ -42,7 +42,7 @@ def test_interrupted_run_resumes(case_folder, opened, capsys):
     ids.clear()
     control.stop = 2
     assert convert(case_folder, out, *LESIONS) == 130
-    assert not out.exists() and "m.jsonl.progress" in capsys.readouterr().out
+    assert not out.exists() and "m.jsonl.progress" in capsys.readouterr().out.replace("\n", "")
     journal = case_folder / "m.jsonl.progress"
     # A killed process can leave an incomplete last line.
     journal.write_text(journal.read_text() + '{"key": "ab')

@@ -129,7 +129,7 @@ def elsewhere(folder):
     [
         (rename, FileNotFoundError, r"p0.ct\.nii\.gz"),
         (cut, CTReadError, r"p0.seg\.nii\.gz"),
-        (high_id, UnknownLabelError, r"p0.seg\.nii\.gz: \[30, 50\].*0\.\.20"),
+        (high_id, UnknownLabelError, r"p0.seg\.nii\.gz: .*\[30, 50\].*0\.\.20"),
         (elsewhere, MaskMismatchError, r"p0.seg\.nii\.gz"),
         (lambda f: edit(f, cot=[dict(text="x", regions=["livr"])]), ValueError, "case p0.*'livr'"),
     ],

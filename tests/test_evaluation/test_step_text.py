@@ -4,7 +4,7 @@ import torch
 
 from ctvlm.evaluation import StepTextMetric
 from ctvlm.evaluation.functional import rival_cases, step_text_auc, step_text_scores
-from ctvlm.models.losses.functional import step_attention
+from ctvlm.models.space import step_attention
 from ctvlm.structures import CoTStep
 
 

@@ -36,7 +36,7 @@ def with_bootstrap(metrics: Iterable[Mapping[str, Any]], resamples: int) -> list
     ]
 
 
-def dump_config(metrics: Iterable[Mapping[str, Any]], out: str | Path) -> dict[str, Any]:
+def dump_config(metrics: Iterable[dict[str, Any]], out: str | Path) -> dict[str, Any]:
     """Config of a DumpPredictions that writes what these metrics need, including the embeddings of their prompts."""
     metrics = without_dumps(metrics)
     keys = needed_keys(_declared(metric) for metric in metrics)
