@@ -1,4 +1,4 @@
-"""Which windows suit a CT, judged by what it shows."""
+"""Choose HU windows from the content of a CT."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from scipy import ndimage
 LUNG_HU = (-960, -500)
 MIN_LUNG_ML = 60.0
 BONE_HU = 200
-# A skull encloses more than this in an axial slice; a spinal canal about 3 cm².
+# Area enclosed by a skull in an axial slice; a spinal canal encloses about 3 cm².
 MIN_BRAIN_CM2 = 25.0
-# Median HU of what a skull encloses: brain, with or without contrast.
+# Range of the median HU of brain, with or without contrast.
 BRAIN_HU = (10, 70)
 
 
 def content_windows(hu: np.ndarray, spacing: tuple[float, float, float]) -> tuple[str, ...]:
-    """Names of the windows to draw: lung only where there is lung, brain in place of soft tissue in a head.
+    """Names of the windows to draw: lung only for CTs with lung, brain instead of soft tissue for heads.
 
     Args:
         hu: (D, H, W), RAS+.
@@ -28,19 +28,19 @@ def content_windows(hu: np.ndarray, spacing: tuple[float, float, float]) -> tupl
 
 
 def fitting_window(window: str, shown: tuple[str, ...]) -> str:
-    """``window`` where the content has it, else the content's window for soft parts."""
+    """``window`` if it is one of ``shown``, otherwise the soft-tissue or brain window of ``shown``."""
     return window if window in shown else next(name for name in shown if name not in ("lung", "bone"))
 
 
 def has_lung(hu: np.ndarray, spacing: tuple[float, float, float]) -> bool:
-    """Whether a connected part of at least 60 ml inside the body has the HU of aerated lung."""
+    """Whether a connected component of at least 60 ml inside the body has the HU of aerated lung."""
     coarse, sizes = _coarser(hu, spacing, 4.0)
     dark = coarse < LUNG_HU[1]
     if dark.mean() > 0.5 and np.median(coarse[dark]) > -985:
-        return True  # a crop inside the lungs: no body around them, and no air outside
-    # Foam and blankets have lung's HU too, but lie outside the body.
+        return True  # a crop inside the lungs, without the body and the air around it
+    # Foam and blankets have the same HU, but are outside the body.
     aerated = dark & (coarse > LUNG_HU[0]) & _inside(coarse)
-    # The opening drops the skin and the walls of the bowel, where air and tissue share a voxel.
+    # The opening removes skin and bowel walls, where voxels contain both air and tissue.
     labels, count = ndimage.label(ndimage.binary_opening(aerated, np.ones((1, 3, 3), bool)))
     return count > 0 and np.bincount(labels.ravel())[1:].max() * np.prod(sizes) / 1000 >= MIN_LUNG_ML
 
@@ -58,13 +58,13 @@ def is_head(hu: np.ndarray, spacing: tuple[float, float, float]) -> bool:
 
 
 def _coarser(hu: np.ndarray, spacing: tuple[float, float, float], mm: float, axial: float | None = None):
-    """Every n-th voxel, about ``mm`` apart (``axial`` along z), and the new spacing."""
+    """Subsample to a spacing of about ``mm`` (``axial`` along z); returns the array and the new spacing."""
     steps = [max(1, round(wanted / s)) for wanted, s in zip((axial or mm, mm, mm), spacing)]
     return hu[:: steps[0], :: steps[1], :: steps[2]], [n * s for n, s in zip(steps, spacing)]
 
 
 def _inside(hu: np.ndarray) -> np.ndarray:
-    """What has body on its left and right and in front and behind, in its axial slice."""
+    """Mask of voxels between body voxels along both axes of the axial slice."""
     tissue = ndimage.binary_opening(hu > -300, np.ones((1, 3, 3), bool))
     labels, count = ndimage.label(tissue)
     if count == 0:

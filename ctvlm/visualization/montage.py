@@ -1,10 +1,11 @@
-"""A case on one page: three planes in several windows, regions outlined and named, the text beside it."""
+"""One-page picture of a case: three planes in several windows, outlined regions, and the text of the case."""
 
 from __future__ import annotations
 
 import textwrap
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -27,14 +28,15 @@ ROW_INCHES, TEXT_INCHES = 3.4, 5.6
 
 
 def montage(results: dict, windows: tuple[str, ...] = (), max_steps: int = 12) -> Figure:
-    """Draw a loaded case (what LoadCT or LoadStore returns): a row per window, a column per plane.
+    """Draw a loaded case with one row per window and one column per plane.
 
-    The slices go through the lesions where there are any, else through most of the regions, else the middle.
-    Radiological convention: the patient's right is on the left of the page; outlines: regions in colour, coarse masks
-    dashed in white, lesions red.
+    The slices are those of ``interesting_slices``. The patient's right is on the left of the page (radiological
+    convention). Outlines are coloured for regions, dashed white for coarse masks, and red for lesions.
 
     Args:
-        windows: names of HU windows; by default those that suit what the CT shows (``content_windows``).
+        results: a case as returned by LoadCT or LoadStore.
+        windows: names of HU windows; default: chosen from the content of the CT (``content_windows``).
+        max_steps: maximum number of reasoning steps to print.
     """
     scheme = scheme_of(results)
     hu, spacing = results["volume"], results["spacing"]
@@ -42,7 +44,7 @@ def montage(results: dict, windows: tuple[str, ...] = (), max_steps: int = 12) -
     at = interesting_slices(results)
     flat = is_flat(hu.shape, spacing)
     z, y, x = (n * s for n, s in zip(hu.shape, spacing))
-    # Each picture as large as its plane in mm, so that all share one scale; a slab has two planes in one column.
+    # All planes have the same scale in mm; for a slab, two planes share a column.
     scale = ROW_INCHES / (y if flat else max(y, z))
     columns = [max(mm * scale, 1.2) for mm in ((x, max(x, y)) if flat else (x, x, y))]
     size = (sum(columns) + TEXT_INCHES + 0.6, (ROW_INCHES + 0.1) * len(windows) + 0.7)
@@ -63,7 +65,8 @@ def montage(results: dict, windows: tuple[str, ...] = (), max_steps: int = 12) -
     for row, window in enumerate(windows):
         cells = [grid[row, column] for column in range(len(columns))]
         if flat:
-            cells = [cells[0], *cells[1].subgridspec(2, 1, hspace=0.15)]
+            stack = cells[1].subgridspec(2, 1, hspace=0.15)
+            cells = [cells[0], stack[0], stack[1]]
         for cell, plane in zip(cells, PLANES):
             titled = row == 0 or (flat and plane == "sagittal")
             axes = figure.add_subplot(cell)
@@ -78,37 +81,39 @@ def montage(results: dict, windows: tuple[str, ...] = (), max_steps: int = 12) -
     return figure
 
 
-def widen(axes, width_mm: float) -> None:
-    """Leave room at both sides, so that pictures above each other have one scale."""
+def widen(axes: Axes, width_mm: float) -> None:
+    """Extend the x range to ``width_mm``, so that stacked pictures have the same scale."""
     left, right = axes.get_xlim()
     axes.set_xlim((left + right - width_mm) / 2, (left + right + width_mm) / 2)
 
 
 def interesting_slices(results: dict) -> tuple[int, int, int]:
-    """Index along z, y, x: through the largest lesion, else the slices that cut the most regions, else the middle."""
+    """Slice index along z, y, x: of the largest lesion, else of the slices with most regions, else the middle."""
     lesion, regions = results.get("lesion_map"), results.get("region_map")
     if lesion is not None and lesion.any():
         largest = np.bincount(lesion.ravel())[1:].argmax() + 1
         where = np.argwhere(lesion == largest)
         centre = np.median(where, axis=0)
-        # A voxel of the lesion itself: the middle of a ring is none.
-        return tuple(int(i) for i in where[np.abs(where - centre).sum(axis=1).argmin()])
+        # A voxel of the lesion; the centre of a ring would be outside.
+        z, y, x = where[np.abs(where - centre).sum(axis=1).argmin()].tolist()
+        return z, y, x
     if regions is not None and regions.any():
         out = []
         for axis in range(3):
             lines = np.moveaxis(regions, axis, 0)[:, ::2, ::2].reshape(regions.shape[axis], -1)
             counts = [len(np.unique(line)) + 1e-6 * np.count_nonzero(line) for line in lines]
             out.append(int(np.argmax(counts)))
-        return tuple(out)
-    return tuple(n // 2 for n in results["volume"].shape)
+        return out[0], out[1], out[2]
+    depth, height, width = results["volume"].shape
+    return depth // 2, height // 2, width // 2
 
 
-def _write_text(axes, results: dict, scheme: RegionScheme, colours: list[str], max_steps: int) -> None:
+def _write_text(axes: Axes, results: dict, scheme: RegionScheme, colours: list[str], max_steps: int) -> None:
     axes.set_axis_off()
     lines: list[tuple[str, str, bool]] = []
 
     def add(text: str, colour: str = INK, bold: bool = False, indent: str = "") -> None:
-        # "$" would start a formula.
+        # matplotlib parses "$" as the start of a formula.
         wrapped = textwrap.wrap(text.replace("$", r"\$"), TEXT_WIDTH, initial_indent=indent, subsequent_indent=indent)
         lines.extend((part, colour, bold) for part in wrapped)
 
@@ -141,9 +146,9 @@ def _write_text(axes, results: dict, scheme: RegionScheme, colours: list[str], m
     regions = results.get("region_map")
     coarse = results.get("coarse_masks") or {}
     if regions is None:
-        add("no region map" + (", only masks of several regions" if coarse else ""), FAINT)
+        add("no region map" + ("; only masks of several regions" if coarse else ""), FAINT)
     else:
-        # A mask that lacks an organ does not say that the scan does.
+        # An organ without a mask may still be in the scan.
         unmarked = [r.display_name for r in scheme.regions if not (regions == r.id).any()]
         lines.append(("", INK, False))
         add(

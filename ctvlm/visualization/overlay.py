@@ -1,4 +1,4 @@
-"""Maps over a CT: a row per map with three planes through its peak, and what it is the map of beside them."""
+"""Pages of maps over a CT: one row per map, with three planes through its peak and a description."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ class Overlay:
     """One row of a page.
 
     Attributes:
-        text: what is drawn, such as a reasoning step.
-        patches: the map on the patch grid; whole numbers are region ids, fractions are heat.
-        notes: shorter lines below the text.
-        floor: heat is drawn from this value upwards.
+        text: description of the map, such as a reasoning step.
+        patches: the map on the patch grid; integers are region ids, floats are a heat map.
+        notes: lines below the text, in a fainter colour.
+        floor: lowest value of the colour scale of a heat map.
     """
 
     text: str
@@ -56,7 +56,7 @@ class Overlay:
 
 
 def heat_colours() -> ListedColormap:
-    """Dark red to yellow, more and more opaque, so that the CT shows through where there is little."""
+    """Colour map from dark red to yellow with increasing opacity, so that the CT is visible under low values."""
     colours = colormaps["inferno"](np.linspace(0.35, 0.95, 256))
     colours[:, 3] = np.linspace(0, 0.8, 256) ** 0.7
     return ListedColormap(colours, "heat")
@@ -65,18 +65,18 @@ def heat_colours() -> ListedColormap:
 def overlay_page(
     ct: CTVolume, overlays: Sequence[Overlay], title: str, scheme: RegionScheme, unit: str, remark: str = ""
 ) -> Figure:
-    """Draw maps over a CT; radiological convention, every picture at one scale in mm.
+    """Draw maps over a CT in radiological convention, all at the same scale in mm.
 
-    A heat map is cut through its peak, which a cross marks, in the window of the regions that its text names, else of
-    what lies at the peak; a region map where it shows the most regions.
+    A heat map is shown through its peak, which is marked by a cross. The HU window fits the regions that the text
+    mentions, otherwise the tissue at the peak. A region map is shown in the slices with most regions.
 
     Args:
-        unit: of the heat, beside the colour bar.
-        remark: a warning, on a line of its own below the title.
+        unit: unit of the heat maps, printed beside the colour bar.
+        remark: a warning, printed on a separate line below the title.
     """
     columns, row_inches = _layout(ct)
     shown = content_windows(ct.array, ct.spacing)
-    title_inches = TITLE_INCHES + (LINE_INCHES + 0.1 if remark else 0)  # titles of thin slabs rise a little
+    title_inches = TITLE_INCHES + (LINE_INCHES + 0.1 if remark else 0)  # titles of thin slabs are higher
     size = (sum(columns) + BAR_INCHES + TEXT_INCHES + 0.9, row_inches * len(overlays) + title_inches)
     figure = Figure(figsize=size, facecolor=BACKGROUND)
     FigureCanvasAgg(figure)
@@ -95,7 +95,8 @@ def overlay_page(
         *cells, bar, text = (grid[row, column] for column in range(len(columns) + 2))
         stacked = len(cells) == 2
         if stacked:
-            cells = [cells[0], *cells[1].subgridspec(2, 1, hspace=0.15)]
+            stack = cells[1].subgridspec(2, 1, hspace=0.15)
+            cells = [cells[0], stack[0], stack[1]]
         planes = [figure.add_subplot(cell) for cell in cells]
         if overlay.is_labels:
             _draw_labels(planes, ct, overlay, scheme, shown)
@@ -118,7 +119,7 @@ def overlay_page(
 
 
 def _layout(ct: CTVolume) -> tuple[list[float], float]:
-    """Widths of the columns and height of a row in inches: three planes side by side, or two and the third below."""
+    """Column widths and row height (inches) of three planes side by side, or of two columns for a slab."""
     z, y, x = (n * s for n, s in zip(ct.shape, ct.spacing))
     widths, height = ([x, max(x, y)], y) if is_flat(ct.shape, ct.spacing) else ([x, x, y], max(y, z))
     scale = min(PLANE_INCHES / height, 1.5 * PLANE_INCHES / max(widths))
@@ -135,7 +136,8 @@ def _draw_heat(
     shown: tuple[str, ...],
 ) -> None:
     peak = np.linalg.inv(ct.affine) @ (*peak_mm(overlay.patches), 1)
-    at = tuple(int(np.clip(round(i), 0, n - 1)) for i, n in zip(peak[2::-1], ct.shape))
+    z, y, x = (int(np.clip(round(i), 0, n - 1)) for i, n in zip(peak[2::-1], ct.shape))
+    at = (z, y, x)
     top = max(float(overlay.patches.array.max()), overlay.floor * 1.01 + 1e-9)
     colours, norm = heat_colours(), Normalize(overlay.floor, top)
     window = fitting_window(window_for(overlay.text, scheme) or window_at(ct, at), shown)
@@ -147,9 +149,9 @@ def _draw_heat(
         axes.imshow(heat, cmap=colours, norm=norm, extent=box, interpolation="bilinear", aspect="equal")
         _cross(axes, ct, plane, at)
     bar_axes.set_axis_off()
-    inset = bar_axes.inset_axes([0.12, 0.12, 0.2, 0.76])
+    inset = bar_axes.inset_axes((0.12, 0.12, 0.2, 0.76))
     bar = bar_axes.figure.colorbar(ScalarMappable(norm, colours), cax=inset)
-    inset.set_facecolor("#5a5d63")  # mid grey under the transparent end, as a CT would be
+    inset.set_facecolor("#5a5d63")  # mid grey below the transparent end, like a CT
     inset.tick_params(colors=FAINT, labelsize=6.5, length=2)
     bar.set_label(unit, color=FAINT, fontsize=7)
     bar.outline.set_visible(False)
@@ -167,18 +169,25 @@ def _draw_labels(
     for axes, plane in zip(planes, PLANES):
         draw_plane(axes, results, plane, at[AXIS[plane][0]], window, scheme, named=True)
         ids = plane_of(regions, plane, at[AXIS[plane][0]])
-        style = dict(cmap=faint, vmin=0, vmax=scheme.num_regions, interpolation="nearest", aspect="equal")
-        axes.imshow(ids, extent=axes.images[0].get_extent(), **style)
+        axes.imshow(
+            ids,
+            cmap=faint,
+            vmin=0,
+            vmax=scheme.num_regions,
+            extent=axes.images[0].get_extent(),
+            interpolation="nearest",
+            aspect="equal",
+        )
 
 
 def window_for(text: str, scheme: RegionScheme) -> str | None:
-    """The window for the regions that a text names; None where it names none."""
-    ranges = [scheme[i].hu for i in MentionLexicon(scheme).regions_in(text) if scheme[i].hu]
+    """Name of the HU window for the regions that a text mentions; None if it mentions no region."""
+    ranges = [hu for i in MentionLexicon(scheme).regions_in(text) if (hu := scheme[i].hu)]
     return _window(float(np.mean(ranges[0]))) if ranges else None
 
 
 def window_at(ct: CTVolume, at: tuple[int, int, int], radius_mm: float = 12.0) -> str:
-    """The window that shows what lies around a voxel: lung, bone, or soft tissue."""
+    """Name of the HU window for the tissue around a voxel: lung, bone, or soft tissue."""
     radius = [max(1, round(radius_mm / s)) for s in ct.spacing]
     box = tuple(slice(max(0, i - r), i + r + 1) for i, r in zip(at, radius))
     return _window(float(np.median(ct.array[box])))
@@ -189,29 +198,29 @@ def _window(hu: float) -> str:
 
 
 def _cut(patches: CTVolume, ct: CTVolume, plane: str, at: tuple[int, int, int]) -> np.ndarray:
-    """The map in one plane of the CT's voxels, with a length of 1 across the plane."""
+    """The map on one slice of the CT grid; the axis across the plane has length 1."""
     axis = AXIS[plane][0]
     first, shape = [0, 0, 0], list(ct.shape)
     first[axis], shape[axis] = at[axis], 1
     affine = ct.affine.copy()
     affine[:3, 3] += affine[:3, :3] @ np.array(first[::-1], dtype=float)
-    return patches_to_grid(patches, affine, tuple(shape)).array
+    return patches_to_grid(patches, affine, (shape[0], shape[1], shape[2])).array
 
 
 def _cross(axes: Axes, ct: CTVolume, plane: str, at: tuple[int, int, int]) -> None:
-    """A small open cross at a voxel."""
+    """Mark a voxel with a cross."""
     row_axis, col_axis = (axis for axis in range(3) if axis != AXIS[plane][0])
-    # Pictures are drawn from the top and from the patient's right: both indices count backwards.
+    # The first row is the top and the first column the patient's right, so both indices are reversed.
     x = (ct.shape[col_axis] - at[col_axis] - 0.5) * ct.spacing[col_axis]
     y = (ct.shape[row_axis] - at[row_axis] - 0.5) * ct.spacing[row_axis]
     axes.plot(x, y, marker="+", color="#7fe0ff", markersize=9, markeredgewidth=0.9)
 
 
 def _write(axes: Axes, overlay: Overlay, row_inches: float) -> None:
-    """The text beside a row, as large as fits."""
+    """Write the text beside a row in the largest font size that fits."""
     axes.set_axis_off()
     for size in (10.0, 9.0, 8.0, 7.0, 6.0):
-        # A letter of DejaVu Sans is 0.56 of its size wide on average; lines lie 1.35 sizes apart.
+        # The mean letter width of DejaVu Sans is 0.56 font sizes; the line spacing is 1.35 font sizes.
         columns = int(TEXT_INCHES * 72 / (0.56 * size))
         lines = [(part, INK) for part in textwrap.wrap(overlay.text, columns)] + [("", FAINT)]
         lines += [(part, FAINT) for note in overlay.notes for part in textwrap.wrap(note, columns)]

@@ -1,10 +1,13 @@
-"""One slice of a CT as a picture: the right way round, outlined, with orientation letters and its number."""
+"""Draw one slice of a CT with outlined masks, orientation letters and slice number."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import hsv_to_rgb, to_hex
+from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from scipy import ndimage
 
@@ -12,41 +15,41 @@ from ctvlm.anatomy import RegionScheme
 from ctvlm.volume.windows import resolve_window
 
 PLANES = ("axial", "coronal", "sagittal")
-# Plane to its axis in (z, y, x), and the letters at its left, right, bottom and top edge.
+# Plane to its axis in (z, y, x) and the letters at the left, right, bottom and top edge.
 AXIS = {"axial": (0, "RLPA"), "coronal": (1, "RLIS"), "sagittal": (2, "APIS")}
 INK, FAINT, LESION, COARSE = "#e8e8e8", "#8d939c", "#ff3b30", "#ffffff"
-# Pictures smaller than this (inches) have their letters outside: inside they would cover one another.
+# Pictures smaller than this (inches) have the letters outside, because they would overlap inside.
 THIN = 0.55
 LETTER_POINTS = 8
-_HALO = dict(path_effects=[withStroke(linewidth=1.6, foreground="black")])
+_HALO: dict[str, Any] = dict(path_effects=[withStroke(linewidth=1.6, foreground="black")])
 
 
 def slice_name(plane: str, index: int, count: int) -> str:
-    """What a slice is called in every picture: counted from 1, in the direction in which the RAS+ axis grows."""
+    """Title of a slice; slices are counted from 1 along the RAS+ axis."""
     return f"{plane} {index + 1} of {count}"
 
 
 def region_colours(count: int) -> list[str]:
-    """``count`` colours (hex), far apart in the list's neighbours, all readable on black and none a lesion's red."""
+    """``count`` hex colours: different for consecutive regions, readable on black, and not the red of lesions."""
     hues = [0.06 + 0.86 * ((i * 0.381966) % 1) for i in range(count)]
     # Saturated blue is too dark for small letters.
-    return [to_hex(hsv_to_rgb((h, 0.45 if 0.58 < h < 0.8 else 0.55 + 0.25 * (i % 2), 1))) for i, h in enumerate(hues)]
+    saturations = [0.45 if 0.58 < h < 0.8 else 0.55 + 0.25 * (i % 2) for i, h in enumerate(hues)]
+    return [to_hex(tuple(hsv_to_rgb((h, s, 1)).tolist())) for h, s in zip(hues, saturations)]
 
 
 def is_flat(shape: tuple[int, int, int], spacing: tuple[float, float, float]) -> bool:
-    """Whether coronal and sagittal of a slab fit above each other, beside its axial slice."""
+    """Whether the CT is a slab whose coronal and sagittal planes fit above each other beside the axial plane."""
     return 2.3 * shape[0] * spacing[0] < shape[1] * spacing[1]
 
 
 def shear_note(degrees: float) -> str:
-    """The remark on a sheared input, or ""."""
+    """Remark for a sheared input, otherwise ""."""
     return f"straightened: the file's grid is sheared by {degrees:.1f}°" if degrees else ""
 
 
 def plane_of(array: np.ndarray, plane: str, index: int) -> np.ndarray:
-    """A slice as a picture whose first row is the top: anterior or superior up, the patient's right on the left."""
+    """A slice as an image: anterior or superior at the top, the patient's right (sagittal: anterior) on the left."""
     cut = np.take(array, index, axis=AXIS[plane][0])[::-1]
-    # x grows to the patient's right, which belongs on the left; in sagittal planes y grows to the front, drawn left.
     return cut[:, ::-1]
 
 
@@ -60,14 +63,13 @@ def draw_plane(
     named: bool = False,
     titled: bool = True,
 ) -> None:
-    """One slice in one window.
+    """Draw one slice in one HU window.
 
     Args:
-        axes: in a figure of its final size.
-        results: ``volume``, ``spacing`` and, where there are any, ``region_map``, ``lesion_map`` and ``coarse_masks``;
-            coarse masks are dashed.
-        named: write each mask's name at its largest part.
-        titled: write the plane and the slice's number above.
+        axes: axes of a figure that has its final size.
+        results: ``volume``, ``spacing`` and optionally ``region_map``, ``lesion_map`` and ``coarse_masks`` (dashed).
+        named: write the name of each mask at its largest part.
+        titled: write plane and slice number above.
     """
     centre, width = resolve_window(window)
     picture = plane_of(results["volume"], plane, index)
@@ -87,24 +89,28 @@ def draw_plane(
     for spine in axes.spines.values():
         spine.set_visible(False)
     axes.set_anchor("N")
-    cell = axes.get_position().size * axes.figure.get_size_inches()
+    figure = axes.figure
+    assert isinstance(figure, Figure)
+    cell = axes.get_position().size * figure.get_size_inches()
     scale = min(cell[0] / box[1], cell[1] / box[2])
     thin = (box[1] * scale < THIN, box[2] * scale < THIN)
     _draw_masks(axes, results, plane, index, spacing, scheme, named and not any(thin))
     _write_letters(axes, AXIS[plane][1], thin)
     if titled:
-        # A letter above the picture takes the title's place.
+        # Leave space for a letter above the picture.
         pad = LETTER_POINTS + 4 if thin[1] else 3
         name = slice_name(plane, index, results["volume"].shape[AXIS[plane][0]])
         axes.set_title(name, color=FAINT, fontsize=8, pad=pad)
     if plane == "axial":
-        # Beside the picture: inside it would cover the letters of a narrow one.
+        # Beside the picture, because it would cover the letters of a narrow picture.
         axes.set_ylabel(f"{window.replace('_', ' ')}  {centre:g} / {width:g} HU", color=INK, fontsize=7.5, labelpad=3)
         axes.plot([box[1] * 0.97 - 50, box[1] * 0.97], [box[2] * 0.96] * 2, color=INK, lw=1.5)
         axes.text(box[1] * 0.97 - 25, box[2] * 0.945, "50 mm", color=INK, fontsize=6, ha="center", va="bottom", **_HALO)
 
 
-def _draw_masks(axes, results: dict, plane: str, index: int, spacing: list, scheme: RegionScheme, named: bool) -> None:
+def _draw_masks(
+    axes: Axes, results: dict, plane: str, index: int, spacing: list, scheme: RegionScheme, named: bool
+) -> None:
     rows, cols = plane_of(results["volume"], plane, index).shape
     x = (np.arange(cols) + 0.5) * spacing[1]
     y = (np.arange(rows) + 0.5) * spacing[0]
@@ -126,20 +132,20 @@ def _draw_masks(axes, results: dict, plane: str, index: int, spacing: list, sche
 
 
 def _write_letters(axes: Axes, letters: str, thin: tuple[bool, bool]) -> None:
-    """Letters at the middle of each edge; beyond the edge along an axis where the picture is ``thin`` (x, y)."""
+    """Write a letter at the middle of each edge, outside the picture along axes where it is ``thin`` (x, y)."""
     inside = (0.015, 0.985)
     x, y = (((0.0, 1.0) if is_thin else inside) for is_thin in thin)
     across, up = (
         (("right", "left") if thin[0] else ("left", "right")),
         (("top", "bottom") if thin[1] else ("bottom", "top")),
     )
-    places = (
+    positions = (
         (x[0], 0.5, across[0], "center"),
         (x[1], 0.5, across[1], "center"),
         (0.5, y[0], "center", up[0]),
         (0.5, y[1], "center", up[1]),
     )
-    for letter, (at_x, at_y, ha, va) in zip(letters, places):
+    for letter, (at_x, at_y, ha, va) in zip(letters, positions):
         axes.text(
             at_x,
             at_y,
@@ -154,12 +160,15 @@ def _write_letters(axes: Axes, letters: str, thin: tuple[bool, bool]) -> None:
         )
 
 
-def _outline(axes, x: np.ndarray, y: np.ndarray, mask: np.ndarray, colour: str, width: float, style="solid") -> None:
+def _outline(
+    axes: Axes, x: np.ndarray, y: np.ndarray, mask: np.ndarray, colour: str, width: float, style="solid"
+) -> None:
     if mask.any() and not mask.all() and min(mask.shape) > 1:
         axes.contour(x, y, mask, levels=[0.5], colors=[colour], linewidths=width, linestyles=style)
 
 
 def _inside(mask: np.ndarray) -> tuple[int, int]:
-    """The voxel deepest inside a mask, where a name does the least harm."""
+    """Row and column of the pixel deepest inside a mask, where its name is written."""
     depth = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
-    return np.unravel_index(int(depth.argmax()), mask.shape)
+    row, column = np.unravel_index(int(depth.argmax()), mask.shape)
+    return int(row), int(column)

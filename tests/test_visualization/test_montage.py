@@ -1,4 +1,4 @@
-"""The picture of a case shows the right slices the right way round."""
+"""Slices, orientation, windows and texts of the picture of a case."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def texts(figure) -> str:
     return "\n".join(t.get_text() for t in drawn)
 
 
-def test_right_and_front_lie_where_radiologists_expect_them():
+def test_radiological_orientation():
     volume = np.zeros((4, 5, 6))
     volume[3, 4, 5] = 1  # superior, anterior, right
     for plane, (axis, letters) in AXIS.items():
@@ -40,7 +40,7 @@ def test_right_and_front_lie_where_radiologists_expect_them():
         assert letters[0] in "RA" and letters[3] in "AS"
 
 
-def test_slices_go_through_the_largest_lesion():
+def test_interesting_slices():
     lesion = np.zeros((10, 16, 20), np.uint8)
     lesion[1, 1, 1] = 1
     lesion[7, 4:8, 5:9] = 2
@@ -51,7 +51,7 @@ def test_slices_go_through_the_largest_lesion():
     assert interesting_slices(case(region_map=None)) == (5, 8, 10)
 
 
-def test_the_page_says_what_is_known():
+def test_page_contains_the_facts_of_the_case():
     lesion = np.zeros((10, 16, 20), np.uint8)
     lesion[4:6, 6:8, 11:13] = 1
     page = texts(montage(case(lesion_map=lesion)))
@@ -69,18 +69,18 @@ def test_the_page_says_what_is_known():
 
 
 @pytest.mark.parametrize("change", [dict(region_map=None), dict(cot=[], report={}, labels={}), dict(split=None)])
-def test_what_is_missing_is_said_and_nothing_breaks(change, tmp_path):
+def test_cases_with_missing_parts_can_be_drawn(change, tmp_path):
     figure = montage(case(**change), windows=("soft_tissue",))
     figure.savefig(tmp_path / "a.png", dpi=40)
     assert (tmp_path / "a.png").stat().st_size > 1000
 
 
-def test_colours_differ():
+def test_region_colours_differ():
     assert len(set(region_colours(20))) == 20
 
 
 def box(depth: int, **changes) -> dict:
-    """A slab or volume of ``depth`` slices of 3 mm with a body and a liver in it."""
+    """A volume of ``depth`` slices of 3 mm with a body and a liver."""
     hu = np.full((depth, 60, 80), -1000, np.int16)
     hu[:, 6:54, 8:72] = 40
     regions = np.zeros(hu.shape, np.uint8)
@@ -101,7 +101,7 @@ def test_letters_titles_and_names_of_a_slab_do_not_overlap(depth):
             assert not any(one.overlaps(other) for other in drawn[i + 1 :]), (depth, axes.get_title())
 
 
-def test_slices_are_counted_from_one_as_on_the_pages_of_maps():
+def test_slices_are_counted_from_one():
     case = box(60)
     page = texts(montage({**case, "lesion_map": (np.indices(case["volume"].shape).sum(axis=0) == 0).astype(np.uint8)}))
     assert all(f"{plane} 1 of {count}" in page for plane, count in (("axial", 60), ("coronal", 60), ("sagittal", 80)))
@@ -115,12 +115,12 @@ def test_coarse_masks_are_drawn_dashed_and_named():
     assert "lung" in texts(drawn) and "left lower lobe" in texts(drawn)
 
 
-def test_a_straightened_input_is_marked():
+def test_sheared_input_has_a_remark():
     assert "sheared by 12.5°" in texts(montage(box(30, shear_degrees=12.5)))
     assert "sheared" not in texts(montage(box(30, shear_degrees=0.0)))
 
 
-def test_the_tilt_of_a_file_reaches_the_picture(tmp_path):
+def test_shear_of_a_file_is_printed(tmp_path):
     affine = np.diag([3.0, 3, 3, 1])
     affine[:3, 2] = 0, 3 * np.sin(np.deg2rad(20)), 3 * np.cos(np.deg2rad(20))
     nib.save(nib.Nifti1Image(box(30)["volume"].transpose(2, 1, 0), affine), tmp_path / "tilt.nii")
@@ -129,7 +129,7 @@ def test_the_tilt_of_a_file_reaches_the_picture(tmp_path):
 
 
 def head(depth=20) -> np.ndarray:
-    """Brain in a skull on a foam rest, with a sinus full of air."""
+    """Brain in a skull on a foam rest, with an air-filled sinus."""
     z, y, x = np.meshgrid(*[np.linspace(-1, 1, n) for n in (depth, 110, 100)], indexing="ij")
     radius = np.sqrt(y**2 + x**2)
     hu = np.where(radius < 0.75, 35, np.where(radius < 0.82, 900, np.where(radius < 0.87, -60, -1000)))
@@ -139,7 +139,7 @@ def head(depth=20) -> np.ndarray:
 
 
 @pytest.mark.parametrize("part", [slice(None), slice(8, 20), slice(10, 13)], ids=["head", "crop", "slab"])
-def test_a_head_is_shown_in_a_brain_window_and_not_in_a_lung_window(part):
+def test_head_has_a_brain_window_and_no_lung_window(part):
     assert content_windows(head()[part], (4.0, 1.8, 1.8)) == ("brain", "bone")
 
 
@@ -162,7 +162,7 @@ def test_windows_of_real_cts(shared_data, file, lung):
         assert "lung" in content_windows(ct.array[40:80, 40:90, 25:50], ct.spacing), "a crop inside the lung"
 
 
-def test_windows_that_do_not_suit_give_way():
+def test_fitting_window():
     assert fitting_window("lung", ("brain", "bone")) == "brain"
     assert fitting_window("bone", ("brain", "bone")) == "bone"
     assert fitting_window("soft_tissue", ("lung", "soft_tissue", "bone")) == "soft_tissue"

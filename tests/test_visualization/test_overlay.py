@@ -1,4 +1,4 @@
-"""The page of maps: each cut through its peak, in the right window, nothing cut off."""
+"""Pages of maps: slices through the peak, HU window, and text layout."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def words(figure) -> str:
 
 
 @pytest.mark.parametrize("shape", [(16, 32, 40), (4, 32, 40)], ids=["volume", "slab"])
-def test_a_map_is_cut_through_its_peak_and_described(shape):
+def test_map_is_shown_through_its_peak(shape):
     ct = volume(shape)
     figure = overlay_page(
         ct, [Overlay("A stone costs $5.", heat(ct), ["peak: 9"], floor=1)], "case 1", SCHEME, "x mean"
@@ -47,7 +47,6 @@ def test_a_map_is_cut_through_its_peak_and_described(shape):
         "case 1",
         "50 mm",
         "soft tissue",
-        "the patient's right is on the left",
     ):
         assert word in page, word
     # Patch 1, 2, 3 of 4, 4, 5: its centre in voxels, counted from 1.
@@ -57,13 +56,13 @@ def test_a_map_is_cut_through_its_peak_and_described(shape):
     axial = figure.axes[0]
     hot = np.asarray(axial.images[1].get_array())
     row, col = np.unravel_index(hot.argmax(), hot.shape)
-    # The left of the page is the patient's right (large x), the top is the front (large y).
+    # The left of the page is the patient's right (large x); the top is anterior (large y).
     assert abs(col / hot.shape[1] - (1 - 3.5 / 5)) < 0.12 and abs(row / hot.shape[0] - (1 - 2.5 / 4)) < 0.12
     cross = axial.lines[-1].get_xydata()[0]
     assert cross == pytest.approx((col * 2, row * 2), abs=16)
 
 
-def test_pictures_above_each_other_have_one_scale():
+def test_stacked_pictures_have_the_same_scale():
     ct = volume((4, 32, 40))
     figure = overlay_page(ct, [Overlay("x", heat(ct))], "a", SCHEME, "unit")
     figure.canvas.draw()
@@ -71,7 +70,7 @@ def test_pictures_above_each_other_have_one_scale():
     assert np.ptp(coronal.get_xlim()) == np.ptp(sagittal.get_xlim()) == 80
 
 
-def test_regions_are_named_and_long_texts_fit():
+def test_region_names_and_long_texts_fit():
     ct = volume()
     labels = np.zeros((4, 4, 5), np.uint8)
     labels[1:3, 1:3, 1:3] = 12
@@ -86,7 +85,7 @@ def test_regions_are_named_and_long_texts_fit():
             assert box.x0 >= -1 and box.x1 <= edge.x1 + 1 and box.y0 >= -1, text.get_text()
 
 
-def test_windows_follow_the_text_then_the_place():
+def test_window_for_text_and_window_at_voxel():
     assert window_for("Consolidation in the left lower lobe.", SCHEME) == "lung"
     assert window_for("Fracture of the spine.", SCHEME) == "bone"
     assert window_for("The liver is normal.", SCHEME) == "soft_tissue"
@@ -95,7 +94,7 @@ def test_windows_follow_the_text_then_the_place():
     assert [window_at(ct, at, 4) for at in ((8, 15, 10), (4, 23, 30), (14, 24, 20))] == ["lung", "bone", "soft_tissue"]
 
 
-def test_little_heat_lets_the_ct_through():
+def test_low_values_are_transparent():
     colours = heat_colours()
     assert colours(0.0)[3] == 0 and colours(0.2)[3] < colours(0.6)[3] < colours(1.0)[3] < 1
     ct = volume()
@@ -103,7 +102,7 @@ def test_little_heat_lets_the_ct_through():
     overlay_page(ct, [Overlay("even", flat, floor=1)], "a", SCHEME, "unit").canvas.draw()
 
 
-def test_a_text_about_lungs_is_not_shown_in_a_lung_window_where_there_is_no_lung():
+def test_no_lung_window_for_a_ct_without_lung():
     hu = np.full((16, 32, 40), -1000, np.int16)
     hu[:, 4:28, 4:36] = 40
     ct = volume().with_array(hu)
@@ -112,7 +111,7 @@ def test_a_text_about_lungs_is_not_shown_in_a_lung_window_where_there_is_no_lung
 
 
 @pytest.mark.parametrize("depth", [4, 8, 16])
-def test_letters_do_not_overlap_and_a_straightened_input_is_marked(depth):
+def test_letters_do_not_overlap_in_a_sheared_input(depth):
     ct = volume((depth, 32, 40))
     ct = CTVolume(ct.array, np.diag([2.0, 2.0, 2.5, 1.0]), shear_degrees=15.0)
     figure = overlay_page(ct, [Overlay("x", heat(ct))], "a", SCHEME, "unit")
@@ -128,7 +127,7 @@ def test_letters_do_not_overlap_and_a_straightened_input_is_marked(depth):
 
 
 @pytest.mark.parametrize("depth", [4, 16])
-def test_a_remark_has_a_line_of_its_own(depth):
+def test_remark_has_a_separate_line(depth):
     ct = volume((depth, 32, 40))
     ct = CTVolume(ct.array, ct.affine, shear_degrees=15.0)
     row = Overlay("A stone.", heat(ct), ["peak: 9"])
