@@ -24,9 +24,9 @@ from typing import Any
 
 from ctvlm.anatomy import MentionLexicon, RegionScheme, UnknownLabelError
 from ctvlm.datasets.conversion import (
+    CaseList,
     ConversionError,
-    Dropped,
-    Found,
+    DropCase,
     add_common_arguments,
     fill_splits,
     run_converter,
@@ -37,29 +37,29 @@ SCHEME = Path(__file__).with_name("region_scheme.json")
 LABEL_SOURCE = "chest_labels_16"
 
 
-def find_cases(root: Path, scheme: RegionScheme) -> Found:
+def find_cases(root: Path, scheme: RegionScheme) -> CaseList:
     """Cases of all folders below ``root`` that contain a ``ct.nii.gz``.
 
     Raises:
         ConversionError: there is no such folder.
     """
-    found = Found()
+    listed = CaseList()
     lexicon = MentionLexicon(scheme)
     for ct in sorted(root.absolute().glob("*/ct.nii.gz")):
         try:
-            found.cases.append(read_case(ct.parent, lexicon))
-        except Dropped as reason:
-            found.dropped.append((ct.parent.name, str(reason)))
-    if not found.cases and not found.dropped:
+            listed.cases.append(read_case(ct.parent, lexicon))
+        except DropCase as reason:
+            listed.dropped.append((ct.parent.name, str(reason)))
+    if not listed.cases and not listed.dropped:
         raise ConversionError(f"{root}: found no PATIENT/ct.nii.gz; expected one folder per patient")
-    return found
+    return listed
 
 
 def read_case(folder: Path, lexicon: MentionLexicon) -> dict[str, Any]:
     """Manifest line of one folder.
 
     Raises:
-        Dropped: the report cannot be read, or it names an unknown organ.
+        DropCase: the report cannot be read, or it names an unknown organ.
     """
     path = folder / "report.json"
     try:
@@ -67,13 +67,13 @@ def read_case(folder: Path, lexicon: MentionLexicon) -> dict[str, Any]:
         findings = [(finding["organ"], finding["text"]) for finding in report["findings"]]
         impression, phase = report["impression"], report.get("phase")
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise Dropped(f"{path}: {error!r}; expected keys impression and findings (organ, text)") from None
+        raise DropCase(f"{path}: {error!r}; expected keys impression and findings (organ, text)") from None
     steps: list[dict] = []
     for organ, text in findings:
         try:
             regions = lexicon.scheme.ids_of_class(organ)
         except UnknownLabelError:
-            raise Dropped(f"{path}: organ {organ!r} is not in {lexicon.scheme.reference}; add it there") from None
+            raise DropCase(f"{path}: organ {organ!r} is not in {lexicon.scheme.reference}; add it there") from None
         steps += text_steps(text, lexicon, within=regions or None)
     return dict(
         case_id=folder.name,
