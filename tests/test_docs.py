@@ -62,7 +62,8 @@ def test_links_exist(path):
 def test_paths_exist(path):
     words = [word for text in in_backticks(read(path)) for word in text.split()]
     paths = [word for word in words if re.match(r"(ctvlm|configs|tools|projects|tests|\.ci|\.github)/[\w./*-]+$", word)]
-    missing = [word for word in paths if not list(ROOT.glob(word.rstrip("/")))]
+    # Paths are relative to the repository, or to the folder of the document.
+    missing = [word for word in paths if not any(list(top.glob(word.rstrip("/"))) for top in (ROOT, path.parent))]
     assert not missing
 
 
