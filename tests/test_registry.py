@@ -33,7 +33,7 @@ def test_what_the_runner_builds_has_a_parent_and_parts_of_models_have_none():
         "REGION_ENCODERS",
         "BACKBONES",
         "NECKS",
-    "OBJECTIVES",
+        "OBJECTIVES",
         "HEADS",
         "TEXT_ENCODERS",
         "LOSSES",
