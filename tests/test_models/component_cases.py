@@ -32,9 +32,10 @@ CHECKS = {
     "RegionLogitsHead": testing.check_head,
     "VoxelSegmentationHead": testing.check_head,
     "ClassificationHead": testing.check_head,
+    "SegmentationHead": testing.check_head,
 }
-# They read texts: their own tests are in test_heads/test_generation.py.
-READ_TEXTS = ("CoTGenerationHead", "PrefixGenerationHead")
+# Tested in test_heads/test_generation.py and test_vlms/test_cot_contrastive_vlm.py.
+TESTED_ELSEWHERE = ("CoTGenerationHead", "PrefixGenerationHead", "SharedSpace")
 
 VARIANTS: dict[str, list[dict]] = {
     "HierarchicalPatchEmbedding": [dict(merges=((1, 2, 2), (2, 2, 2)), widths=(8,))],
@@ -91,7 +92,7 @@ def all_cases() -> list[tuple[str, str, dict]]:
     cases = []
     for kind, registry in REGISTRIES.items():
         for name, cls in registry.module_dict.items():
-            if cls.__module__.startswith("ctvlm.") and name not in READ_TEXTS:
+            if cls.__module__.startswith("ctvlm.") and name not in TESTED_ELSEWHERE:
                 cases += [(kind, name, variant) for variant in VARIANTS.get(name, [{}])]
     return cases
 

@@ -10,7 +10,7 @@ from ctvlm.registry import BACKBONES
 from ctvlm.structures import Anatomy
 from ctvlm.testing.building import Recipe
 from ctvlm.testing.inputs import GRID, body_volume, random_region_map
-from tests.test_models.component_cases import CHECKS, READ_TEXTS, REGISTRIES, VARIANTS, all_cases, case_id, check
+from tests.test_models.component_cases import CHECKS, REGISTRIES, TESTED_ELSEWHERE, VARIANTS, all_cases, case_id, check
 
 
 @pytest.mark.parametrize("case", all_cases(), ids=case_id)
@@ -20,7 +20,7 @@ def test_contract(case):
 
 def test_lists_name_registered_components_only():
     registered = {name for registry in REGISTRIES.values() for name in registry.module_dict}
-    assert {*CHECKS, *VARIANTS, *READ_TEXTS} <= registered
+    assert {*CHECKS, *VARIANTS, *TESTED_ELSEWHERE} <= registered
 
 
 @pytest.mark.parametrize("case", [c for c in all_cases() if c[0] == "backbone"], ids=case_id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from ctvlm.models.heads.generation.base import PREDICTIONS
 from ctvlm.models.objectives.base import Objective
 from ctvlm.models.objectives.batch_context import BatchContext
 from ctvlm.registry import HEADS, OBJECTIVES
@@ -23,7 +24,7 @@ class GenerationObjective(Objective):
     """
 
     default_loss = "GenerationLoss"
-    needs = frozenset({"pred_report", "pred_cot", "pred_conclusion"})
+    needs = PREDICTIONS
 
     def __init__(self, head: dict, **kwargs) -> None:
         super().__init__(**kwargs)
@@ -33,4 +34,4 @@ class GenerationObjective(Objective):
         return MeanTerms(self.criterion.terms(*self.head.training_logits(context.encoded, context.samples)))
 
     def predict(self, context: BatchContext, keys: Collection[str]) -> None:
-        self.head.predict(context.encoded, context.samples)
+        self.head.predict(context.encoded, context.samples, keys)

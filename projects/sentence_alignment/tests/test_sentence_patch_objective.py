@@ -28,7 +28,7 @@ def test_contract():
 
 def test_loss_falls_on_one_batch(model):
     model.train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     losses = []
     for _ in range(30):
         inputs, samples = random_batch()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 import torch.nn as nn
@@ -17,6 +17,7 @@ from ctvlm.structures import CTDataSample, EncoderOutput
 
 # Target of tokens that are not predicted.
 IGNORED = -100
+PREDICTIONS = frozenset({"pred_report", "pred_cot", "pred_conclusion"})
 
 
 class BaseGenerationHead(nn.Module, ABC):
@@ -129,8 +130,10 @@ class BaseGenerationHead(nn.Module, ABC):
         return answers
 
     @torch.no_grad()
-    def predict(self, encoded: EncoderOutput, data_samples: Sequence[CTDataSample]) -> None:
-        """Write generated text into the samples.
+    def predict(
+        self, encoded: EncoderOutput, data_samples: Sequence[CTDataSample], keys: Collection[str] = PREDICTIONS
+    ) -> None:
+        """Write the predictions ``keys`` into the samples.
 
         ``pred_report``: the steps, then the impression. ``pred_cot``: list of ``text`` and ``regions`` (names of the
         scheme). ``pred_conclusion``: the impression. Of a sample's steps only the questions are read.
@@ -139,8 +142,8 @@ class BaseGenerationHead(nn.Module, ABC):
         for sample, answers in zip(data_samples, self.generate(encoded, questions), strict=True):
             names = region_names_of(sample)
             answer = join_answers(answers)
-            sample.pred_cot = [
+            steps = [
                 dict(text=step.text, regions=[names[region - 1] for region in step.regions]) for step in answer.steps
             ]
-            sample.pred_conclusion = answer.impression
-            sample.pred_report = answer.text
+            predictions = dict(pred_cot=steps, pred_conclusion=answer.impression, pred_report=answer.text)
+            sample.set_data({key: value for key, value in predictions.items() if key in keys})
