@@ -76,7 +76,7 @@ def body_volume(batch: int, size: tuple[int, ...], channels: int = CHANNELS) -> 
     """Windowed volume (B, C, D, H, W): random tissue in the centre of each slice, air (0) around it."""
     volume = torch.rand(batch, channels, *size) + 0.05
     for axis in (3, 4):
-        edge = size[axis - 2] // 4
+        edge = size[axis - 2] // 3  # a whole patch of grids with three patches, which body selection drops
         volume.narrow(axis, 0, edge).zero_()
         volume.narrow(axis, size[axis - 2] - edge, edge).zero_()
     return volume
