@@ -28,6 +28,7 @@ model = dict(
         type="CompactTextEncoder", vocab_size=16384, embed_dims=384, depth=6, num_heads=6, max_length=512
     ),
     space=dict(
+        type="SharedSpace",
         shared_dims=512,
         regions_in_volume=True,
         volume_pooling=dict(type="VolumePooling", mode="attention", with_regions=True),

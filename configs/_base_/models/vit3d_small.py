@@ -26,6 +26,7 @@ model = dict(
     ),
     text_encoder=dict(type="CompactTextEncoder", vocab_size=8192, embed_dims=256, depth=4, num_heads=4, max_length=256),
     space=dict(
+        type="SharedSpace",
         shared_dims=256,
         regions_in_volume=True,
         volume_pooling=dict(type="VolumePooling", mode="attention", with_regions=True),

@@ -31,6 +31,7 @@ model = dict(
     ),
     text_encoder=dict(type="CompactTextEncoder", vocab_size=2048, embed_dims=128, depth=2, num_heads=4),
     space=dict(
+        type="SharedSpace",
         shared_dims=128,
         regions_in_volume=True,
         volume_pooling=dict(type="VolumePooling", mode="attention", with_regions=True),
