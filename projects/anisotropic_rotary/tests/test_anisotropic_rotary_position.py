@@ -51,7 +51,7 @@ def test_config_uses_it():
     config = load_config(CONFIG).model.backbone
     backbone = BACKBONES.build(config)
     assert isinstance(backbone.position, AnisotropicRotaryPosition3D)
-    assert backbone.position.omega.shape == (3, config.embed_dims // config.num_heads // 6)
+    assert backbone.position.omega.shape == (3, config.embed_dims // config.block.num_heads // 6)
     tokens = backbone(body_volume(1, (8, 32, 32)), None, torch.ones(1, 3)).tokens
     tokens.square().mean().backward()
     assert all(p.grad is not None for name, p in backbone.named_parameters() if "attention.qkv" in name)
