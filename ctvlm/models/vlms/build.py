@@ -23,7 +23,10 @@ Configs = dict[str, Any]
 
 
 def objective_configs(losses: Configs | None, objectives: Configs | None) -> dict[str, Configs]:
-    """The config of each objective by name, in the order of ``losses``, then of ``objectives``.
+    """The config of each objective by name: the levels in the order of ``LEVELS``, then the others by name.
+
+    The order does not depend on that of the dicts, which a dumped config sorts: it decides the order of parameters,
+    to which a saved optimizer state refers, and the order of texts, to which dropout applies.
 
     ``losses`` is shorthand: name of a level to the config of its loss, None for a level that is not trained.
     ``objectives`` names any objective, or sets further arguments of a level.
@@ -38,7 +41,7 @@ def objective_configs(losses: Configs | None, objectives: Configs | None) -> dic
             "Configure any other objective in model.objectives."
         )
     configs: dict[str, Configs] = {}
-    for name in dict.fromkeys([*losses, *ALWAYS_PREDICTED, *objectives]):
+    for name in [*LEVELS, *sorted(set(objectives) - set(LEVELS))]:
         config = dict(objectives.get(name) or {})
         if losses.get(name):
             if "loss" in config:

@@ -57,6 +57,23 @@ def batch(dataset, indices, with_map=True):
     )
 
 
+def test_the_order_of_the_config_does_not_matter(dataset):
+    """Configs are dumped with sorted keys; training is resumed from them."""
+    own = dict(
+        zeta=dict(type="SegmentationObjective", head=dict(type="SegmentationHead")),
+        alpha=dict(type="SegmentationObjective", head=dict(type="SegmentationHead")),
+    )
+    models = [
+        build(dataset, losses=dict(order(CONFIG["losses"].items())), objectives=dict(order(own.items())))
+        for order in (list, sorted)
+    ]
+    names = [[name for name, _ in model.named_parameters()] for model in models]
+    assert names[0] == names[1]
+    data = models[0].data_preprocessor(batch(dataset, range(3)))
+    texts = [context_of(model, data).texts.texts for model in models]
+    assert texts[0] == texts[1]
+
+
 def test_every_parameter_gets_a_gradient(dataset):
     model = build(dataset)
     losses = model(**model.data_preprocessor(batch(dataset, range(4))), mode="loss")
