@@ -30,5 +30,9 @@ def test_backbone_does_not_compute_a_given_overlap_again(case, monkeypatch):
     size = tuple(g * p for g, p in zip(GRID, backbone.patch_size))
     region_map = random_region_map(2, size)
     anatomy = Anatomy(*patch_overlap(region_map, GRID, backbone.num_regions))
-    monkeypatch.setattr(overlap, "patch_overlap", None)
-    backbone(body_volume(2, size, recipe.size("in_channels")), region_map, torch.ones(2, 3), anatomy)
+    volume, calls, original = body_volume(2, size, recipe.size("in_channels")), [], overlap.patch_overlap
+    monkeypatch.setattr(overlap, "patch_overlap", lambda *args: calls.append(args) or original(*args))
+    backbone(volume, region_map, torch.ones(2, 3))
+    computed = len(calls)
+    backbone(volume, region_map, torch.ones(2, 3), anatomy)
+    assert len(calls) == computed

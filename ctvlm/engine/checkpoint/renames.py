@@ -71,7 +71,8 @@ def present_model_config(model: Mapping[str, Any]) -> dict[str, Any]:
     """The config of a CoTContrastiveVLM with present keys. A present config stays as it is.
 
     Raises:
-        CTVLMError: old keys beside ``space``, as in a child config with an old key; names the present keys.
+        CTVLMError: old keys beside ``space``, as in a child config with an old key, or an auxiliary head without an
+            objective; names them.
     """
     new = _present_types(copy.deepcopy(dict(model)))
     if str(new.get("type", "")).split(".")[-1] != "CoTContrastiveVLM":
@@ -104,7 +105,12 @@ def present_model_config(model: Mapping[str, Any]) -> dict[str, Any]:
 def _objective_of(head: Mapping[str, Any]) -> dict[str, Any]:
     head = dict(head)
     kind = str(head["type"]).split(".")[-1]
-    objective: dict[str, Any] = dict(type=OBJECTIVES.get(kind, "SegmentationObjective"))
+    if kind not in OBJECTIVES:
+        raise CTVLMError(
+            f"model.auxiliary has the head {kind}, which has no objective; expected one of {sorted(OBJECTIVES)}. Write "
+            "an objective for it (registry OBJECTIVES) and name it in model.objectives."
+        )
+    objective: dict[str, Any] = dict(type=OBJECTIVES[kind])
     loss = dict(head.pop("loss", None) or {})
     if "loss_weight" in head:
         loss["loss_weight"] = head.pop("loss_weight")

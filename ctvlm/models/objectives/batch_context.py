@@ -74,12 +74,13 @@ class BatchContext:
     @cached_property
     def anatomy(self) -> Anatomy | None:
         """Overlap of patches with the region maps; None if no case has a map."""
-        return self.anatomy_on(self.grid)
+        return self._overlap(self.grid)
 
     def anatomy_on(self, grid: tuple[int, int, int]) -> Anatomy | None:
-        """Overlap of the region maps with the cells of another grid. The patch grid's is computed once."""
-        if tuple(grid) == tuple(self.grid) and "anatomy" in self.__dict__:
-            return self.anatomy
+        """Overlap of the region maps with the cells of a grid. That of the patch grid is computed once."""
+        return self.anatomy if tuple(grid) == tuple(self.grid) else self._overlap(grid)
+
+    def _overlap(self, grid: tuple[int, int, int]) -> Anatomy | None:
         region_map_BDHW = self.inputs.get("region_map")
         return None if region_map_BDHW is None else Anatomy(*patch_overlap(region_map_BDHW, grid, self.num_regions))
 

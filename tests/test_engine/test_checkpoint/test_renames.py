@@ -103,6 +103,11 @@ def test_an_old_config_builds_the_same_model():
     assert model.space.step_scale == 7.0 and not model.objectives["step"].pool_by_mask
 
 
+def test_an_own_auxiliary_head_is_not_guessed():
+    with pytest.raises(CTVLMError, match="OwnHead"):
+        present_model_config(dict(type="CoTContrastiveVLM", auxiliary=dict(own=dict(type="OwnHead"))))
+
+
 @pytest.mark.parametrize("key", ["embed_dims", "step_place", "auxiliary", "region_map_drop"])
 def test_an_old_key_in_a_child_config_names_the_present_key(key):
     with pytest.raises(CTVLMError, match=rf"model\.{key}.*model\.{MOVED[key]}"):

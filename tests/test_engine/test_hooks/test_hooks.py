@@ -37,7 +37,9 @@ def test_data_set_without_texts_is_an_error():
 
 
 def test_model_without_tokenizer_is_not_changed():
-    FitTokenizerHook().before_train(SimpleNamespace(model=object()))
+    model = SimpleNamespace()
+    FitTokenizerHook().before_train(SimpleNamespace(model=model))
+    assert vars(model) == {}
 
 
 def test_resumed_model_keeps_its_tokenizer(toy_config):

@@ -33,7 +33,10 @@ def test_metric_without_needs_means_all_predictions(metric):
 
 
 def test_model_without_the_method_is_left_alone():
-    PredictionKeysHook().before_val_epoch(runner(nn.Linear(1, 1), [RetrievalMetric()]))
+    model = nn.Linear(1, 1)
+    before = set(vars(model))
+    PredictionKeysHook().before_val_epoch(runner(model, [RetrievalMetric()]))
+    assert set(vars(model)) == before
 
 
 def test_needs_depend_on_options():
