@@ -1,7 +1,7 @@
 # Fine-tuning for classification: the encoder of a pretrained checkpoint, and a head for the findings.
 _base_ = ["vit3d_cot_contrastive.py"]
 
-# What this command leaves: python tools/train.py configs/vit3d_cot_contrastive.py
+# Written by: python tools/train.py configs/vit3d_cot_contrastive.py
 load_from = "work_dirs/vit3d_cot_contrastive/epoch_7.pth"
 load_strict = False  # the head is new
 
@@ -38,7 +38,7 @@ model = dict(
         )
     ),
 )
-# Text and projections take no part in the loss.
+# The loss does not use the text encoder and the projections.
 find_unused_parameters = True
 
 # The learning rate decreases towards the input. To train only pooling and head: --cfg-options model.frozen=[backbone]

@@ -1,5 +1,5 @@
-# The default for users without masks: it learns to see regions itself, so that a bare CT gives region features.
-# Phantoms in any field of view, through the pipeline that real CTs go through, with other scanners' HU and noise.
+# The default for CTs without masks: the encoder predicts regions itself, so that a CT alone gives region features.
+# Phantoms have any field of view, varying HU and noise, and pass through the pipeline of real CTs.
 _base_ = ["vit3d_cot_contrastive.py"]
 
 resample = dict(type="ResampleCT", shape=(24, 96, 96), crop_to_body=True)

@@ -6,7 +6,7 @@ _base_ = [
     "_base_/default_runtime.py",
 ]
 
-# Few cases make short epochs: more of them, and fewer checkpoints and validations.
+# Epochs of few cases are short: train for more epochs, with fewer checkpoints and validations.
 train_cfg = dict(max_epochs=60, val_interval=20)
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.1, begin=0, end=5, by_epoch=True),

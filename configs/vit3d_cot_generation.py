@@ -1,12 +1,12 @@
-# Writing the reasoning, from the encoder of a trained checkpoint: steps that name their regions, then the impression.
+# Report generation with the encoder of a trained checkpoint: steps with their regions, then the impression.
 _base_ = ["vit3d_cot_contrastive.py"]
 
-# What this command leaves: python tools/train.py configs/vit3d_cot_contrastive.py
+# Written by: python tools/train.py configs/vit3d_cot_contrastive.py
 load_from = "work_dirs/vit3d_cot_contrastive/epoch_7.pth"
 load_strict = False  # the head is new
 
 model = dict(
-    frozen=["backbone"],  # the head learns better from features that hold still
+    frozen=["backbone"],  # the head learns better from fixed features
     losses=dict(_delete_=True),
     objectives=dict(
         generation=dict(
@@ -26,7 +26,7 @@ model = dict(
         )
     ),
 )
-# The text tower and projections take no part in the loss.
+# The loss does not use the text encoder and the projections.
 find_unused_parameters = True
 
 train_dataloader = dict(dataset=dict(num_cases=2560, reword=True, pipeline=[dict(type="PackCTInputs")]))

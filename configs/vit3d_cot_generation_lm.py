@@ -1,5 +1,5 @@
-# The small preset with a pretrained language model as writer, LoRA adapters in it: your own CTs, one GPU.
-# Another model, from a hub id or a folder: --cfg-options model.objectives.generation.head.pretrained=FOLDER
+# The small preset with a pretrained language model that generates reports, trained with LoRA, on your own CTs: one GPU.
+# For another model (hub id or folder): --cfg-options model.objectives.generation.head.pretrained=FOLDER
 _base_ = ["vit3d_cot_contrastive_small.py"]
 
 model = dict(

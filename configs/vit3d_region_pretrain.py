@@ -1,4 +1,5 @@
-# Regions only, no text: teaches an encoder to see anatomy on bare CTs. Its weights start vit3d_cot_contrastive_bare.py
+# Pretraining on regions only, without text: an encoder that predicts regions of CTs. Use its weights for
+# vit3d_cot_contrastive_bare.py
 # (--cfg-options load_from=work_dirs/vit3d_region_pretrain/epoch_7.pth);
 # tools/analysis_tools/region_dice.py measures it.
 _base_ = ["vit3d_cot_contrastive_bare.py"]
@@ -6,7 +7,7 @@ _base_ = ["vit3d_cot_contrastive_bare.py"]
 model = dict(data_preprocessor=dict(region_map_drop=1.0), losses=dict(volume=None, region=None, step=None, focus=None))
 # The text encoder and the projections are not trained.
 find_unused_parameters = True
-# What the validation of the base config measures is not trained here.
+# The validation metrics of the base config need text.
 val_cfg = None
 val_dataloader = None
 val_evaluator = None

@@ -1,13 +1,13 @@
 default_scope = "ctvlm"
 
-# Every hook has a name here, so that a config or --cfg-options can change one: default_hooks.progress.interval=1.
+# Each hook has a name, so that a config or --cfg-options can change it: default_hooks.progress.interval=1.
 default_hooks = dict(
     runtime_info=dict(type="RuntimeInfoHook"),
     timer=dict(type="IterTimerHook"),
     sampler_seed=dict(type="DistSamplerSeedHook"),
     epoch_seed=dict(type="EpochSeedHook"),
     tokenizer=dict(type="FitTokenizerHook"),
-    # Embeds the prompts of zero-shot metrics, where there are any.
+    # Embeds the prompts of zero-shot metrics.
     prompts=dict(type="PromptHook"),
     # The model computes only the predictions that metrics read.
     prediction_keys=dict(type="PredictionKeysHook"),
@@ -24,7 +24,7 @@ env_cfg = dict(
     mp_cfg=dict(mp_start_method="fork", opencv_num_threads=0),
     dist_cfg=dict(backend="nccl"),
 )
-# True lets layers stand out of some step's loss under DDP, at some cost.
+# True allows parameters without a gradient under DDP, at some cost.
 find_unused_parameters = False
 
 randomness = dict(seed=0, deterministic=False)

@@ -1,6 +1,6 @@
-# Only volume against impression, as CLIP trains. No part of the model or of the loss sees a region; maps serve its
-# evaluation alone. Mean pooling and one projection for volumes, regions and patches put parts of a volume into the
-# space that the whole was trained in, so that it can be asked where a sentence belongs.
+# Only the volume loss, as in CLIP. Neither the model nor the loss uses regions; region maps are used in evaluation
+# only. With mean pooling and one projection for volumes, regions and patches, regions and patches are embedded in the
+# space that was trained with volumes, so that the region and step metrics apply.
 _base_ = ["../vit3d_cot_contrastive.py"]
 model = dict(
     space=dict(

@@ -1,4 +1,4 @@
-# global_only with the default's learned pooling of patches: the fair rival in retrieval, while its regions and
-# patches no longer lie where its volumes do.
+# global_only with the learned pooling of the default: the fair comparison in retrieval. Its regions and patches are no
+# longer in the space of its volumes.
 _base_ = ["global_only.py"]
 model = dict(space=dict(volume_pooling=dict(mode="attention")))

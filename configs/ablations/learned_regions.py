@@ -1,4 +1,4 @@
-# Regions predicted from the image; maps teach in training and are not read in evaluation.
+# Regions predicted from the image. Region maps supervise training and are not used in evaluation.
 _base_ = ["../vit3d_cot_contrastive.py"]
 model = dict(
     backbone=dict(

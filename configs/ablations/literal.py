@@ -1,7 +1,8 @@
-# The spec to the letter, at the tiny preset's size: Conv3d patches of one window (40, 400), learned positions, a CNN
-# over the region ids as one float channel, region embeddings that are the same in every block, scores times assignment,
-# a table of 32 slice distances times 0.5, Add & Norm, mean pooling, temperature 0.07. ctvlm/models/literal.py has these
-# parts under the spec's names. The CNN at full resolution is slow on a CPU: use a GPU, or fewer cases.
+# The literal form of the specification, with the sizes of the tiny preset: Conv3d patches of one window (40, 400),
+# learned positions, a CNN over the region ids as one float channel, region embeddings that are the same in every block,
+# scores times assignment, a table of 32 slice distances times 0.5, Add & Norm, mean pooling, temperature 0.07.
+# ctvlm/models/literal.py has these parts under the names of the specification. The CNN at full resolution is slow on a
+# CPU: use a GPU, or fewer cases.
 _base_ = ["../vit3d_cot_contrastive.py"]
 model = dict(
     data_preprocessor=dict(windows=[(40, 400)]),

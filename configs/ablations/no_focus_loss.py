@@ -1,3 +1,3 @@
-# Nothing tells the attention of a step where to look but the step's own contrast.
+# No focus loss: the attention of a step is trained by the step loss only.
 _base_ = ["../vit3d_cot_contrastive.py"]
 model = dict(losses=dict(focus=None))

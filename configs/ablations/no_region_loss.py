@@ -1,3 +1,3 @@
-# Regions reach the text through the volume's embedding alone.
+# No region loss: regions are compared with text only as part of the volume embedding.
 _base_ = ["../vit3d_cot_contrastive.py"]
 model = dict(losses=dict(region=None))

@@ -1,4 +1,4 @@
-# CT-ViT: blocks within slices, then blocks along z, trained and read out as the default is.
+# CT-ViT: blocks within slices, then blocks along z, with the losses and poolings of the default.
 _base_ = ["../vit3d_cot_contrastive.py"]
 model = dict(
     backbone=dict(

@@ -1,4 +1,4 @@
-# Attention within pairs of slices; the last block alone sees the whole volume.
+# Attention within pairs of slices. Only the last block attends to the whole volume.
 _base_ = ["../vit3d_cot_contrastive.py"]
 model = dict(
     backbone=dict(

@@ -1,4 +1,4 @@
-# A 2D transformer of timm's on each slice, four slices averaged to a token: no block sees another slice.
+# A 2D transformer of timm on each slice; four slices are averaged to a token. No block attends to other slices.
 _base_ = ["../vit3d_cot_contrastive.py"]
 model = dict(
     backbone=dict(

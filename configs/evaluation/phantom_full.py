@@ -1,4 +1,4 @@
-# Everything that can be measured on the default's test phantoms, with intervals:
+# All metrics of the default model on its test phantoms, with intervals:
 # python tools/test.py configs/evaluation/phantom_full.py work_dirs/vit3d_cot_contrastive/epoch_7.pth
 _base_ = ["../vit3d_cot_contrastive.py"]
 

@@ -10,9 +10,9 @@ model = dict(
         train="top",
         top_layers=4,
         pooling="mean",
-        # Its vocabulary is cased, which its files do not all say.
+        # The vocabulary is cased, which not all of its files state.
         tokenizer=dict(do_lower_case=False),
     )
 )
-# Pretrained weights move slower than new ones.
+# Pretrained weights have a lower learning rate than new ones.
 optim_wrapper = dict(paramwise_cfg=dict(custom_keys={"text_encoder.model": dict(lr_mult=0.1)}))

@@ -13,7 +13,7 @@ model = dict(
         projection=True,
     )
 )
-# Pretrained weights move slower than new ones.
+# Pretrained weights have a lower learning rate than new ones.
 optim_wrapper = dict(
     paramwise_cfg=dict(
         custom_keys={"text_encoder.model": dict(lr_mult=0.1), "text_encoder.projection": dict(lr_mult=0.1)}

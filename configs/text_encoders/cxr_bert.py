@@ -9,9 +9,9 @@ model = dict(
         pretrained="microsoft/BiomedVLP-CXR-BERT-specialized",
         train="top",
         top_layers=4,
-        # Its contrastive training, on chest radiographs, was on the first token.
+        # It was trained contrastively on chest radiographs with the first token.
         pooling="cls",
     )
 )
-# Pretrained weights move slower than new ones.
+# Pretrained weights have a lower learning rate than new ones.
 optim_wrapper = dict(paramwise_cfg=dict(custom_keys={"text_encoder.model": dict(lr_mult=0.1)}))

@@ -1,4 +1,4 @@
-# A search over the default model on fewer phantoms, a minute or two a trial on two cores:
+# Hyperparameter search of the default model on fewer phantoms, one or two minutes per trial on two cores:
 # python tools/tune.py configs/tune/phantom.py --trials 20 --workers 2
 _base_ = ["../vit3d_cot_contrastive.py"]
 
@@ -10,7 +10,7 @@ param_scheduler = [
 ]
 default_hooks = dict(checkpoint=dict(max_keep_ckpts=1))
 
-# What is varied (keys as for --cfg-options: a list of choices, or a range) and what decides.
+# The search space (keys as for --cfg-options; a list of choices or a range) and the metric to optimize.
 tune = dict(
     metric="region_text/accuracy",
     direction="maximize",

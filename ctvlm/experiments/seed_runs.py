@@ -46,7 +46,7 @@ class SeedRun:
         return self.folder.with_suffix(".txt")
 
     def load_result(self) -> dict[str, Any] | None:
-        """The stored result; None if there is no result of the current config."""
+        """Return the stored result, or None if the current config has no result."""
         try:
             result = json.loads(self.result.read_text(encoding="utf-8"))
         except (OSError, ValueError):

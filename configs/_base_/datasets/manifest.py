@@ -1,4 +1,4 @@
-# Your own CTs, through a case manifest (JSON Lines; tools/dataset_converters/ write it). Each sentence of a report
+# Your own CTs, listed in a case manifest (JSON Lines, written by tools/dataset_converters/). Each sentence of a report
 # is a step where a case has no cot; cases without any text get true text, measured from their region maps.
 dataset_type = "ManifestCT"
 ann_file = "data/ct/manifest.jsonl"

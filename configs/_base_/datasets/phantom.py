@@ -1,4 +1,4 @@
-# Phantom CTs, drawn from a seed: nothing to download.
+# Phantom CTs, generated from a seed. Nothing is downloaded.
 dataset_type = "PhantomCT"
 phantom_shape = (24, 96, 96)
 

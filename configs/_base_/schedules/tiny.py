@@ -1,4 +1,4 @@
-# Epoch-based, so that a killed run resumes at an epoch's edge and ends where it would have ended.
+# Epoch-based: an interrupted run resumes at the start of an epoch and gives the same result as an uninterrupted one.
 train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=7, val_interval=4)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
@@ -14,5 +14,5 @@ param_scheduler = [
     dict(type="LinearLR", start_factor=0.03, begin=0, end=30, by_epoch=False),
     dict(type="CosineAnnealingLR", eta_min=1e-5, begin=0, end=7, by_epoch=True, convert_to_iter_based=True),
 ]
-# The batch size that the learning rate was chosen for, for --auto-scale-lr.
+# The batch size that the learning rate was chosen for; used by --auto-scale-lr.
 auto_scale_lr = dict(enable=False, base_batch_size=16)

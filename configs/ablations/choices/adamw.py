@@ -1,4 +1,4 @@
-# AdamW for weight matrices too, at the learning rate that the tiny preset had with it.
+# AdamW for weight matrices too, with the learning rate that was tuned for it.
 _base_ = ["../../vit3d_cot_contrastive.py"]
 
 optim_wrapper = dict(

@@ -1,4 +1,4 @@
-# SigLIP's loss of pairs at every level, in place of InfoNCE.
+# The sigmoid loss of SigLIP at every level instead of InfoNCE.
 _base_ = ["../../vit3d_cot_contrastive.py"]
 model = dict(
     losses=dict(

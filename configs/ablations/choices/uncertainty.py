@@ -1,4 +1,4 @@
-# Losses weighed by learned uncertainties.
+# Losses weighted by learned uncertainties.
 _base_ = ["../../vit3d_cot_contrastive.py"]
 model = dict(
     multi_task=dict(type="MultiTaskLoss", names=["loss_volume", "loss_region", "loss_step", "loss_focus"], learned=True)

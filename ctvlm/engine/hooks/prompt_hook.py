@@ -5,24 +5,24 @@ from __future__ import annotations
 import torch
 from mmengine.evaluator import Evaluator
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
+from ctvlm.engine.model_wrapper import unwrap_model
 from ctvlm.registry import HOOKS
 
-# Prompts embedded at a time: a large text encoder would not fit hundreds.
+# Number of prompts embedded at a time. Hundreds would need too much memory with a large text encoder.
 _BATCH = 32
 
 
 @HOOKS.register_module()
 class PromptHook(Hook):
-    """Before validation and test: embed what metrics ask for with ``prompts()``, through ``model.embed_texts``.
+    """Before validation and test, embed the ``prompts()`` of the metrics with ``model.embed_texts``.
 
     Metrics without ``prompts()`` and ``set_prompt_embeddings(embeddings, scale)`` are ignored. The scale is
     ``model.logit_scale()``; 1 for a model without this method.
 
     Raises:
-        ValueError: a metric asks for prompts and the model has no ``embed_texts``.
+        ValueError: a metric has prompts and the model has no ``embed_texts``.
     """
 
     def before_val_epoch(self, runner: Runner) -> None:
@@ -36,14 +36,14 @@ class PromptHook(Hook):
         metrics = [metric for metric in evaluator.metrics if hasattr(metric, "prompts") and metric.prompts()]
         if not metrics:
             return
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrap_model(runner.model)
         if not hasattr(model, "embed_texts"):
             raise ValueError(
                 f"{type(metrics[0]).__name__} needs prompts embedded, but {type(model).__name__} has no embed_texts: "
                 "give the model that method, or leave the metric out"
             )
         texts = list(dict.fromkeys(text for metric in metrics for text in metric.prompts()))
-        # The loop sets evaluation mode only after this hook; dropout would blur the prompts.
+        # The loop sets evaluation mode after this hook. Without it, dropout would change the embeddings.
         training = model.training
         model.eval()
         parts = [model.embed_texts(texts[i : i + _BATCH]).float().cpu() for i in range(0, len(texts), _BATCH)]
