@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -20,8 +21,8 @@ SMALL = [
 
 @pytest.fixture
 def train(tool, tmp_path):
-    def run(folder, *args, options=()):
-        outcome = tool("train.py", CONFIG, "--work-dir", tmp_path / folder, *args, "--cfg-options", *SMALL, *options)
+    def run(folder, *args, options=(), config=CONFIG):
+        outcome = tool("train.py", config, "--work-dir", tmp_path / folder, *args, "--cfg-options", *SMALL, *options)
         assert outcome.code == 0, outcome.err
         return outcome, json.loads((tmp_path / folder / "results.json").read_text())["metrics"]
 
@@ -32,8 +33,9 @@ def test_training_resuming_and_testing(train, tool, tmp_path):
     outcome, whole = train("whole")
     for part in ("epoch 2/2", "loss", "eta", "retrieval/t2i_R@1", "region_text/accuracy", "epoch_2.pth"):
         assert part in outcome.out
-    # An interrupted run has only the checkpoint of its last complete epoch.
-    resumed, metrics = train("resumed", "--resume", tmp_path / "whole" / "epoch_1.pth")
+    # An interrupted run has only the checkpoint of its last complete epoch, and its config with sorted keys.
+    dumped = tmp_path / "whole" / Path(CONFIG).name
+    resumed, metrics = train("resumed", "--resume", tmp_path / "whole" / "epoch_1.pth", config=dumped)
     assert "epoch 1, step 2" in resumed.out
     assert metrics == whole
     first, second = (

@@ -145,9 +145,7 @@ class CoTContrastiveVLM(FittedTokenizers, BaseModel):
             cases = {name: None if value is None else value[part] for name, value in inputs.items()}
             # Only the features of a chunk stay in memory. The backward pass computes the rest again.
             chunks.append(checkpoint(self._features_of, cases, data_samples[part], use_reentrant=False))
-        return self.losses_of(
-            {name: type(first).cat([chunk[name] for chunk in chunks]) for name, first in chunks[0].items()}
-        )
+        return self.losses_of({n: type(first).cat([chunk[n] for chunk in chunks]) for n, first in chunks[0].items()})
 
     def _features_of(self, inputs: dict, data_samples: list[CTDataSample]) -> Features:
         """``features`` of cases that may still be lists on the host (see ``chunk_size``)."""
@@ -157,7 +155,8 @@ class CoTContrastiveVLM(FittedTokenizers, BaseModel):
 
     def features(self, inputs: Inputs, data_samples: list[CTDataSample]) -> Features:
         """What the losses read, by objective. Features of a case do not depend on other cases."""
-        trained = self._trained()
+        if not (trained := self._trained()):
+            raise ValueError("The model has no loss to train: configure model.losses or model.objectives.")
         context = self._requested(inputs, data_samples, list(trained.values()))
         _ = context.encoded  # before the texts, so that random numbers do not depend on the objectives
         return {name: objective.features(context) for name, objective in trained.items()}

@@ -97,6 +97,15 @@ def test_a_wrong_objective_is_an_error(dataset, changes, named):
         build(dataset, **changes)
 
 
+def test_training_without_a_loss_is_an_error(dataset):
+    model = build(dataset, losses={})
+    data = model.data_preprocessor(batch(dataset, range(2)))
+    for model.chunk_size in (None, 1):
+        with pytest.raises(ValueError, match="model.losses"):
+            model(**data, mode="loss")
+    assert len(model.eval()(**data, mode="predict")) == 2
+
+
 def test_predictions_do_not_depend_on_the_batch(dataset):
     model = build(dataset).eval()
     together = model(**model.data_preprocessor(batch(dataset, [0, 1, 2])), mode="predict")
