@@ -3,118 +3,36 @@ import math
 import multiprocessing
 import pickle
 
-import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-from mmengine.evaluator import Evaluator
 
-from ctvlm.anatomy import RegionScheme
 from ctvlm.evaluation import (
     AlignmentMetric,
     ClassificationMetric,
-    DumpPredictions,
     EmbeddingHealthMetric,
-    ImageRetrievalMetric,
     LocalisationMetric,
-    PoolRetrievalMetric,
     RegionReportMetric,
     RegionRetrievalMetric,
     RegionTextMetric,
     ReportGenerationMetric,
     RetrievalMetric,
-    SliceLocalisationMetric,
     StepTextMetric,
-    VLM3DReportMetric,
     ZeroShotClassificationMetric,
-    load_dump,
-    needed_keys,
-    save_dump,
 )
 from ctvlm.registry import METRICS
-from ctvlm.structures import CoTStep, CTDataSample
-
-NAMES = ["Emphysema", "Lung nodule", "Cardiomegaly"]
-FIRST_REGIONS = RegionScheme.load().names[:4]
-GRID, PATCH, REGIONS, WIDTH = (2, 2, 2), 2, 4, 6
-
-
-def unit(rng, *shape):
-    x = torch.tensor(rng.normal(size=shape), dtype=torch.float32)
-    return x / x.norm(dim=-1, keepdim=True)
-
-
-def sample(number):
-    """Predictions of one case; two cases per patient, equal impressions in every seventh case."""
-    rng = np.random.default_rng(number)
-    image, steps = unit(rng, WIDTH), unit(rng, 2, WIDTH)
-    lesions = torch.zeros(4, 4, 4, dtype=torch.uint8)
-    lesions[tuple(rng.integers(0, 4, 3))] = 1
-    data = CTDataSample(
-        metainfo=dict(
-            case_id=f"case_{number}", patient_id=f"p{number // 2}", spacing=(3.0, 1.0, 1.0), volume_shape=(4, 4, 4)
-        ),
-    )
-    data.impression, data.findings = f"Impression {number if number % 7 else 0}.", f"Nodule of {number} mm in a lobe."
-    data.steps = [
-        CoTStep("A nodule.", (1, 2), ("nodule",), 1),
-        CoTStep(f"Step {number}.", (3,), ("cyst",) if number % 3 else ()),
-    ]
-    data.labels = {name: [1, 0, None][int(rng.integers(0, 3))] for name in NAMES}
-    data.lesion_map = lesions
-    data.patch_occupancy = torch.tensor(rng.dirichlet(np.ones(REGIONS + 1), 8) * (rng.random((8, REGIONS + 1)) < 0.5))
-    data.pred_volume = image
-    data.pred_impression = image + 0.5 * unit(rng, WIDTH)
-    data.pred_regions, data.pred_region_mask = unit(rng, REGIONS, WIDTH), torch.tensor([True, True, True, False])
-    data.pred_steps = steps
-    data.pred_step_attention, data.pred_grid = torch.tensor(rng.random((2, 8))).softmax(-1), GRID
-    data.pred_patches, data.pred_step_scale = unit(rng, 8, WIDTH), 10.0
-    data.pred_report = f"A nodule of {number} mm."
-    step = {"text": f"A nodule in case {number % 3}.", "regions": [FIRST_REGIONS[number % 4]]}
-    data.pred_cot = [step, {"text": "Normal.", "regions": FIRST_REGIONS[2:]}][: number % 3]
-    data.pred_report_labels = {name: int(rng.integers(0, 2)) for name in NAMES}
-    return data
-
-
-def prompts(metric):
-    """Random embeddings of a metric's prompts."""
-    return {text: unit(np.random.default_rng(len(text)), WIDTH) for text in metric.prompts()}
-
-
-def build():
-    metrics = [
-        RetrievalMetric(bootstrap=5),
-        RegionTextMetric(bootstrap=5),
-        RegionRetrievalMetric(bootstrap=5),
-        StepTextMetric(bootstrap=5),
-        AlignmentMetric(bootstrap=5),
-        LocalisationMetric(thresholds=(0.1, 0.5), bootstrap=5, per_finding=True),
-        ReportGenerationMetric(bootstrap=5),
-        RegionReportMetric(bootstrap=5, per_region=True),
-        EmbeddingHealthMetric(),
-        *(
-            ZeroShotClassificationMetric(protocol, NAMES, thresholds=dict.fromkeys(NAMES, 0.5), bootstrap=5)
-            for protocol in ("ct_clip", "ctvlm")
-        ),
-    ]
-    for metric in metrics[-2:]:
-        metric.set_prompt_embeddings(prompts(metric), scale=10.0)
-    return metrics
-
-
-def evaluate(numbers, size, batch=2):
-    """Results of all metrics on the cases of one process."""
-    evaluator = Evaluator(build())
-    evaluator.dataset_meta = None
-    for start in range(0, len(numbers), batch):
-        evaluator.process(data_samples=[sample(n) for n in numbers[start : start + batch]])
-    return evaluator.evaluate(size)
-
-
-def assert_equal_results(left, right):
-    assert left.keys() == right.keys()
-    for key, value in left.items():
-        assert value == pytest.approx(right[key], abs=1e-6, nan_ok=True), key
+from ctvlm.structures import CoTStep
+from tests.test_evaluation.metric_cases import (
+    FIRST_REGIONS,
+    NAMES,
+    PATCH,
+    assert_equal_results,
+    build,
+    evaluate,
+    prompts,
+    sample,
+    scored,
+)
 
 
 @pytest.fixture(scope="module")
@@ -214,11 +132,6 @@ def test_rejects_samples_without_id():
         RetrievalMetric().process(None, [data])
     with pytest.raises(ValueError, match="RetrievalMetric"):
         RetrievalMetric().compute_metrics([])
-
-
-def scored(metric, samples):
-    metric.process(None, samples)
-    return metric.evaluate(len(samples))
 
 
 def test_reconstructions_and_placeholders_are_excluded():
@@ -335,107 +248,6 @@ def test_thresholds_of_the_dev_split_are_used_on_the_test_split(tmp_path):
     with pytest.raises(ValueError, match=f"case_0.*{NAMES[1]}"):
         data = {**sample(0).to_dict(), "labels": dict.fromkeys(NAMES, 1), "pred_probabilities": {NAMES[0]: 0.5}}
         ClassificationMetric("ctvlm", NAMES).process(None, [data])
-
-
-def test_a_dump_has_the_same_scores(tmp_path, one_rank):
-    path = tmp_path / "sub" / "dump.pt"
-    metric = DumpPredictions(str(path), protocols=["ct_clip", "ctvlm"], names=NAMES)
-    metric.set_prompt_embeddings(prompts(metric), scale=10.0)
-    metric.set_remark("trained on other data")
-    evaluator = Evaluator([metric])
-    evaluator.process(data_samples=[sample(n) for n in range(11)])
-    assert evaluator.evaluate(11) == {"dump/num_cases": 11}
-    dump = load_dump(path)
-    assert torch.equal(dump["cases"][3]["lesion_map"], sample(3).lesion_map)
-    assert dump["remark"] == "trained on other data"
-    metrics = {}
-    for metric in build():
-        if hasattr(metric, "set_prompt_embeddings"):
-            metric.set_prompt_embeddings(dump["prompts"], dump["scale"])
-        metrics |= scored(metric, dump["cases"])
-    assert_equal_results(metrics, one_rank)
-
-
-def test_a_retrieval_dump_is_small_and_has_the_same_scores(tmp_path):
-    """A case of the base preset has 16,384 patches: 16.8 MB with all predictions."""
-    rng, patches = np.random.default_rng(0), torch.zeros(16384, 512, dtype=torch.float16)
-    cases = [sample(n).to_dict() | dict(pred_patches=patches) for n in range(8)]
-    for case in cases:
-        case["pred_volume"], case["pred_impression"] = unit(rng, 512), unit(rng, 512)
-    metrics = [RetrievalMetric(topk=(1, 5)), EmbeddingHealthMetric()]
-    path = tmp_path / "dump.pt"
-    scored(DumpPredictions(str(path), keys=needed_keys(metrics)), cases)
-    assert path.stat().st_size / len(cases) < 10_000
-    dumped = load_dump(path)["cases"]
-    for metric in metrics:
-        assert scored(metric, dumped) == scored(metric, cases)
-    assert RegionTextMetric().missing_keys(dumped[0]) == ["pred_region_mask", "pred_regions", "pred_steps", "steps"]
-
-
-class ReadKeys(dict):
-    """A data sample that records the keys that are read."""
-
-    def __init__(self, sample):
-        super().__init__(sample)
-        self.read = set()
-
-    def __getitem__(self, key):
-        self.read.add(key)
-        return super().__getitem__(key)
-
-    def get(self, key, default=None):
-        self.read.add(key)
-        return super().get(key, default)
-
-
-@pytest.mark.parametrize(
-    "metric",
-    [
-        *build(),
-        ClassificationMetric("ctvlm", NAMES),
-        ImageRetrievalMetric("spectre", NAMES),
-        PoolRetrievalMetric("spectre"),
-        ReportGenerationMetric(reference="both", label_reports=True),
-        SliceLocalisationMetric(),
-        VLM3DReportMetric(label_reports=True),
-    ],
-    ids=lambda metric: metric.prefix or metric.default_prefix,
-)
-def test_metrics_declare_what_they_read(metric):
-    data = sample(1).to_dict() | dict(labels=dict.fromkeys(NAMES, 1), pred_probabilities=dict.fromkeys(NAMES, 0.5))
-    case = ReadKeys(data)
-    metric.record(case)
-    assert case.read <= metric.needs | {"case_id", "patient_id"}
-    assert metric.optional_needs <= metric.needs
-    record = metric.record({key: data[key] for key in (*metric.needs, "case_id") if key in data})
-    assert record is not None
-    assert metric.missing_keys(data) == []
-
-
-def test_version_1_of_a_dump_still_loads(tmp_path):
-    path = tmp_path / "old.pt"
-    save_dump(path, [{"case_id": "a", "pred_image": torch.ones(3)}])
-    content = torch.load(path, weights_only=True) | {"version": 1}
-    torch.save(content, path)
-    case = load_dump(path)["cases"][0]
-    assert case.keys() == {"case_id", "pred_volume"}
-    torch.save(content | {"version": 99}, path)
-    with pytest.raises(ValueError, match=r"old\.pt.*99"):
-        load_dump(path)
-
-
-def test_rejects_other_files(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"none\.pt"):
-        load_dump(tmp_path / "none.pt")
-    (tmp_path / "a.pt").write_bytes(b"x")
-    torch.save({"state_dict": {}}, tmp_path / "b.pt")
-    torch.save({"x": sample(0)}, tmp_path / "c.pt")  # contains a pickled class
-    for name in ("a.pt", "b.pt", "c.pt"):
-        with pytest.raises(ValueError, match=name):
-            load_dump(tmp_path / name)
-    with pytest.raises(ValueError, match="x: odd.*object"):
-        save_dump(tmp_path / "d.pt", [{"case_id": "x", "odd": object()}])
-    assert not list(tmp_path.glob("*d.pt"))
 
 
 @pytest.mark.parametrize("metric", build(), ids=lambda metric: f"{type(metric).__name__}-{metric.prefix}")
