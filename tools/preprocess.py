@@ -12,16 +12,11 @@ or cases are processed again. Cases that cannot be read are reported and omitted
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from functools import partial
-from multiprocessing import get_context
 
-import torch
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -30,7 +25,7 @@ from ctvlm.anatomy import DEFAULT_SCHEME, RegionScheme
 from ctvlm.datasets.manifest import read_manifest, write_manifest
 from ctvlm.datasets.preprocess import Outcome, Recipe, fingerprint, manifest_line, preprocess_case, read_record
 from ctvlm.engine import run_tool
-from ctvlm.utils import CTVLMError
+from ctvlm.utils.parallel import WorkerKilledError, parse_shard, run_parallel, shard_of
 from ctvlm.volume import files
 
 
@@ -59,65 +54,21 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.shape is None and args.spacing is None:
         parser.error("set --shape D H W, --spacing Z Y X, or both (resample to the spacing, then crop to the shape)")
-    if args.shard:
-        match = re.fullmatch(r"(\d+)/(\d+)", args.shard)
-        if not match or int(match[1]) >= int(match[2]):
-            parser.error(f"--shard: found {args.shard!r}; expected I/N with I from 0 to N-1 (sbatch --array 0-{{N-1}})")
-        args.shard = int(match[1]), int(match[2])
+    try:
+        args.shard = parse_shard(args.shard) if args.shard else None
+    except ValueError as error:
+        parser.error(f"--{error}")
     return args
 
 
-def run_here(cases: list[dict], out: str, recipe: Recipe, workers: int) -> Iterator[Outcome]:
-    """Yield outcomes in order of completion, from this process or several.
-
-    Raises:
-        CTVLMError: a worker process was killed.
-    """
-    if workers <= 1:
-        yield from (preprocess_case(case, out, recipe) for case in cases)
-        return
-    # One thread per process. Spawn instead of fork, because torch's threads do not survive a fork.
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,))
-    with pool:
-        futures = [pool.submit(preprocess_case, case, out, recipe) for case in cases]
-        try:
-            for future in as_completed(futures):
-                yield future.result()
-        except BrokenProcessPool:
-            raise CTVLMError(
-                "a worker process was killed, usually because memory ran out; run the same command with fewer "
-                "--workers to resume"
-            ) from None
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def run_on_dask(cases: list[dict], out: str, recipe: Recipe, address: str) -> Iterator[Outcome]:
-    """Yield outcomes from a Dask cluster; tasks of a lost worker are run again by others.
-
-    Raises:
-        CTVLMError: Dask is not installed, or the scheduler cannot be reached.
-    """
-    try:
-        from distributed import Client, KilledWorker, as_completed
-    except ImportError:
-        raise CTVLMError("--scheduler needs Dask: pip install 'ctvlm[dask]'") from None
-    try:
-        client = Client(address, timeout=30)
-    except (OSError, ValueError) as error:
-        raise CTVLMError(f"--scheduler: cannot reach {address} ({error})") from None
-    with client:
-        work = partial(preprocess_case, out=out, recipe=recipe)
-        names = {}
-        for case in cases:
-            # Not pure, because the result depends on files.
-            names[client.submit(work, case, pure=False, retries=1)] = case["case_id"]
-        for future in as_completed(list(names)):
-            if isinstance(future.exception(), KilledWorker):
-                yield Outcome(names[future], "failed", "worker killed, usually because memory ran out; run again")
-            else:
-                yield future.result()
-            future.release()
+def run(cases: list[dict], out: str, recipe: Recipe, workers: int, scheduler: str | None) -> Iterator[Outcome]:
+    """Yield outcomes in order of completion; arguments and errors as ``run_parallel``."""
+    work = partial(preprocess_case, out=out, recipe=recipe)
+    for index, outcome in run_parallel(work, cases, workers, scheduler):
+        if isinstance(outcome, WorkerKilledError):
+            yield Outcome(cases[index]["case_id"], "failed", str(outcome))
+        else:
+            yield outcome
 
 
 def finish(cases: list[dict], out: str, recipe: Recipe) -> tuple[int, list[str]]:
@@ -165,12 +116,9 @@ def main(argv: list[str] | None = None) -> int:
     RegionScheme.load(args.scheme)
     out = files.join(args.out)
     all_cases = read_manifest(args.manifest, args.split)
-    cases = all_cases[args.shard[0] :: args.shard[1]] if args.shard else all_cases
-    if args.scheduler:
-        run = run_on_dask(cases, out, recipe, args.scheduler)
-    else:
-        run = run_here(cases, out, recipe, args.workers)
-    outcomes = list(track(run, "preprocessing", total=len(cases), console=console))
+    cases = shard_of(all_cases, args.shard)
+    results = run(cases, out, recipe, args.workers, args.scheduler)
+    outcomes = list(track(results, "preprocessing", total=len(cases), console=console))
     report(outcomes, console)
     written, unfinished = finish(all_cases, out, recipe)
     if written:

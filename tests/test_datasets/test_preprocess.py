@@ -19,7 +19,6 @@ from ctvlm.datasets import ManifestCT, read_manifest
 from ctvlm.datasets import preprocess as module
 from ctvlm.datasets.preprocess import Recipe, folder_of, preprocess_case
 from ctvlm.datasets.transforms import LoadCT, LoadStore, PackCTInputs, ResampleCT
-from ctvlm.utils import CTVLMError
 from ctvlm.volume import CTReadError
 
 pytest.importorskip("blosc2", reason="the store needs Blosc2: pip install 'ctvlm[store]'")
@@ -218,17 +217,6 @@ def test_cluster_with_killed_worker(tool, case_folder, tmp_path):
     assert len(stored) == 12
     first = LoadStore()(stored[0])["volume"]
     assert all(np.array_equal(LoadStore()(case)["volume"], first) for case in stored)
-
-
-def test_missing_scheduler_raises(tool, tmp_path, monkeypatch):
-    distributed = pytest.importorskip("distributed", reason="needs Dask: pip install 'ctvlm[dask]'")
-
-    def no_client(*args, **kwargs):
-        raise OSError("Timed out")
-
-    monkeypatch.setattr(distributed, "Client", no_client)
-    with pytest.raises(CTVLMError, match="tcp://nowhere:1"):
-        list(tool.run_on_dask([{}], str(tmp_path), Recipe(), "tcp://nowhere:1"))
 
 
 def test_store_can_be_moved(tool, case_folder, tmp_path):

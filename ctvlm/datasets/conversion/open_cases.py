@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import os
 import warnings
-from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from collections.abc import Callable
 from functools import partial
 
 from rich.console import Console
@@ -17,6 +15,7 @@ from ctvlm.anatomy import RegionScheme, UnknownLabelError
 from ctvlm.datasets.conversion.case_list import DropCase
 from ctvlm.datasets.conversion.journal import Journal, files_of, fingerprint
 from ctvlm.datasets.transforms import LoadCT
+from ctvlm.utils.parallel import WorkerKilledError, run_parallel
 from ctvlm.volume import CTReadError, MaskMismatchError
 
 # Reads or writes further files of a case; returns its manifest line, or raises DropCase.
@@ -70,30 +69,12 @@ def open_cases(
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("opening", total=len(todo))
-        for i, result in _iter_results(check, cases, todo, args.workers):
+        workers = args.workers or (available_cores() if len(todo) > MAX_SERIAL else 1)
+        for at, result in run_parallel(check, [cases[i] for i in todo], workers):
+            if isinstance(result, WorkerKilledError):
+                raise result
+            i = todo[at]
             results[i] = result
             journal.add(keys[i], result)
             progress.advance(task)
     return [results[i] for i in range(len(cases))]
-
-
-def _iter_results(
-    check: Callable[[dict], dict], cases: list[dict], todo: list[int], workers: int | None
-) -> Iterator[tuple[int, dict]]:
-    """Yield (index, result) in order of completion. At most four cases per worker are queued, which bounds memory."""
-    workers = min(workers or (available_cores() if len(todo) > MAX_SERIAL else 1), len(todo))
-    if workers <= 1:
-        yield from ((i, check(cases[i])) for i in todo)
-        return
-    # Spawn instead of fork, because the parent has threads (progress bar, torch).
-    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
-    try:
-        pending: dict[Future, int] = {}
-        for i in [*todo, None]:
-            if i is not None:
-                pending[pool.submit(check, cases[i])] = i
-            while pending and (i is None or len(pending) >= 4 * workers):
-                for future in wait(pending, return_when=FIRST_COMPLETED).done:
-                    yield pending.pop(future), future.result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)

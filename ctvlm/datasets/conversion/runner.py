@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from concurrent.futures.process import BrokenProcessPool
 
 from rich.console import Console
 
@@ -15,6 +14,7 @@ from ctvlm.datasets.conversion.splits import drop_leaks
 from ctvlm.datasets.conversion.summary import MAX_ROWS, summary
 from ctvlm.datasets.manifest import ManifestError, write_manifest
 from ctvlm.utils import atomic_write
+from ctvlm.utils.parallel import WorkerKilledError
 
 
 def run_converter(
@@ -47,9 +47,8 @@ def run_converter(
     except KeyboardInterrupt:
         console.print(f"Stopped. Run the same command again to resume from {journal.path}", style="red", markup=False)
         return 130
-    except BrokenProcessPool:
-        message = "A worker process was killed, usually because memory ran out. Run the same command with fewer"
-        console.print(f"{message} --workers to resume from {journal.path}", style="red", markup=False)
+    except WorkerKilledError as error:
+        console.print(f"{error} from {journal.path}", style="red", markup=False)
         return 1
     finally:
         journal.close(done=False)

@@ -1,0 +1,105 @@
+"""Run a function on many cases: in this process, in several processes, on a Dask cluster, or one shard of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+from typing import Any, TypeVar
+
+import torch
+
+from ctvlm.utils.errors import CTVLMError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class WorkerKilledError(CTVLMError):
+    """A worker process ended without a result, usually because memory ran out."""
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """(I, N) of the text ``I/N``.
+
+    Raises:
+        ValueError: not two numbers, or I is not from 0 to N-1.
+    """
+    match = re.fullmatch(r"(\d+)/(\d+)", text)
+    if not match or int(match[1]) >= int(match[2]):
+        raise ValueError(f"shard: found {text!r}; expected I/N with I from 0 to N-1 (sbatch --array 0-{{N-1}})")
+    return int(match[1]), int(match[2])
+
+
+def shard_of(items: Sequence[Item], shard: tuple[int, int] | None) -> list[Item]:
+    """Every N-th item from item I of a shard (I, N), for job arrays; all items for None."""
+    return list(items[shard[0] :: shard[1]] if shard else items)
+
+
+def run_parallel(
+    work: Callable[[Item], Result], items: Sequence[Item], workers: int = 1, scheduler: str | None = None
+) -> Iterator[tuple[int, Result | WorkerKilledError]]:
+    """Yield (index of the item, result) in order of completion.
+
+    Args:
+        work: called on each item; a module-level function or a partial of one if it runs in other processes.
+        workers: processes on this machine; 1 runs in this process.
+        scheduler: address of a Dask scheduler, which replaces ``workers``. If a worker is killed repeatedly by the
+            same item, its result is a WorkerKilledError and the other items continue.
+
+    Raises:
+        WorkerKilledError: a process of this machine was killed.
+        CTVLMError: Dask is not installed, or the scheduler cannot be reached.
+    """
+    if scheduler:
+        yield from _on_dask(work, items, scheduler)
+    elif min(workers, len(items)) <= 1:
+        for index, item in enumerate(items):
+            yield index, work(item)
+    else:
+        yield from _in_processes(work, items, min(workers, len(items)))
+
+
+def _in_processes(work: Callable[[Item], Result], items: Sequence[Item], workers: int) -> Iterator[tuple[int, Result]]:
+    """At most four items per process are queued, which bounds memory."""
+    # One thread per process. Spawn instead of fork, because threads (torch, progress bar) do not survive a fork.
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,))
+    pending: dict[Future, int] = {}
+    try:
+        for index, item in enumerate(items):
+            pending[pool.submit(work, item)] = index
+            while len(pending) >= 4 * workers or (pending and index == len(items) - 1):
+                for future in wait(pending, return_when=FIRST_COMPLETED).done:
+                    yield pending.pop(future), future.result()
+    except BrokenProcessPool:
+        raise WorkerKilledError(
+            "a worker process was killed, usually because memory ran out; run the same command with fewer workers to "
+            "resume"
+        ) from None
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _on_dask(
+    work: Callable[[Item], Result], items: Sequence[Item], address: str
+) -> Iterator[tuple[int, Result | WorkerKilledError]]:
+    """Tasks of a lost worker are run again by others."""
+    try:
+        from distributed import Client, KilledWorker, as_completed
+    except ImportError:
+        raise CTVLMError("a scheduler needs Dask: pip install 'ctvlm[dask]'") from None
+    try:
+        client = Client(address, timeout=30)
+    except (OSError, ValueError) as error:
+        raise CTVLMError(f"scheduler: cannot reach {address} ({error})") from None
+    with client:
+        # Not pure, because the result depends on files.
+        index_of: dict[Any, int] = {client.submit(work, item, pure=False, retries=1): i for i, item in enumerate(items)}
+        for future in as_completed(list(index_of)):
+            if isinstance(future.exception(), KilledWorker):
+                yield index_of[future], WorkerKilledError("worker killed, usually because memory ran out; run again")
+            else:
+                yield index_of[future], future.result()
+            future.release()
