@@ -65,3 +65,11 @@ def fresh_mmengine():
     forget()
     yield forget
     forget()
+
+
+@pytest.fixture(scope="session")
+def released_model(tmp_path_factory) -> Path:
+    """Folder of a small released model with random weights: regions without masks, texts, and generated steps."""
+    from tests.released import write_small_model
+
+    return write_small_model(tmp_path_factory.mktemp("released") / "small")

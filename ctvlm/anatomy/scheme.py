@@ -97,6 +97,11 @@ class RegionScheme:
         """Valid values of ``source`` in ``fold``."""
         return [self.name, *self.id_tables]
 
+    @property
+    def file(self) -> Path:
+        """The JSON file that the scheme was loaded from."""
+        return _file(self.reference)
+
     @cached_property
     def source_id(self) -> str:
         """``source`` of label maps with this scheme's ids: its name and a digest of its ids and names."""
@@ -212,12 +217,15 @@ def region_names_of(sample: Mapping) -> Sequence[str]:
     return sample.get("region_names") or scheme_of(sample).names
 
 
+def _file(reference: str) -> Path:
+    path = Path(reference)
+    return path if path.suffix.lower() == ".json" else DATA_DIR / f"{reference}.json"
+
+
 @lru_cache(maxsize=8)
 def _load(reference: str, modified: int | None) -> RegionScheme:
     """Load a scheme; ``modified`` (time of the file in ns) is part of the cache key."""
-    path = Path(reference)
-    if path.suffix.lower() != ".json":
-        path = DATA_DIR / f"{reference}.json"
+    path = _file(reference)
     if not path.is_file():
         shipped = ", ".join(sorted(p.stem for p in DATA_DIR.glob("*.json") if not p.stem.startswith("totalseg")))
         raise FileNotFoundError(

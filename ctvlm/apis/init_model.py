@@ -1,20 +1,36 @@
-"""Build a model from a config and a checkpoint."""
+"""Build a model: the one of the package, or that of a released folder, a checkpoint or a config."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from mmengine.config import Config
-from torch import nn
+from torch import Tensor, nn
 
 import ctvlm.models  # noqa: F401  (registers all components)
+from ctvlm.apis.shipped_models import DEFAULT_MODEL, shipped_folder, shipped_names
 from ctvlm.engine import CheckpointError, ConfigError, check_fits, load_config, read_checkpoint
+from ctvlm.engine.checkpoint.config_text import checkpoint_config
+from ctvlm.engine.checkpoint.release import is_release, read_release
 from ctvlm.engine.checkpoint.upgrade import upgrade_config
 from ctvlm.engine.checkpoint.weight_match import plain_names
+from ctvlm.engine.cli.errors import user_message
 from ctvlm.registry import MODELS
 from ctvlm.utils.pretrained_files import use_pretrained_files
 from ctvlm.utils.training_data import checkpoint_records
+
+CHECKPOINTS = (".pth", ".pt", ".ckpt")
+ModelSource = str | Path | Config
+
+
+@dataclass(frozen=True)
+class _Weights:
+    state_dict: dict[str, Tensor]
+    training_data: list[dict]
+    origin: str | Path
+    meta: dict
 
 
 def default_device() -> torch.device:
@@ -24,36 +40,113 @@ def default_device() -> torch.device:
 
 
 def init_model(
-    config: str | Path | Config, checkpoint: str | Path | None = None, device: str | torch.device | None = None
+    model: ModelSource | None = None,
+    checkpoint: str | Path | None = None,
+    device: str | torch.device | None = None,
 ) -> nn.Module:
-    """Build the model of a config in eval mode, and load the weights and the tokenizer of a checkpoint.
+    """Build a model in eval mode with its weights and tokenizers.
 
-    ``model.training_data`` contains records of the training data (``ctvlm.utils.training_data.data_record``). It
-    contains one record of type "unknown" if the checkpoint has no records, and is empty for initial weights.
+    Example::
+
+        init_model()  # the model of the package
+        init_model("vit3d_phantom")  # a name of list_models()
+        init_model("work_dirs/run/epoch_7.pth")  # a checkpoint, which contains its config
+        init_model("released_model")  # a folder written by tools/model_converters/publish.py
+        init_model("config.py", "epoch_7.pth")  # a config and a checkpoint or released folder
+
+    The model has the attributes ``cfg`` and ``training_data``: records of the data that its weights were trained on
+    (``ctvlm.utils.training_data.data_record``). They are one record of type "unknown" if the checkpoint has none, and
+    empty for the initial weights of a config. Code is executed from a config file only.
 
     Args:
-        config: path, or a loaded config. It is stored as ``model.cfg``.
-        checkpoint: local file, loaded without unpickling objects; None keeps the initial weights.
+        model: see the example; None: that of ``checkpoint``, else the default model of the package.
+        checkpoint: checkpoint file or released folder with the weights for a config.
         device: default: the current accelerator, else the CPU.
 
     Raises:
-        ConfigError: the config cannot be read or has no model.
-        CheckpointError: the file is missing or damaged, or its weights do not fit the model.
+        ConfigError: the config cannot be read, has no model, or names a component that is not registered.
+        CheckpointError: a file is missing or damaged, or its weights do not fit the model.
     """
-    cfg = upgrade_config(config) if isinstance(config, Config) else load_config(config)
+    if model is None:
+        model, checkpoint = (DEFAULT_MODEL, None) if checkpoint is None else (checkpoint, None)
+    cfg, weights = _resolve(model)
+    if checkpoint is not None:
+        if weights is not None:
+            raise CheckpointError(f"found two checkpoints, {model} and {checkpoint}: pass a config and a checkpoint")
+        weights = _read_weights(checkpoint)
+    built = _build(cfg, weights)
+    built.cfg = cfg
+    built.training_data = [] if weights is None else weights.training_data
+    return built.to(default_device() if device is None else device).eval()
+
+
+def _resolve(model: ModelSource) -> tuple[Config, _Weights | None]:
+    """Config of a model, and its weights if the source contains them."""
+    if isinstance(model, Config):
+        return upgrade_config(model), None
+    path = Path(model).expanduser()
+    if str(model) == DEFAULT_MODEL or str(model) in shipped_names():
+        path = shipped_folder(str(model))
+    if path.suffix.lower() in CHECKPOINTS:
+        checkpoint = read_checkpoint(path)
+        return checkpoint_config(checkpoint, path), _checkpoint_weights(checkpoint, path)
+    if path.is_dir():
+        release = read_release(path)
+        return release.config, _Weights(release.state_dict, release.training_data, path, {})
+    if path.suffix == ".safetensors":
+        raise CheckpointError(f"{path} contains weights without a config: pass its folder, written by publish.py")
+    if not path.suffix and not path.exists():
+        return _config_by_name(model), None
+    return load_config(path), None
+
+
+def _config_by_name(name: str | Path) -> Config:
+    try:
+        return load_config(name)
+    except ConfigError as error:
+        models = f"; models: {', '.join(shipped_names())}" if shipped_names() else ""
+        raise ConfigError(f"model not found: {name} is no file, folder, name of a model or config{models}") from error
+
+
+def _read_weights(path: str | Path) -> _Weights:
+    if is_release(path):
+        release = read_release(path)
+        return _Weights(release.state_dict, release.training_data, path, {})
+    return _checkpoint_weights(read_checkpoint(path), path)
+
+
+def _checkpoint_weights(checkpoint: dict, path: str | Path) -> _Weights:
+    return _Weights(
+        plain_names(checkpoint["state_dict"]), checkpoint_records(checkpoint), path, checkpoint.get("meta") or {}
+    )
+
+
+def _build(cfg: Config, weights: _Weights | None) -> nn.Module:
+    """The model of a config, with its weights."""
     if not cfg.get("model"):
         raise ConfigError(f"config {cfg.filename} has no 'model'")
-    content = None if checkpoint is None else read_checkpoint(checkpoint)
     # If the checkpoint contains the files of a pretrained submodule, the folder in the config does not need to exist.
-    with use_pretrained_files(content["state_dict"] if content else {}):
-        model = MODELS.build(cfg.model)
-    if content is not None and checkpoint is not None:
-        check_fits(model, content, checkpoint)
+    with use_pretrained_files(weights.state_dict if weights else {}):
         try:
-            model.load_state_dict(plain_names(content["state_dict"]))
+            model = MODELS.build(cfg.model)
+        except (KeyError, TypeError) as error:
+            if (message := user_message(error)) is None:
+                raise
+            raise ConfigError(f"config {cfg.filename}: {message}{_missing_imports(cfg)}") from error
+    if weights is not None:
+        content = dict(state_dict=weights.state_dict, meta=weights.meta)
+        hint = "Use the config it was trained with, which it contains: omit the config."
+        check_fits(model, content, weights.origin, hint)
+        try:
+            model.load_state_dict(weights.state_dict)
         except RuntimeError as error:
             # check_fits ignores the bytes of a tokenizer, which only the model or only the checkpoint may have.
-            raise CheckpointError(f"checkpoint {checkpoint} does not fit the config's model: {error}") from error
-    model.cfg = cfg
-    model.training_data = [] if content is None else checkpoint_records(content)
-    return model.to(default_device() if device is None else device).eval()
+            raise CheckpointError(f"checkpoint {weights.origin} does not fit the config's model: {error}") from error
+    return model
+
+
+def _missing_imports(cfg: Config) -> str:
+    """Modules that a checkpoint's config imports; they are not imported here."""
+    imports = (cfg.get("custom_imports") or {}).get("imports") or []
+    names = [imports] if isinstance(imports, str) else list(imports)
+    return f" This config needs: import {', '.join(names)}" if names else ""

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 
-from ctvlm.apis import default_device, init_model
+from ctvlm.apis import default_device, init_model, list_models, shipped_models
 from ctvlm.engine import CheckpointError, ConfigError, load_config
+from ctvlm.engine.checkpoint.release import read_release, write_release
+from ctvlm.registry import DATASETS
 
 ELSEWHERE = """
 import sys, torch
@@ -63,6 +67,81 @@ def test_other_weights_are_an_error(trained, tmp_path, change, message):
     torch.save(checkpoint, tmp_path / "changed.pth")
     with pytest.raises(CheckpointError, match=message):
         init_model(trained[0], tmp_path / "changed.pth")
+
+
+def predictions(model):
+    data = DATASETS.build(model.cfg.test_dataloader.dataset)
+    samples = model.test_step(pseudo_collate([data[0], data[1]]))
+    return [{key: sample.get(key) for key in sample.all_keys() if key.startswith("pred_")} for sample in samples]
+
+
+@pytest.fixture(scope="module")
+def released(trained, tmp_path_factory):
+    """The checkpoint of ``trained`` as a released folder."""
+    model = init_model(*trained[:2])
+    folder = tmp_path_factory.mktemp("released") / "out"
+    return write_release(folder, model.cfg, model.state_dict(), model.training_data)
+
+
+def test_every_source_of_a_model_gives_the_same_predictions(trained, released):
+    config, checkpoint, _ = trained
+    expected = predictions(init_model(config, checkpoint, "cpu"))
+    sources = [(checkpoint,), (None, checkpoint), (released,), (config, released), (None, released)]
+    for source in sources:
+        model = init_model(*source, device="cpu")
+        assert model.training_data[0]["dataset"] == "PhantomCT"
+        for one, other in zip(expected, predictions(model), strict=True):
+            assert set(one) == set(other)
+            for key, value in one.items():
+                torch.testing.assert_close(value, other[key], rtol=0, atol=0)
+
+
+def test_generated_steps_of_a_released_model(released_model):
+    model = init_model(released_model, device="cpu")
+    assert not model.needs_tokenizer() and all("pred_cot" in one for one in predictions(model))
+
+
+def test_half_precision_is_close(trained, tmp_path):
+    model = init_model(*trained[:2], "cpu")
+    folder = write_release(tmp_path / "half", model.cfg, model.state_dict(), model.training_data, half=True)
+    half = init_model(folder, device="cpu")
+    assert {p.dtype for p in half.parameters()} == {torch.float32}
+    for one, other in zip(predictions(model), predictions(half), strict=True):
+        torch.testing.assert_close(one["pred_volume"], other["pred_volume"], rtol=0, atol=5e-3)
+
+
+def test_checkpoint_of_another_config(trained, released_model, repo_root):
+    for checkpoint in (trained[1], released_model):
+        with pytest.raises(CheckpointError, match="does not fit the model.*omit the config") as error:
+            init_model(repo_root / "configs/vit3d_cot_contrastive.py", checkpoint)
+        assert "\n" not in str(error.value)
+
+
+def test_models_of_the_package(released_model, tmp_path, monkeypatch):
+    monkeypatch.setattr(shipped_models, "WEIGHTS_FOLDER", tmp_path)
+    with pytest.raises(CheckpointError, match="does not contain the model vit3d_phantom .models: none."):
+        init_model()
+    shutil.copytree(released_model, tmp_path / "vit3d_phantom")
+    shutil.copytree(released_model, tmp_path / "other")
+    other, default = list_models()
+    assert (other.name, default.name) == ("other", "vit3d_phantom")
+    assert default.training_data[0]["synthetic"] and "regions" in default.tasks and default.parameters > 50_000
+    assert "generated reasoning steps" in default.description
+    assert init_model(device="cpu").cfg.filename == str(tmp_path / "vit3d_phantom/config.json")
+    assert init_model("other", device="cpu").cfg.filename == str(tmp_path / "other/config.json")
+    with pytest.raises(ConfigError, match="model not found: vit3d is no file.*models: other, vit3d_phantom"):
+        init_model("vit3d")
+    with pytest.raises(CheckpointError, match="found two checkpoints"):
+        init_model("other", released_model)
+
+
+def test_components_that_are_not_registered(released_model, tmp_path):
+    release = read_release(released_model)
+    cfg = Config(release.config.to_dict())
+    cfg.merge_from_dict({"model.backbone.type": "MyEncoder", "custom_imports": dict(imports=["projects.mine"])})
+    folder = write_release(tmp_path / "out", cfg, release.state_dict, [])
+    with pytest.raises(ConfigError, match="'MyEncoder' is not registered as a backbone.*import projects.mine"):
+        init_model(folder)
 
 
 def test_missing_files_and_models(trained, tmp_path):

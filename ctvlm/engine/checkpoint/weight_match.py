@@ -84,8 +84,18 @@ def plain_names(state_dict: dict) -> dict:
     return {key.removeprefix("module."): value for key, value in state_dict.items()}
 
 
-def check_fits(model: nn.Module, checkpoint: dict, path: str | Path) -> None:
-    """Raise CheckpointError unless the checkpoint's weights have exactly the model's names and shapes."""
+USE_OWN_CONFIG = (
+    "Use the config it was trained with (in the folder of the checkpoint), or set load_strict=False to load only the "
+    "weights that fit."
+)
+
+
+def check_fits(model: nn.Module, checkpoint: dict, path: str | Path, hint: str = USE_OWN_CONFIG) -> None:
+    """Raise CheckpointError unless the checkpoint's weights have exactly the model's names and shapes.
+
+    Args:
+        hint: end of the message: what to do.
+    """
     match = match_weights(model, checkpoint)
     if match.complete:
         return
@@ -100,9 +110,7 @@ def check_fits(model: nn.Module, checkpoint: dict, path: str | Path) -> None:
     origin = checkpoint.get("meta", {}).get("experiment_name")
     trained = f" Its experiment name is '{origin}'." if origin else ""
     raise CheckpointError(
-        f"checkpoint {path} does not fit the model: {'; '.join(part for part in parts if part)}.{trained} "
-        "Use the config it was trained with (in the folder of the checkpoint), or set load_strict=False to load only "
-        "the weights that fit."
+        f"checkpoint {path} does not fit the model: {'; '.join(part for part in parts if part)}.{trained} {hint}"
     )
 
 
