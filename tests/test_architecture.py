@@ -1,7 +1,7 @@
 """Imports run downwards only: DESIGN in a test.
 
 Floors, from the ground: registry; structures, utils, volume, anatomy, text; models, datasets, evaluation,
-visualization; engine; apis; tools and projects. Siblings of one floor do not import each other.
+visualization; engine; apis; cli; tools and projects. Siblings of one floor do not import each other.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ FLOORS = [
     {"ctvlm.models", "ctvlm.phantom", "ctvlm.datasets", "ctvlm.evaluation", "ctvlm.visualization"},
     {"ctvlm.engine"},
     {"ctvlm.experiments", "ctvlm.apis", "ctvlm.testing"},
+    {"ctvlm.cli"},
     {"tools", "projects"},
 ]
 # Inside a package, from the ground; the package's own __init__ stands above all of them.

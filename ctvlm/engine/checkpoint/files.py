@@ -43,8 +43,8 @@ ATOMIC_BACKEND = {"backend": "ctvlm_atomic_local"}
 register_backend(ATOMIC_BACKEND["backend"], AtomicLocalBackend, force=True)
 
 
-def write_json(path: str | Path, content: dict | list) -> None:
-    """Write a JSON file atomically. NumPy and torch values are converted; NaN and infinity become null."""
+def json_text(content: dict | list) -> str:
+    """JSON document with a final newline. NumPy and torch values are converted; NaN and infinity become null."""
 
     def jsonable(value: Any) -> Any:
         if isinstance(value, dict):
@@ -55,7 +55,12 @@ def write_json(path: str | Path, content: dict | list) -> None:
             return jsonable(value.tolist())
         return None if isinstance(value, float) and not math.isfinite(value) else value
 
-    AtomicLocalBackend().put_text(json.dumps(jsonable(content), indent=2, allow_nan=False) + "\n", path)
+    return json.dumps(jsonable(content), indent=2, allow_nan=False) + "\n"
+
+
+def write_json(path: str | Path, content: dict | list) -> None:
+    """Write a JSON file atomically, see ``json_text``."""
+    AtomicLocalBackend().put_text(json_text(content), path)
 
 
 def to_plain(value: Any, name: str = "checkpoint") -> Any:

@@ -23,6 +23,7 @@ from ctvlm.engine.cli.config_variables import (
     variables,
     variables_set_for_bases,
 )
+from ctvlm.engine.cli.installed_configs import find_config, similar_configs
 from ctvlm.utils import CTVLMError
 
 # Top-level keys that CTVLMRunner reads. Any other key is a variable or belongs to a plugin.
@@ -42,16 +43,14 @@ def load_config(
     the new value is used wherever the config uses the variable.
 
     Args:
-        path: the config file.
+        path: the config file, or the name of an installed config, such as ``vit3d_cot_contrastive``.
         options: dotted keys and values.
         arguments: keys that the tool sets with its own command-line arguments, and the names of these arguments.
 
     Raises:
         ConfigError: the file does not exist or cannot be parsed, or an option is not a key of it or has no effect.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise ConfigError(f"config not found: {path}{_similar(path)}")
+    path = config_path(path)
     cfg = _read(path, lambda: Config.fromfile(str(path)))
     file = parse_config(path)
     if values := variables_set_for_bases(file, cfg.to_dict(), exclude=RUNNER_SETTINGS):
@@ -59,6 +58,20 @@ def load_config(
     if reserved := [key for key in _keys(cfg.to_dict()) if keyword.iskeyword(str(key))]:
         raise ConfigError(f"config {path}: the keys {reserved} are Python keywords: rename them")
     return _with_options(cfg, file, values, options, arguments) if options else cfg
+
+
+def config_path(name: str | Path) -> Path:
+    """Path of a config: the file of this name, else the installed config of this name.
+
+    Raises:
+        ConfigError: there is no such config; the message contains similar names.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    if installed := find_config(path):
+        return installed
+    raise ConfigError(f"config not found: {path}{_similar(path)}")
 
 
 def _read(path: Path, evaluate: Callable[[], Config]) -> Config:
@@ -234,9 +247,10 @@ def _keys(value: Any) -> Iterator[Any]:
 
 
 def _similar(path: Path) -> str:
-    folder = path.parent if path.parent.is_dir() else Path("configs")
-    candidates: Sequence[str] = [str(p) for p in sorted(folder.glob("*.py"))] if folder.is_dir() else []
-    matches = get_close_matches(str(path), candidates, n=1, cutoff=0.5)
-    if matches:
-        return f"; did you mean {matches[0]}?"
-    return f"; available: {', '.join(candidates)}" if candidates else ""
+    if path.parent.is_dir():
+        files: Sequence[str] = [str(file) for file in sorted(path.parent.glob("*.py"))]
+        if matches := get_close_matches(str(path), files, n=1, cutoff=0.5):
+            return f"; did you mean {matches[0]}?"
+    if names := similar_configs(path):
+        return f"; did you mean {' or '.join(names)}?"
+    return "; 'ctvlm list configs' shows the installed ones"

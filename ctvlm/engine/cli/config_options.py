@@ -5,46 +5,62 @@ from __future__ import annotations
 import argparse
 import ast
 import re
+from collections.abc import Iterable
 from typing import Any
 
 from mmengine.config import DictAction
+
+from ctvlm.engine.cli.config import ConfigError
 
 # Replaces spaces while mmengine parses a list. It is a private-use character, which texts do not contain.
 _SPACE = "\ue000"
 
 
 class ConfigOptions(DictAction):
-    """argparse action of ``--cfg-options key=value ...``.
-
-    A value that is a Python literal is read as such. Other values are read as in mmengine: ``a,b`` and ``[a,b]`` are
-    lists of strings. Spaces and parentheses inside a string, for example in a path, are preserved.
-    """
+    """argparse action of ``--cfg-options key=value ...``; see ``parse_options``."""
 
     def __call__(
         self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option_string: Any = None
     ) -> None:
         """Parse the pairs. A pair without an equals sign is an error."""
-        options = dict(getattr(namespace, self.dest, None) or {})
-        for pair in values:
-            key, equals, value = pair.partition("=")
-            if not equals:
-                parser.error(f"--cfg-options: found '{pair}'; expected key=value")
-            options[key] = self._parse(value)
-        setattr(namespace, self.dest, options)
-
-    def _parse(self, value: str) -> Any:
         try:
-            literal = ast.literal_eval(value)
-        except (ValueError, SyntaxError, RecursionError, MemoryError):
-            pass
-        else:
-            if _is_plain(literal):
-                return literal
-        if value[:1] not in ("[", "(") and "," not in value:
-            return self._parse_int_float_bool(value)
-        # mmengine removes all spaces from a list. Replace those inside a string first.
-        trimmed = re.sub(r"\s*([,\[\]()])\s*", r"\1", value.strip())
-        return _restore_spaces(self._parse_iterable(re.sub(r"\s", _SPACE, trimmed)))
+            options = parse_options(values)
+        except ConfigError as error:
+            parser.error(str(error))
+        setattr(namespace, self.dest, {**(getattr(namespace, self.dest, None) or {}), **options})
+
+
+def parse_options(pairs: Iterable[str]) -> dict[str, Any]:
+    """Parse ``key=value`` pairs.
+
+    A value that is a Python literal is read as such. Other values are read as in mmengine: ``a,b`` and ``[a,b]`` are
+    lists of strings. Spaces and parentheses inside a string, for example in a path, are preserved.
+
+    Raises:
+        ConfigError: a pair without an equals sign.
+    """
+    options = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise ConfigError(f"--cfg-options: found '{pair}'; expected key=value")
+        options[key] = _parse(value)
+    return options
+
+
+def _parse(value: str) -> Any:
+    try:
+        literal = ast.literal_eval(value)
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        pass
+    else:
+        if _is_plain(literal):
+            return literal
+    if value[:1] not in ("[", "(") and "," not in value:
+        return DictAction._parse_int_float_bool(value)
+    # mmengine removes all spaces from a list. Replace those inside a string first.
+    trimmed = re.sub(r"\s*([,\[\]()])\s*", r"\1", value.strip())
+    return _restore_spaces(DictAction._parse_iterable(re.sub(r"\s", _SPACE, trimmed)))
 
 
 def _is_plain(value: Any) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 
 from mmengine.config import Config, ConfigDict
 
+from ctvlm.engine.cli.config import ConfigError
 from ctvlm.evaluation import CaseMetric, ClassificationMetric, ZeroShotClassificationMetric, needed_keys
 from ctvlm.registry import METRICS
 from ctvlm.text.finding_labels import CT_RATE_LABELS
@@ -65,6 +66,37 @@ def link_dev_thresholds(
             metric = ConfigDict(metric, thresholds=path)
         test_metrics.append(ConfigDict(metric))
     return dev_metrics, test_metrics
+
+
+def set_test_metrics(cfg: Config, name: str, bootstrap: int | None, dumps: Iterable[str]) -> bool:
+    """Add intervals, thresholds and dumps of predictions to the metrics of a config.
+
+    Args:
+        name: name of the config in error messages.
+        bootstrap: number of bootstrap resamples; None keeps the config's.
+        dumps: ``.pt`` files for the predictions.
+
+    Returns:
+        Whether the dev split must run first, to fit thresholds.
+
+    Raises:
+        ConfigError: a metric needs a dev split, and the config has none.
+    """
+    metrics: list[Any] = metric_configs(cfg)
+    if bootstrap:
+        metrics = with_bootstrap(metrics, bootstrap)
+    dev_metrics, metrics = link_dev_thresholds(metrics, cfg.work_dir)
+    if dev_metrics and cfg.get("val_dataloader") is None:
+        raise ConfigError(
+            f"config {name}: a metric has thresholds='dev', but there is no val_dataloader to fit them on. Add "
+            "one, or set thresholds to a JSON file"
+        )
+    if dev_metrics:
+        cfg.val_evaluator = dev_metrics
+        # Do not save a best checkpoint after the evaluation of the dev split.
+        (cfg.default_hooks.get("checkpoint") or {}).pop("save_best", None)
+    cfg.test_evaluator = metrics + [dump_config(metrics, out) for out in dumps]
+    return bool(dev_metrics)
 
 
 def _declared(metric: Mapping[str, Any]) -> object:

@@ -1,0 +1,95 @@
+"""ctvlm test, and tools/test.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ctvlm.cli.arguments import CfgOptions, Config, Debug, Launcher, LauncherOption, LocalRank, WorkDir
+
+# Config keys that this command sets from its own arguments.
+ARGUMENTS = {
+    "launcher": "--launcher",
+    "load_from": "CHECKPOINT",
+    "resume": "CHECKPOINT",
+    "load_strict": "CHECKPOINT (whose weights must fit the model)",
+}
+
+
+def _known_suffixes(out: list[str] | None) -> list[str] | None:
+    for path in out or []:
+        if Path(path).suffix.lower() not in (".pt", ".json", ".csv"):
+            raise typer.BadParameter(f"found '{path}'; expected a .pt (predictions), .json or .csv (metrics) file")
+    return out
+
+
+def _at_least_one(bootstrap: int | None) -> int | None:
+    if bootstrap is not None and bootstrap < 1:
+        raise typer.BadParameter(f"--bootstrap is {bootstrap}; expected at least 1")
+    return bootstrap
+
+
+def test_command(
+    config: Config,
+    checkpoint: Annotated[str, typer.Argument(metavar="CHECKPOINT", help="checkpoint file")],
+    work_dir: WorkDir = None,
+    out: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FILE",
+            callback=_known_suffixes,
+            help="write predictions to a .pt file, or metrics to a .json or .csv file; can be repeated",
+        ),
+    ] = None,
+    bootstrap: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", callback=_at_least_one, help="resamples of patients for 95% intervals, for example 1000"
+        ),
+    ] = None,
+    cfg_options: CfgOptions = None,
+    launcher: LauncherOption = Launcher.none,
+    debug: Debug = False,
+    local_rank: LocalRank = None,
+) -> None:
+    """Test a checkpoint on the test data of a config.
+
+    Prints a table and writes test_results.json and test_results.csv to the work folder. With a dump of predictions,
+    tools/analysis_tools/eval_predictions.py computes metrics again without the model.
+    """
+    from ctvlm.engine import (
+        ConfigError,
+        CTVLMRunner,
+        init_distributed,
+        load_config,
+        quiet_warnings,
+        read_checkpoint,
+        set_work_dir,
+    )
+    from ctvlm.engine.cli.config_options import parse_options
+    from ctvlm.engine.cli.evaluator_config import set_test_metrics
+    from ctvlm.engine.cli.metrics_table import write_metrics
+
+    quiet_warnings()
+    outs = out or []
+    cfg = load_config(config, parse_options(cfg_options or []), ARGUMENTS)
+    if cfg.get("test_dataloader") is None:
+        raise ConfigError(f"config {config} has no test_dataloader")
+    read_checkpoint(checkpoint)  # report a wrong path before the data set is built
+    set_work_dir(cfg, work_dir)
+    cfg.launcher, cfg.load_from, cfg.resume, cfg.load_strict = launcher.value, checkpoint, False, True
+    dumps = [path for path in outs if path.lower().endswith(".pt")]
+    dev_first = set_test_metrics(cfg, config, bootstrap, dumps)
+    init_distributed(launcher.value)
+    runner = CTVLMRunner.from_cfg(cfg)
+    if dev_first:
+        runner.val()
+    metrics = runner.test()
+    if runner.rank == 0:
+        for path in outs:
+            if path not in dumps:
+                write_metrics(path, metrics, config=config, checkpoint=checkpoint)
+        for path in (*outs, *(f"{runner.work_dir}/test_results.{kind}" for kind in ("json", "csv"))):
+            print(f"written: {path}")
