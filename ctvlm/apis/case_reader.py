@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,17 +13,18 @@ from mmengine.config import Config
 
 import ctvlm.datasets  # noqa: F401  (registers the transforms)
 from ctvlm.anatomy import scheme_of
-from ctvlm.datasets.conversion.folder import SUFFIXES, class_of
+from ctvlm.apis.case_input import InputCase, Mask, Volume, region_map_entry
+from ctvlm.apis.mask_check import check_mask
 from ctvlm.datasets.training_text import with_steps
 from ctvlm.datasets.transforms import LoadCT, LoadStore, PackCTInputs, ResampleCT
+from ctvlm.datasets.transforms.load_ct import RegionWarning
 from ctvlm.engine import ConfigError
 from ctvlm.registry import TRANSFORMS
 from ctvlm.utils.training_data import PHANTOM_SOURCE
 from ctvlm.volume import CTVolume, match_mask, nifti_description, read_ct, read_label_map
+from ctvlm.volume.headers import HeaderGeometry
+from ctvlm.volume.intensity import to_hu
 from ctvlm.volume.orient import to_ras
-
-Volume = str | Path | CTVolume
-Mask = str | Path | dict | CTVolume
 
 
 @dataclass(frozen=True)
@@ -30,12 +32,13 @@ class ReadCase:
     """A case on its original grid and as input of the encoder.
 
     Attributes:
-        ct: HU on the voxels of the file, in RAS+ order.
+        ct: HU on the voxels of the file, in RAS+ order; ``ct.header`` is the grid of the input in its own axis order.
         region_map: region ids on the same voxels; None without a mask.
         packed: ``inputs`` and ``data_samples``, to be collated.
         affine: 4x4, from voxels (x, y, z) of the encoder's input to RAS+ mm.
         shape: shape of the encoder's input (D, H, W).
         synthetic: whether the CT is a phantom, according to the manifest's ``source`` or the NIfTI header.
+        path: file or folder of the CT; "" for a volume in memory.
     """
 
     case_id: str
@@ -45,6 +48,7 @@ class ReadCase:
     affine: np.ndarray
     shape: tuple[int, int, int]
     synthetic: bool = False
+    path: str = ""
 
 
 class CaseReader:
@@ -63,7 +67,10 @@ class CaseReader:
     def __init__(self, cfg: Config, pipeline: Sequence[dict | Callable] | None = None) -> None:
         dataset = _test_dataset(cfg)
         self.scheme = scheme_of(dataset)
-        transforms = [_build(step) for step in (dataset.get("pipeline", []) if pipeline is None else pipeline)]
+        steps = dataset.get("pipeline", []) if pipeline is None else list(pipeline)
+        # Identifies the pipeline, for results that are kept between runs.
+        self.settings: list[Any] = [dict(step) if isinstance(step, dict) else repr(step) for step in steps]
+        transforms = [_build(step) for step in steps]
         if any(isinstance(step, LoadStore) for step in transforms):
             raise ConfigError(
                 f"the test pipeline of {cfg.filename} reads a store, whose grid is not in the config: pass "
@@ -73,7 +80,9 @@ class CaseReader:
         self._load = loaders[0] if loaders else LoadCT()
         self._transforms = [step for step in transforms if not isinstance(step, (LoadCT, PackCTInputs))]
         if pipeline is None and not loaders and not any(isinstance(step, ResampleCT) for step in transforms):
-            self._transforms.insert(0, ResampleCT(shape=_input_shape(cfg, dataset), crop_to_body=True))
+            shape = _input_shape(cfg, dataset)
+            self.settings.append(["ResampleCT", list(shape)])
+            self._transforms.insert(0, ResampleCT(shape=shape, crop_to_body=True))
 
     def __call__(self, volume: Volume, mask: Mask | None = None, mask_source: str | None = None) -> ReadCase:
         """Read a volume, with or without a region map.
@@ -87,10 +96,10 @@ class CaseReader:
 
         Raises:
             FileNotFoundError, CTReadError, MaskMismatchError, UnknownLabelError: as LoadCT.
-            ValueError: a label map without ``mask_source``, or a folder without a mask of a known class.
+            CaseInputError: as ``region_map_entry`` and ``check_mask``.
         """
         name = "volume" if isinstance(volume, CTVolume) else Path(str(volume)).name
-        region_map = None if mask is None else self._mask(mask, mask_source)
+        region_map = None if mask is None else region_map_entry(mask, mask_source, self.scheme)
         return self.read_case(dict(case_id=name, patient_id=name, volume=volume, region_map=region_map))
 
     def read_case(self, case: dict, with_text: bool = False) -> ReadCase:
@@ -105,20 +114,33 @@ class CaseReader:
                 results = transform(results)
         return ReadCase(
             case_id=case["case_id"],
-            ct=CTVolume(loaded["volume"], loaded["affine"], loaded["shear_degrees"]),
+            ct=CTVolume(loaded["volume"], loaded["affine"], loaded["shear_degrees"], loaded["header"]),
             region_map=loaded["region_map"],
             packed=PackCTInputs()(results),
             affine=np.asarray(results["affine"], dtype=np.float64),
             shape=tuple(results["volume"].shape),
             synthetic=_is_phantom(case),
+            path=InputCase(case).path,
         )
 
     def _loaded(self, case: dict) -> dict:
-        """Results of LoadCT, also for volumes and masks in memory."""
+        """Results of LoadCT, also for volumes and masks in memory. A mask of another scan is an error."""
+        mask = case.get("region_map")
+        if isinstance(case["volume"], CTVolume) or (mask and "volume" in mask):
+            loaded = self._from_memory(case)
+        else:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", RegionWarning)  # checked below
+                loaded = self._load(case)
+        if mask is not None:
+            check_mask(loaded, mask, self.scheme)
+        return loaded
+
+    def _from_memory(self, case: dict) -> dict:
         volume, mask = case["volume"], case.get("region_map")
-        if not isinstance(volume, CTVolume):
-            if mask is None or "volume" not in mask:
-                return self._load(case)
+        if isinstance(volume, CTVolume):
+            volume = replace(volume, array=to_hu(volume.array, case["case_id"]))
+        else:
             spec = dict(volume) if isinstance(volume, dict) else {"path": volume}
             volume = read_ct(spec.pop("path"), **spec)
         ct, region_map = _ras(volume), None
@@ -130,29 +152,10 @@ class CaseReader:
             affine=ct.affine,
             spacing=ct.spacing,
             shear_degrees=ct.shear_degrees,
+            header=ct.header or HeaderGeometry(volume.shape[::-1], volume.affine),
             region_map=region_map,
         )
         return {**case, **arrays, "coarse_masks": {}, "lesion_map": None}
-
-    def _mask(self, mask: Mask, source: str | None) -> dict:
-        """Convert to the ``region_map`` of a manifest; a label map in memory has the key ``volume``."""
-        if isinstance(mask, dict):
-            return mask
-        if not isinstance(mask, CTVolume) and Path(mask).is_dir():
-            files = sorted(path for path in Path(mask).iterdir() if path.name.lower().endswith(SUFFIXES))
-            classes = {name: str(path) for path in files if (name := class_of(path, self.scheme))}
-            if not classes:
-                raise ValueError(
-                    f"{mask} contains {len(files)} image files, but none has the name of a known class; expected one "
-                    "mask file per class, for example liver.nii.gz"
-                )
-            return {"files": classes}
-        if source is None:
-            raise ValueError(
-                "mask_source is missing: the ids of a label map depend on it. Expected one of "
-                f"{', '.join(self.scheme.sources)}"
-            )
-        return {"volume" if isinstance(mask, CTVolume) else "path": mask, "source": source}
 
 
 def _ras(volume: CTVolume, labels: bool = False) -> CTVolume:

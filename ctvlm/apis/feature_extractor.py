@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from mmengine.config import Config
-from mmengine.dataset import pseudo_collate
-from torch import Tensor, nn
+from torch import Tensor
 
-from ctvlm.apis.case_reader import CaseReader, Mask, ReadCase, Volume
-from ctvlm.apis.init_model import init_model
+from ctvlm.apis.case_input import Inputs, Mask, Volume
+from ctvlm.apis.case_reader import ReadCase
+from ctvlm.apis.feature_files import FORMATS, WRITERS, NpzWriter, pyarrow_modules, write_table
+from ctvlm.apis.inferencer import Inferencer
+from ctvlm.apis.save_cases import RunOptions, SaveSummary, save_cases
 from ctvlm.models.objectives import BatchContext
-from ctvlm.utils.training_data import PHANTOMS_ONLY, only_phantoms
+from ctvlm.utils import check_choice
 from ctvlm.volume import CTVolume, patch_grid_affine
 
 
@@ -56,6 +57,15 @@ class VolumeFeatures:
         zyx_N3 = np.stack(np.unravel_index(np.arange(len(self.patches)), self.grid), axis=1)
         return zyx_N3[:, ::-1] @ self.affine[:3, :3].T + self.affine[:3, 3]
 
+    def to_dict(self) -> dict[str, Any]:
+        """Embeddings of the volume and of the regions that are in it, in plain containers for JSON."""
+        present = [i for i, there in enumerate(self.region_mask.tolist()) if there]
+        return dict(
+            case_id=self.case_id,
+            volume=self.volume.tolist(),
+            regions={self.region_names[i]: self.regions[i].tolist() for i in present},
+        )
+
     def on_grid(self, values_N: Tensor) -> CTVolume:
         """Convert one value per patch to a volume on the patch grid; see ``ctvlm.volume.patches_to_grid``."""
         return CTVolume(values_N.reshape(self.grid).numpy(), self.affine)
@@ -78,7 +88,7 @@ class TextSimilarity:
     attention: Tensor
 
 
-class FeatureExtractor:
+class FeatureExtractor(Inferencer[VolumeFeatures]):
     """Extract features of CTs and compare them with texts.
 
     Example::
@@ -87,37 +97,14 @@ class FeatureExtractor:
         features = extract("ct.nii.gz", mask="segmentation.nii.gz", mask_source="totalsegmentator_v2")
         print(extract.similarity(features, ["Pleural effusion on the left."]).volume)
 
-    Args:
-        model: config (path or loaded), or a model of ``init_model``.
-        checkpoint: see ``init_model``.
-        device: see ``init_model``.
-        pipeline: transforms between reading and packing; None uses those of the config's test data.
-
-    Raises:
-        ConfigError, CheckpointError: as ``init_model`` and CaseReader.
+    Arguments and errors are those of Inferencer.
     """
 
-    def __init__(
-        self,
-        model: str | Path | Config | nn.Module,
-        checkpoint: str | Path | None = None,
-        device: str | torch.device | None = None,
-        pipeline: Sequence[dict | Callable] | None = None,
-    ) -> None:
-        self.model: Any = model if isinstance(model, nn.Module) else init_model(model, checkpoint, device)
-        if not hasattr(self.model, "cfg"):
-            raise ValueError(f"{type(self.model).__name__} has no attribute cfg: use ctvlm.apis.init_model")
-        self.read = CaseReader(self.model.cfg, pipeline)
-        self._warned = False
+    task = "embedding"
+    _warned = False
 
-    def remark_on(self, case: ReadCase | VolumeFeatures) -> str:
-        """Warning if the CT is real and the weights were trained on phantoms only; otherwise an empty string."""
-        trained_on = getattr(self.model, "training_data", [])
-        return PHANTOMS_ONLY if not case.synthetic and only_phantoms(trained_on) else ""
-
-    def __call__(self, volume: Volume, mask: Mask | None = None, mask_source: str | None = None) -> VolumeFeatures:
-        """Features of one CT. Arguments and errors are those of ``CaseReader.__call__``."""
-        return self.features([self.read(volume, mask, mask_source)])[0]
+    def predict(self, cases: Sequence[ReadCase], context: BatchContext | None = None) -> list[VolumeFeatures]:
+        return self.features(cases, context)
 
     def extract(
         self,
@@ -130,24 +117,57 @@ class FeatureExtractor:
 
         All CTs of a batch have the same input shape, so a batch may be smaller than ``batch_size``.
         """
-        batch: list[ReadCase] = []
-        for volume, mask in zip(volumes, masks or [None] * len(volumes), strict=True):
-            case = self.read(volume, mask, mask_source)
-            if batch and (len(batch) == batch_size or case.shape != batch[0].shape):
-                yield from self.features(batch)
-                batch = []
-            batch.append(case)
-        if batch:
-            yield from self.features(batch)
+        paired = [None] * len(volumes) if masks is None else masks
+        found = self.find(volumes, paired, mask_source)
+        for _, features in self.stream(found.cases, batch_size, reraise=True):
+            yield cast(VolumeFeatures, features)
 
-    def inputs(self, cases: Sequence[ReadCase]) -> dict[str, Tensor | None]:
-        """Collate cases to the input of ``model.encode``, on the device of the model."""
-        return self.model.data_preprocessor(pseudo_collate([case.packed for case in cases]))["inputs"]
+    def save(
+        self,
+        inputs: Inputs,
+        out: str | Path,
+        mask: Mask | Sequence[Mask | None] | None = None,
+        mask_source: str | None = None,
+        format: str | None = None,
+        patches: bool = False,
+        run: RunOptions | None = None,
+        **options: Any,
+    ) -> SaveSummary:
+        """Write the features of all cases of an input. An interrupted run resumes when it is started again.
+
+        Args:
+            inputs, mask, mask_source, options: see ``find_cases``.
+            out: folder, or with ``parquet`` the file of the table; then a folder next to it (``.parts``) has one file
+                per case, from which a later run resumes.
+            format: ``npz`` or ``safetensors`` (one file per case, see FeatureWriter), or ``parquet`` (one table, see
+                ``write_table``). Default: ``parquet`` if ``out`` ends so, else ``npz``.
+            patches: also write the embeddings of the patches, not with ``parquet``.
+            run: batch size, processes, shard and progress, see RunOptions.
+
+        Raises:
+            CTVLMError: as ``save_cases`` and ``write_table``; ValueError: unknown format.
+        """
+        out = Path(out)
+        format = format or ("parquet" if out.suffix == ".parquet" else "npz")
+        check_choice("FeatureExtractor.save", "format", format, FORMATS)
+        found = self.find(inputs, mask, mask_source, **options)
+        if format != "parquet":
+            return save_cases(self, found, WRITERS[format](str(out), patches), run)
+        if patches:
+            raise ValueError("FeatureExtractor.save: found patches=True with format='parquet'; expected npz")
+        pyarrow_modules()
+        writer = NpzWriter(f"{out}.parts")
+        summary = save_cases(self, found, writer, run)
+        summary.out = str(out)
+        paths = [writer.path(case.case_id) for case in found.cases]
+        if not summary.unfinished and any(path.is_file() for path in paths):
+            write_table([path for path in paths if path.is_file()], out)
+        return summary
 
     @torch.no_grad()
     def features(self, cases: Sequence[ReadCase], context: BatchContext | None = None) -> list[VolumeFeatures]:
-        """Features of cases with equal shape. ``context``: views of these cases, if they have already been created."""
-        context = self.model.context(self.inputs(cases)) if context is None else context
+        """``predict``: features of cases with equal input shape."""
+        context = self.context(cases) if context is None else context
         encoded, (_, region_BRP, region_mask_BR) = context.encoded, context.regions
         volume_BP, region_BRP, patch_BNP = _unit(context.volume_BP), _unit(region_BRP), _unit(context.patch_BNP)
         return [

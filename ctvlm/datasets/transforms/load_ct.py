@@ -29,6 +29,7 @@ class LoadCT:
 
     - ``volume``: (D, H, W) in HU
     - ``affine``; ``spacing`` in mm (z, y, x); ``shear_degrees``: removed shear in degrees, see CTVolume
+    - ``header``: grid of the file in its own axis order, see HeaderGeometry
     - ``region_map``: uint8 region ids, or None
     - ``lesion_map``: uint8 lesion ids, or None
     - ``coarse_masks``: masks by class name, for classes that cover several regions ("lung")
@@ -74,6 +75,7 @@ class LoadCT:
             "affine": ct.affine,
             "spacing": ct.spacing,
             "shear_degrees": ct.shear_degrees,
+            "header": ct.header,
             "scheme": scheme.reference,
             "region_map": region_map,
             "coarse_masks": coarse,

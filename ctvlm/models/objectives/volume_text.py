@@ -40,7 +40,7 @@ class VolumeTextObjective(Objective):
     def logit_scale(self) -> float:
         """Factor of cosine similarities in the loss; 1 for a loss without one."""
         scale = getattr(self.criterion, "logit_scale", None)
-        return 1.0 if scale is None else float(scale())
+        return 1.0 if scale is None else scale().item()
 
     def predict(self, context: BatchContext, keys: Collection[str]) -> None:
         if "pred_volume" in keys:

@@ -52,6 +52,10 @@ class BaseGenerationHead(nn.Module, ABC):
         """Tokens of the steps and the impression, without the end token."""
 
     @abstractmethod
+    def answer_parts(self, answer: Answer) -> list[int]:
+        """Part of each token of ``answer_ids``: the index of its step, or the number of steps for the impression."""
+
+    @abstractmethod
     def parse(self, ids: Sequence[int]) -> Answer:
         """Steps and impression of generated tokens, without the end token and everything after it."""
 
@@ -79,11 +83,7 @@ class BaseGenerationHead(nn.Module, ABC):
             rows += [self._row(answer) for answer in answers if not answer.is_empty] or [self._row(answers[0])]
             cases += [case] * (len(rows) - len(cases))
         memory_BME, mask_BM = self.encode_visual(encoded)
-        device = memory_BME.device
-        width = max(len(ids) for ids, _ in rows)
-        ids_TL = torch.tensor([ids + [self.pad_id] * (width - len(ids)) for ids, _ in rows], device=device)
-        target_TL = torch.tensor([target + [IGNORED] * (width - len(target)) for _, target in rows], device=device)
-        mask_TL = torch.tensor([[1] * len(ids) + [0] * (width - len(ids)) for ids, _ in rows], device=device)
+        ids_TL, mask_TL, target_TL = self._padded(rows, memory_BME.device)
         return self.logits(ids_TL, mask_TL, memory_BME[cases], mask_BM[cases]), target_TL
 
     def _row(self, answer: Answer) -> tuple[list[int], list[int]]:
@@ -101,6 +101,16 @@ class BaseGenerationHead(nn.Module, ABC):
             )
         target = [IGNORED] * len(prompt) + ids[len(prompt) :]
         return ids[: self.max_length], target[: self.max_length]
+
+    def _padded(
+        self, rows: Sequence[tuple[list[int], list[int]]], device: torch.device
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Tokens, mask and targets (T, L) of rows, padded on the right."""
+        width = max(len(ids) for ids, _ in rows)
+        ids_TL = torch.tensor([ids + [self.pad_id] * (width - len(ids)) for ids, _ in rows], device=device)
+        mask_TL = torch.tensor([[1] * len(ids) + [0] * (width - len(ids)) for ids, _ in rows], device=device)
+        target_TL = torch.tensor([target + [IGNORED] * (width - len(target)) for _, target in rows], device=device)
+        return ids_TL, mask_TL, target_TL
 
     @torch.no_grad()
     def generate(self, encoded: EncoderOutput, questions: Sequence[Sequence[str]], **settings) -> list[list[Answer]]:
@@ -128,6 +138,31 @@ class BaseGenerationHead(nn.Module, ABC):
             best = most_agreed([answer.text for answer in candidates]) if num_samples > 1 else 0
             answers[case].append(candidates[best])
         return answers
+
+    @torch.no_grad()
+    def confidences(self, encoded: EncoderOutput, answers: Sequence[Answer]) -> list[list[float]]:
+        """Mean probability of the tokens of each part of one answer per case, by teacher forcing.
+
+        Each token is conditioned on the true tokens before it, so the values also apply to answers that were sampled.
+
+        Returns:
+            Per case: one value in [0, 1] per step, then one for the impression; NaN for a part without tokens or
+            beyond ``max_length``.
+        """
+        rows = [self._row(answer) for answer in answers]
+        memory_BME, mask_BM = self.encode_visual(encoded)
+        ids_BL, mask_BL, _ = self._padded(rows, memory_BME.device)
+        logits_BLV = self.logits(ids_BL, mask_BL, memory_BME, mask_BM)[:, :-1].float()
+        probability_BL = logits_BLV.softmax(dim=-1).gather(2, ids_BL[:, 1:, None])[..., 0].cpu()
+        out = []
+        for answer, probability_L in zip(answers, probability_BL, strict=True):
+            prompt, parts = len(self.prompt_ids(answer.question)), torch.tensor(self.answer_parts(answer))
+            # The probability of token i is at position i - 1.
+            answer_L = probability_L[prompt - 1 :][: len(parts)]
+            parts = parts[: min(len(answer_L), self.max_length - prompt)]
+            answer_L = answer_L[: len(parts)]
+            out.append([float(answer_L[parts == part].mean()) for part in range(len(answer.steps) + 1)])
+        return out
 
     @torch.no_grad()
     def predict(

@@ -81,10 +81,18 @@ class CoTGenerationHead(FittedTokenizerMixin, BaseGenerationHead):
         return [START, *([QUESTION, *asked] if asked else [])]
 
     def answer_ids(self, answer: Answer) -> list[int]:
-        ids: list[int] = []
-        for step in answer.steps:
-            ids += [STEP, *(NUM_CONTROLS + region - 1 for region in step.regions), *self._pieces(step.text)]
-        return [*ids, IMPRESSION, *self._pieces(answer.impression)] if answer.impression else ids
+        return [token for part in self._parts(answer) for token in part]
+
+    def answer_parts(self, answer: Answer) -> list[int]:
+        return [number for number, part in enumerate(self._parts(answer)) for _ in part]
+
+    def _parts(self, answer: Answer) -> list[list[int]]:
+        """Tokens of each step, then of the impression."""
+        steps = [
+            [STEP, *(NUM_CONTROLS + region - 1 for region in step.regions), *self._pieces(step.text)]
+            for step in answer.steps
+        ]
+        return [*steps, [IMPRESSION, *self._pieces(answer.impression)] if answer.impression else []]
 
     def parse(self, ids: Sequence[int]) -> Answer:
         answer, in_impression = Answer(), False

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+from bisect import bisect_left
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -121,13 +123,23 @@ class PrefixGenerationHead(BaseGenerationHead):
         return [*start, *asked[-(self.max_length // 2) :], *self._pieces("Report:\n")]
 
     def answer_ids(self, answer: Answer) -> list[int]:
+        return self._pieces("\n".join(self._lines(answer)))
+
+    def answer_parts(self, answer: Answer) -> list[int]:
+        lines = self._lines(answer)
+        # A token belongs to the line of its last character, because a token can start with the line break before it.
+        ends = [end for _, end in self.tokenizer.encode("\n".join(lines), add_special_tokens=False).offsets]
+        stops = list(accumulate(len(line) + 1 for line in lines))
+        return [bisect_left(stops, end) for end in ends]
+
+    def _lines(self, answer: Answer) -> list[str]:
         lines = []
         for step in answer.steps:
             names = ", ".join(self.scheme.name_of(region) for region in step.regions)
             lines.append(f"- [{names}] {_one_line(step.text)}" if names else f"- {_one_line(step.text)}")
         if answer.impression:
             lines.append(f"{_IMPRESSION} {_one_line(answer.impression)}")
-        return self._pieces("\n".join(lines))
+        return lines
 
     def parse(self, ids: Sequence[int]) -> Answer:
         answer = Answer()
