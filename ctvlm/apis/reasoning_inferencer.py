@@ -24,7 +24,7 @@ class ReasonedStep:
 
     Attributes:
         regions: names of the regions that the model generated with the text.
-        confidence: mean probability of the tokens of the step under the model, 0 to 1.
+        confidence: mean probability of the tokens of the step under the model, 0 to 1; None beyond the maximum length.
         attention: attention of the text over the patches, computed as in training, on the patch grid; relative to its
             mean over the patches that the encoder has not dropped.
         peak_mm: centre of the most attended patch, (x, y, z) in mm, RAS+.
@@ -34,7 +34,7 @@ class ReasonedStep:
 
     text: str
     regions: tuple[str, ...]
-    confidence: float
+    confidence: float | None
     attention: CTVolume
     peak_mm: tuple[float, float, float]
     slice_index: int
@@ -118,7 +118,7 @@ class ReasoningInferencer(Inferencer[Reasoning]):
         ]
 
     def _reasoning(
-        self, context: BatchContext, b: int, case: ReadCase, answer: Answer, confidence: list[float]
+        self, context: BatchContext, b: int, case: ReadCase, answer: Answer, confidence: list[float | None]
     ) -> Reasoning:
         written = [(step, value) for step, value in zip(answer.steps, confidence) if step.text]
         attention_SN = self._attention(context, b, [step.text for step, _ in written])
@@ -138,7 +138,7 @@ class ReasoningInferencer(Inferencer[Reasoning]):
         return self.model.space.step_attention(text_1SP, context.patch_BNP[b : b + 1], mask_1N)[0].float().cpu()
 
     def _step(
-        self, context: BatchContext, b: int, case: ReadCase, step: WrittenStep, confidence: float, attention_N: Tensor
+        self, context: BatchContext, b: int, case: ReadCase, step: WrittenStep, value: float | None, attention_N: Tensor
     ) -> ReasonedStep:
         encoded, scheme = context.encoded, self.read.scheme
         grid = tuple(encoded.grid)
@@ -151,7 +151,7 @@ class ReasoningInferencer(Inferencer[Reasoning]):
         return ReasonedStep(
             text=step.text,
             regions=tuple(scheme.name_of(region) for region in step.regions),
-            confidence=confidence,
+            confidence=value,
             attention=attention,
             peak_mm=peak,
             slice_index=_slice_index(attention, case.ct),

@@ -212,3 +212,33 @@ def test_only_the_answer_has_targets_and_a_long_one_is_truncated(head):
     assert not head.warned_truncation
     assert [len(part) for part in head._row(answer)] == [len(prompt) + 2] * 2
     assert head.warned_truncation
+
+
+@torch.no_grad()
+def test_confidences_equal_a_naive_loop(head):
+    """One answer and one token at a time; parts of the tokens are those of the steps and of the impression."""
+    answers = [answers_of(one)[0] for one in samples()]
+    encoded = features(4)
+    for case, (answer, found) in enumerate(zip(answers, head.confidences(encoded, answers), strict=True)):
+        memory, mask = head.encode_visual(pick(encoded, [case]))
+        prompt = head.prompt_ids(answer.question)
+        ids = [*prompt, *head.answer_ids(answer)]
+        parts: dict[int, list[float]] = {}
+        for i, part in zip(range(len(prompt), len(ids)), head.answer_parts(answer), strict=True):
+            before = torch.tensor([ids[:i]])
+            logits = head.logits(before, torch.ones_like(before), memory, mask)[0, -1]
+            parts.setdefault(part, []).append(float(logits.softmax(dim=0)[ids[i]]))
+        assert len(found) == len(answer.steps) + 1
+        for part, value in enumerate(found):
+            assert (value is None) == (part not in parts)
+            assert value is None or value == pytest.approx(np.mean(parts[part]), rel=1e-4)
+
+
+def test_parts_of_an_answer_hold_their_text(head):
+    answer = answers_of(sample([0, 3, 1], IMPRESSIONS[0]))[0]
+    ids, parts = head.answer_ids(answer), head.answer_parts(answer)
+    assert len(ids) == len(parts) and parts == sorted(parts) and set(parts) == {0, 1, 2, 3}
+    # Everything up to the end of a part parses to the steps so far.
+    for count in (1, 2, 3):
+        until = head.parse([token for token, part in zip(ids, parts, strict=True) if part < count])
+        assert [step.text for step in until.steps] == [step.text for step in answer.steps[:count]]

@@ -140,28 +140,29 @@ class BaseGenerationHead(nn.Module, ABC):
         return answers
 
     @torch.no_grad()
-    def confidences(self, encoded: EncoderOutput, answers: Sequence[Answer]) -> list[list[float]]:
+    def confidences(self, encoded: EncoderOutput, answers: Sequence[Answer]) -> list[list[float | None]]:
         """Mean probability of the tokens of each part of one answer per case, by teacher forcing.
 
-        Each token is conditioned on the true tokens before it, so the values also apply to answers that were sampled.
+        Each token is conditioned on the tokens of the answer before it, so the values also apply to answers that were
+        sampled.
 
         Returns:
-            Per case: one value in [0, 1] per step, then one for the impression; NaN for a part without tokens or
+            Per case: one value in [0, 1] per step, then one for the impression; None for a part without tokens or
             beyond ``max_length``.
         """
-        rows = [self._row(answer) for answer in answers]
+        prompts = [self.prompt_ids(answer.question) for answer in answers]
+        rows = [[*p, *self.answer_ids(a)][: self.max_length] for p, a in zip(prompts, answers, strict=True)]
         memory_BME, mask_BM = self.encode_visual(encoded)
-        ids_BL, mask_BL, _ = self._padded(rows, memory_BME.device)
+        ids_BL, mask_BL, _ = self._padded([(ids, ids) for ids in rows], memory_BME.device)
         logits_BLV = self.logits(ids_BL, mask_BL, memory_BME, mask_BM)[:, :-1].float()
         probability_BL = logits_BLV.softmax(dim=-1).gather(2, ids_BL[:, 1:, None])[..., 0].cpu()
         out = []
-        for answer, probability_L in zip(answers, probability_BL, strict=True):
-            prompt, parts = len(self.prompt_ids(answer.question)), torch.tensor(self.answer_parts(answer))
+        for answer, prompt, ids, probability_L in zip(answers, prompts, rows, probability_BL, strict=True):
             # The probability of token i is at position i - 1.
-            answer_L = probability_L[prompt - 1 :][: len(parts)]
-            parts = parts[: min(len(answer_L), self.max_length - prompt)]
-            answer_L = answer_L[: len(parts)]
-            out.append([float(answer_L[parts == part].mean()) for part in range(len(answer.steps) + 1)])
+            answer_L = probability_L[len(prompt) - 1 : len(ids) - 1]
+            parts = torch.tensor(self.answer_parts(answer)[: len(answer_L)])
+            selected = [answer_L[parts == part] for part in range(len(answer.steps) + 1)]
+            out.append([float(values.mean()) if len(values) else None for values in selected])
         return out
 
     @torch.no_grad()
