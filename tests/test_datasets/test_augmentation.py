@@ -21,6 +21,8 @@ ALL = [
     dict(type="RandomIntensityCT", log_gamma=0.02, p=1.0),
     dict(type="RandomNoiseCT", p=1.0),
     dict(type="RandomCropCT", shape=(10, 16, 16)),
+    dict(type="RandomResizedCropCT", shape=(8, 16, 16), p=1.0),
+    dict(type="RandomRegionContrastCT", p=1.0),
     dict(type="TorchIOTransform", name="RandomBlur", std=(0, 1), p=0.5),
     dict(type="ShuffleSentences", p=1.0),
     dict(type="DropSections", step_p=0.3, section_p=0.3),

@@ -34,8 +34,8 @@ CHECKS = {
     "ClassificationHead": testing.check_head,
     "SegmentationHead": testing.check_head,
 }
-# Tested in test_heads/test_generation.py and test_vlms/test_cot_contrastive_vlm.py.
-TESTED_ELSEWHERE = ("CoTGenerationHead", "PrefixGenerationHead", "SharedSpace")
+# Tested in test_heads/ and test_vlms/test_cot_contrastive_vlm.py.
+TESTED_ELSEWHERE = ("CoTGenerationHead", "PointSegmentationHead", "PrefixGenerationHead", "SharedSpace")
 
 VARIANTS: dict[str, list[dict]] = {
     "HierarchicalPatchEmbedding": [dict(merges=((1, 2, 2), (2, 2, 2)), widths=(8,))],

@@ -8,6 +8,8 @@ from ctvlm.datasets.transforms.random_crop import RandomCropCT
 from ctvlm.datasets.transforms.random_flip import RandomFlipCT
 from ctvlm.datasets.transforms.random_intensity import RandomIntensityCT
 from ctvlm.datasets.transforms.random_noise import RandomNoiseCT
+from ctvlm.datasets.transforms.random_region_contrast import RandomRegionContrastCT
+from ctvlm.datasets.transforms.random_resized_crop import RandomResizedCropCT
 from ctvlm.datasets.transforms.random_shift import RandomShiftCT
 from ctvlm.datasets.transforms.random_text import DropSections, ShuffleSentences
 from ctvlm.datasets.transforms.resample_ct import ResampleCT
@@ -23,6 +25,8 @@ __all__ = [
     "RandomFlipCT",
     "RandomIntensityCT",
     "RandomNoiseCT",
+    "RandomRegionContrastCT",
+    "RandomResizedCropCT",
     "RandomShiftCT",
     "ResampleCT",
     "ShuffleSentences",
