@@ -16,9 +16,7 @@ train_pipeline = [
 test_pipeline = [dict(type="ResampleCT", shape=shape, crop_to_body=True), dict(type="PackCTInputs")]
 train_dataloader = dict(
     num_workers=1,
-    dataset=dict(
-        num_cases=2560, field="any", shape=drawn, cache=False, cache_dir=cache_dir, pipeline=train_pipeline
-    ),
+    dataset=dict(num_cases=2560, field="any", shape=drawn, cache=False, cache_dir=cache_dir, pipeline=train_pipeline),
 )
 val_dataloader = dict(
     dataset=dict(num_cases=96, field="any", shape=drawn, cache=False, cache_dir=cache_dir, pipeline=test_pipeline)
