@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from mmengine.config import Config
@@ -29,6 +29,8 @@ from ctvlm.utils import CTVLMError
 # Top-level keys that CTVLMRunner reads. Any other key is a variable or belongs to a plugin.
 RUNNER_SETTINGS = set(inspect.signature(Runner.__init__).parameters) | {"find_unused_parameters", "load_strict"}
 
+Result = TypeVar("Result")
+
 
 class ConfigError(CTVLMError):
     """A config that cannot be read or is invalid, or an option that does not fit the config."""
@@ -40,7 +42,7 @@ def load_config(
     """Read a config file and override it with ``options`` (dotted keys).
 
     If ``options`` or a child config sets a variable, such as ``ann_file`` of ``configs/_base_/datasets/manifest.py``,
-    the new value is used wherever the config uses the variable.
+    the new value is used wherever the config uses the variable. ``_base_`` can also name an installed config.
 
     Args:
         path: the config file, or the name of an installed config, such as ``vit3d_cot_contrastive``.
@@ -51,8 +53,8 @@ def load_config(
         ConfigError: the file does not exist or cannot be parsed, or an option is not a key of it or has no effect.
     """
     path = config_path(path)
-    cfg = _read(path, lambda: Config.fromfile(str(path)))
-    file = parse_config(path)
+    file = _evaluated(path, lambda: parse_config(path))
+    cfg = _read(path, lambda: load_with_variables(file, {}) if file.installed_bases else Config.fromfile(str(path)))
     if values := variables_set_for_bases(file, cfg.to_dict(), exclude=RUNNER_SETTINGS):
         cfg = _read(path, lambda: load_with_variables(file, values))
     if reserved := [key for key in _keys(cfg.to_dict()) if keyword.iskeyword(str(key))]:
@@ -86,7 +88,7 @@ def _upgraded(path: Path, cfg: Config) -> Config:
         raise ConfigError(f"config {path}: {error}") from error
 
 
-def _evaluated(path: Path, evaluate: Callable[[], Config]) -> Config:
+def _evaluated(path: Path, evaluate: Callable[[], Result]) -> Result:
     try:
         return evaluate()
     except Exception as error:  # a config is Python code and can raise anything

@@ -17,6 +17,8 @@ from typing import Any
 
 from mmengine.config import Config
 
+from ctvlm.engine.cli.installed_configs import find_config
+
 _BASE_REFERENCE = re.compile(r"\{\{\s*_base_\.([\w.]+)\s*\}\}")
 # mmengine's references to base configs, environment variables and file names, which are not valid Python.
 _REFERENCE = re.compile(r"\{\{[^{}\n]*\}\}")
@@ -27,6 +29,7 @@ class ConfigFile:
     """One config file: its text, the variables that it assigns and reads, and its base files.
 
     Attributes:
+        installed_bases: whether a base is an installed config that is named without its path.
         base_span: source span (start, stop) of the value of ``_base_``.
         assigned: source spans of the values assigned to each top-level name.
         read: names that the file reads, including names of its bases (``{{_base_.name}}``).
@@ -35,6 +38,7 @@ class ConfigFile:
     path: Path
     text: str
     bases: list[ConfigFile] = field(default_factory=list)
+    installed_bases: bool = False
     base_span: tuple[int, int] | None = None
     assigned: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
     read: set[str] = field(default_factory=set)
@@ -58,7 +62,11 @@ def parse_config(path: Path) -> ConfigFile:
         names = [target.id for target in statement.targets if isinstance(target, ast.Name)]
         if names == ["_base_"]:
             file.base_span = _span(text, statement.value)
-            file.bases = [parse_config(path.parent / name) for name in _base_names(file) if "::" not in name]
+            for name in _base_names(file):
+                if "::" not in name:
+                    base, installed = _base_path(path.parent, name)
+                    file.bases.append(parse_config(base))
+                    file.installed_bases |= installed or file.bases[-1].installed_bases
         else:
             for name in names:
                 file.assigned.setdefault(name, []).append(_span(text, statement.value))
@@ -122,6 +130,13 @@ def _write_copy(file: ConfigFile, values: dict[str, Any], folder: Path) -> Path:
     copy = folder / file.path.name
     copy.write_text(text, encoding="utf-8")
     return copy
+
+
+def _base_path(folder: Path, name: str) -> tuple[Path, bool]:
+    """Path of a base, and whether it is an installed config: relative to ``folder``, else by its name."""
+    path = folder / name
+    installed = None if path.is_file() else find_config(name)
+    return (path, False) if installed is None else (installed, True)
 
 
 def _base_names(file: ConfigFile) -> list[str]:
