@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 
 import torch
@@ -17,6 +18,7 @@ from ctvlm.engine.checkpoint.release import is_release, read_release
 from ctvlm.engine.checkpoint.upgrade import upgrade_config
 from ctvlm.engine.checkpoint.weight_match import plain_names
 from ctvlm.engine.cli.errors import user_message
+from ctvlm.engine.cli.installed_configs import find_config, similar_configs
 from ctvlm.registry import MODELS
 from ctvlm.utils.pretrained_files import use_pretrained_files
 from ctvlm.utils.training_data import checkpoint_records
@@ -101,11 +103,13 @@ def _resolve(model: ModelSource) -> tuple[Config, _Weights | None]:
 
 
 def _config_by_name(name: str | Path) -> Config:
-    try:
-        return load_config(name)
-    except ConfigError as error:
-        models = f"; models: {', '.join(shipped_names())}" if shipped_names() else ""
-        raise ConfigError(f"model not found: {name} is no file, folder, name of a model or config{models}") from error
+    if find_config(name) is None:
+        models = shipped_names()
+        similar = [*get_close_matches(str(name), models, n=1), *similar_configs(name)]
+        hint = f"; did you mean {' or '.join(similar)}?" if similar else ""
+        known = f"; models: {', '.join(models)}" if models else ""
+        raise ConfigError(f"model not found: {name} is no file, folder, name of a model or config{hint}{known}")
+    return load_config(name)
 
 
 def _read_weights(path: str | Path) -> _Weights:

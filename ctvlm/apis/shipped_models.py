@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import ctvlm
 from ctvlm.engine import CheckpointError
 from ctvlm.engine.checkpoint.model_tasks import TASKS
 from ctvlm.engine.checkpoint.release import is_release, read_release_info
 
-WEIGHTS_FOLDER = Path(ctvlm.__file__).parent / "weights"
+WEIGHTS_FOLDER = Path(__file__).parents[1] / "weights"
 DEFAULT_MODEL = "vit3d_phantom"
 
 

@@ -11,7 +11,12 @@ from typing import Annotated, Any
 import typer
 
 from ctvlm.cli.arguments import flag, with_values
+from ctvlm.cli.classify_command import classify_command
+from ctvlm.cli.embed_command import embed_command
 from ctvlm.cli.list_command import list_command
+from ctvlm.cli.reason_command import reason_command
+from ctvlm.cli.search_command import search_command
+from ctvlm.cli.segment_command import segment_command
 from ctvlm.cli.test_command import test_command
 from ctvlm.cli.train_command import train_command
 from ctvlm.cli.verify_command import verify_command
@@ -19,7 +24,14 @@ from ctvlm.cli.view import view_command
 from ctvlm.version import __version__
 
 COMMANDS: dict[str, dict[str, Callable]] = {
-    "Use a model": {"view": view_command},
+    "Use a model": {
+        "view": view_command,
+        "embed": embed_command,
+        "classify": classify_command,
+        "search": search_command,
+        "segment": segment_command,
+        "reason": reason_command,
+    },
     "Train a model": {"train": train_command, "test": test_command, "verify": verify_command},
     "Look up names": {"list": list_command},
 }

@@ -13,6 +13,7 @@ from rich.table import Table
 
 import ctvlm.registry
 from ctvlm.anatomy import DEFAULT_SCHEME, RegionScheme
+from ctvlm.apis import list_models
 from ctvlm.cli.output import shown
 from ctvlm.engine.checkpoint.files import json_text
 from ctvlm.engine.cli.console import stdout_console
@@ -26,7 +27,10 @@ Row = dict[str, Any]
 
 def models() -> list[Row]:
     """Models that are installed with their weights."""
-    return []
+    return [
+        {"name": model.name, "tasks": model.tasks, "parameters": model.parameters, "description": model.description}
+        for model in list_models()
+    ]
 
 
 def configs() -> list[Row]:

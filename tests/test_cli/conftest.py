@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from ctvlm.cli import main
+from ctvlm.phantom import PhantomCT
+from ctvlm.volume import CTVolume, write_nifti
 
 
 @dataclass
@@ -54,3 +56,16 @@ def loaded_by(repo_root):
         return code, seconds, set(names), done.stderr
 
     return run
+
+
+@pytest.fixture(scope="session")
+def phantoms(tmp_path_factory):
+    """Folder with two phantoms, ``p0`` and ``p1``: ct.nii.gz, and the label map seg.nii.gz with the scheme's ids."""
+    folder = tmp_path_factory.mktemp("phantoms")
+    data = PhantomCT(num_cases=2, split="cli", shape=(20, 72, 72), num_workers=0, cache=False)
+    for number in range(2):
+        phantom = data.results(number)
+        ct = CTVolume(phantom["volume"], phantom["affine"])
+        write_nifti(ct, folder / f"p{number}" / "ct.nii.gz")
+        write_nifti(ct.with_array(phantom["region_map"]), folder / f"p{number}" / "seg.nii.gz")
+    return folder

@@ -6,13 +6,11 @@ from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 
-import ctvlm
-
 
 @cache
 def configs_folder() -> Path:
     """Folder of the configs: in the package, or beside it in a checkout whose file system has no links."""
-    package = Path(ctvlm.__file__).resolve().parent
+    package = Path(__file__).resolve().parents[2]
     return next(path for path in (package / "configs", package.parent / "configs") if path.is_dir())
 
 

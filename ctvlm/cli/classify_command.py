@@ -1,0 +1,56 @@
+"""ctvlm classify."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ctvlm.cli.arguments import Debug, Json
+from ctvlm.cli.case_arguments import BatchSize, Checkpoint, Device, Inputs, Mask, MaskSource, Model
+
+
+def classify_command(
+    inputs: Inputs,
+    finding: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="only this finding (see ctvlm list findings); can be repeated"),
+    ] = None,
+    prompts: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help='JSON file of findings and their prompts: {"name": ["present", "absent"]}'),
+    ] = None,
+    protocol: Annotated[
+        str, typer.Option(metavar="NAME", help="protocol that defines the prompts (see ctvlm list protocols)")
+    ] = "ctvlm",
+    out: Annotated[
+        str | None, typer.Option("--out", "-o", metavar="FILE", help="write a .csv table with one row per CT")
+    ] = None,
+    mask: Mask = None,
+    mask_source: MaskSource = None,
+    model: Model = None,
+    checkpoint: Checkpoint = None,
+    device: Device = None,
+    batch_size: BatchSize = 4,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> int:
+    """Show probabilities of findings, without training on them: ctvlm classify ct.nii.gz
+
+    The probability of a finding compares the CT with a prompt that it is present and a prompt that it is absent. The
+    exit code is 1 if a case failed.
+    """
+    from ctvlm.apis import ZeroShotClassifier
+    from ctvlm.cli.findings import chosen_findings, print_findings, write_findings
+    from ctvlm.cli.inference import known_device, one_or_several, report_run
+    from ctvlm.engine import quiet_warnings
+
+    quiet_warnings()
+    findings = chosen_findings(finding, prompts)
+    classify = ZeroShotClassifier(model, checkpoint, known_device(device), findings=findings, protocol=protocol)
+    found = classify.run(one_or_several(inputs), mask, mask_source, batch_size, progress=True)
+    if out:
+        write_findings(found.results, out)
+    if console := report_run(found, as_json):
+        print_findings(found.results, console, out)
+    return found.exit_code

@@ -1,0 +1,65 @@
+"""ctvlm embed."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Annotated
+
+import typer
+
+from ctvlm.cli.arguments import Debug, Json, flag
+from ctvlm.cli.case_arguments import (
+    BatchSize,
+    Checkpoint,
+    Device,
+    Inputs,
+    Mask,
+    MaskSource,
+    Model,
+    Scheduler,
+    Shard,
+    Workers,
+)
+
+
+class Format(str, Enum):
+    """File formats of features."""
+
+    npz = "npz"
+    safetensors = "safetensors"
+    parquet = "parquet"
+
+
+def embed_command(
+    inputs: Inputs,
+    out: Annotated[
+        str, typer.Option("--out", "-o", metavar="PATH", help="folder, or the file of a table (.parquet)")
+    ] = "features",
+    format: Annotated[Format | None, typer.Option(help="default: parquet if PATH ends so, otherwise npz")] = None,
+    patches: Annotated[bool, flag("--patches", help="also write the embeddings of the patches")] = False,
+    mask: Mask = None,
+    mask_source: MaskSource = None,
+    model: Model = None,
+    checkpoint: Checkpoint = None,
+    device: Device = None,
+    batch_size: BatchSize = 4,
+    workers: Workers = 1,
+    shard: Shard = None,
+    scheduler: Scheduler = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> int:
+    """Write embeddings of CTs and of their regions: ctvlm embed ct.nii.gz
+
+    Each file has the arrays volume (P), regions (R, P) and region_mask (R). An interrupted run resumes when it is
+    started again. The exit code is 1 if a case failed.
+    """
+    from ctvlm.apis import FeatureExtractor
+    from ctvlm.cli.inference import known_device, one_or_several, report_saved, run_options
+    from ctvlm.engine import quiet_warnings
+
+    quiet_warnings()
+    options = run_options(batch_size, workers, shard, scheduler)
+    extract = FeatureExtractor(model, checkpoint, known_device(device))
+    kind = format.value if format else None
+    return report_saved(extract.save(one_or_several(inputs), out, mask, mask_source, kind, patches, options), as_json)

@@ -1,0 +1,58 @@
+"""Add CTs to an index, search it, and print the hits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from ctvlm.apis import CaseInputError, Hits, Retriever, SaveSummary
+from ctvlm.cli.inference import explain, known_device, one_or_several, plain_table, title, warn
+from ctvlm.cli.output import printable, shown
+from ctvlm.engine.checkpoint.files import json_text
+from ctvlm.engine.cli.console import stdout_console
+
+
+def search(
+    inputs: Sequence[str],
+    texts: Sequence[str],
+    like: Sequence[str],
+    index: str,
+    k: int,
+    backend: str,
+    mask: str | None,
+    mask_source: str | None,
+    model: str | None,
+    checkpoint: str | None,
+    device: str | None,
+    batch_size: int,
+    as_json: bool,
+) -> int:
+    """See ``ctvlm search --help``; returns the exit code."""
+    find = Retriever(model, checkpoint, known_device(device), index=index, k=k, backend=backend)
+    added = find.add(one_or_several(inputs), mask, mask_source, batch_size, progress=True) if inputs else None
+    if added and added.exit_code and len(added.outcomes) == 1:
+        raise CaseInputError(added.outcomes[0].reason)
+    hits = [*(find.search(texts) if texts else []), *(find(path) for path in like)]
+    if as_json:
+        document = {"index": index, "added": added.to_dict() if added else None}
+        print(json_text({**document, "queries": [one.to_dict() for one in hits]}), end="")
+    else:
+        _print(added, hits, index, stdout_console())
+    return added.exit_code if added else 0
+
+
+def _print(added: SaveSummary | None, queries: Sequence[Hits], index: str, console: Console) -> None:
+    warn(one.remark for one in queries)
+    if added:
+        failed = [(outcome.case_id, outcome.reason) for outcome in added.outcomes if outcome.state == "failed"]
+        explain(added.notes, failed)
+        names = {"done": "added", "kept": "already present", "failed": "failed"}
+        counts = ", ".join(f"{count} {name}" for state, name in names.items() if (count := added.count(state)))
+        print(f"index {printable(index)}: {counts}")
+    for one in queries:
+        console.print(title(one.query))
+        table = plain_table("", "CT", "similarity", "path")
+        for hit in one.hits:
+            table.add_row(str(hit.rank), shown(hit.case_id), f"{hit.score:.3f}", shown(hit.path))
+        console.print(table)

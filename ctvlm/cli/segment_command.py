@@ -1,0 +1,56 @@
+"""ctvlm segment."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ctvlm.cli.arguments import Debug, Json
+from ctvlm.cli.case_arguments import (
+    BatchSize,
+    Checkpoint,
+    Device,
+    Inputs,
+    Mask,
+    MaskSource,
+    Model,
+    Scheduler,
+    Shard,
+    Workers,
+)
+
+
+def segment_command(
+    inputs: Inputs,
+    out: Annotated[
+        str, typer.Option("--out", "-o", metavar="PATH", help="folder, or for a single CT a file (.nii.gz)")
+    ] = "regions",
+    mask: Mask = None,
+    mask_source: MaskSource = None,
+    model: Model = None,
+    checkpoint: Checkpoint = None,
+    device: Device = None,
+    batch_size: BatchSize = 4,
+    workers: Workers = 1,
+    shard: Shard = None,
+    scheduler: Scheduler = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> int:
+    """Write region maps as NIfTI on the voxels of the CTs: ctvlm segment ct.nii.gz
+
+    A JSON file next to each map has the names of its ids and the volumes. If a CT has a mask, its regions are written
+    instead of predicted ones. An interrupted run resumes when it is started again. The exit code is 1 if a case failed.
+    """
+    from ctvlm.apis import RegionSegmenter
+    from ctvlm.cli.inference import known_device, one_or_several, report_saved, run_options
+    from ctvlm.cli.region_file import save_region_file
+    from ctvlm.engine import quiet_warnings
+
+    quiet_warnings()
+    options = run_options(batch_size, workers, shard, scheduler)
+    segment = RegionSegmenter(model, checkpoint, known_device(device))
+    if out.lower().endswith((".nii", ".nii.gz")):
+        return save_region_file(segment, inputs, mask, mask_source, out, as_json)
+    return report_saved(segment.save(one_or_several(inputs), out, mask, mask_source, options), as_json)
