@@ -16,6 +16,8 @@ from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_OPTIM_WRAPP
 from mmengine.registry import OPTIM_WRAPPERS as MMENGINE_OPTIM_WRAPPERS
 from mmengine.registry import OPTIMIZERS as MMENGINE_OPTIMIZERS
 from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
+from mmengine.registry import VISBACKENDS as MMENGINE_VISBACKENDS
+from mmengine.registry import VISUALIZERS as MMENGINE_VISUALIZERS
 from mmengine.registry import Registry
 
 
@@ -49,6 +51,9 @@ OPTIM_WRAPPER_CONSTRUCTORS = _child(
 )
 # Optimizers: Muon, and one that shards its state over the ranks.
 OPTIMIZERS = _child("optimizer", MMENGINE_OPTIMIZERS, "ctvlm.engine")
+# Visualizers of the Runner, and the backends that they write to: local files, TensorBoard, Weights & Biases.
+VISUALIZERS = _child("visualizer", MMENGINE_VISUALIZERS, "ctvlm.engine")
+VISBACKENDS = _child("vis_backend", MMENGINE_VISBACKENDS, "ctvlm.engine")
 # Log processors of the Runner.
 LOG_PROCESSORS = _child("log_processor", MMENGINE_LOG_PROCESSORS, "ctvlm.engine")
 

@@ -58,8 +58,10 @@ def fresh_mmengine():
     from mmengine.registry import DefaultScope
     from mmengine.visualization import Visualizer
 
+    from ctvlm.engine import CTVisualizer
+
     def forget():
-        for manager in (MMLogger, MessageHub, DefaultScope, Visualizer):
+        for manager in (MMLogger, MessageHub, DefaultScope, Visualizer, CTVisualizer):
             manager._instance_dict.clear()
 
     forget()

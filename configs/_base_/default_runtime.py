@@ -17,7 +17,12 @@ default_hooks = dict(
     logger=dict(type="LoggerHook", interval=10),
     progress=dict(type="RichProgressHook", interval=10),
     results=dict(type="ResultsTableHook"),
+    # draw=True: after each epoch, the attention and the texts of one validation case.
+    visualization=dict(type="CaseVisualizationHook", draw=False),
 )
+# Names or configs of backends; add TensorboardVisBackend or WandbVisBackend.
+vis_backends = ["LocalVisBackend"]
+visualizer = dict(type="CTVisualizer", vis_backends=vis_backends)
 
 env_cfg = dict(
     cudnn_benchmark=False,

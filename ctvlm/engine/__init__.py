@@ -15,6 +15,7 @@ from ctvlm.engine.cli.config_options import ConfigOptions
 from ctvlm.engine.cli.console import quiet_warnings
 from ctvlm.engine.cli.errors import run_tool, user_message
 from ctvlm.engine.hooks import (
+    CaseVisualizationHook,
     EpochSeedHook,
     FitTokenizerHook,
     PlainCheckpointHook,
@@ -29,11 +30,14 @@ from ctvlm.engine.optim.bfloat16_optim_wrapper import BFloat16OptimWrapper
 from ctvlm.engine.optim.muon import MuonAdamW, MuonConstructor
 from ctvlm.engine.optim.sharded_optimizer import ShardedOptimizer
 from ctvlm.engine.runner import CTVLMRunner
+from ctvlm.engine.visualizer import CTVisualizer, LocalVisBackend, TensorboardVisBackend, WandbVisBackend
 
 __all__ = [
     "BFloat16OptimWrapper",
     "CTDistributedDataParallel",
     "CTVLMRunner",
+    "CTVisualizer",
+    "CaseVisualizationHook",
     "CheckpointError",
     "ConfigError",
     "ConfigOptions",
@@ -41,12 +45,15 @@ __all__ = [
     "FitTokenizerHook",
     "MuonAdamW",
     "MuonConstructor",
+    "LocalVisBackend",
     "PlainCheckpointHook",
     "PredictionKeysHook",
     "PromptHook",
     "ResultsTableHook",
     "RichProgressHook",
     "ShardedOptimizer",
+    "TensorboardVisBackend",
+    "WandbVisBackend",
     "check_fits",
     "drop_validation",
     "enable_amp",

@@ -17,18 +17,24 @@ from ctvlm.visualization.planes import (
     INK,
     PLANES,
     draw_plane,
-    is_flat,
     region_colours,
     shear_note,
 )
+from ctvlm.visualization.row_layout import EDGE_INCHES, GAP_INCHES, RowLayout
 
 BACKGROUND, WARN = "#101216", "#ffc857"
-TEXT_WIDTH = 78
-ROW_INCHES, TEXT_INCHES = 3.4, 5.6
+TEXT_INCHES, PLANE_INCHES, TOP_INCHES, LINE_INCHES = 5.2, 3.2, 0.42, 0.19
+# Fewer lines of text are written below the title instead of in a column.
+COLUMN_LINES = 8
+# Widest row of planes; wider ones are drawn smaller.
+WIDEST_INCHES = 14.0
+
+# Text, colour, bold, indent.
+Line = tuple[str, str, bool, str]
 
 
 def montage(results: dict, windows: tuple[str, ...] = (), max_steps: int = 12) -> Figure:
-    """Draw a loaded case with one row per window and one column per plane.
+    """Draw a loaded case with one row of planes per window, and its text beside or above them.
 
     The slices are those of ``interesting_slices``. The patient's right is on the left of the page (radiological
     convention). Outlines are coloured for regions, dashed white for coarse masks, and red for lesions.
@@ -42,49 +48,36 @@ def montage(results: dict, windows: tuple[str, ...] = (), max_steps: int = 12) -
     hu, spacing = results["volume"], results["spacing"]
     windows = windows or content_windows(hu, spacing)
     at = interesting_slices(results)
-    flat = is_flat(hu.shape, spacing)
-    z, y, x = (n * s for n, s in zip(hu.shape, spacing))
-    # All planes have the same scale in mm; for a slab, two planes share a column.
-    scale = ROW_INCHES / (y if flat else max(y, z))
-    columns = [max(mm * scale, 1.2) for mm in ((x, max(x, y)) if flat else (x, x, y))]
-    size = (sum(columns) + TEXT_INCHES + 0.6, (ROW_INCHES + 0.1) * len(windows) + 0.7)
-    figure = Figure(figsize=size, facecolor=BACKGROUND)
+    lines = _text_lines(results, scheme, region_colours(scheme.num_regions), max_steps)
+    layout = RowLayout.of(hu.shape, spacing, PLANE_INCHES)
+    if layout.width > WIDEST_INCHES:
+        layout = RowLayout.of(hu.shape, spacing, PLANE_INCHES * WIDEST_INCHES / layout.width)
+    column = len(lines) >= COLUMN_LINES
+    text_inches = TEXT_INCHES if column else 0.0
+    width = max(EDGE_INCHES + layout.width + text_inches + GAP_INCHES, 7.0)
+    head = [] if column else _wrapped(lines, width - 2 * EDGE_INCHES, 9.0)
+    top = TOP_INCHES + LINE_INCHES * len(head)
+    height = top + len(windows) * (layout.height + GAP_INCHES / 2)
+    figure = Figure(figsize=(width, height), facecolor=BACKGROUND)
     FigureCanvasAgg(figure)
-    grid = figure.add_gridspec(
-        len(windows),
-        len(columns) + 1,
-        width_ratios=[*columns, TEXT_INCHES],
-        left=0.3 / size[0],
-        right=0.995,
-        top=1 - 0.6 / size[1],
-        bottom=0.12 / size[1],
-        wspace=0.03,
-        hspace=0.03,
-    )
     soft = next((row for row, window in enumerate(windows) if window not in ("lung", "bone")), 0)
     for row, window in enumerate(windows):
-        cells = [grid[row, column] for column in range(len(columns))]
-        if flat:
-            stack = cells[1].subgridspec(2, 1, hspace=0.15)
-            cells = [cells[0], stack[0], stack[1]]
-        for cell, plane in zip(cells, PLANES):
-            titled = row == 0 or (flat and plane == "sagittal")
-            axes = figure.add_subplot(cell)
-            draw_plane(axes, results, plane, at[AXIS[plane][0]], window, scheme, named=row == soft, titled=titled)
-            if flat and plane != "axial":
-                widen(axes, max(x, y))
-    colours = region_colours(scheme.num_regions)
-    _write_text(figure.add_subplot(grid[:, -1]), results, scheme, colours, max_steps)
-    title = f"{results['case_id']}    {' x '.join(map(str, hu.shape))} voxels of "
-    title += f"{' x '.join(f'{s:.2f}' for s in spacing)} mm (z, y, x)    {results.get('split') or ''}"
-    figure.text(0.3 / size[0], 1 - 0.2 / size[1], title, color=INK, fontsize=12, weight="bold", va="center")
+        bottom = height - top - (row + 1) * (layout.height + GAP_INCHES / 2) + GAP_INCHES / 2
+        for axes, plane in zip(layout.add_axes(figure, EDGE_INCHES, bottom), PLANES):
+            draw_plane(axes, results, plane, at[AXIS[plane][0]], window, scheme, named=row == soft)
+    if column:
+        left, tall = EDGE_INCHES + layout.width + GAP_INCHES, height - top - 0.1
+        box = (left / width, 0.1 / height, (text_inches - 0.1) / width, tall / height)
+        _write_column(figure.add_axes(box), lines, text_inches - 0.2, tall)
+    for number, (text, colour, bold) in enumerate(head):
+        y = 1 - (TOP_INCHES + number * LINE_INCHES) / height
+        weight = "bold" if bold else "normal"
+        figure.text(EDGE_INCHES / width, y, text, color=colour, fontsize=9, weight=weight, va="center")
+    numbers = f"{' x '.join(map(str, hu.shape))} voxels of {' x '.join(f'{s:.2f}' for s in spacing)} mm (z, y, x)"
+    title = f"{results['case_id']}    {numbers}    {results.get('split') or ''}"
+    size = min(12.0, (width - 2 * EDGE_INCHES) * 72 / (0.66 * len(title)))
+    figure.text(EDGE_INCHES / width, 1 - 0.2 / height, title, color=INK, fontsize=size, weight="bold", va="center")
     return figure
-
-
-def widen(axes: Axes, width_mm: float) -> None:
-    """Extend the x range to ``width_mm``, so that stacked pictures have the same scale."""
-    left, right = axes.get_xlim()
-    axes.set_xlim((left + right - width_mm) / 2, (left + right + width_mm) / 2)
 
 
 def interesting_slices(results: dict) -> tuple[int, int, int]:
@@ -108,24 +101,22 @@ def interesting_slices(results: dict) -> tuple[int, int, int]:
     return depth // 2, height // 2, width // 2
 
 
-def _write_text(axes: Axes, results: dict, scheme: RegionScheme, colours: list[str], max_steps: int) -> None:
-    axes.set_axis_off()
-    lines: list[tuple[str, str, bool]] = []
+def _text_lines(results: dict, scheme: RegionScheme, colours: list[str], max_steps: int) -> list[Line]:
+    """Paragraphs of the text of a case."""
+    lines: list[Line] = []
 
     def add(text: str, colour: str = INK, bold: bool = False, indent: str = "") -> None:
-        # matplotlib parses "$" as the start of a formula.
-        wrapped = textwrap.wrap(text.replace("$", r"\$"), TEXT_WIDTH, initial_indent=indent, subsequent_indent=indent)
-        lines.extend((part, colour, bold) for part in wrapped)
+        lines.append((text, colour, bold, indent))
 
     if note := shear_note(results.get("shear_degrees", 0.0)):
         add(note.capitalize(), WARN, bold=True)
-        lines.append(("", INK, False))
+        add("")
     report = results.get("report") or {}
     for name in ("impression", "findings"):
         if report.get(name):
             add(name.capitalize(), FAINT, bold=True)
             add(textwrap.shorten(report[name], 700, placeholder=" ..."))
-            lines.append(("", INK, False))
+            add("")
     steps = results.get("cot") or []
     if steps:
         add(f"Reasoning, {len(steps)} steps" + (f" ({max_steps} shown)" if len(steps) > max_steps else ""), FAINT, True)
@@ -139,7 +130,7 @@ def _write_text(axes: Axes, results: dict, scheme: RegionScheme, colours: list[s
     labels = results.get("labels") or {}
     positive = [name for name, value in labels.items() if value == 1]
     if labels:
-        lines.append(("", INK, False))
+        add("")
         add(f"Labels: {', '.join(positive) or 'none positive'}  ({len(positive)} of {len(labels)})", FAINT)
     if not steps and not report:
         add("no text", FAINT)
@@ -150,7 +141,7 @@ def _write_text(axes: Axes, results: dict, scheme: RegionScheme, colours: list[s
     else:
         # An organ without a mask may still be in the scan.
         unmarked = [r.display_name for r in scheme.regions if not (regions == r.id).any()]
-        lines.append(("", INK, False))
+        add("")
         add(
             f"Regions: {scheme.num_regions - len(unmarked)} of {scheme.num_regions} marked"
             + (f"; not marked: {', '.join(unmarked)}" if unmarked else ""),
@@ -159,19 +150,30 @@ def _write_text(axes: Axes, results: dict, scheme: RegionScheme, colours: list[s
     for name in coarse:
         covered = ", ".join(scheme[i].display_name for i in scheme.ids_of_class(name))
         add(f"Dashed: {name.replace('_', ' ')}, one mask for {covered}", FAINT)
-    height = axes.get_window_extent().height / axes.figure.dpi
-    step = min(0.165 / height, 1 / max(len(lines), 1))
-    size = min(8.5, step * height * 72 * 0.72)
-    for number, (text, colour, bold) in enumerate(lines):
+    return lines
+
+
+def _wrapped(lines: list[Line], inches: float, size: float) -> list[tuple[str, str, bool]]:
+    """Lines that fit a width in a font size; the mean letter width of DejaVu Sans is 0.54 font sizes."""
+    out = []
+    for text, colour, bold, indent in lines:
+        # matplotlib parses "$" as the start of a formula.
+        parts = textwrap.wrap(
+            text.replace("$", r"\$"), int(inches * 72 / (0.54 * size)), initial_indent=indent, subsequent_indent=indent
+        )
+        out += [(part, colour, bold) for part in parts or [""]]
+    return out
+
+
+def _write_column(axes: Axes, lines: list[Line], width: float, height: float) -> None:
+    """Write the text in the largest font size that fits."""
+    axes.set_axis_off()
+    for size in (11.0, 10.0, 9.0, 8.0, 7.0, 6.0):
+        wrapped, step = _wrapped(lines, width, size), 1.4 * size / 72 / height
+        if len(wrapped) * step <= 1:
+            break
+    for number, (text, colour, bold) in enumerate(wrapped):
         weight = "bold" if bold else "normal"
         axes.text(
-            0.02,
-            1 - number * step,
-            text,
-            color=colour,
-            fontsize=size,
-            weight=weight,
-            va="top",
-            family="DejaVu Sans",
-            transform=axes.transAxes,
+            0, 1 - number * step, text, color=colour, fontsize=size, weight=weight, va="top", transform=axes.transAxes
         )

@@ -16,21 +16,23 @@ from matplotlib.figure import Figure
 
 from ctvlm.anatomy import MentionLexicon, RegionScheme
 from ctvlm.visualization.content import content_windows, fitting_window
-from ctvlm.visualization.montage import BACKGROUND, interesting_slices, widen
+from ctvlm.visualization.montage import BACKGROUND, interesting_slices
 from ctvlm.visualization.planes import (
     AXIS,
     FAINT,
     INK,
     PLANES,
     draw_plane,
-    is_flat,
     plane_of,
     region_colours,
     shear_note,
 )
+from ctvlm.visualization.row_layout import EDGE_INCHES, GAP_INCHES, RowLayout
+from ctvlm.visualization.row_layout import TITLE_INCHES as ROW_TITLE
 from ctvlm.volume import CTVolume, patches_to_grid, peak_mm
 
-PLANE_INCHES, TEXT_INCHES, BAR_INCHES, TITLE_INCHES, LINE_INCHES = 3.3, 4.4, 0.75, 0.75, 0.22
+PLANE_INCHES, TEXT_INCHES, BAR_INCHES, TITLE_INCHES, LINE_INCHES = 3.0, 3.6, 0.75, 0.55, 0.22
+WIDEST_INCHES = 12.0
 WARNING_COLOUR = "#ffb454"
 
 
@@ -65,7 +67,7 @@ def heat_colours() -> ListedColormap:
 def overlay_page(
     ct: CTVolume, overlays: Sequence[Overlay], title: str, scheme: RegionScheme, unit: str, remark: str = ""
 ) -> Figure:
-    """Draw maps over a CT in radiological convention, all at the same scale in mm.
+    """Draw maps over a CT in radiological convention; each plane fills its row and has a scale bar.
 
     A heat map is shown through its peak, which is marked by a cross. The HU window fits the regions that the text
     mentions, otherwise the tissue at the peak. A region map is shown in the slices with most regions.
@@ -74,37 +76,32 @@ def overlay_page(
         unit: unit of the heat maps, printed beside the colour bar.
         remark: a warning, printed on a separate line below the title.
     """
-    columns, row_inches = _layout(ct)
+    layout = RowLayout.of(ct.shape, ct.spacing, PLANE_INCHES)
+    if layout.width > WIDEST_INCHES:
+        layout = RowLayout.of(ct.shape, ct.spacing, PLANE_INCHES * WIDEST_INCHES / layout.width)
+    row_inches = layout.height + GAP_INCHES
     shown = content_windows(ct.array, ct.spacing)
-    title_inches = TITLE_INCHES + (LINE_INCHES + 0.1 if remark else 0)  # titles of thin slabs are higher
-    size = (sum(columns) + BAR_INCHES + TEXT_INCHES + 0.9, row_inches * len(overlays) + title_inches)
+    title_inches = TITLE_INCHES + (LINE_INCHES + 0.1 if remark else 0)
+    heats = not all(overlay.is_labels for overlay in overlays)
+    bar_inches = BAR_INCHES if heats else 0.0
+    text_left = EDGE_INCHES + layout.width + GAP_INCHES + bar_inches
+    size = (text_left + TEXT_INCHES, row_inches * len(overlays) + title_inches)
     figure = Figure(figsize=size, facecolor=BACKGROUND)
     FigureCanvasAgg(figure)
-    grid = figure.add_gridspec(
-        len(overlays),
-        len(columns) + 2,
-        width_ratios=[*columns, BAR_INCHES, TEXT_INCHES],
-        left=0.3 / size[0],
-        right=1 - 0.1 / size[0],
-        top=1 - title_inches / size[1],
-        bottom=0.1 / size[1],
-        wspace=0.04,
-        hspace=0.08,
-    )
+
+    def axes_at(left: float, bottom: float, width: float, height: float) -> Axes:
+        return figure.add_axes((left / size[0], bottom / size[1], width / size[0], height / size[1]))
+
+    tall = layout.height - ROW_TITLE
     for row, overlay in enumerate(overlays):
-        *cells, bar, text = (grid[row, column] for column in range(len(columns) + 2))
-        stacked = len(cells) == 2
-        if stacked:
-            stack = cells[1].subgridspec(2, 1, hspace=0.15)
-            cells = [cells[0], stack[0], stack[1]]
-        planes = [figure.add_subplot(cell) for cell in cells]
+        bottom = size[1] - title_inches - (row + 1) * row_inches + GAP_INCHES
+        planes = layout.add_axes(figure, EDGE_INCHES, bottom)
         if overlay.is_labels:
             _draw_labels(planes, ct, overlay, scheme, shown)
         else:
-            _draw_heat(planes, figure.add_subplot(bar), ct, overlay, scheme, unit, shown)
-        for axes in planes[1:] if stacked else ():
-            widen(axes, max(n * s for n, s in zip(ct.shape[1:], ct.spacing[1:])))
-        _write(figure.add_subplot(text), overlay, row_inches)
+            bar = axes_at(EDGE_INCHES + layout.width + GAP_INCHES, bottom, BAR_INCHES, tall)
+            _draw_heat(planes, bar, ct, overlay, scheme, unit, shown)
+        _write(axes_at(text_left, bottom, TEXT_INCHES - 0.1, tall), overlay, tall)
     shape = " x ".join(map(str, ct.shape))
     spacing = " x ".join(f"{s:.2f}" for s in ct.spacing)
     y = 1 - LINE_INCHES / size[1]
@@ -116,14 +113,6 @@ def overlay_page(
         remark_y = y - 2 * LINE_INCHES / size[1]
         figure.text(0.3 / size[0], remark_y, remark, color=WARNING_COLOUR, fontsize=8, va="center")
     return figure
-
-
-def _layout(ct: CTVolume) -> tuple[list[float], float]:
-    """Column widths and row height (inches) of three planes side by side, or of two columns for a slab."""
-    z, y, x = (n * s for n, s in zip(ct.shape, ct.spacing))
-    widths, height = ([x, max(x, y)], y) if is_flat(ct.shape, ct.spacing) else ([x, x, y], max(y, z))
-    scale = min(PLANE_INCHES / height, 1.5 * PLANE_INCHES / max(widths))
-    return [max(w * scale, 1.2) for w in widths], max(height * scale, 2.2) + 0.15
 
 
 def _draw_heat(
@@ -219,9 +208,9 @@ def _cross(axes: Axes, ct: CTVolume, plane: str, at: tuple[int, int, int]) -> No
 def _write(axes: Axes, overlay: Overlay, row_inches: float) -> None:
     """Write the text beside a row in the largest font size that fits."""
     axes.set_axis_off()
-    for size in (10.0, 9.0, 8.0, 7.0, 6.0):
+    for size in (11.0, 10.0, 9.0, 8.0, 7.0, 6.0):
         # The mean letter width of DejaVu Sans is 0.56 font sizes; the line spacing is 1.35 font sizes.
-        columns = int(TEXT_INCHES * 72 / (0.56 * size))
+        columns = int((TEXT_INCHES - 0.2) * 72 / (0.56 * size))
         lines = [(part, INK) for part in textwrap.wrap(overlay.text, columns)] + [("", FAINT)]
         lines += [(part, FAINT) for note in overlay.notes for part in textwrap.wrap(note, columns)]
         step = 1.35 * size / 72 / row_inches

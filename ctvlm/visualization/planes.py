@@ -39,7 +39,7 @@ def region_colours(count: int) -> list[str]:
 
 def is_flat(shape: tuple[int, int, int], spacing: tuple[float, float, float]) -> bool:
     """Whether the CT is a slab whose coronal and sagittal planes fit above each other beside the axial plane."""
-    return 2.3 * shape[0] * spacing[0] < shape[1] * spacing[1]
+    return 1.6 * shape[0] * spacing[0] < shape[1] * spacing[1]
 
 
 def shear_note(degrees: float) -> str:
@@ -61,7 +61,6 @@ def draw_plane(
     window: str,
     scheme: RegionScheme,
     named: bool = False,
-    titled: bool = True,
 ) -> None:
     """Draw one slice in one HU window.
 
@@ -69,7 +68,6 @@ def draw_plane(
         axes: axes of a figure that has its final size.
         results: ``volume``, ``spacing`` and optionally ``region_map``, ``lesion_map`` and ``coarse_masks`` (dashed).
         named: write the name of each mask at its largest part.
-        titled: write plane and slice number above.
     """
     centre, width = resolve_window(window)
     picture = plane_of(results["volume"], plane, index)
@@ -96,16 +94,22 @@ def draw_plane(
     thin = (box[1] * scale < THIN, box[2] * scale < THIN)
     _draw_masks(axes, results, plane, index, spacing, scheme, named and not any(thin))
     _write_letters(axes, AXIS[plane][1], thin)
-    if titled:
-        # Leave space for a letter above the picture.
-        pad = LETTER_POINTS + 4 if thin[1] else 3
-        name = slice_name(plane, index, results["volume"].shape[AXIS[plane][0]])
-        axes.set_title(name, color=FAINT, fontsize=8, pad=pad)
+    # Leave space for a letter above the picture.
+    name = slice_name(plane, index, results["volume"].shape[AXIS[plane][0]])
+    axes.set_title(name, color=FAINT, fontsize=8, pad=LETTER_POINTS + 4 if thin[1] else 3)
     if plane == "axial":
         # Beside the picture, because it would cover the letters of a narrow picture.
         axes.set_ylabel(f"{window.replace('_', ' ')}  {centre:g} / {width:g} HU", color=INK, fontsize=7.5, labelpad=3)
-        axes.plot([box[1] * 0.97 - 50, box[1] * 0.97], [box[2] * 0.96] * 2, color=INK, lw=1.5)
-        axes.text(box[1] * 0.97 - 25, box[2] * 0.945, "50 mm", color=INK, fontsize=6, ha="center", va="bottom", **_HALO)
+    if not any(thin):
+        _scale_bar(axes, box[1], box[2])
+
+
+def _scale_bar(axes: Axes, width: float, height: float) -> None:
+    """Scale bar of at most a third of the width (mm) in the lower right corner."""
+    length = next((mm for mm in (50, 20, 10, 5) if mm < width / 3), 2)
+    axes.plot([width * 0.97 - length, width * 0.97], [height * 0.96] * 2, color=INK, lw=1.5)
+    at = (width * 0.97 - length / 2, height * 0.945)
+    axes.text(*at, f"{length} mm", color=INK, fontsize=6.5, ha="center", va="bottom", **_HALO)
 
 
 def _draw_masks(

@@ -45,7 +45,7 @@ def test_map_is_shown_through_its_peak(shape):
         r"A stone costs \$5.",
         "peak: 9",
         "case 1",
-        "50 mm",
+        "20 mm",
         "soft tissue",
     ):
         assert word in page, word
@@ -62,12 +62,18 @@ def test_map_is_shown_through_its_peak(shape):
     assert cross == pytest.approx((col * 2, row * 2), abs=16)
 
 
-def test_stacked_pictures_have_the_same_scale():
-    ct = volume((4, 32, 40))
+@pytest.mark.parametrize("shape", [(64, 32, 40), (16, 32, 40), (4, 32, 40)], ids=["tall", "volume", "slab"])
+def test_pictures_fill_their_axes_with_equal_mm_in_both_directions(shape):
+    ct = volume(shape)
     figure = overlay_page(ct, [Overlay("x", heat(ct))], "a", SCHEME, "unit")
     figure.canvas.draw()
-    coronal, sagittal = figure.axes[1], figure.axes[2]
-    assert np.ptp(coronal.get_xlim()) == np.ptp(sagittal.get_xlim()) == 80
+    z, y, x = (n * s for n, s in zip(ct.shape, ct.spacing))
+    for axes, (wide, high) in zip(figure.axes[:3], ((x, y), (x, z), (y, z))):
+        assert (np.ptp(axes.get_xlim()), np.ptp(axes.get_ylim())) == (wide, high)
+        drawn, cell = axes.get_position(), axes.get_position(original=True)
+        assert drawn.width * drawn.height > 0.98 * cell.width * cell.height
+        inches = drawn.size * figure.get_size_inches()
+        assert inches[0] / inches[1] == pytest.approx(wide / high, rel=0.01)
 
 
 def test_region_names_and_long_texts_fit():

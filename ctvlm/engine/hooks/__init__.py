@@ -1,5 +1,6 @@
 """Hooks of the Runner."""
 
+from ctvlm.engine.hooks.case_visualization_hook import CaseVisualizationHook
 from ctvlm.engine.hooks.epoch_seed_hook import EpochSeedHook
 from ctvlm.engine.hooks.fit_tokenizer_hook import FitTokenizerHook
 from ctvlm.engine.hooks.plain_checkpoint_hook import PlainCheckpointHook
@@ -9,6 +10,7 @@ from ctvlm.engine.hooks.results_table_hook import ResultsTableHook
 from ctvlm.engine.hooks.rich_progress_hook import RichProgressHook
 
 __all__ = [
+    "CaseVisualizationHook",
     "EpochSeedHook",
     "FitTokenizerHook",
     "PlainCheckpointHook",
