@@ -25,8 +25,8 @@ DISTRIBUTIONS = {
 }
 # Imported by name in ctvlm/evaluation/report_scorers.py; GREEN is not on PyPI.
 REPORT_SCORERS = {"RaTEScore", "radgraph", "bert-score"}
-# Declared for mmengine (setuptools) or run as a command.
-NOT_IMPORTED = {"setuptools", "pytest-xdist", "ruff", "mypy", "pre-commit", "open_clip_torch"}
+# Declared for mmengine (setuptools) or for torch.onnx (onnx, onnxscript), or run as a command.
+NOT_IMPORTED = {"setuptools", "onnx", "onnxscript", "pytest-xdist", "ruff", "mypy", "pre-commit", "open_clip_torch"}
 
 
 def declared(text: str) -> dict[str, str]:

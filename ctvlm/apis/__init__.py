@@ -3,9 +3,12 @@
 from ctvlm.apis.attention_maps import AttentionMaps, attention_maps
 from ctvlm.apis.case_input import CaseFailure, CaseInputError, CaseInputs, InputCase, array_volume, find_cases
 from ctvlm.apis.case_reader import CaseReader, ReadCase
+from ctvlm.apis.encoder import CTEncoder, EncoderFeatures
 from ctvlm.apis.feature_extractor import FeatureExtractor, TextSimilarity, VolumeFeatures
+from ctvlm.apis.hub_model import HubModel
 from ctvlm.apis.inferencer import Inferencer, RunResult
 from ctvlm.apis.init_model import default_device, init_model
+from ctvlm.apis.monai_encoder import MonaiEncoder
 from ctvlm.apis.reasoning_inferencer import ReasonedStep, Reasoning, ReasoningInferencer
 from ctvlm.apis.region_segmenter import RegionMap, RegionSegmenter
 from ctvlm.apis.retriever import Hit, Hits, Retriever
@@ -15,17 +18,21 @@ from ctvlm.apis.zero_shot_classifier import Classification, ZeroShotClassifier
 
 __all__ = [
     "AttentionMaps",
+    "CTEncoder",
     "CaseFailure",
     "CaseInputError",
     "CaseInputs",
     "CaseReader",
     "Classification",
+    "EncoderFeatures",
     "FeatureExtractor",
-    "ModelInfo",
     "Hit",
     "Hits",
+    "HubModel",
     "Inferencer",
     "InputCase",
+    "ModelInfo",
+    "MonaiEncoder",
     "Outcome",
     "ReadCase",
     "ReasonedStep",

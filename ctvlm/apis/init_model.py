@@ -14,7 +14,7 @@ import ctvlm.models  # noqa: F401  (registers all components)
 from ctvlm.apis.shipped_models import DEFAULT_MODEL, shipped_folder, shipped_names
 from ctvlm.engine import CheckpointError, ConfigError, check_fits, load_config, read_checkpoint
 from ctvlm.engine.checkpoint.config_text import checkpoint_config
-from ctvlm.engine.checkpoint.release import is_release, read_release
+from ctvlm.engine.checkpoint.release import read_release
 from ctvlm.engine.checkpoint.upgrade import upgrade_config
 from ctvlm.engine.checkpoint.weight_match import plain_names
 from ctvlm.engine.cli.errors import user_message
@@ -113,7 +113,7 @@ def _config_by_name(name: str | Path) -> Config:
 
 
 def _read_weights(path: str | Path) -> _Weights:
-    if is_release(path):
+    if Path(path).expanduser().is_dir():
         release = read_release(path)
         return _Weights(release.state_dict, release.training_data, path, {})
     return _checkpoint_weights(read_checkpoint(path), path)

@@ -32,6 +32,9 @@ def resolve_window(window: str | tuple[float, float]) -> tuple[float, float]:
 
 def apply_windows(hu: Tensor, windows: list[str | tuple[float, float]]) -> Tensor:
     """Apply windows and stack them along a channel axis: (B, D, H, W) in HU to (B, C, D, H, W) in [0, 1]."""
+    if torch.compiler.is_compiling():
+        scaled = [(hu.float() - (centre - width / 2)) / width for centre, width in map(resolve_window, windows)]
+        return torch.stack(scaled, dim=1).clamp(0, 1)
     out = hu.new_empty((hu.shape[0], len(windows), *hu.shape[1:]), dtype=torch.float32)
     # In place, and slice by slice on a CPU: slices fit into the cache, which is more than twice as fast.
     depth = 1 if hu.device.type == "cpu" else max(hu.shape[1], 1)

@@ -149,6 +149,8 @@ def test_missing_files_and_models(trained, tmp_path):
         init_model(tmp_path / "none.py")
     with pytest.raises(CheckpointError, match="none.pth"):
         init_model(trained[0], tmp_path / "none.pth")
+    with pytest.raises(CheckpointError, match="is not a released model: it has no config.json"):
+        init_model(trained[0], tmp_path)
     (tmp_path / "empty.py").write_text("a = 1")
     with pytest.raises(ConfigError, match="empty.py.*'model'"):
         init_model(tmp_path / "empty.py")

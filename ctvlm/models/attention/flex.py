@@ -36,7 +36,7 @@ def flex_slice_attention(
             "use backend='sdpa', which gives the same numbers"
         )
     z_BN = ctx.z_BN
-    bias_BKdd = bias_BKdd.expand(len(z_BN), -1, -1, -1).contiguous()
+    bias_BKdd = bias_BKdd.expand(z_BN.shape[0], -1, -1, -1).contiguous()
     mask_BN = ctx.token_mask_BN
     if mask_BN is not None:
         # If all keys of a case are masked, they have weights; zero values make the output 0.

@@ -39,7 +39,7 @@ class RegionAwareAttention(nn.Module):
 
     def forward(self, x_BNE: Tensor, ctx: TokenContext) -> Tensor:
         assignment_BNM, regions_BME = check_regions(self, ctx)
-        background_B1E = self.background.to(regions_BME.dtype).expand(len(x_BNE), -1, -1)
+        background_B1E = self.background.to(regions_BME.dtype).expand(x_BNE.shape[0], -1, -1)
         regions_BME = torch.cat([background_B1E, regions_BME], dim=1)
         k_BMKc, v_BMKc = self.kv(self.norm_regions(regions_BME)).unflatten(-1, (2, self.num_heads, -1)).unbind(2)
 

@@ -96,8 +96,8 @@ class SliceAwareAttention(SelfAttention):
     @staticmethod
     def _dense(q_BKNc: Tensor, k_BKNc: Tensor, v_BKNc: Tensor, bias_BKdd: Tensor, ctx: TokenContext) -> Tensor:
         z_BN = ctx.z_BN
-        bias_BKdd = bias_BKdd.expand(len(z_BN), -1, -1, -1)
-        case_B11 = torch.arange(len(z_BN), device=z_BN.device)[:, None, None]
+        bias_BKdd = bias_BKdd.expand(z_BN.shape[0], -1, -1, -1)
+        case_B11 = torch.arange(z_BN.shape[0], device=z_BN.device)[:, None, None]
         bias_BKNN = bias_BKdd.transpose(0, 1)[:, case_B11, z_BN[:, :, None], z_BN[:, None, :]].transpose(0, 1)
         scores_BKNN = (q_BKNc @ k_BKNc.transpose(-1, -2)) * q_BKNc.shape[-1] ** -0.5
         scores_BKNN = scores_BKNN.float() if scores_BKNN.dtype != torch.float64 else scores_BKNN

@@ -91,7 +91,9 @@ class VisionEncoder(nn.Module, ABC):
         batch = volume_BCDHW.shape[0]
         if spacing_B3 is None:
             spacing_B3 = torch.ones(batch, 3)
-        if tuple(spacing_B3.shape) != (batch, 3) or not bool((spacing_B3 > 0).all()):
+        # Values are not known while a graph is exported.
+        positive = torch.compiler.is_compiling() or bool((spacing_B3 > 0).all())
+        if tuple(spacing_B3.shape) != (batch, 3) or not positive:
             raise ValueError(
                 f"spacing has shape {tuple(spacing_B3.shape)}; expected ({batch}, 3), positive mm per voxel (z, y, x)"
             )

@@ -17,18 +17,40 @@ def body_patches(channel_BDHW: Tensor, grid: tuple[int, int, int]) -> Tensor:
     """
     batch = channel_BDHW.shape[0]
     d, h, w = grid
-    size = tuple(s // g for s, g in zip(channel_BDHW.shape[1:], grid))
+    size = [s // g for s, g in zip(channel_BDHW.shape[1:], grid)]
     air_Bdhw = F.max_pool3d(channel_BDHW.detach()[:, None], size)[:, 0] <= 0
     air = air_Bdhw.reshape(batch * d, h, w)
-    outside = air & _border(h, w, air.device)
+    # The loop ends when nothing changes, which depends on the data. An exported graph has no such loop.
+    outside = _outside_by_closure(air) if torch.compiler.is_compiling() else _outside_by_growth(air)
+    keep_BN = ~outside.view(batch, -1)
+    return keep_BN | ~keep_BN.any(dim=1, keepdim=True)
+
+
+def _outside_by_growth(air_xhw: Tensor) -> Tensor:
+    """Air that is connected to the border of its slice."""
+    _, h, w = air_xhw.shape
+    outside = air_xhw & _border(h, w, air_xhw.device)
     # Each iteration grows by one patch; no path is longer than the number of patches of a slice.
     for _ in range(h * w):
-        grown = _grow(outside) & air
+        grown = _grow(outside) & air_xhw
         if torch.equal(grown, outside):
             break
         outside = grown
-    keep_BN = ~outside.view(batch, -1)
-    return keep_BN | ~keep_BN.any(dim=1, keepdim=True)
+    return outside
+
+
+def _outside_by_closure(air_xhw: Tensor) -> Tensor:
+    """The same in a fixed number of operations: repeated squaring doubles the length of the paths between patches."""
+    _, h, w = air_xhw.shape
+    cells = torch.arange(h * w, device=air_xhw.device)
+    y, x = cells // w, cells % w
+    near = (y[:, None] - y).abs() + (x[:, None] - x).abs() <= 1
+    air_xn = air_xhw.flatten(1)
+    connected_xnn = (near & air_xn[:, :, None] & air_xn[:, None, :]).float()
+    for _ in range((h * w - 1).bit_length()):
+        connected_xnn = (connected_xnn @ connected_xnn > 0).float()
+    border_n1 = _border(h, w, air_xhw.device).flatten()[:, None].float()
+    return (connected_xnn @ border_n1 > 0).view(air_xhw.shape)
 
 
 def _border(h: int, w: int, device: torch.device) -> Tensor:

@@ -64,7 +64,7 @@ class SliceWiseTimm(VisionEncoder):
     ) -> EncoderOutput:
         self.check_region_map(volume_BCDHW, region_map_BDHW)
         grid = grid_of(as_grid(volume_BCDHW.shape[2:]), self.patch_size)
-        batch = len(volume_BCDHW)
+        batch = volume_BCDHW.shape[0]
         slices_MCHW = self.standardize(volume_BCDHW).transpose(1, 2).flatten(0, 1)
         features_Mchw = self.net(slices_MCHW)[-1]
         features_BdpcN = features_Mchw.flatten(2).view(batch, grid[0], self.patch_size[0], -1, grid[1] * grid[2])

@@ -138,17 +138,23 @@ class ThreeDVisionEncoder(VisionEncoder):
     def _context(self, volume_BCDHW: Tensor, spacing_B3: Tensor | None) -> TokenContext:
         grid = self.patch_embed.grid_of(as_grid(volume_BCDHW.shape[2:]))
         spacing_B3 = self.token_spacing(volume_BCDHW, spacing_B3, grid)
-        ctx = TokenContext.full(len(volume_BCDHW), grid, spacing_B3)
+        ctx = TokenContext.full(volume_BCDHW.shape[0], grid, spacing_B3)
         if self.token_selection == "body":
             keep_BN = body_patches(volume_BCDHW[:, self.body_channel], grid)
-            index_Bn, mask_Bn = kept_index(keep_BN)
-            if index_Bn.shape[1] < ctx.num_cells:
-                ctx = TokenContext(grid, index_Bn, mask_Bn, spacing_B3)
-            elif not bool(keep_BN.all()):
-                ctx = TokenContext(grid, ctx.index_BN, keep_BN, spacing_B3)
+            ctx = self._selected(ctx, keep_BN)
         if not self.position.additive:
             ctx = ctx.with_rotary(self.position(ctx))
         return ctx
+
+    @staticmethod
+    def _selected(ctx: TokenContext, keep_BN: Tensor) -> TokenContext:
+        """Drop patches, or mask them where a graph is exported, whose shapes do not depend on the data."""
+        if torch.compiler.is_compiling():
+            return TokenContext(ctx.grid, ctx.index_BN, keep_BN, ctx.spacing_B3)
+        index_Bn, mask_Bn = kept_index(keep_BN)
+        if index_Bn.shape[1] < ctx.num_cells:
+            return TokenContext(ctx.grid, index_Bn, mask_Bn, ctx.spacing_B3)
+        return ctx if bool(keep_BN.all()) else TokenContext(ctx.grid, ctx.index_BN, keep_BN, ctx.spacing_B3)
 
     def _run_blocks(
         self, x_BNE: Tensor, region_map_BDHW: Tensor | None, ctx: TokenContext

@@ -50,6 +50,8 @@ class SinCosPosition3D(Position3D):
         self._cache: dict[tuple, Tensor] = {}
 
     def forward(self, grid: tuple[int, int, int], like: Tensor) -> Tensor:
+        if torch.compiler.is_compiling():  # the tensors of a trace are not values
+            return self._encode(grid).to(like)
         key = (tuple(grid), like.device, like.dtype)
         if key not in self._cache:
             self._cache.clear()

@@ -71,7 +71,7 @@ class MaskCNNRegionEncoder(RegionEncoder):
 
     def assign(self, tokens_BNE: Tensor, region_map_BDHW: Tensor | None, ctx: TokenContext) -> RegionEncoding:
         if region_map_BDHW is None:
-            region_map_BDHW = ctx.spacing_B3.new_full((len(tokens_BNE), *ctx.grid), UNKNOWN)
+            region_map_BDHW = ctx.spacing_B3.new_full((tokens_BNE.shape[0], *ctx.grid), UNKNOWN)
         features_BEDHW = self.region_features(region_map_BDHW)
         features_BNE = ctx.gather(F.adaptive_avg_pool3d(features_BEDHW, ctx.grid).flatten(2).transpose(1, 2))
         logits_BNR = features_BNE @ self.region_embedding.T * self.embed_dims**-0.5
@@ -86,7 +86,7 @@ class MaskCNNRegionEncoder(RegionEncoder):
 
     def region_tokens(self, tokens_BNE: Tensor, assignment_BNR1: Tensor) -> Tensor:
         """The region embeddings (B, R, E), independent of the patches."""
-        return self.region_embedding.expand(len(tokens_BNE), -1, -1)
+        return self.region_embedding.expand(tokens_BNE.shape[0], -1, -1)
 
     def _check_memory(self, region_map_BDHW: Tensor) -> None:
         needed = self.memory_needed(region_map_BDHW)
