@@ -74,7 +74,7 @@ def example_input(shape: tuple[int, int, int], batch: int, seed: int = 0) -> tup
     generator = torch.Generator().manual_seed(seed)
     axes = [torch.linspace(-1, 1, size) for size in shape]
     z, y, x = torch.meshgrid(*axes, indexing="ij")
-    sizes_B = 0.5 + 0.4 * torch.rand(batch, generator=generator)
+    sizes_B = 0.5 + 0.4 * torch.arange(batch) / max(batch - 1, 1)
     inside_BDHW = (y**2 + x**2)[None].expand(batch, *shape) < sizes_B[:, None, None, None] ** 2
     tissue_BDHW = 40 + 300 * torch.randn(batch, *shape, generator=generator) + 100 * z
     hu_BDHW = torch.where(inside_BDHW, tissue_BDHW, torch.tensor(-1000.0))
