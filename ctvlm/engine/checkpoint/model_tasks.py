@@ -18,6 +18,7 @@ TASKS = {
 }
 _REGION_ENCODERS = {"LearnedRegionEncoder"}
 _HEADS = {
+    "PointSegmentationHead": "regions",
     "VoxelSegmentationHead": "regions",
     "SegmentationHead": "regions",
     "RegionLogitsHead": "regions",
