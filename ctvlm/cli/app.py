@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -89,6 +90,11 @@ def _in_tool(function: Callable) -> Callable:
     return run
 
 
+def _paragraphs(function: Callable) -> str:
+    """Docstring of a function without the line breaks inside its paragraphs."""
+    return "\n\n".join(" ".join(part.split()) for part in (inspect.getdoc(function) or "").split("\n\n"))
+
+
 def _build() -> typer.Typer:
     built = typer.Typer(
         help="3D CT vision-language learning: look at a CT, embed, classify and search CTs, train models.",
@@ -106,7 +112,7 @@ def _build() -> typer.Typer:
 
     for panel, commands in COMMANDS.items():
         for name, function in commands.items():
-            built.command(name, rich_help_panel=panel)(_in_tool(function))
+            built.command(name, help=_paragraphs(function), rich_help_panel=panel)(_in_tool(function))
     return built
 
 

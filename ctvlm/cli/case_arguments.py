@@ -8,8 +8,8 @@ import typer
 
 _CT_HELP = "CT files, DICOM folders, folders of CTs, or manifests (.jsonl)"
 
-Inputs = Annotated[list[str], typer.Argument(metavar="CT...", help=_CT_HELP)]
-OptionalInputs = Annotated[list[str] | None, typer.Argument(metavar="[CT...]", help=f"{_CT_HELP}, to add to the index")]
+Inputs = Annotated[list[str], typer.Argument(metavar="CT", help=_CT_HELP)]
+OptionalInputs = Annotated[list[str] | None, typer.Argument(metavar="CT", help=f"{_CT_HELP}, to add to the index")]
 Mask = Annotated[
     str | None,
     typer.Option(metavar="FILE", help="region mask of the CT: a label map, or a folder with one mask file per class"),
@@ -18,8 +18,8 @@ MaskSource = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="meaning of the ids of the masks, such as totalsegmentator_v2 (see ctvlm list schemes); for a folder of "
-        "CTs, also use the masks next to the CTs",
+        help="meaning of the ids of masks, such as totalsegmentator_v2 (see ctvlm list schemes); with a folder of "
+        "CTs, the masks in it are used",
     ),
 ]
 Model = Annotated[

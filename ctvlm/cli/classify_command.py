@@ -35,7 +35,9 @@ def classify_command(
     as_json: Json = False,
     debug: Debug = False,
 ) -> int:
-    """Show probabilities of findings, without training on them: ctvlm classify ct.nii.gz
+    """Show probabilities of findings, without training on them.
+
+    Example: ctvlm classify ct.nii.gz
 
     The probability of a finding compares the CT with a prompt that it is present and a prompt that it is absent. The
     exit code is 1 if a case failed.

@@ -49,7 +49,9 @@ def embed_command(
     as_json: Json = False,
     debug: Debug = False,
 ) -> int:
-    """Write embeddings of CTs and of their regions: ctvlm embed ct.nii.gz
+    """Write embeddings of CTs and of their regions.
+
+    Example: ctvlm embed ct.nii.gz
 
     Each file has the arrays volume (P), regions (R, P) and region_mask (R). An interrupted run resumes when it is
     started again. The exit code is 1 if a case failed.

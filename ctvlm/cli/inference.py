@@ -72,7 +72,7 @@ def report_saved(summary: SaveSummary, as_json: bool) -> int:
         return summary.exit_code
     explain(summary.notes, [(outcome.case_id, outcome.reason) for outcome in failed])
     counts = ", ".join(f"{count} {state}" for state in ("done", "kept", "failed") if (count := summary.count(state)))
-    print(f"{counts or 'no case'}: {printable(summary.out)}")
+    print(f"{printable(summary.out)}: {counts or 'no case'}")
     if summary.unfinished:
         print(f"{summary.unfinished} cases of other shards are unfinished")
     return summary.exit_code

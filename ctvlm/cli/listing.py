@@ -86,7 +86,7 @@ def print_listing(kind: str | None, as_json: bool) -> None:
         return
     console = stdout_console()
     if kind:
-        console.print(_table(rows[kind]) if rows[kind] else f"no {kind}")
+        console.print(_table(rows[kind]) if rows[kind] else f"no {kind} are installed")
         return
     for name, listed in rows.items():
         _print_names(name, listed, console)

@@ -17,7 +17,9 @@ def reason_command(
     as_json: Json = False,
     debug: Debug = False,
 ) -> int:
-    """Generate the reasoning about CTs, step by step: ctvlm reason ct.nii.gz
+    """Generate the reasoning about CTs, step by step.
+
+    Example: ctvlm reason ct.nii.gz
 
     Each step is shown with its regions, the slice it attends to (0: the lowest slice) and the confidence of the model.
     The exit code is 1 if a case failed.

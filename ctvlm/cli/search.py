@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rich.console import Console
+from rich.markup import escape
 
 from ctvlm.apis import CaseInputError, Hits, Retriever, SaveSummary
-from ctvlm.cli.inference import explain, known_device, one_or_several, plain_table, title, warn
-from ctvlm.cli.output import printable, shown
+from ctvlm.cli.inference import explain, known_device, one_or_several, title, warn
+from ctvlm.cli.output import printable
 from ctvlm.engine.checkpoint.files import json_text
 from ctvlm.engine.cli.console import stdout_console
 
@@ -52,7 +53,9 @@ def _print(added: SaveSummary | None, queries: Sequence[Hits], index: str, conso
         print(f"index {printable(index)}: {counts}")
     for one in queries:
         console.print(title(one.query))
-        table = plain_table("", "CT", "similarity", "path")
+        width = max((len(printable(hit.case_id)) for hit in one.hits), default=0)
         for hit in one.hits:
-            table.add_row(str(hit.rank), shown(hit.case_id), f"{hit.score:.3f}", shown(hit.path))
-        console.print(table)
+            name = printable(hit.case_id).ljust(width)
+            # Without line breaks, so that the path can be copied.
+            line = f"{hit.rank:>3}  {hit.score:6.3f}  {name}  {printable(hit.path)}"
+            console.print(escape(line), soft_wrap=True)

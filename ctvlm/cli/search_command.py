@@ -34,7 +34,9 @@ def search_command(
     as_json: Json = False,
     debug: Debug = False,
 ) -> int:
-    """Search CTs by text or by a CT: ctvlm search data/ct --text "Pleural effusion."
+    """Search CTs by text or by a CT.
+
+    Example: ctvlm search data/ct --text "Pleural effusion."
 
     The given CTs are added to the index, which is then searched. CTs that are in it already are kept. Without a query,
     CTs are only added; without CTs, an existing index is searched. The exit code is 1 if a CT could not be added.

@@ -38,7 +38,9 @@ def segment_command(
     as_json: Json = False,
     debug: Debug = False,
 ) -> int:
-    """Write region maps as NIfTI on the voxels of the CTs: ctvlm segment ct.nii.gz
+    """Write region maps as NIfTI on the voxels of the CTs.
+
+    Example: ctvlm segment ct.nii.gz
 
     A JSON file next to each map has the names of its ids and the volumes. If a CT has a mask, its regions are written
     instead of predicted ones. An interrupted run resumes when it is started again. The exit code is 1 if a case failed.

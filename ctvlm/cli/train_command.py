@@ -27,7 +27,10 @@ def train_command(
     debug: Debug = False,
     local_rank: LocalRank = None,
 ) -> None:
-    """Train a model from a config: ctvlm train vit3d_cot_contrastive"""
+    """Train a model from a config.
+
+    Example: ctvlm train vit3d_cot_contrastive
+    """
     import os
 
     from ctvlm.engine import (

@@ -29,7 +29,7 @@ def use(ctvlm, released_model, phantoms, monkeypatch, tmp_path):
 
 def test_embed_writes_to_the_current_folder_and_resumes(use, phantoms, tmp_path):
     first = use("embed", phantoms, "--batch-size", 2)
-    assert (first.code, first.out) == (0, "2 done: features\n"), first.err
+    assert (first.code, first.out) == (0, "features: 2 done\n"), first.err
     with np.load(tmp_path / "features/p1.npz") as arrays:
         assert np.linalg.norm(arrays["volume"]) == pytest.approx(1, abs=1e-5)
         assert len(arrays["regions"]) == 20
@@ -38,7 +38,7 @@ def test_embed_writes_to_the_current_folder_and_resumes(use, phantoms, tmp_path)
 
 def test_embed_shards(use, phantoms, tmp_path):
     first = use("embed", phantoms, "-o", "out", "--shard", "1/2", "--format", "safetensors")
-    assert "1 done" in first.out and "1 cases of other shards are unfinished" in first.out
+    assert "out: 1 done" in first.out and "1 cases of other shards are unfinished" in first.out
     assert [path.name for path in tmp_path.glob("out/*.safetensors")] == ["p1.safetensors"]
     wrong = use("embed", phantoms, "--shard", "2/2")
     assert wrong.code == 2 and "2/2" in wrong.err
@@ -57,7 +57,7 @@ def test_segment_one_ct_to_a_file(use, phantoms, tmp_path):
 
 
 def test_segment_a_folder(use, phantoms, tmp_path):
-    assert use("segment", phantoms).out == "2 done: regions\n"
+    assert use("segment", phantoms).out == "regions: 2 done\n"
     assert (tmp_path / "regions/p0.nii.gz").is_file() and (tmp_path / "regions/p1.json").is_file()
     both = use("segment", phantoms, "-o", "map.nii.gz")
     assert both.code == 2 and "2 CTs" in both.err
