@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from huggingface_hub import ModelCard
 
-from ctvlm.apis import init_model
+from ctvlm.apis import CTEncoder, init_model
 from ctvlm.engine.checkpoint.model_card import model_card
 from tests.released import SHAPE, small_config
 
@@ -61,6 +63,7 @@ def test_table_of_a_card_cannot_be_broken():
     assert line.startswith(r"| a\|b c |") and "| no |" in line and "<script>" not in card
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["pt2", "onnx"])
 def test_export_an_encoder(tool, released_model, tmp_path, suffix):
     out = tmp_path / "new" / f"encoder.{suffix}"
@@ -75,5 +78,14 @@ def test_export_of_a_wrong_file(tool, released_model, tmp_path):
     assert run.code == 2 and "found the suffix '.pt'; expected .pt2 or .onnx" in run.err
     run = tool(EXPORT, released_model, tmp_path / "encoder.pt2", "--shape", 15, 64, 64)
     assert run.code == 2 and "patch size" in run.err
-    run = tool(EXPORT, released_model, tmp_path / "encoder.pt2", "--tolerance", -1)
-    assert run.code == 2 and "exceeds --tolerance" in run.err and not list(tmp_path.iterdir())
+
+
+def test_export_that_differs_is_removed(tool, released_model, tmp_path, monkeypatch):
+    """As if the loaded program had other weights than the model."""
+    other = CTEncoder(init_model(small_config(), device="cpu"))
+    monkeypatch.setattr(torch.export, "export", lambda *args, **kwargs: None)
+    monkeypatch.setattr(torch.export, "save", lambda program, out: out.write_bytes(b"program"))
+    monkeypatch.setattr(torch.export, "load", lambda out: SimpleNamespace(module=lambda: other))
+    run = tool(EXPORT, released_model, tmp_path / "encoder.pt2")
+    assert run.code == 2 and "volume" in run.err and "exceeds --tolerance" in run.err
+    assert not list(tmp_path.iterdir())
