@@ -49,6 +49,12 @@ def test_command(
             metavar="N", callback=_at_least_one, help="resamples of patients for 95% intervals, for example 1000"
         ),
     ] = None,
+    plots: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR", help="write figures (metrics, ROC, reliability, map of embeddings) and predictions"
+        ),
+    ] = None,
     cfg_options: CfgOptions = None,
     launcher: LauncherOption = Launcher.none,
     debug: Debug = False,
@@ -71,6 +77,8 @@ def test_command(
     from ctvlm.engine.cli.config_options import parse_options
     from ctvlm.engine.cli.evaluator_config import set_test_metrics
     from ctvlm.engine.cli.metrics_table import write_metrics
+    from ctvlm.engine.cli.result_plots import PLOT_KEYS, write_plots
+    from ctvlm.evaluation import load_dump
 
     quiet_warnings()
     outs = out or []
@@ -81,7 +89,10 @@ def test_command(
     set_work_dir(cfg, work_dir)
     cfg.launcher, cfg.load_from, cfg.resume, cfg.load_strict = launcher.value, checkpoint, False, True
     dumps = [path for path in outs if path.lower().endswith(".pt")]
-    dev_first = set_test_metrics(cfg, config, bootstrap, dumps)
+    plot_dump = str(Path(plots) / "predictions.pt") if plots else None
+    dev_first = set_test_metrics(cfg, config, bootstrap, [*dumps, *([plot_dump] if plot_dump else [])])
+    if plot_dump and (keys := cfg.test_evaluator[-1].get("keys")) is not None:
+        cfg.test_evaluator[-1]["keys"] = sorted({*keys, *PLOT_KEYS})
     init_distributed(launcher.value)
     runner = CTVLMRunner.from_cfg(cfg)
     if dev_first:
@@ -91,5 +102,7 @@ def test_command(
         for path in outs:
             if path not in dumps:
                 write_metrics(path, metrics, config=config, checkpoint=checkpoint)
+        if plots and plot_dump:
+            outs = [*outs, *map(str, write_plots(plots, load_dump(plot_dump), metrics)), plot_dump]
         for path in (*outs, *(f"{runner.work_dir}/test_results.{kind}" for kind in ("json", "csv"))):
             print(f"written: {path}")

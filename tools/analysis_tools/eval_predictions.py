@@ -20,6 +20,7 @@ from ctvlm.engine import ConfigError, ConfigOptions, load_config, quiet_warnings
 from ctvlm.engine.cli.console import stdout_console
 from ctvlm.engine.cli.evaluator_config import metric_configs, with_bootstrap, without_dumps
 from ctvlm.engine.cli.metrics_table import data_origin, metrics_table, table_title, write_metrics
+from ctvlm.engine.cli.result_plots import write_plots
 from ctvlm.evaluation import (
     AlignmentMetric,
     CaseMetric,
@@ -68,6 +69,7 @@ def parse_args() -> argparse.Namespace:
         "--thresholds",
         help="JSON file of thresholds from a dev split (protocol ctvlm); tools/test.py writes it in its work folder",
     )
+    parser.add_argument("--plots", metavar="DIR", help="write figures: metrics, ROC, reliability, map of embeddings")
     parser.add_argument("--out", help="write the metrics to this .json or .csv file")
     parser.add_argument(
         "--cfg-options", nargs="+", action=ConfigOptions, metavar="KEY=VALUE", help="override the config: a.b=1 c=[2,3]"
@@ -162,6 +164,8 @@ def main() -> None:
         print(skipped)
     if dump["remark"]:
         print(f"warning: {dump['remark']}")
+    if args.plots:
+        print("\n".join(f"written: {path}" for path in write_plots(args.plots, dump, results)))
     if args.out:
         write_metrics(args.out, results, dump=args.dump, **origin)
         print(f"written: {args.out}")
