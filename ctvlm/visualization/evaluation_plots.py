@@ -21,6 +21,7 @@ def metrics_figure(rows: Sequence[tuple[str, float, float | None, float | None, 
             axes.plot(chance, y, "|", color="C3", markersize=9, label=None if y else "chance")
     axes.set_yticks(range(len(rows)), [row[0] for row in rows], fontsize=8)
     axes.invert_yaxis()
+    axes.set_xlim(-0.02, 1.02)
     axes.grid(axis="x", alpha=0.3)
     return figure
 
@@ -55,7 +56,7 @@ def embedding_figure(points_N2: np.ndarray, groups: Sequence[str], title: str, b
     names = sorted(set(groups) - {background}, key=lambda name: -groups.count(name))
     for number, name in enumerate([background, *names]):
         chosen = np.array([group == name for group in groups])
-        colour = "0.75" if number == 0 else colormaps["tab20"]((number - 1) % 20)
+        colour = "0.75" if number == 0 else colormaps["tab10" if len(names) <= 10 else "tab20"](number - 1)
         if chosen.any():
             axes.scatter(*points_N2[chosen].T, s=22, color=[colour], label=f"{name} ({int(chosen.sum())})")
     axes.set(xticks=[], yticks=[])
