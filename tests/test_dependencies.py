@@ -21,6 +21,7 @@ DISTRIBUTIONS = {
     "rouge_score": "rouge-score",
     "bert_score": "bert-score",
     "yaml": "pyyaml",
+    "faiss": "faiss-cpu",
     "open_clip": "open_clip_torch",
 }
 # Imported by name in ctvlm/evaluation/report_scorers.py; GREEN is not on PyPI.

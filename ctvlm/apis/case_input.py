@@ -105,11 +105,12 @@ def find_cases(
     Raises:
         FileNotFoundError: the only input does not exist.
         ManifestError: as ``read_manifest``.
+        ValueError: ``mask_source`` is unknown.
         CaseInputError: no case was found, or arguments contradict each other.
     """
     scheme = scheme or RegionScheme.load(DEFAULT_SCHEME)
     if mask_source is not None:
-        scheme.check_source(mask_source, "mask")
+        scheme.fold(np.zeros(1, np.uint8), mask_source)  # raises for an unknown source
     several = isinstance(inputs, Sequence) and not isinstance(inputs, str)
     parts: Sequence[Any] = inputs if several else [inputs]  # type: ignore[assignment]
     masks = mask if several and isinstance(mask, Sequence) and not isinstance(mask, str) else [mask] * len(parts)
@@ -185,7 +186,7 @@ def region_map_entry(mask: Mask, source: str | None, scheme: RegionScheme) -> di
         raise CaseInputError(
             f"mask_source is missing: the ids of a label map depend on it. Expected one of {', '.join(scheme.sources)}"
         )
-    return {"volume" if isinstance(mask, CTVolume) else "path": mask, "source": source}
+    return {"volume": mask, "source": source} if isinstance(mask, CTVolume) else {"path": str(mask), "source": source}
 
 
 def _case(name: str, volume: Volume, mask: Mask | None, source: str | None, scheme: RegionScheme) -> InputCase:

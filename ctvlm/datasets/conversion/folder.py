@@ -113,15 +113,17 @@ class _Files:
         self.name = "" if folder == root else str(folder.relative_to(root))
         files = sorted(p for p in folder.iterdir() if p.name.lower().endswith(SUFFIXES))
         self.lesions = [p for p in files if any(p.match(glob) for glob in rules.lesions)]
-        rest = [p for p in files if p not in self.lesions]
+        lesions = set(self.lesions)
+        rest = [p for p in files if p not in lesions]
         inside = folder / "segmentations"
         masks = sorted(p for p in inside.iterdir() if p.name.lower().endswith(SUFFIXES)) if inside.is_dir() else []
         self.lesions += [p for p in masks if any(p.match(glob) for glob in rules.lesions)]
         masks = [p for p in masks if p not in self.lesions]
         self.classes = {name: str(p) for p in (*rest, *masks) if (name := class_of(p, scheme))}
-        rest = [p for p in rest if str(p) not in self.classes.values()]
+        class_files = set(self.classes.values())
+        rest = [p for p in rest if str(p) not in class_files]
         self.multi = [p for p in rest if SEGMENTATION.search(stem_of(p))]
-        rest = [p for p in rest if p not in self.multi]
+        rest = [p for p in rest if not SEGMENTATION.search(stem_of(p))]
         others = [p for p in rest if not MASK.search(stem_of(p))]
         chosen = [p for p in (*others, *dicom) if any(p.match(glob) for glob in rules.ct)]
         chosen = chosen or [p for p in others if stem_of(p).lower() == "ct"]
@@ -131,21 +133,26 @@ class _Files:
         self.unassigned = [p for p in dicom if p not in (folder, *near, *chosen)]
         self.cts = [*images, *near]
         # In a flat folder (p1, p1_seg, p1_tumor, p2, ...), a file whose name starts with a CT name belongs to that CT.
-        extended = [p for p in images if (owner := self._owner(p)) and not self._is_numbered(owner, p)]
+        owners = self._owners(images)
+        extended = {p for p, owner in owners.items() if owner and not self._is_numbered(owner, p)}
         self.cts = [p for p in self.cts if p not in extended]
-        used = {*self.cts, *self.classes.values()}
-        self.unknown = [p for p in rest if p not in self.cts]
-        self.unknown += [p for p in masks if str(p) not in used]
+        cts = set(self.cts)
+        self.unknown = [p for p in rest if p not in cts]
+        self.unknown += [p for p in masks if str(p) not in class_files]
 
     def add_cases(self, listed: CaseList) -> None:
         """Add the cases of this folder, or the reason why there is none."""
-        pairs = {ct: [p for p in self.multi if self._owner(p) == ct] for ct in self.cts}
+        owners = self._owners([*self.multi, *self.lesions])
+        pairs, lesions_of = ({ct: [] for ct in self.cts} for _ in range(2))
+        for paths, by_ct in ((self.multi, pairs), (self.lesions, lesions_of)):
+            for path in paths:
+                if owner := owners[path]:
+                    by_ct[owner].append(path)
         paired = any(pairs.values())
         if len(self.cts) > 1 and (paired or (self.rules.allow_no_mask and not self.classes and not self.multi)):
             for ct in self.cts:
                 name = f"{self.name}/{stem_of(ct)}".removeprefix("/")
-                lesions = [p for p in self.lesions if self._owner(p) == ct]
-                self._add(listed, name, ct, pairs[ct], {}, lesions)
+                self._add(listed, name, ct, pairs[ct], {}, lesions_of[ct])
         elif len(self.cts) == 1:
             self._add(listed, self.name or stem_of(self.cts[0]), self.cts[0], self.multi, self.classes, self.lesions)
         else:
@@ -185,12 +192,19 @@ class _Files:
                 case["patient_id"] = name  # all series of a folder belong to one patient
             listed.cases.append(case)
 
-    def _owner(self, path: Path) -> Path | None:
-        """CT with the longest name that this file name starts with: p1 or p1_ct for p1_seg and p1-tumor."""
-        stem = stem_of(path)
-        bases = {p: re.escape(IMAGE.sub("", stem_of(p))) for p in self.cts if p != path}
-        owners = [p for p, base in bases.items() if re.match(rf"{base}[^a-zA-Z0-9]", stem) and not IMAGE.search(stem)]
-        return max(owners, key=lambda p: len(stem_of(p)), default=None)
+    def _owners(self, paths: Sequence[Path]) -> dict[Path, Path | None]:
+        """CT with the longest name that a file name starts with: p1 or p1_ct for p1_seg and p1-tumor."""
+        by_base: dict[str, list[tuple[int, int, Path]]] = {}
+        for order, ct in enumerate(self.cts):
+            stem = stem_of(ct)
+            by_base.setdefault(IMAGE.sub("", stem), []).append((len(stem), -order, ct))
+        owners: dict[Path, Path | None] = {}
+        for path in paths:
+            stem = stem_of(path)
+            starts = [stem[: match.start()] for match in re.finditer("[^a-zA-Z0-9]", stem)]
+            found = [entry for start in starts for entry in by_base.get(start, []) if entry[2] != path]
+            owners[path] = max(found)[2] if found and not IMAGE.search(stem) else None
+        return owners
 
     @staticmethod
     def _is_numbered(owner: Path, path: Path) -> bool:

@@ -1,0 +1,131 @@
+"""Search finds the most similar cases; an index belongs to one model."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from ctvlm.apis import FeatureExtractor, Retriever
+from ctvlm.apis import retriever as retriever_module
+from ctvlm.apis.search_index import IndexedCase, SearchIndex
+from ctvlm.utils import CTVLMError
+
+
+def unit(rng, *shape) -> np.ndarray:
+    array = rng.standard_normal(shape).astype(np.float32)
+    return array / np.linalg.norm(array, axis=-1, keepdims=True)
+
+
+@pytest.fixture
+def index(tmp_path):
+    """500 random cases in two parts."""
+    embeddings = unit(np.random.default_rng(0), 500, 16)
+    made = SearchIndex(tmp_path / "index", "model")
+    cases = [IndexedCase(f"c{i}", f"/data/c{i}.nii.gz", str(i), False) for i in range(500)]
+    made.append(embeddings[:300], cases[:300])
+    made.append(embeddings[300:], cases[300:])
+    return made, embeddings
+
+
+@pytest.mark.parametrize("backend", ["numpy", "faiss"])
+def test_search_equals_a_naive_loop(index, backend):
+    if backend == "faiss":
+        pytest.importorskip("faiss", reason="needs FAISS: pip install 'ctvlm[faiss]'")
+    made, embeddings = index
+    reopened = SearchIndex(made.folder, "model")
+    for query in unit(np.random.default_rng(1), 5, 16):
+        scores = {f"c{i}": float(row @ query) for i, row in enumerate(embeddings)}
+        expected = sorted(scores, key=scores.get, reverse=True)[:7]
+        for opened in (made, reopened):
+            found = opened.search(query, 7, backend)
+            assert [case.case_id for case, _ in found] == expected
+            assert [score for _, score in found] == pytest.approx([scores[name] for name in expected], abs=1e-5)
+
+
+def test_case_with_the_same_id_is_replaced(index):
+    made, embeddings = index
+    made.append(embeddings[:1], [IndexedCase("c7", "/new.nii.gz", "x", True)])
+    reopened = SearchIndex(made.folder, "model")
+    assert len(reopened) == 500 and reopened.has("x", "c7") and not reopened.has("7", "c7")
+    assert {case.path for case, _ in reopened.search(embeddings[0], 2)} == {"/data/c0.nii.gz", "/new.nii.gz"}
+
+
+def test_unusable_index_is_an_error(index, tmp_path):
+    made, _ = index
+    with pytest.raises(CTVLMError, match="index of another model.*index in another folder"):
+        SearchIndex(made.folder, "other")
+    (made.folder / "part_00002.safetensors").unlink()
+    with pytest.raises(CTVLMError, match="damaged index"):
+        SearchIndex(made.folder, "model")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "report.txt").write_text("keep me")
+    with pytest.raises(CTVLMError, match="without index.json"):
+        SearchIndex(tmp_path / "full", "model")
+    with pytest.raises(CTVLMError, match="empty index"):
+        SearchIndex(tmp_path / "new", "model").search(np.zeros(4, np.float32), 1)
+
+
+def test_text_search_equals_similarity(model, phantom_files, tmp_path):
+    find, extract = Retriever(model, index=tmp_path / "index"), FeatureExtractor(model)
+    assert find.add(phantom_files).count("done") == 2
+    texts = ["Pleural effusion.", "The heart is normal."]
+    similarity = {f.case_id: extract.similarity(f, texts).volume for f in extract.run(phantom_files).results}
+    for t, hits in enumerate(find.search(texts, k=5)):
+        assert hits.query == texts[t] and [hit.rank for hit in hits.hits] == [1, 2]
+        assert {h.case_id: h.score for h in hits.hits} == pytest.approx(
+            {name: float(values[t]) for name, values in similarity.items()}, abs=1e-5
+        )
+        assert hits.hits[0].score >= hits.hits[1].score
+    assert json.loads(json.dumps(hits.to_dict()))["hits"][0]["path"].endswith("ct.nii.gz")
+
+
+def test_ct_search_excludes_the_ct_itself(model, phantom_files, tmp_path):
+    find = Retriever(model, index=tmp_path / "index", k=1)
+    find.add(phantom_files)
+    assert [hit.case_id for hit in find(phantom_files / "p0" / "ct.nii.gz").hits] == ["p1"]
+    copy = shutil.copy(phantom_files / "p0" / "ct.nii.gz", tmp_path / "copy.nii.gz")
+    hit = find(copy).hits[0]
+    assert hit.case_id == "p0" and hit.score == pytest.approx(1, abs=1e-4)
+
+
+def test_interrupted_run_resumes(model, phantom_files, tmp_path, monkeypatch):
+    find = Retriever(model, index=tmp_path / "index")
+    monkeypatch.setattr(retriever_module, "CASES_PER_FLUSH", 1)
+    original = find.embed.predict
+
+    def stop_at_second(cases, context=None):
+        if len(find.index):
+            raise KeyboardInterrupt
+        return original(cases, context)
+
+    monkeypatch.setattr(find.embed, "predict", stop_at_second)
+    with pytest.raises(KeyboardInterrupt):
+        find.add(phantom_files, batch_size=1)
+    again = Retriever(model, index=tmp_path / "index")
+    assert [case.case_id for case in again.index.cases] == ["p0"]
+    summary = again.add(phantom_files)
+    assert (summary.count("kept"), summary.count("done")) == (1, 1)
+
+
+def test_index_of_another_model_is_refused(model, phantom_files, tmp_path):
+    Retriever(model, index=tmp_path / "index").add(phantom_files / "p0" / "ct.nii.gz")
+    scale = next(model.text_encoder.parameters())
+    with torch.no_grad():
+        scale += 0.01
+    try:
+        with pytest.raises(CTVLMError, match="another model"):
+            Retriever(model, index=tmp_path / "index")
+    finally:
+        with torch.no_grad():
+            scale -= 0.01
+
+
+def test_failed_case_is_reported(model, phantom_files, tmp_path):
+    (tmp_path / "bad.nii.gz").write_bytes(b"")
+    find = Retriever(model, index=tmp_path / "index")
+    summary = find.add([tmp_path / "bad.nii.gz", phantom_files / "p0" / "ct.nii.gz"])
+    assert summary.exit_code == 1 and summary.count("done") == 1 and len(find.index) == 1
