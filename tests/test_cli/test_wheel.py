@@ -73,3 +73,11 @@ def test_commands_from_an_empty_folder(wheel, tmp_path):
     done = wheel.run(tmp_path, "train", "vit3d_cot_contrastve")
     assert done.returncode == 2 and "did you mean vit3d_cot_contrastive" in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_embed_and_segment_from_an_empty_folder(wheel, released_model, phantoms, tmp_path):
+    for command, file in (("embed", "features/p1.npz"), ("segment", "regions/p1.nii.gz")):
+        done = wheel.run(tmp_path, command, phantoms, "--model", released_model, "--json")
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["done"] == 2 and (tmp_path / file).is_file()
