@@ -153,16 +153,16 @@ def save_cases(
         if writer.is_current(case.case_id, prints[case.case_id]):
             summary.outcomes.append(Outcome(case.case_id, KEPT, str(writer.path(case.case_id))))
         else:
-            todo.append(case)
+            todo.append((case, prints[case.case_id]))
     chunks = [todo[start : start + options.batch_size] for start in range(0, len(todo), options.batch_size)]
-    run = partial(_run_chunk, batch_size=options.batch_size, writer=writer, prints=prints, checksum=checksum)
+    run = partial(_run_chunk, batch_size=options.batch_size, writer=writer, checksum=checksum)
     work = partial(run, inferencer)
     if options.workers > 1 or options.scheduler:
         work = partial(_in_worker, reopen=_reopen(inferencer), run=run, checksum=checksum)
     results = run_parallel(work, chunks, options.workers, options.scheduler)
     for index, outcomes in tracked(results, len(chunks), inferencer.task, options.progress):
         if isinstance(outcomes, WorkerKilledError):
-            outcomes = [Outcome(case.case_id, FAILED, "", str(outcomes)) for case in chunks[index]]
+            outcomes = [Outcome(case.case_id, FAILED, "", str(outcomes)) for case, _ in chunks[index]]
         summary.outcomes += outcomes
     order = {case.case_id: number for number, case in enumerate(found.cases)}
     summary.outcomes.sort(key=lambda outcome: order.get(outcome.case_id, len(order)))
@@ -174,16 +174,17 @@ def save_cases(
 
 def _run_chunk(
     inferencer: Inferencer,
-    cases: Sequence[InputCase],
+    chunk: Sequence[tuple[InputCase, str]],
     batch_size: int,
     writer: CaseWriter,
-    prints: dict[str, str],
     checksum: str,
 ) -> list[Outcome]:
+    """Process cases, each with its fingerprint."""
     outcomes = []
-    for index, result in inferencer.stream(cases, batch_size):
-        case, path = cases[index], writer.path(cases[index].case_id)
-        record = dict(fingerprint=prints[case.case_id], model=checksum, case_id=case.case_id, input=case.path)
+    for index, result in inferencer.stream([case for case, _ in chunk], batch_size):
+        case, fingerprint = chunk[index]
+        path = writer.path(case.case_id)
+        record = dict(fingerprint=fingerprint, model=checksum, case_id=case.case_id, input=case.path)
         failed = writer.failure_path(case.case_id)
         if isinstance(result, CaseFailure):
             with atomic_write(failed) as part:
@@ -212,13 +213,16 @@ _OPENED: dict[str, Inferencer] = {}
 
 
 def _in_worker(
-    cases: Sequence[InputCase], reopen: Callable[[], Inferencer], run: Callable[..., list[Outcome]], checksum: str
+    chunk: Sequence[tuple[InputCase, str]],
+    reopen: Callable[[], Inferencer],
+    run: Callable[..., list[Outcome]],
+    checksum: str,
 ) -> list[Outcome]:
     """Process cases in a worker, which opens the model at its first call."""
     if checksum not in _OPENED:
         _OPENED.clear()
         _OPENED[checksum] = reopen()
-    return run(_OPENED[checksum], cases)
+    return run(_OPENED[checksum], chunk)
 
 
 def _file_name(part: str) -> str:
