@@ -9,6 +9,7 @@ from ctvlm.apis.hub_model import HubModel
 from ctvlm.apis.inferencer import Inferencer, RunResult
 from ctvlm.apis.init_model import default_device, init_model
 from ctvlm.apis.monai_encoder import MonaiEncoder
+from ctvlm.apis.page_builder import PageBuilder
 from ctvlm.apis.reasoning_inferencer import ReasonedStep, Reasoning, ReasoningInferencer
 from ctvlm.apis.region_segmenter import RegionMap, RegionSegmenter
 from ctvlm.apis.retriever import Hit, Hits, Retriever
@@ -34,6 +35,7 @@ __all__ = [
     "ModelInfo",
     "MonaiEncoder",
     "Outcome",
+    "PageBuilder",
     "ReadCase",
     "ReasonedStep",
     "Reasoning",

@@ -18,7 +18,7 @@ from ctvlm.visualization.content import content_windows
 from ctvlm.visualization.planes import region_colours
 from ctvlm.visualization.viewer.case_page import CasePage, PageStep
 from ctvlm.visualization.viewer.niivue import niivue_module
-from ctvlm.visualization.viewer.volumes import MAX_VOXELS, nifti_text, on_grid_of, page_ct
+from ctvlm.visualization.viewer.volumes import MAX_VOXELS, nifti_text, on_grid_of, page_ct, page_heat
 from ctvlm.volume import CTVolume
 from ctvlm.volume.windows import WINDOWS
 
@@ -52,14 +52,14 @@ def page_html(page: CasePage, max_voxels: int = MAX_VOXELS, home: str = "") -> s
     """
     style, script = asset("style.css"), "\n".join(asset(name) for name in SCRIPTS)
     ct = page_ct(page.ct, max_voxels)
+    regions = None if page.regions is None else on_grid_of(page.regions, ct)
     volumes = {"ct": nifti_text(ct)}
-    if page.regions is not None:
-        regions = on_grid_of(page.regions, ct)
+    if regions is not None:
         volumes["regions"] = nifti_text(regions)
     for number, step in enumerate(page.steps):
         if step.attention is not None:
-            volumes[f"attention-{number}"] = nifti_text(step.attention)
-    content = _content(page, ct, regions if page.regions is not None else None) | {"home": home}
+            volumes[f"attention-{number}"] = nifti_text(page_heat(step.attention))
+    content = _content(page, ct, regions) | {"home": home}
     blocks = [_block("page-content", "application/json", _json(content))]
     blocks += [_block(name, "text/plain", text) for name, text in volumes.items()]
     blocks.append(_block("niivue", "text/plain", _niivue_text()))
@@ -75,7 +75,7 @@ def page_html(page: CasePage, max_voxels: int = MAX_VOXELS, home: str = "") -> s
 @cache
 def asset(name: str) -> str:
     """Text of a file in ``assets``."""
-    return files("ctvlm.visualization.viewer").joinpath("assets", name).read_text(encoding="utf-8")
+    return files("ctvlm.visualization.viewer").joinpath("assets").joinpath(name).read_text(encoding="utf-8")
 
 
 @lru_cache(maxsize=1)
@@ -107,10 +107,7 @@ def _content(page: CasePage, ct: CTVolume, regions: CTVolume | None) -> dict[str
         remark=page.remark,
         windows=[dict(name=name.replace("_", " "), centre=WINDOWS[name][0], width=WINDOWS[name][1]) for name in shown],
         slices=page.ct.shape[0],
-        regions=[
-            dict(id=i, name=page.scheme[i].display_name, colour=colours[i - 1], voxels=_count(regions, i))
-            for i in present
-        ],
+        regions=[dict(id=i, name=page.scheme[i].display_name, colour=colours[i - 1]) for i in present],
         regionOrigin=page.region_origin,
         steps=[_step(number, step, page, ct) for number, step in enumerate(page.steps)],
         stepOrigin=page.step_origin,
@@ -122,14 +119,12 @@ def _content(page: CasePage, ct: CTVolume, regions: CTVolume | None) -> dict[str
 
 
 def _step(number: int, step: PageStep, page: CasePage, ct: CTVolume) -> dict[str, Any]:
-    names = [name for name in step.regions if name in page.scheme.names]
+    regions = [page.scheme[page.scheme.id_of(name)] for name in step.regions]
     position = step.position_mm
     voxel = None if position is None else np.linalg.inv(ct.affine) @ (*position, 1)
     return dict(
         text=step.text,
-        regions=[
-            dict(id=page.scheme.id_of(name), name=page.scheme[page.scheme.id_of(name)].display_name) for name in names
-        ],
+        regions=[dict(id=region.id, name=region.display_name) for region in regions],
         confidence=step.confidence,
         attention=f"attention-{number}" if step.attention is not None else None,
         peak=None if step.attention is None else float(step.attention.array.max()),
@@ -147,7 +142,3 @@ def _facts(page: CasePage, ct: CTVolume) -> list[str]:
     if page.ct.shear_degrees:
         facts.append(f"straightened by {page.ct.shear_degrees:.1f}°")
     return facts
-
-
-def _count(regions: CTVolume | None, region: int) -> int:
-    return 0 if regions is None else int((regions.array == region).sum())

@@ -1,11 +1,10 @@
 // Slices and attention maps drawn by NiiVue (WebGL).
 
-// From dark red to yellow with increasing opacity, so that the CT stays visible under low values.
 const ATTENTION = {
   R: [60, 90, 181, 237, 251, 252],
   G: [10, 18, 49, 105, 182, 255],
   B: [60, 89, 79, 37, 26, 164],
-  A: [0, 40, 80, 105, 125, 140],
+  A: [255, 255, 255, 255, 255, 255],
   I: [0, 40, 100, 160, 215, 255],
 };
 
@@ -85,7 +84,8 @@ async function openNiivue(container, volume) {
       while (niivue.volumes.length > 1) niivue.removeVolumeByIndex(1);
       if (id !== null) {
         await niivue.loadFromArrayBuffer(await unpack(id), "attention.nii");
-        Object.assign(niivue.volumes[1], { colormap: "attention", cal_min: 1, cal_max: Math.max(peak, 1.01) });
+        // Values below cal_min fade out; colours start at 0.
+        Object.assign(niivue.volumes[1], { colormap: "attention", colormapType: 2, opacity: 0.55, cal_min: 0.45 * peak, cal_max: peak });
       }
       niivue.updateGLVolume();
     },

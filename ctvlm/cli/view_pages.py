@@ -1,0 +1,65 @@
+"""Write or serve viewer pages."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from ctvlm.apis.page_builder import PageBuilder
+from ctvlm.cli.output import shown
+from ctvlm.utils import CTVLMError, atomic_write
+from ctvlm.visualization.viewer import page_html
+from ctvlm.visualization.viewer.niivue import niivue_module
+from ctvlm.visualization.viewer.server import PageServer
+
+
+def write_page(
+    ct: str, mask: str | None, mask_source: str | None, settings: dict[str, Any], max_voxels: int, out: str | None
+) -> int:
+    """Write the page of one CT."""
+    if out and Path(out).suffix.lower() not in (".html", ".htm"):
+        raise CTVLMError(f"--out {out}: found suffix {Path(out).suffix!r}; expected .html")
+    niivue_module()  # a missing package is reported before the model runs
+    builder = PageBuilder(**settings)
+    cases = builder.find(ct, mask, mask_source).cases
+    if len(cases) > 1:
+        raise CTVLMError(f"{ct}: found {len(cases)} CTs; expected one, or --serve for a list of all")
+    page = builder.predict([builder.read.read_case(cases[0].entry)])[0]
+    name = re.sub(r"[^\w.,+-]+", "_", page.case_id).strip(".") or "ct"
+    path = Path(out or f"{name}.html")
+    text = page_html(page, max_voxels)
+    with atomic_write(path) as part:
+        Path(part).write_text(text, encoding="utf-8")
+    console = Console()
+    if page.remark:
+        console.print(f"[yellow]{shown(page.remark)}[/]", soft_wrap=True)
+    size = path.stat().st_size / 1e6
+    console.print(f"{shown(path)}: {size:.1f} MB, {len(page.steps)} steps; open it in a browser", soft_wrap=True)
+    return 0
+
+
+def serve_pages(
+    source: str, mask: str | None, mask_source: str | None, settings: dict[str, Any], max_voxels: int, port: int
+) -> int:
+    """Serve the pages of all CTs of a folder, a manifest or a file until Ctrl-C."""
+    niivue_module()
+    builder = PageBuilder(**settings)
+    found = builder.find(source, mask, mask_source)
+
+    def build(number: int) -> str:
+        case = builder.read.read_case(found.cases[number].entry)
+        return page_html(builder.predict([case])[0], max_voxels, home="/")
+
+    console = Console()
+    for remark in [*found.notes, *(f"{failure.path}: {failure.reason}" for failure in found.failures)]:
+        console.print(f"[yellow]{shown(remark)}[/]", soft_wrap=True)
+    with PageServer([(case.case_id, case.path) for case in found.cases], build, port) as server:
+        console.print(f"{len(found.cases)} CTs at {server.address} (Ctrl-C ends)", soft_wrap=True)
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            console.print()
+    return 0
