@@ -28,6 +28,8 @@ DISTRIBUTIONS = {
 REPORT_SCORERS = {"RaTEScore", "radgraph", "bert-score"}
 # Declared for mmengine (setuptools) or for torch.onnx (onnx, onnxscript), or run as a command.
 NOT_IMPORTED = {"setuptools", "onnx", "onnxscript", "pytest-xdist", "ruff", "mypy", "pre-commit", "open_clip_torch"}
+# Declared for mmengine (setuptools) or run as a command.
+NOT_IMPORTED = {"setuptools", "ipyniivue", "pytest-xdist", "ruff", "mypy", "pre-commit", "open_clip_torch"}
 
 
 def declared(text: str) -> dict[str, str]:
