@@ -26,10 +26,11 @@ DISTRIBUTIONS = {
 }
 # Imported by name in ctvlm/evaluation/report_scorers.py; GREEN is not on PyPI.
 REPORT_SCORERS = {"RaTEScore", "radgraph", "bert-score"}
-# Declared for mmengine (setuptools) or for torch.onnx (onnx, onnxscript), or run as a command.
-NOT_IMPORTED = {"setuptools", "onnx", "onnxscript", "pytest-xdist", "ruff", "mypy", "pre-commit", "open_clip_torch"}
-# Declared for mmengine (setuptools) or run as a command.
-NOT_IMPORTED = {"setuptools", "ipyniivue", "pytest-xdist", "ruff", "mypy", "pre-commit", "open_clip_torch"}
+# Declared for mmengine (setuptools) or for torch.onnx (onnx, onnxscript), read as a file (ipyniivue), or run as a
+# command.
+NOT_IMPORTED = {
+    "setuptools", "onnx", "onnxscript", "ipyniivue", "pytest-xdist", "ruff", "mypy", "pre-commit", "open_clip_torch",
+}  # fmt: skip
 
 
 def declared(text: str) -> dict[str, str]:

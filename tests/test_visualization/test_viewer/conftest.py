@@ -7,9 +7,9 @@ from ctvlm.anatomy import RegionScheme
 from ctvlm.visualization.viewer import CasePage, PageCase, PageStep, page_html
 from ctvlm.volume import CTVolume
 
-SHAPE = (24, 40, 48)  # z, y, x
+SHAPE = (40, 40, 48)  # z, y, x
 # The page shows the position of the first step at these voxels (x, y, z).
-BRIGHT = (36, 30, 18)
+BRIGHT = (36, 28, 28)
 HOSTILE = "</script><script>document.title='owned'</script>\"'<img src=x onerror=alert(1)>&amp;\u2028"
 
 

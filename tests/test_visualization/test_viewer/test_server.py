@@ -60,11 +60,9 @@ def test_case_that_cannot_be_read_is_an_error_page(server):
     assert "mask &lt;b&gt;of another&lt;/b&gt; patient" in text
 
 
-@pytest.mark.parametrize(
-    "path", ["/case/99", "/case/-1", "/case/x", "/case/²", "/../etc/passwd", "/other/0", "/case/0/0"]
-)
+@pytest.mark.parametrize("path", ["/case/99", "/case/-1", "/case/x", "/case/%C2%B2", "/../etc/passwd", "/case/0/0"])
 def test_unknown_address_is_not_found(server, path):
-    assert fetch(server, path.replace("²", "%C2%B2"))[0] == 404
+    assert fetch(server, path)[0] == 404
 
 
 def test_other_host_names_are_refused(server):

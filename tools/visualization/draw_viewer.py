@@ -1,0 +1,104 @@
+"""Write the picture of the viewer in the README: a phantom with its own regions and steps, in headless Chromium.
+
+    python tools/visualization/draw_viewer.py --out .github/viewer.png
+
+Needs the extras ``test`` and ``viewer``, and Chromium. The attention is that of an ideal model: the region of each step.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from ctvlm.anatomy import RegionScheme
+from ctvlm.engine import run_tool
+from ctvlm.phantom.case import PhantomCase, generate_case
+from ctvlm.utils import CTVLMError
+from ctvlm.visualization.viewer import CasePage, PageStep, page_html
+from ctvlm.volume import CTVolume, patch_grid_affine, peak_mm
+
+SHAPE, GRID = (96, 224, 224), (12, 14, 14)
+SOFTWARE_GL = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seed", type=int, default=3, help="seed of the phantom")
+    parser.add_argument("--step", type=int, default=2, help="step to select, counted from 1")
+    parser.add_argument("--size", type=int, nargs=2, default=(1280, 760), metavar=("W", "H"), help="pixels")
+    parser.add_argument("--out", type=Path, default=Path(".github/viewer.png"), help="PNG file")
+    return parser.parse_args(argv)
+
+
+def example_page(case: PhantomCase) -> CasePage:
+    """Page of a phantom with the steps of its own report."""
+    scheme = RegionScheme.load()
+    return CasePage(
+        case_id=case.case_id,
+        ct=CTVolume(case.volume, case.affine),
+        scheme=scheme,
+        regions=CTVolume(case.region_map, case.affine),
+        region_origin="mask",
+        steps=[_step(case, step, scheme) for step in case.cot],
+        step_origin="phantom",
+        impression=case.report["impression"],
+    )
+
+
+def _step(case: PhantomCase, step: dict, scheme: RegionScheme) -> PageStep:
+    names = [str(name) for name in step["regions"] if (case.region_map == scheme.id_of(name)).any()]
+    if not names:
+        return PageStep(step["text"])
+    inside = np.isin(case.region_map, [scheme.id_of(name) for name in names]).astype(np.float32)
+    (d, h, w), (depth, height, width) = GRID, SHAPE
+    share = inside.reshape(d, depth // d, h, height // h, w, width // w).mean(axis=(1, 3, 5))
+    heat = CTVolume(share / share.mean(), patch_grid_affine(case.affine, SHAPE, GRID))
+    return PageStep(step["text"], names, None, heat, peak_mm(heat))
+
+
+def picture(page: Path, step: int, size: tuple[int, int]) -> bytes:
+    """PNG of a page with one step selected.
+
+    Raises:
+        CTVLMError: Chromium is not installed.
+    """
+    from playwright.sync_api import sync_playwright
+
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        raise CTVLMError("no Chromium: apt-get install chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=SOFTWARE_GL)
+        tab = browser.new_context(viewport=dict(width=size[0], height=size[1]), bypass_csp=True).new_page()
+        tab.goto(page.as_uri())
+        tab.wait_for_selector("body[data-ready]", state="attached", timeout=180_000)
+        tab.evaluate("n => document.querySelectorAll('.step')[n].click()", step)
+        tab.wait_for_timeout(3000)
+        return tab.screenshot(timeout=180_000)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Write the picture and return the exit code."""
+    from PIL import Image
+
+    args = parse_args(argv)
+    with tempfile.TemporaryDirectory() as folder:
+        page = Path(folder) / "page.html"
+        page.write_text(page_html(example_page(generate_case(args.seed, SHAPE))), encoding="utf-8")
+        png = picture(page, args.step - 1, tuple(args.size))
+    # 256 colours keep the file below 300 kB.
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    Image.open(io.BytesIO(png)).convert("RGB").quantize(256).save(args.out, optimize=True)
+    print(f"{args.out}: {args.out.stat().st_size / 1000:.0f} kB")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_tool(main))
