@@ -2,7 +2,7 @@
 
     python tools/visualization/draw_viewer.py --out .github/viewer.png
 
-Needs the extras ``test`` and ``viewer``, and Chromium. The attention is that of an ideal model: the region of each step.
+Needs the extras ``test`` and ``viewer``, and Chromium. The attention is ideal: it is equal to the regions of the step.
 """
 
 from __future__ import annotations
