@@ -84,8 +84,8 @@ async function openNiivue(container, volume) {
       while (niivue.volumes.length > 1) niivue.removeVolumeByIndex(1);
       if (id !== null) {
         await niivue.loadFromArrayBuffer(await unpack(id), "attention.nii");
-        // Values below cal_min fade out; colours start at 0.
-        Object.assign(niivue.volumes[1], { colormap: "attention", colormapType: 2, opacity: 0.55, cal_min: 0.45 * peak, cal_max: peak });
+        // Values below cal_min are transparent; colours start at 0.
+        Object.assign(niivue.volumes[1], { colormap: "attention", colormapType: 1, opacity: 0.5, cal_min: Math.max(1, 0.15 * peak), cal_max: peak });
       }
       niivue.updateGLVolume();
     },
