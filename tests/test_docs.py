@@ -46,8 +46,8 @@ COMMANDS = sorted({tuple(call) for path in DOCUMENTS for call in commands(read(p
 
 
 @cache
-def help_of(script: str) -> str:
-    command = [sys.executable, str(ROOT / script), "--help"]
+def help_of(script: str, *task: str) -> str:
+    command = [sys.executable, str(ROOT / script), *task, "--help"]
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120, cwd=ROOT).stdout
 
 
@@ -89,7 +89,10 @@ def test_files_of_a_command_exist(call):
 def test_flags_of_a_command_exist(call):
     script = call[3] if call[1] == "tools/dist_run.py" else call[1]
     flags = {word.split("=")[0] for word in call if word.startswith("--")}
-    missing = [flag for flag in flags if not re.search(rf"{flag}\b", help_of(script))]
+    text = help_of(script)
+    if tasks := re.search(r"\{([\w,-]+)\} \.\.\.", text):
+        text += "".join(help_of(script, word) for word in call if word in tasks[1].split(","))
+    missing = [flag for flag in flags if not re.search(rf"{flag}\b", text)]
     assert not missing
 
 

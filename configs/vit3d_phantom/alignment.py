@@ -8,7 +8,7 @@ drawn = (64, 128, 128)
 cache_dir = "data/phantoms"
 train_pipeline = [
     dict(type="RandomResizedCropCT", shape=shape, scale_z=(0.35, 1.0), scale_xy=(0.4, 1.0), p=0.5),
-    dict(type="RandomRegionContrastCT", std=35, p=0.6),
+    dict(type="RandomRegionContrastCT", max_std=120, p=0.7),
     dict(type="RandomIntensityCT", shift=20, contrast=0.1, p=1.0),
     dict(type="RandomNoiseCT", std=30, p=0.3),
     dict(type="PackCTInputs"),

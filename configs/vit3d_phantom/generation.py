@@ -8,7 +8,7 @@ load_strict = False  # the generation head is new
 # Whole scans, because the text describes the whole scan.
 train_pipeline = [
     dict(type="RandomResizedCropCT", shape=(48, 96, 96), p=0.0),
-    dict(type="RandomRegionContrastCT", std=20, p=0.5),
+    dict(type="RandomRegionContrastCT", max_std=60, p=0.5),
     dict(type="RandomIntensityCT", shift=20, contrast=0.1, p=1.0),
     dict(type="PackCTInputs"),
 ]

@@ -48,11 +48,11 @@ def test_wrong_scale_is_an_error(scale):
 
 def test_each_region_has_one_offset_and_air_none():
     torch.manual_seed(0)
-    before, after = case(), RandomRegionContrastCT(std=50, p=1.0)(case())
+    before, after = case(), RandomRegionContrastCT(max_std=50, p=1.0)(case())
     change = after["volume"] - before["volume"].astype(np.float32)
     offsets = {i: change[before["region_map"] == i] for i in (1, 2, 4, 17)}
     assert all(np.ptp(values) < 1e-3 for values in offsets.values())
     assert len({float(values[0]) for values in offsets.values()}) == 4
     assert (change[before["volume"] <= -900] == 0).all()
     with pytest.raises(ValueError, match="-1"):
-        RandomRegionContrastCT(std=-1)
+        RandomRegionContrastCT(max_std=-1)

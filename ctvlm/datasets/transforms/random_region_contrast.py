@@ -18,20 +18,21 @@ class RandomRegionContrastCT:
     2023). Air (below -900 HU) does not change. Without a region map the case does not change.
 
     Args:
-        std: standard deviation of the offsets in HU.
+        max_std: largest standard deviation of the offsets in HU; that of a case is uniform from 0 to this value.
         p: probability.
     """
 
-    def __init__(self, std: float = 40.0, p: float = 0.5) -> None:
-        if std < 0:
-            raise ValueError(f"std: found {std}; expected HU >= 0")
-        self.std, self.p = std, p
+    def __init__(self, max_std: float = 100.0, p: float = 0.5) -> None:
+        if max_std < 0:
+            raise ValueError(f"max_std: found {max_std}; expected HU >= 0")
+        self.max_std, self.p = max_std, p
 
     def __call__(self, results: dict) -> dict:
         region_map = results.get("region_map")
         if region_map is None or torch.rand(()).item() >= self.p:
             return results
-        offsets = (torch.randn(256) * self.std).numpy().astype(np.float32)
+        std = self.max_std * torch.rand(()).item()
+        offsets = (torch.randn(256) * std).numpy().astype(np.float32)
         hu = results["volume"].astype(np.float32)
         hu += offsets[region_map] * (hu > -900)
         return {**results, "volume": np.maximum(hu, np.float32(AIR))}

@@ -47,7 +47,7 @@ def similar_configs(name: str | Path, count: int = 3) -> list[str]:
 def config_title(path: Path) -> str:
     """First sentence of the comment at the top of a config."""
     lines = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8").split("\n"):
         if not line.startswith("#"):
             break
         lines.append(line.lstrip("# "))
