@@ -16,7 +16,6 @@ import torch
 from mmengine.dataset import BaseDataset
 from mmengine.dist import is_main_process
 from mmengine.logging import print_log
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ctvlm.anatomy import RegionScheme
 from ctvlm.phantom.disk_cache import DiskCache
@@ -25,6 +24,7 @@ from ctvlm.phantom.packed import Job, PackedCase
 from ctvlm.phantom.plan import sample_plan
 from ctvlm.phantom.reasoning import write_report
 from ctvlm.registry import DATASETS, TRANSFORMS
+from ctvlm.utils.progress import progress_bar
 from ctvlm.utils.training_data import PHANTOM_SOURCE, data_record
 
 SCHEME = "thorax_abdomen_20"
@@ -184,9 +184,8 @@ class PhantomCT(BaseDataset):
 
     def _draw_all(self) -> None:
         chunks = self._chunks()
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, disable=not is_main_process(), transient=True) as progress:
-            task = progress.add_task(f"Drawing phantom CTs ({self.split})", total=len(self))
+        description = f"drawing phantom CTs ({self.split})"
+        with progress_bar(description, len(self), enabled=is_main_process()) as advance:
             missing = []
             for chunk in chunks:
                 cached = None if self._disk is None else self._disk.load(chunk)
@@ -194,12 +193,12 @@ class PhantomCT(BaseDataset):
                     missing.append(chunk)
                 else:
                     self._keep(cached)
-                    progress.advance(task, len(chunk))
+                    advance(len(chunk))
             for chunk, drawn in zip(missing, self._draw(missing), strict=True):
                 if self._disk is not None:
                     self._disk.save(chunk, drawn)
                 self._keep(drawn)
-                progress.advance(task, len(chunk))
+                advance(len(chunk))
 
     def _keep(self, cases: list[PackedCase]) -> None:
         self._store |= {case.seed: case for case in cases}

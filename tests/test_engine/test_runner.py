@@ -171,7 +171,7 @@ def test_terminal_output_and_log_file(toy_config, capsys):
     lines = out.splitlines()
     steps = [line for line in lines if "  step " in line and "loss" in line]
     assert [line.split("  ")[1] for line in steps] == [f"step {n}/12" for n in (1, 2, 4, 6, 8, 10, 12)]
-    for part in ("epoch 1/4", "(square ", "abs ", "lr 1.00e-02", "data ", "eta "):
+    for part in ("epoch 1/4", "  square ", "abs ", "lr 1.00e-02", "data ", "eta "):
         assert part in steps[0]
     assert sum("validation: toy/error" in line for line in lines) == 4
     row = next(line for line in lines if line.startswith("│ toy/error"))

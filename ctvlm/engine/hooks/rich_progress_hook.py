@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import timedelta
 from typing import Any
 
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from rich.progress import Progress, TaskID
 
 from ctvlm.engine.cli.console import stdout_console
 from ctvlm.engine.model_wrapper import unwrap_model
 from ctvlm.registry import HOOKS
 from ctvlm.utils import describe_environment
+from ctvlm.utils.progress import format_eta, start_display, stop_display
 
 
 @HOOKS.register_module()
 class RichProgressHook(Hook):
-    """Print step, epoch, loss terms, learning rate, times and ETA on rank 0.
+    """Print epoch, step, ETA, loss, times, learning rate and loss terms on rank 0.
 
-    On a terminal this is a live progress bar, otherwise one line every ``interval`` steps.
+    On a terminal this is a live progress bar, otherwise one line every ``interval`` steps. Times and ETA do not include
+    the first step of the process, in which data are prepared and kernels are compiled.
 
     Args:
-        interval: number of steps between two lines, and over which losses are averaged.
+        interval: number of steps between two lines, and over which losses and times are averaged.
     """
 
     priority = "LOW"
@@ -37,6 +38,7 @@ class RichProgressHook(Hook):
         self.progress: Progress | None = None
         self.steps: TaskID | None = None
         self.evaluation: TaskID | None = None
+        self.timed_steps, self.timed_seconds = -1, 0.0  # without the first step
 
     def before_train(self, runner: Runner) -> None:
         if runner.rank != 0:
@@ -52,25 +54,25 @@ class RichProgressHook(Hook):
         if runner.iter:
             self.console.print(f"resumed after epoch {runner.epoch}, step {runner.iter}")
         self.training = True
-        self.steps = self._add_bar("train", runner.max_iters, completed=runner.iter)
+        # Rich's own estimate would include the validations.
+        self.steps = self._add_bar("train", runner.max_iters, completed=runner.iter, eta=None)
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
     ) -> None:
         if runner.rank != 0:
             return
+        self.timed_steps += 1
+        if self.timed_steps and (times := runner.message_hub.log_scalars.get("train/time")):
+            self.timed_seconds += times.current()
         step, last = runner.iter + 1, runner.iter + 1 == runner.max_iters
+        eta, details = self._eta(runner.max_iters - step), self._details(runner, outputs or {})
         if self.progress is not None and self.steps is not None:
             description = f"epoch {runner.epoch + 1}/{runner.max_epochs}"
-            self.progress.update(
-                self.steps, completed=step, description=description, info=self._state(runner, outputs or {})
-            )
+            self.progress.update(self.steps, completed=step, description=description, eta=eta, details=details)
         elif step % self.interval == 0 or batch_idx == 0 and runner.epoch == 0 or last:
-            self.console.print(
-                f"epoch {runner.epoch + 1}/{runner.max_epochs}  step {step}/{runner.max_iters}  "
-                + self._state(runner, outputs or {}),
-                soft_wrap=True,
-            )
+            start = f"epoch {runner.epoch + 1}/{runner.max_epochs}  step {step}/{runner.max_iters}"
+            self.console.print("  ".join([start, f"eta {format_eta(eta)}", *details]), soft_wrap=True)
 
     def after_train(self, runner: Runner) -> None:
         self.on_exit(runner)
@@ -93,6 +95,8 @@ class RichProgressHook(Hook):
         if self.training:
             values = "  ".join(f"{key} {_short(value)}" for key, value in _scalars(metrics or {}))
             self.console.print(f"epoch {runner.epoch}/{runner.max_epochs}  validation: {values}", soft_wrap=True)
+        else:  # ResultsTableHook validates after the training
+            self.on_exit(runner)
 
     def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         self.on_exit(runner)
@@ -100,42 +104,38 @@ class RichProgressHook(Hook):
     def on_exit(self, runner: Runner) -> None:
         """Stop the progress bar, also after an error."""
         if self.progress is not None:
-            self.progress.stop()
+            stop_display(self.progress)
         self.progress, self.training = None, False
 
     def _begin_evaluation(self, runner: Runner, name: str, total: int) -> None:
         if runner.rank == 0:
             self.evaluation = self._add_bar(name, total)
 
-    def _add_bar(self, description: str, total: int, completed: int = 0) -> TaskID | None:
+    def _add_bar(self, description: str, total: int, **fields: Any) -> TaskID | None:
         if not self.console.is_terminal:
             return None
         if self.progress is None:
-            self.progress = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(bar_width=20),
-                MofNCompleteColumn(),
-                TextColumn("{task.fields[info]}"),
-                console=self.console,
-            )
-            self.progress.start()
-        return self.progress.add_task(description, total=total, completed=completed, info="")
+            self.progress = start_display(self.console)
+        return self.progress.add_task(description, total=total, **fields)
 
-    def _state(self, runner: Runner, outputs: dict) -> str:
+    def _eta(self, steps: int) -> float | None:
+        if not steps:
+            return 0.0
+        return self.timed_seconds / self.timed_steps * steps if self.timed_steps else None
+
+    def _details(self, runner: Runner, outputs: dict) -> list[str]:
+        """Texts about the last steps, the most important first."""
         scalars = runner.message_hub.log_scalars
 
-        def mean(key: str) -> float:
-            return float(scalars[key].mean(self.interval)) if key in scalars else float("nan")
+        def mean(key: str, window: int = self.interval) -> float:
+            return float(scalars[key].mean(window)) if key in scalars else float("nan")
 
         terms = {key: mean(f"train/{key}") for key in outputs}
-        text = f"loss {terms.pop('loss'):.3f}" if "loss" in terms else ""
-        if terms:
-            text += f" ({', '.join(f'{_term(key)} {value:.3f}' for key, value in terms.items())})"
+        texts = [f"loss {terms.pop('loss'):.3f}"] if "loss" in terms else []
+        window = max(1, min(self.interval, self.timed_steps))
         rate = scalars["train/lr"].current() if "train/lr" in scalars else float("nan")
-        eta = timedelta(seconds=int(runner.message_hub.get_info("eta", 0)))
-        return (
-            f"{text}  lr {rate:.2e}  data {mean('train/data_time'):.2f} s  step {mean('train/time'):.2f} s  eta {eta}"
-        )
+        texts += [f"step {mean('train/time', window):.2f} s", f"data {mean('train/data_time', window):.2f} s"]
+        return [*texts, f"lr {rate:.2e}", *(f"{_term(key)} {value:.3f}" for key, value in terms.items())]
 
 
 def _ranks(runner: Runner) -> str:
