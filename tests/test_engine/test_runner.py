@@ -175,7 +175,7 @@ def test_terminal_output_and_log_file(toy_config, capsys):
         assert part in steps[0]
     assert sum("validation: toy/error" in line for line in lines) == 4
     row = next(line for line in lines if line.startswith("│ toy/error"))
-    assert [cell.strip() for cell in row.strip("│").split("│")][2:] == ["2", "12", "ctvlm", ""]
+    assert [cell.strip() for cell in row.strip("│").split("│")][2:] == ["2", "12"]
     for path in ("epoch_4.pth", "best_toy_error", "results.json", ".log", "toy_config.py"):
         assert path in out
     assert "Config:" not in out and "System environment" not in out

@@ -71,6 +71,7 @@ def test_metric_labels_reports_and_adds_the_baseline():
     assert scores["report/f1_micro"] == scores["report/BLEU-4"] == 1
     assert scores["report/f1_micro_chance"] == pytest.approx(0.5)  # emphysema in all three reports, correct in one
     assert 0 < scores["report/BLEU-4_chance"] < 0.7
+    assert scores["report/baseline"] == "constant report" and "report/baseline" not in evaluate()
     assert {name for name in scores if name.endswith("_chance")} == {
         f"report/{name}_chance"
         for name in ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-1", "ROUGE-2", "ROUGE-L")

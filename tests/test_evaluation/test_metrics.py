@@ -250,6 +250,21 @@ def test_thresholds_of_the_dev_split_are_used_on_the_test_split(tmp_path):
         ClassificationMetric("ctvlm", NAMES).process(None, [data])
 
 
+def test_score_of_a_finding_that_is_nan_has_a_reason():
+    labels = [dict(zip(NAMES, values, strict=False)) for values in ((0, 1, None, 1), (0, 1, None, 0))]
+    samples = [
+        dict(case_id=f"case_{i}", labels=label, pred_probabilities=dict.fromkeys(label, 0.5 + i / 10))
+        for i, label in enumerate(labels)
+    ]
+    names = list(labels[0])
+    metric = ClassificationMetric("ctvlm", names, per_finding=True)
+    metric.process(None, samples)
+    results = metric.evaluate(2)
+    reasons = [results.get(f"classification_ctvlm/{name}/auroc_reason") for name in names]
+    assert reasons == ["no positives", "no negatives", "no labels", None][: len(names)]
+    assert results[f"classification_ctvlm/{names[0]}/auroc"] != results[f"classification_ctvlm/{names[0]}/auroc"]
+
+
 @pytest.mark.parametrize("metric", build(), ids=lambda metric: f"{type(metric).__name__}-{metric.prefix}")
 def test_results_without_cases_have_the_same_names_and_are_nan(metric):
     empty = metric.score([])

@@ -19,8 +19,9 @@ from mmengine.evaluator import BaseMetric
 from ctvlm.engine import ConfigError, ConfigOptions, load_config, quiet_warnings, run_tool
 from ctvlm.engine.cli.console import stdout_console
 from ctvlm.engine.cli.evaluator_config import metric_configs, with_bootstrap, without_dumps
-from ctvlm.engine.cli.metrics_table import data_origin, metrics_table, table_title, write_metrics
+from ctvlm.engine.cli.metrics_table import data_origin, table_title, write_metrics
 from ctvlm.engine.cli.result_plots import write_plots
+from ctvlm.engine.cli.results_tables import print_results
 from ctvlm.evaluation import (
     AlignmentMetric,
     CaseMetric,
@@ -159,7 +160,7 @@ def main() -> None:
     results = score(dump, metrics)
     origin = data_origin(dump["cases"])
     title = table_title(f"{len(dump['cases'])} cases of {args.dump}", origin)
-    stdout_console().print(metrics_table(results, title))
+    print_results(stdout_console(), results, title)
     if skipped:
         print(skipped)
     if dump["remark"]:

@@ -24,7 +24,8 @@ from rich.progress import track
 from ctvlm.apis import init_model
 from ctvlm.engine import ConfigError, ConfigOptions, load_config, quiet_warnings, run_tool, set_work_dir
 from ctvlm.engine.cli.console import stdout_console
-from ctvlm.engine.cli.metrics_table import metrics_table, write_metrics
+from ctvlm.engine.cli.metrics_table import write_metrics
+from ctvlm.engine.cli.results_tables import print_results
 from ctvlm.evaluation import ClassificationMetric
 from ctvlm.evaluation.functional.linear_probe import Probe, fit_probe
 
@@ -106,7 +107,7 @@ def main() -> None:
         case["pred_probabilities"] = {name: column[number] for name, column in columns.items()}
     metric.process(None, test)
     results = metric.evaluate(len(test))
-    stdout_console().print(metrics_table(results, f"Linear probe on {len(train)} cases, {len(probes)} findings"))
+    print_results(stdout_console(), results, f"Linear probe on {len(train)} cases, {len(probes)} findings")
     strengths = {name: probe.strength for name, probe in probes.items()}
     for suffix in ("json", "csv"):
         path = Path(cfg.work_dir) / f"linear_probe.{suffix}"

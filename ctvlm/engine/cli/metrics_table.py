@@ -1,4 +1,4 @@
-"""Tables of metrics for the terminal, JSON and CSV."""
+"""Rows of metrics, and their JSON and CSV files."""
 
 from __future__ import annotations
 
@@ -10,13 +10,11 @@ from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-
 from ctvlm.engine.checkpoint.files import AtomicLocalBackend, write_json
 from ctvlm.evaluation.functional.protocols import THRESHOLD_FREE
 
 # Protocol of metrics that follow this project's own definitions.
-_OWN = "ctvlm"
+OWN_PROTOCOL = "ctvlm"
 # Keys of data samples that describe the data: the evaluation set, and the source of the labels.
 ORIGIN = ("evaluation_set", "labels_source")
 
@@ -31,7 +29,7 @@ class MetricRow:
     high: float | None = None
     chance: float | None = None
     n: int | str | None = None
-    protocol: str = _OWN
+    protocol: str = OWN_PROTOCOL
     threshold_rule: str | None = None
 
 
@@ -42,7 +40,9 @@ def metric_rows(metrics: Mapping[str, Any]) -> list[MetricRow]:
     - ``<name>_chance`` or ``<prefix>/chance``: the chance level,
     - ``<prefix>/num_...``: the number of cases (with names, if there are several numbers),
     - ``<prefix>/protocol``: the protocol (default ``ctvlm``),
-    - ``<prefix>/threshold_rule``: the threshold rule of scores that need a threshold.
+    - ``<prefix>/threshold_rule``: the threshold rule of scores that need a threshold,
+    - ``<name>_reason``: why a value is NaN, and ``<prefix>/baseline``: what the chance levels are the scores of; both
+      for the terminal (``results_tables``).
 
     Other strings are not metrics. Scores of one finding (``<prefix>/<finding>/<name>``) use the values of ``<prefix>``
     where they have none.
@@ -57,7 +57,7 @@ def metric_rows(metrics: Mapping[str, Any]) -> list[MetricRow]:
         low, high = (metrics[f"{key}_low"], metrics[f"{key}_high"]) if key in with_interval else (None, None)
         chance = metrics.get(f"{key}_chance", metrics.get(f"{prefix}/chance"))
         prefixes = (prefix, prefix.partition("/")[0])
-        protocol = next((metrics[f"{p}/protocol"] for p in prefixes if f"{p}/protocol" in metrics), _OWN)
+        protocol = next((metrics[f"{p}/protocol"] for p in prefixes if f"{p}/protocol" in metrics), OWN_PROTOCOL)
         rule = None
         if name.removesuffix("_prevalence") not in (*THRESHOLD_FREE, "findings_scored"):
             rule = next((metrics[f"{p}/threshold_rule"] for p in prefixes if f"{p}/threshold_rule" in metrics), None)
@@ -73,23 +73,6 @@ def _count(metrics: Mapping[str, Any], prefix: str) -> int | str | None:
     if len(counts) > 1:
         return ", ".join(f"{n} {name}" for name, n in counts.items())
     return next(iter(counts.values()), None)
-
-
-def metrics_table(metrics: Mapping[str, Any], title: str) -> Table:
-    """One row per metric: value, interval (if any metric has one), chance level, n, protocol and threshold rule."""
-    rows = metric_rows(metrics)
-    with_interval = any(row.low is not None for row in rows)
-    table = Table(title=title, title_justify="left")
-    table.add_column("metric")
-    for name in ("value", *(["interval"] if with_interval else []), "chance", "n"):
-        table.add_column(name, justify="right")
-    for name in ("protocol", "threshold"):
-        table.add_column(name)
-    for row in rows:
-        bounds = "" if row.low is None else f"{_cell(row.low)} to {_cell(row.high)}"
-        cells = (_cell(row.value), *([bounds] if with_interval else []), _cell(row.chance), _cell(row.n))
-        table.add_row(row.metric, *cells, row.protocol, _cell(row.threshold_rule))
-    return table
 
 
 def data_origin(samples: Sequence[Mapping[str, Any]]) -> dict[str, str]:
@@ -130,9 +113,3 @@ def write_metrics(path: str | Path, metrics: Mapping[str, Any], **origin: Any) -
         AtomicLocalBackend().put_text(text.getvalue(), path)
     else:
         raise ValueError(f"metrics file {path}: found the suffix '{path.suffix}'; expected .json or .csv")
-
-
-def _cell(value: object) -> str:
-    if value is None:
-        return ""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
-from rich.table import Table
+from rich.console import Console
 
 from ctvlm.engine.cli.console import stdout_console
-from ctvlm.engine.cli.metrics_table import ORIGIN, metrics_table, table_title, write_metrics
+from ctvlm.engine.cli.generated_examples import example_texts, examples_table
+from ctvlm.engine.cli.metrics_table import ORIGIN, table_title, write_metrics
+from ctvlm.engine.cli.results_tables import print_results
 from ctvlm.registry import HOOKS
 from ctvlm.utils.training_data import PHANTOMS_ONLY, any_real, dataset_records, only_phantoms
+
+# Number of generated texts that are printed.
+EXAMPLES = 3
 
 
 @HOOKS.register_module()
 class ResultsTableHook(Hook):
-    """Print the last metrics and the paths of the run's files, and write the metrics to the work folder.
+    """Print the last metrics, examples of generated texts and the paths of the run's files, and write the metrics.
 
     After training it writes ``results.json`` (metrics of the last validation), after a test ``test_results.json`` and
     ``test_results.csv``. ``metric_rows`` describes the table. A run that is resumed after its last epoch validates
@@ -29,6 +35,18 @@ class ResultsTableHook(Hook):
 
     def __init__(self) -> None:
         self.metrics: dict | None = None
+        self.examples: list[tuple[str, str, str]] = []
+
+    def before_val_epoch(self, runner: Runner) -> None:
+        self.examples = []
+
+    def after_val_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Sequence[Any] | None = None
+    ) -> None:
+        missing = EXAMPLES - len(self.examples)
+        self.examples += [texts for sample in (outputs or [])[:missing] if (texts := _texts(sample))]
+
+    after_test_iter = after_val_iter
 
     def after_val_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
         self.metrics = metrics
@@ -43,12 +61,15 @@ class ResultsTableHook(Hook):
             results = Path(runner.work_dir) / "results.json"
             origin = _metainfo_origin(runner.val_dataloader)
             write_metrics(results, self.metrics, epoch=runner.epoch, iter=runner.iter, **origin)
-            console.print(metrics_table(self.metrics, table_title(f"Validation after epoch {runner.epoch}", origin)))
+            print_results(console, self.metrics, table_title(f"Validation after epoch {runner.epoch}", origin))
+            self._print_examples(console)
             _print_warning(_remark(runner, runner.val_dataloader))
-        console.print(_files_table(runner, with_results=self.metrics is not None))
+        for name, path in _files(runner, with_results=self.metrics is not None).items():
+            console.print(f"{name:<17}{path}", soft_wrap=True, markup=False)
 
     def before_test_epoch(self, runner: Runner) -> None:
         """Pass the remark to metrics that store it, such as DumpPredictions."""
+        self.examples = []
         for metric in runner.test_loop.evaluator.metrics:
             if hasattr(metric, "set_remark"):
                 metric.set_remark(_remark(runner, runner.test_dataloader))
@@ -56,7 +77,9 @@ class ResultsTableHook(Hook):
     def after_test_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
         if runner.rank == 0:
             origin = _metainfo_origin(runner.test_dataloader)
-            stdout_console().print(metrics_table(metrics or {}, table_title("Test", origin)))
+            console = stdout_console()
+            print_results(console, metrics or {}, table_title("Test", origin))
+            self._print_examples(console)
             if remark := _remark(runner, runner.test_dataloader):
                 origin["remark"] = remark
                 _print_warning(remark)
@@ -64,6 +87,15 @@ class ResultsTableHook(Hook):
             for suffix in (".json", ".csv"):
                 path = Path(runner.work_dir) / f"test_results{suffix}"
                 write_metrics(path, metrics or {}, checkpoint=runner.cfg.get("load_from"), **origin)
+
+    def _print_examples(self, console: Console) -> None:
+        if self.examples:
+            console.print(examples_table(self.examples))
+
+
+def _texts(sample: Any) -> tuple[str, str, str] | None:
+    """Texts of a data sample of any model."""
+    return example_texts(sample) if hasattr(sample, "get") else None
 
 
 def _remark(runner: Runner, dataloader: Any) -> str:
@@ -83,7 +115,8 @@ def _metainfo_origin(dataloader: Any) -> dict[str, str]:
     return {key: metainfo[key] for key in ORIGIN if metainfo.get(key)}
 
 
-def _files_table(runner: Runner, with_results: bool) -> Table:
+def _files(runner: Runner, with_results: bool) -> dict[str, Path]:
+    """The existing files of a run."""
     work_dir = Path(runner.work_dir)
     info = runner.message_hub.runtime_info
     files = {
@@ -94,8 +127,4 @@ def _files_table(runner: Runner, with_results: bool) -> Table:
         "log": runner.logger.log_file,
         "config": work_dir / Path(runner.cfg.filename).name if runner.cfg.filename else None,
     }
-    table = Table.grid(padding=(0, 2))
-    for name, path in files.items():
-        if path is not None and Path(path).exists():
-            table.add_row(name, str(path))
-    return table
+    return {name: Path(path) for name, path in files.items() if path is not None and Path(path).exists()}

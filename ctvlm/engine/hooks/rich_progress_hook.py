@@ -10,6 +10,7 @@ from mmengine.runner import Runner
 from rich.progress import Progress, TaskID
 
 from ctvlm.engine.cli.console import stdout_console
+from ctvlm.engine.cli.results_tables import is_finding
 from ctvlm.engine.model_wrapper import unwrap_model
 from ctvlm.registry import HOOKS
 from ctvlm.utils import describe_environment
@@ -147,10 +148,12 @@ def _term(key: str) -> str:
 
 
 def _scalars(metrics: dict) -> Iterable[tuple[str, float]]:
-    """Metrics to show in one line, without counts and chance levels."""
+    """Metrics to show in one line: without counts, chance levels, intervals and scores of findings."""
     for key, value in metrics.items():
         name = key.rpartition("/")[2]
-        if isinstance(value, (int, float)) and not name.startswith("num_") and not name.endswith("chance"):
+        if is_finding(key) or name.startswith("num_") or name.endswith(("chance", "_low", "_high")):
+            continue
+        if isinstance(value, (int, float)):
             yield key, value
 
 

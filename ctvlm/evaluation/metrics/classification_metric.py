@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ctvlm.evaluation.functional.protocols import (
+    THRESHOLD_FREE,
     finding_scores,
     fit_thresholds,
     protocol_scores,
@@ -36,7 +37,8 @@ class ClassificationMetric(CaseMetric):
             ``dev``, ``tools/test.py`` fits them on the validation data first. Scores that need a threshold are NaN
             without them.
         save_thresholds: path of a JSON file for thresholds that are fitted on this split, for a run on the dev split.
-        per_finding: also report the scores of each finding and its number of labelled cases.
+        per_finding: also report the scores of each finding, its number of labelled cases, and as text why a score is
+            NaN (``<finding>/<score>_reason``).
 
     Raises:
         ValueError: the protocol is unknown, or scores none of the findings.
@@ -102,11 +104,14 @@ class ClassificationMetric(CaseMetric):
         def summary(index: np.ndarray) -> dict[str, float]:
             return protocol_scores(self.protocol, truth_NC[index], probability_NC[index], thresholds_C)
 
-        metrics = self.with_intervals(summary, [case["patient_id"] for case in cases])
+        metrics: dict[str, Any] = dict(self.with_intervals(summary, [case["patient_id"] for case in cases]))
         if self.per_finding:
             scores = finding_scores(self.protocol, truth_NC, probability_NC, thresholds_C)
             for number, finding in enumerate(names):
-                metrics |= {f"{finding}/{name}": float(values[number]) for name, values in scores.items()}
+                for name, values in scores.items():
+                    metrics[f"{finding}/{name}"] = value = float(values[number])
+                    if np.isnan(value):
+                        metrics[f"{finding}/{name}_reason"] = _nan_reason(truth_NC[:, number], name)
                 metrics[f"{finding}/num_cases"] = int((~np.isnan(truth_NC[:, number])).sum())
         both = ((truth_NC == 1).any(axis=0) & (truth_NC == 0).any(axis=0)).sum()
         description = {"protocol": self.protocol.name, "threshold_rule": self.protocol.threshold_rule}
@@ -117,3 +122,13 @@ class ClassificationMetric(CaseMetric):
         if isinstance(thresholds, str):
             thresholds = json.loads(Path(thresholds).read_text(encoding="utf-8"))
         return None if thresholds is None else thresholds_for(names, thresholds)
+
+
+def _nan_reason(truth_N: np.ndarray, score: str) -> str:
+    """Why the score of a finding is NaN."""
+    known = truth_N[~np.isnan(truth_N)]
+    if not len(known):
+        return "no labels"
+    if not known.any() or known.all():
+        return "no negatives" if known.all() else "no positives"
+    return "undefined" if score in THRESHOLD_FREE else "no threshold, or no positive prediction"

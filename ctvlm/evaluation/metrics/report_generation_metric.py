@@ -34,7 +34,7 @@ class ReportGenerationMetric(CaseMetric):
         reference: ``findings``, ``impression``, or ``both`` (findings followed by impression).
         label_reports: label generated reports by rules (``report_labels``) in cases without ``pred_report_labels``.
         baseline: also report the scores of a constant report and of the best constant set of findings
-            (``<name>_chance``; see ``constant_reports``).
+            (``<name>_chance``, in tables ``baseline``; see ``constant_reports``).
 
     Raises:
         ValueError: the reference is unknown.
@@ -74,7 +74,7 @@ class ReportGenerationMetric(CaseMetric):
             "predicted": dict(predicted or {}),
         }
 
-    def score(self, cases: list[dict[str, Any]]) -> dict[str, float]:
+    def score(self, cases: list[dict[str, Any]]) -> dict[str, float | str]:
         reports, references = [case["report"] for case in cases], [case["reference"] for case in cases]
         rouge_N, bleu_N = rouge_per_report(reports, references), bleu_counts(reports, references)
         names = sorted({name for case in cases for name in case["predicted"]})
@@ -94,12 +94,13 @@ class ReportGenerationMetric(CaseMetric):
                 scores["crg"] = crg_score(truth_NC[index][known], predicted_NC[index][known])
             return scores
 
-        metrics = self.with_intervals(summary, [case["patient_id"] for case in cases])
+        metrics: dict[str, float | str] = dict(self.with_intervals(summary, [case["patient_id"] for case in cases]))
         if self.baseline:
             constant = constant_reports(references)
             chance = bleu(constant, references) | rouge(constant, references)
             chance |= constant_clinical_scores(truth_NC) if names else {}
             metrics |= {f"{name}_chance": value for name, value in chance.items()}
+            return {**metrics, "num_cases": len(cases), "baseline": "constant report"}
         return {**metrics, "num_cases": len(cases)}
 
 

@@ -9,7 +9,6 @@ from rich.console import Console
 from torch.utils.data import Subset
 
 from ctvlm.engine import CTVLMRunner, FitTokenizerHook, RichProgressHook
-from ctvlm.engine.cli.metrics_table import metrics_table
 from ctvlm.engine.hooks.fit_tokenizer_hook import collect_texts
 
 
@@ -66,19 +65,3 @@ def test_progress_bar_is_closed_after_an_error(toy_config):
 def test_interval_must_be_positive():
     with pytest.raises(ValueError, match="interval is 0"):
         RichProgressHook(interval=0)
-
-
-def test_table_shows_chance_and_count_of_a_metric():
-    metrics = {"a/r1": 0.5, "a/r1_chance": 0.01, "a/num_cases": 100, "b/acc": 0.75, "b/chance": 0.05, "c": 3}
-    table = metrics_table(metrics, "title")
-    rows = list(zip(*(column.cells for column in table.columns)))
-    own = ("ctvlm", "")  # protocol and threshold rule
-    assert rows == [("a/r1", "0.5", "0.01", "100", *own), ("b/acc", "0.75", "0.05", "", *own), ("c", "3", "", "", *own)]
-
-
-def test_table_shows_the_interval_of_a_metric():
-    metrics = {"a/r1": 0.5, "a/r1_low": 0.25, "a/r1_high": 0.75, "a/num_cases": 8, "b/too_low": 1}
-    table = metrics_table(metrics, "title")
-    rows = list(zip(*(column.cells for column in table.columns)))
-    own = ("ctvlm", "")
-    assert rows == [("a/r1", "0.5", "0.25 to 0.75", "", "8", *own), ("b/too_low", "1", "", "", "", *own)]
