@@ -15,7 +15,7 @@ from tests.test_configs import RUNNABLE, name, shrink
 
 @pytest.fixture(scope="module")
 def cases():
-    dataset = PhantomCT(num_cases=3, shape=(16, 96, 96), pipeline=[PackCTInputs()], num_workers=0)
+    dataset = PhantomCT(num_cases=3, shape=(24, 96, 96), pipeline=[PackCTInputs()], num_workers=0)
     return [dataset[i] for i in range(3)], dataset.texts()
 
 
