@@ -12,6 +12,7 @@ from difflib import get_close_matches
 
 import torch.distributed as dist
 
+from ctvlm.engine.cli.argument_errors import missing_type, unexpected_argument
 from ctvlm.engine.cli.console import debugging
 from ctvlm.engine.cli.registries import all_registries
 from ctvlm.utils import CTVLMError
@@ -64,6 +65,10 @@ def user_message(error: Exception) -> str | None:
     unregistered = _UNREGISTERED.search(text) if isinstance(error, KeyError) else None
     if unregistered:
         return _unregistered_message(*unregistered.groups())
+    if isinstance(error, KeyError) and (message := missing_type(error)):
+        return message
+    if isinstance(error, TypeError) and (message := unexpected_argument(error)):
+        return message
     if isinstance(error, TypeError) and _is_wrong_arguments(error):
         return f"invalid arguments in the config: {text}"
     if isinstance(error, OSError) and error.strerror:

@@ -69,7 +69,7 @@ def findings_table(rows: Sequence[MetricRow], metrics: Mapping[str, Any], prefix
     # 3: a border and two spaces
     used = 1 + sum(3 + max(map(len, cells)) for cells in (findings, counts.values()))
     used += 3 + max(map(len, (*reasons.values(), "nan because"))) if any(reasons.values()) else 0
-    shown = []
+    shown: list[str] = []
     for score in scores:
         used += 3 + max(len(score), 6)
         if used <= width or not shown:

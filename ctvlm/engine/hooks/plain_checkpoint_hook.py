@@ -24,6 +24,9 @@ class PlainCheckpointHook(CheckpointHook):
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, backend_args=dict(ATOMIC_BACKEND), **kwargs)
+        # mmengine passes unknown arguments to Runner.save_checkpoint, which fails after the first epoch.
+        for key in self.args:
+            raise TypeError(f"{type(self).__name__}.__init__() got an unexpected keyword argument '{key}'")
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Replace HistoryBuffers and NumPy scalars, which cannot be loaded safely."""

@@ -108,8 +108,8 @@ class ClassificationMetric(CaseMetric):
         if self.per_finding:
             scores = finding_scores(self.protocol, truth_NC, probability_NC, thresholds_C)
             for number, finding in enumerate(names):
-                for name, values in scores.items():
-                    metrics[f"{finding}/{name}"] = value = float(values[number])
+                for name, values_C in scores.items():
+                    metrics[f"{finding}/{name}"] = value = float(values_C[number])
                     if np.isnan(value):
                         metrics[f"{finding}/{name}_reason"] = _nan_reason(truth_NC[:, number], name)
                 metrics[f"{finding}/num_cases"] = int((~np.isnan(truth_NC[:, number])).sum())
