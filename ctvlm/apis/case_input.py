@@ -113,7 +113,8 @@ def find_cases(
         scheme.fold(np.zeros(1, np.uint8), mask_source)  # raises for an unknown source
     several = isinstance(inputs, Sequence) and not isinstance(inputs, str)
     parts: Sequence[Any] = inputs if several else [inputs]  # type: ignore[assignment]
-    masks = mask if several and isinstance(mask, Sequence) and not isinstance(mask, str) else [mask] * len(parts)
+    one_each = several and isinstance(mask, Sequence) and not isinstance(mask, str)
+    masks: Sequence[Any] = mask if one_each else [mask] * len(parts)  # type: ignore[assignment]
     if len(masks) != len(parts) or (mask is not None and masks[0] is mask and len(parts) > 1):
         raise CaseInputError(f"mask: found {type(mask).__name__} for {len(parts)} CTs; expected one mask per CT")
     found = CaseInputs()

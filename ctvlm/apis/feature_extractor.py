@@ -180,7 +180,7 @@ class FeatureExtractor(Inferencer[VolumeFeatures]):
                 patches=patch_BNP[b],
                 patch_mask=encoded.token_mask[b].cpu(),
                 patch_to_region=encoded.patch_to_region[b].float().cpu(),
-                grid=tuple(encoded.grid),
+                grid=encoded.grid,
                 affine=patch_grid_affine(case.affine, case.shape, encoded.grid),
                 synthetic=case.synthetic,
             )

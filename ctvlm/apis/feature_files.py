@@ -63,7 +63,8 @@ class NpzWriter(FeatureWriter):
     def write(self, result: Any, path: Path, record: dict[str, Any]) -> None:
         text = json.dumps({**record, "region_names": result.region_names})
         with atomic_write(path) as part, open(part, "wb") as file:
-            np.savez(file, **self.arrays(result), record=np.array(text))
+            arrays: dict[str, Any] = {**self.arrays(result), "record": np.array(text)}
+            np.savez(file, **arrays)
 
     def read_record(self, path: Path) -> dict[str, Any]:
         with np.load(path, allow_pickle=False) as data:

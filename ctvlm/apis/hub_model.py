@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
 from huggingface_hub import ModelHubMixin, snapshot_download
 from torch import nn
 
@@ -51,7 +50,7 @@ class HubModel(ModelHubMixin):
         force_download: bool,
         local_files_only: bool,
         token: str | bool | None,
-        device: str | torch.device | None = None,
+        **model_kwargs: Any,
     ) -> HubModel:
         folder = model_id
         if not Path(model_id).is_dir():
@@ -64,4 +63,4 @@ class HubModel(ModelHubMixin):
                 token=token,
                 allow_patterns=list(FILES),
             )
-        return cls(init_model(Path(folder), device=device))
+        return cls(init_model(Path(folder), **model_kwargs))

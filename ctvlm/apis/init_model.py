@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import torch
 from mmengine.config import Config
@@ -24,7 +25,7 @@ from ctvlm.utils.pretrained_files import use_pretrained_files
 from ctvlm.utils.training_data import checkpoint_records
 
 CHECKPOINTS = (".pth", ".pt", ".ckpt")
-ModelSource = str | Path | Config
+ModelSource: TypeAlias = str | Path | Config
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def init_model(
         if weights is not None:
             raise CheckpointError(f"found two checkpoints, {model} and {checkpoint}: pass a config and a checkpoint")
         weights = _read_weights(checkpoint)
-    built = _build(cfg, weights)
+    built: Any = _build(cfg, weights)
     built.cfg = cfg
     built.training_data = [] if weights is None else weights.training_data
     return built.to(default_device() if device is None else device).eval()

@@ -99,7 +99,7 @@ class ReasoningInferencer(Inferencer[Reasoning]):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         heads = [getattr(objective, "head", None) for objective in self.model.objectives.values()]
-        self._heads = [head for head in heads if hasattr(head, "confidences")]
+        self._heads: list[Any] = [head for head in heads if hasattr(head, "confidences")]
         if not self._heads:
             raise CTVLMError(
                 "this model generates no text; expected an objective of type GenerationObjective, such as in "
@@ -141,7 +141,7 @@ class ReasoningInferencer(Inferencer[Reasoning]):
         self, context: BatchContext, b: int, case: ReadCase, step: WrittenStep, value: float | None, attention_N: Tensor
     ) -> ReasonedStep:
         encoded, scheme = context.encoded, self.read.scheme
-        grid = tuple(encoded.grid)
+        grid = encoded.grid
         affine = patch_grid_affine(case.affine, case.shape, grid)
         relative_N = attention_N * int(encoded.token_mask[b].sum())
         attention = CTVolume(relative_N.reshape(grid).numpy(), affine)

@@ -55,7 +55,8 @@ def run_command(name: str, arguments: Sequence[str], prog: str) -> int:
     Returns:
         The exit code: that of the command, 2 after a user error (one message on stderr), or 130 after Ctrl-C.
     """
-    return _run(typer.main.get_command(app).commands[name], arguments, prog)
+    group: Any = typer.main.get_command(app)
+    return _run(group.commands[name], arguments, prog)
 
 
 def _run(command: Any, arguments: Sequence[str], prog: str) -> int:

@@ -53,7 +53,7 @@ def write_onnx(encoder: Any, example: tuple, shapes: dict, out: Path) -> Any:
         import onnxruntime
     except ImportError as error:
         raise CTVLMError('onnxruntime is missing: pip install "ctvlm[onnx]"') from error
-    program = torch.onnx.export(
+    program: Any = torch.onnx.export(
         encoder,
         example,
         dynamo=True,
@@ -102,7 +102,7 @@ def export(args: argparse.Namespace) -> None:
     from ctvlm.apis.encoder import example_input
     from ctvlm.utils import CTVLMError
 
-    model = init_model(args.model, device="cpu")
+    model: Any = init_model(args.model, device="cpu")
     shape = args.shape or model.cfg.model.backbone.get("img_size")
     if shape is None:
         raise CTVLMError(f"the config of {args.model} has no model.backbone.img_size: pass --shape D H W")

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -33,7 +34,7 @@ def publish(args: argparse.Namespace) -> None:
     from ctvlm.engine.checkpoint.release import write_release
 
     text = args.card.read_text(encoding="utf-8") if args.card else ""
-    model = init_model(args.checkpoint, device="cpu")
+    model: Any = init_model(args.checkpoint, device="cpu")
     records = model.training_data
     card = model_card(args.out.name, model.cfg, records, license_of(records, args.license), text, args.half)
     folder = write_release(args.out, model.cfg, model.state_dict(), records, args.half, card)

@@ -143,7 +143,8 @@ class _Files:
     def add_cases(self, listed: CaseList) -> None:
         """Add the cases of this folder, or the reason why there is none."""
         owners = self._owners([*self.multi, *self.lesions])
-        pairs, lesions_of = ({ct: [] for ct in self.cts} for _ in range(2))
+        pairs: dict[Path, list] = {ct: [] for ct in self.cts}
+        lesions_of: dict[Path, list] = {ct: [] for ct in self.cts}
         for paths, by_ct in ((self.multi, pairs), (self.lesions, lesions_of)):
             for path in paths:
                 if owner := owners[path]:

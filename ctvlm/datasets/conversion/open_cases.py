@@ -70,11 +70,11 @@ def open_cases(
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("opening", total=len(todo))
         workers = args.workers or (available_cores() if len(todo) > MAX_SERIAL else 1)
-        for at, result in run_parallel(check, [cases[i] for i in todo], workers):
-            if isinstance(result, WorkerKilledError):
-                raise result
+        for at, outcome in run_parallel(check, [cases[i] for i in todo], workers):
+            if isinstance(outcome, WorkerKilledError):
+                raise outcome
             i = todo[at]
-            results[i] = result
-            journal.add(keys[i], result)
+            results[i] = outcome
+            journal.add(keys[i], outcome)
             progress.advance(task)
     return [results[i] for i in range(len(cases))]

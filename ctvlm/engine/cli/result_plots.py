@@ -78,7 +78,8 @@ def finding_probabilities(dump: Mapping[str, Any]) -> tuple[list[str], np.ndarra
     if metric is None:
         return None
     records = [metric.record(case) for case in cases]
-    return metric.names, *(np.stack([record[key] for record in records]) for key in ("truth", "probability"))
+    truth, probability = (np.stack([record[key] for record in records]) for key in ("truth", "probability"))
+    return metric.names, truth, probability
 
 
 def roc_curves(

@@ -106,8 +106,9 @@ def attention_picture(inputs: Mapping[str, Any], sample: Any, title: str, max_st
     from ctvlm.volume import CTVolume, patch_grid_affine
 
     ct = CTVolume(np.asarray(inputs["volume"]).squeeze(), np.asarray(sample.affine, dtype=np.float64))
-    shape, grid = ct.array.shape, tuple(int(n) for n in sample.pred_grid)
-    affine = patch_grid_affine(ct.affine, shape, grid)
+    d, h, w = (int(n) for n in sample.pred_grid)
+    grid = (d, h, w)
+    affine = patch_grid_affine(ct.affine, ct.shape, grid)
     kept = int(sample.pred_token_mask.sum()) if "pred_token_mask" in sample else sample.pred_step_attention.shape[1]
     overlays = []
     for number, (step, attention_N) in enumerate(zip(sample.steps[:max_steps], sample.pred_step_attention), start=1):
