@@ -4,7 +4,7 @@ const ATTENTION = {
   R: [60, 90, 181, 237, 251, 252],
   G: [10, 18, 49, 105, 182, 255],
   B: [60, 89, 79, 37, 26, 164],
-  A: [255, 255, 255, 255, 255, 255],
+  A: [0, 160, 255, 255, 255, 255],
   I: [0, 40, 100, 160, 215, 255],
 };
 
@@ -84,8 +84,8 @@ async function openNiivue(container, volume) {
       while (niivue.volumes.length > 1) niivue.removeVolumeByIndex(1);
       if (id !== null) {
         await niivue.loadFromArrayBuffer(await unpack(id), "attention.nii");
-        // Values below cal_min are transparent; colours start at 0.
-        Object.assign(niivue.volumes[1], { colormap: "attention", colormapType: 1, opacity: 0.5, cal_min: Math.max(1, 0.15 * peak), cal_max: peak });
+        // Values up to cal_min have the first colour, which is transparent.
+        Object.assign(niivue.volumes[1], { colormap: "attention", colormapType: 0, opacity: 0.6, cal_min: Math.min(1, 0.15 * peak), cal_max: peak });
       }
       niivue.updateGLVolume();
     },
