@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import is_dataclass
 from typing import Any
 
 import numpy as np
@@ -79,4 +80,6 @@ def equal(left: Any, right: Any) -> bool:
         return left.keys() == right.keys() and all(equal(left[key], right[key]) for key in left)
     if isinstance(left, (list, tuple)) and isinstance(right, (list, tuple)):
         return len(left) == len(right) and all(map(equal, left, right))
+    if is_dataclass(left) and type(left) is type(right):
+        return equal(vars(left), vars(right))
     return bool(left == right) or (isinstance(left, float) and left != left and right != right)

@@ -26,6 +26,8 @@ IN_MEMORY: dict[str, list[dict]] = {
     "RandomFlipCT": [dict(p=0.5)],
     "RandomIntensityCT": [dict(log_gamma=0.02, p=1.0)],
     "RandomNoiseCT": [dict(p=1.0)],
+    "RandomRegionContrastCT": [dict(p=1.0)],
+    "RandomResizedCropCT": [dict(shape=(8, 16, 16)), dict(shape=(8, 16, 16), p=0.0)],
     "RandomShiftCT": [{}],
     "ShuffleSentences": [dict(p=1.0)],
     "DropSections": [dict(step_p=0.3, section_p=0.3)],
