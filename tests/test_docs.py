@@ -9,17 +9,20 @@ import subprocess
 import sys
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 import yaml
 
 import ctvlm
+from ctvlm.cli.app import app
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = sorted(
     path for folder in ("", "configs/**/", "tools/**/", "projects/**/") for path in ROOT.glob(f"{folder}*.md")
 )
-SCRIPT = re.compile(r"(?:python )?(?:tools|projects)/\S+\.(?:py|sh)\b")
+SCRIPT = re.compile(r"(?:python )?(?:tools|projects)/\S+\.(?:py|sh)\b|ctvlm \w+")
 
 
 def name(path: Path) -> str:
@@ -80,9 +83,24 @@ def test_names_exist(path):
 @pytest.mark.parametrize("call", COMMANDS, ids=" ".join)
 def test_files_of_a_command_exist(call):
     words = [word for word in call if re.match(r"(tools|configs|projects)/", word)]
-    assert words
+    assert words or call[0] == "ctvlm"
     for word in words:
         assert list(ROOT.glob(word.rstrip("/"))), word
+
+
+@pytest.mark.parametrize("call", [call for call in COMMANDS if call[0] == "ctvlm"], ids=" ".join)
+def test_flags_of_ctvlm_exist(call):
+    command: Any = typer.main.get_command(app).commands.get(call[1])
+    assert command is not None
+    known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+    assert {word.split("=")[0] for word in call if word.startswith("-")} <= known
+
+
+@pytest.mark.parametrize("call", [call for call in COMMANDS if call[0] == "ctvlm"], ids=" ".join)
+def test_ctvlm_commands_name_a_model(call):
+    """No model is in the package yet."""
+    if call[1] in ("view", "embed", "classify", "search", "segment", "reason") and len(call) > 2:
+        assert "--model" in call
 
 
 @pytest.mark.parametrize("call", [call for call in COMMANDS if call[0] == "python"], ids=" ".join)

@@ -1,5 +1,5 @@
-# Step 1 of 2 of the model in the package (step 2: generation.py): regions of bare CTs and alignment with text, from
-# phantoms in any field of view and random boxes of them.
+# Regions of CTs without masks, and alignment with text, at 48 x 96 x 96 voxels: from phantoms in any field of view and
+# random boxes of them. generation.py adds the generation of reasoning steps.
 _base_ = ["../vit3d_cot_contrastive.py"]
 
 shape = (48, 96, 96)

@@ -1,4 +1,4 @@
-# Step 2 of 2 of the model in the package: generation of reasoning steps from the fixed features of step 1.
+# Generation of reasoning steps from the fixed features of alignment.py.
 _base_ = ["alignment.py"]
 
 # Written by: python tools/train.py configs/vit3d_phantom/alignment.py

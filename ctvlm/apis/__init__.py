@@ -6,7 +6,7 @@ from ctvlm.apis.case_reader import CaseReader, ReadCase
 from ctvlm.apis.encoder import CTEncoder, EncoderFeatures
 from ctvlm.apis.feature_extractor import FeatureExtractor, TextSimilarity, VolumeFeatures
 from ctvlm.apis.hub_model import HubModel
-from ctvlm.apis.inferencer import Inferencer, RunResult
+from ctvlm.apis.inferencer import Inferencer, RunResult, UnsupportedTaskError
 from ctvlm.apis.init_model import default_device, init_model
 from ctvlm.apis.monai_encoder import MonaiEncoder
 from ctvlm.apis.page_builder import PageBuilder
@@ -48,6 +48,7 @@ __all__ = [
     "SaveSummary",
     "TextSimilarity",
     "VolumeFeatures",
+    "UnsupportedTaskError",
     "ZeroShotClassifier",
     "array_volume",
     "attention_maps",

@@ -18,12 +18,18 @@ from ctvlm.apis.case_input import CaseFailure, CaseInputs, InputCase, Inputs, Ma
 from ctvlm.apis.case_reader import CaseReader, ReadCase
 from ctvlm.apis.init_model import ModelSource, init_model
 from ctvlm.models.objectives import BatchContext
+from ctvlm.utils import CTVLMError
 from ctvlm.utils.training_data import PHANTOMS_ONLY, only_phantoms
+from ctvlm.volume import CTVolume, patch_grid_affine
 
 Result = TypeVar("Result")
 Item = TypeVar("Item")
 # Errors of reading one case. An error of the model is not caught.
 READ_ERRORS = (ValueError, OSError, ImportError)
+
+
+class UnsupportedTaskError(CTVLMError):
+    """The model has no head for the task of an inferencer."""
 
 
 @dataclass
@@ -177,6 +183,20 @@ class Inferencer(ABC, Generic[Result]):
 
     def _batch(self, cases: Sequence[ReadCase]) -> dict[str, Any]:
         return self.model.data_preprocessor(pseudo_collate([case.packed for case in cases]))
+
+    def text_attention(self, context: BatchContext, case: int, texts: Sequence[str]) -> Tensor:
+        """Attention of texts over the patches of one case (len(texts), N), as in training; rows sum to 1."""
+        if not texts:
+            return torch.zeros(0, context.patch_BNP.shape[1])
+        text_1SP = self.model.embed_texts(list(texts))[None]
+        mask_1N = context.encoded.token_mask[case : case + 1]
+        return self.model.space.step_attention(text_1SP, context.patch_BNP[case : case + 1], mask_1N)[0].float().cpu()
+
+    def attention_map(self, context: BatchContext, case: int, read: ReadCase, attention_N: Tensor) -> CTVolume:
+        """Attention on the patch grid, relative to its mean over the patches that the encoder has not dropped."""
+        grid = context.encoded.grid
+        relative_N = attention_N * int(context.encoded.token_mask[case].sum())
+        return CTVolume(relative_N.reshape(grid).numpy(), patch_grid_affine(read.affine, read.shape, grid))
 
     def remark_on(self, case: Any) -> str:
         """Warning if the CT is real and the weights were trained on phantoms only; otherwise an empty string."""

@@ -11,14 +11,12 @@ import torch
 
 from ctvlm.anatomy import MentionLexicon
 from ctvlm.apis.case_reader import ReadCase
-from ctvlm.apis.feature_extractor import FeatureExtractor
-from ctvlm.apis.inferencer import Inferencer
+from ctvlm.apis.inferencer import Inferencer, UnsupportedTaskError
 from ctvlm.apis.reasoning_inferencer import ReasoningInferencer
 from ctvlm.apis.region_segmenter import FROM_MASK, RegionSegmenter
 from ctvlm.apis.retriever import Retriever
 from ctvlm.apis.zero_shot_classifier import ZeroShotClassifier
 from ctvlm.models.objectives import BatchContext
-from ctvlm.utils import CTVLMError
 from ctvlm.visualization.viewer import CasePage, PageCase, PageStep
 from ctvlm.volume import CTVolume, peak_mm
 
@@ -50,7 +48,6 @@ class PageBuilder(Inferencer[CasePage]):
         super().__init__(*args, **kwargs)
         self.texts = list(texts)
         parts: dict[str, Any] = dict(pipeline=self.pipeline)
-        self._features = FeatureExtractor(self.model, **parts)
         self._classify = ZeroShotClassifier(self.model, **parts)
         self._segment = _if_supported(RegionSegmenter, self.model, **parts)
         self._reason = None if self.texts else _if_supported(ReasoningInferencer, self.model, **parts)
@@ -93,10 +90,8 @@ class PageBuilder(Inferencer[CasePage]):
 
     def _steps(self, case: ReadCase, context: BatchContext, regions: CTVolume | None) -> tuple[list[PageStep], str]:
         if self.texts:
-            features = self._features.features([case], context)[0]
-            mean = 1 / int(features.patch_mask.sum())
-            attention_UN = self._features.similarity(features, self.texts).attention
-            maps = [features.on_grid(attention_N / mean) for attention_N in attention_UN]
+            attention_UN = self.text_attention(context, 0, self.texts)
+            maps = [self.attention_map(context, 0, case, attention_N) for attention_N in attention_UN]
             names = [[self.read.scheme.name_of(i) for i in self._lexicon.regions_in(text)] for text in self.texts]
             steps = [
                 PageStep(text, regions, None, heat, peak_mm(heat))
@@ -128,5 +123,5 @@ def _if_supported(kind: type[Inferencer], model: Any, **options: Any) -> Any:
     """An inferencer, or None if the model cannot do this task."""
     try:
         return kind(model, **options)
-    except CTVLMError:
+    except UnsupportedTaskError:
         return None

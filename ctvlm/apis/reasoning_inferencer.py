@@ -11,11 +11,10 @@ import torch
 from torch import Tensor
 
 from ctvlm.apis.case_reader import ReadCase
-from ctvlm.apis.inferencer import Inferencer
+from ctvlm.apis.inferencer import Inferencer, UnsupportedTaskError
 from ctvlm.models.heads.generation.answers import Answer, WrittenStep
 from ctvlm.models.objectives import BatchContext
-from ctvlm.utils import CTVLMError
-from ctvlm.volume import CTVolume, patch_grid_affine, peak_mm
+from ctvlm.volume import CTVolume, peak_mm
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,7 @@ class ReasoningInferencer(Inferencer[Reasoning]):
     another state of torch's random generator.
 
     Raises:
-        CTVLMError: the model has no generation head.
+        UnsupportedTaskError: the model has no generation head.
     """
 
     task = "reasoning"
@@ -101,7 +100,7 @@ class ReasoningInferencer(Inferencer[Reasoning]):
         heads = [getattr(objective, "head", None) for objective in self.model.objectives.values()]
         self._heads: list[Any] = [head for head in heads if hasattr(head, "confidences")]
         if not self._heads:
-            raise CTVLMError(
+            raise UnsupportedTaskError(
                 "this model generates no text; expected an objective of type GenerationObjective, such as in "
                 "configs/vit3d_cot_generation.py"
             )
@@ -121,7 +120,7 @@ class ReasoningInferencer(Inferencer[Reasoning]):
         self, context: BatchContext, b: int, case: ReadCase, answer: Answer, confidence: list[float | None]
     ) -> Reasoning:
         written = [(step, value) for step, value in zip(answer.steps, confidence) if step.text]
-        attention_SN = self._attention(context, b, [step.text for step, _ in written])
+        attention_SN = self.text_attention(context, b, [step.text for step, _ in written])
         steps = (
             self._step(context, b, case, step, value, attention_N)
             for (step, value), attention_N in zip(written, attention_SN, strict=True)
@@ -129,22 +128,11 @@ class ReasoningInferencer(Inferencer[Reasoning]):
         last = confidence[-1] if answer.impression else None
         return Reasoning(case.case_id, tuple(steps), answer.impression, last, self.remark_on(case))
 
-    def _attention(self, context: BatchContext, b: int, texts: list[str]) -> Tensor:
-        """Attention of texts over the patches of one case (S, N); rows sum to 1."""
-        if not texts:
-            return torch.zeros(0, context.patch_BNP.shape[1])
-        text_1SP = self.model.embed_texts(texts)[None]
-        mask_1N = context.encoded.token_mask[b : b + 1]
-        return self.model.space.step_attention(text_1SP, context.patch_BNP[b : b + 1], mask_1N)[0].float().cpu()
-
     def _step(
         self, context: BatchContext, b: int, case: ReadCase, step: WrittenStep, value: float | None, attention_N: Tensor
     ) -> ReasonedStep:
         encoded, scheme = context.encoded, self.read.scheme
-        grid = encoded.grid
-        affine = patch_grid_affine(case.affine, case.shape, grid)
-        relative_N = attention_N * int(encoded.token_mask[b].sum())
-        attention = CTVolume(relative_N.reshape(grid).numpy(), affine)
+        attention = self.attention_map(context, b, case, attention_N)
         share_R = attention_N @ encoded.patch_to_region[b].float().cpu()[:, 1:]
         top = scheme.name_of(int(share_R.argmax()) + 1) if share_R.max() > 0 else None
         peak = peak_mm(attention)

@@ -13,11 +13,10 @@ import torch
 
 from ctvlm.apis.case_input import Inputs, Mask
 from ctvlm.apis.case_reader import ReadCase
-from ctvlm.apis.inferencer import Inferencer
+from ctvlm.apis.inferencer import Inferencer, UnsupportedTaskError
 from ctvlm.apis.save_cases import CaseWriter, RunOptions, SaveSummary, save_cases
 from ctvlm.engine import write_json
 from ctvlm.models.objectives import BatchContext
-from ctvlm.utils import CTVLMError
 from ctvlm.volume import CTVolume, resample_to_grid, write_nifti
 from ctvlm.volume.orient import is_sheared, orthogonal_grid
 
@@ -108,7 +107,7 @@ class RegionSegmenter(Inferencer[RegionMap]):
     Arguments and errors are those of Inferencer.
 
     Raises:
-        CTVLMError: the model predicts no region map.
+        UnsupportedTaskError: the model predicts no region map.
     """
 
     task = "segmenting"
@@ -118,7 +117,7 @@ class RegionSegmenter(Inferencer[RegionMap]):
         objectives = self.model.objectives.values()
         self._objectives = [objective for objective in objectives if "pred_region_map" in objective.needs]
         if not self._objectives:
-            raise CTVLMError(
+            raise UnsupportedTaskError(
                 "this model predicts no region map; expected an objective that does, such as SegmentationObjective "
                 "(configs/vit3d_cot_contrastive_bare.py)"
             )

@@ -72,7 +72,7 @@ def shipped_folder(name: str) -> Path:
     if name not in shipped_names():
         available = ", ".join(shipped_names()) or "none"
         raise CheckpointError(
-            f"this installation of ctvlm does not contain the model {name} (models: {available}): pass a checkpoint, "
-            "or install ctvlm again"
+            f"this installation of ctvlm does not contain the model {name} (models: {available}): pass a checkpoint, a "
+            "released folder or a config"
         )
     return WEIGHTS_FOLDER / name

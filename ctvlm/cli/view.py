@@ -7,25 +7,22 @@ from typing import Annotated
 import typer
 
 from ctvlm.cli.arguments import Debug, flag
+from ctvlm.cli.case_arguments import Checkpoint, Device, Mask, MaskSource, Model
 
 
 def view_command(
     ct: Annotated[
         str, typer.Argument(metavar="CT", help="CT file or DICOM folder; with --serve also a folder or manifest")
     ],
-    mask: Annotated[
-        str | None, typer.Option(metavar="PATH", help="label map, or folder with one mask file per class")
-    ] = None,
-    mask_source: Annotated[
-        str | None, typer.Option(metavar="NAME", help="meaning of the ids of label maps, such as totalsegmentator_v2")
-    ] = None,
+    mask: Mask = None,
+    mask_source: MaskSource = None,
     text: Annotated[
         list[str] | None, typer.Option(metavar="TEXT ...", help="show these texts instead of generated steps")
     ] = None,
     index: Annotated[str | None, typer.Option(metavar="FOLDER", help="search index, to show similar cases")] = None,
-    model: Annotated[str | None, typer.Option(metavar="MODEL", help="model name, released folder or config")] = None,
-    checkpoint: Annotated[str | None, typer.Option(metavar="FILE", help="checkpoint of a config")] = None,
-    device: Annotated[str | None, typer.Option(metavar="DEVICE", help="default: the accelerator, or cpu")] = None,
+    model: Model = None,
+    checkpoint: Checkpoint = None,
+    device: Device = None,
     out: Annotated[str | None, typer.Option("--out", "-o", metavar="PAGE", help="default: <case>.html")] = None,
     max_voxels: Annotated[
         int, typer.Option(metavar="N", min=1000, help="show larger CTs at a lower resolution")
@@ -35,12 +32,15 @@ def view_command(
     debug: Debug = False,
 ) -> int:
     """Write one HTML page that shows a CT with regions, reasoning and findings. It works offline in any browser."""
+    from ctvlm.cli.inference import known_device
     from ctvlm.cli.view_pages import serve_pages, write_page
+    from ctvlm.engine import quiet_warnings
     from ctvlm.utils import CTVLMError
 
     if serve and out:
         raise CTVLMError(f"--out {out}: not allowed with --serve, which writes no file")
-    settings = dict(model=model, checkpoint=checkpoint, device=device, texts=text or (), index=index)
+    quiet_warnings()
+    settings = dict(model=model, checkpoint=checkpoint, device=known_device(device), texts=text or (), index=index)
     if serve:
         return serve_pages(ct, mask, mask_source, settings, max_voxels, port)
     return write_page(ct, mask, mask_source, settings, max_voxels, out)

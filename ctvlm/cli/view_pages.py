@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from ctvlm.apis.page_builder import PageBuilder
+from ctvlm.cli.inference import explain, warn
 from ctvlm.cli.output import shown
 from ctvlm.utils import CTVLMError, atomic_write
 from ctvlm.visualization.viewer import page_html
@@ -33,11 +34,9 @@ def write_page(
     text = page_html(page, max_voxels)
     with atomic_write(path) as part:
         Path(part).write_text(text, encoding="utf-8")
-    console = Console()
-    if page.remark:
-        console.print(f"[yellow]{shown(page.remark)}[/]", soft_wrap=True)
+    warn([page.remark])
     size = path.stat().st_size / 1e6
-    console.print(f"{shown(path)}: {size:.1f} MB, {len(page.steps)} steps; open it in a browser", soft_wrap=True)
+    Console().print(f"{shown(path)}: {size:.1f} MB, {len(page.steps)} steps; open it in a browser", soft_wrap=True)
     return 0
 
 
@@ -54,8 +53,7 @@ def serve_pages(
         return page_html(builder.predict([case])[0], max_voxels, home="/")
 
     console = Console()
-    for remark in [*found.notes, *(f"{failure.path}: {failure.reason}" for failure in found.failures)]:
-        console.print(f"[yellow]{shown(remark)}[/]", soft_wrap=True)
+    explain(found.notes, [(failure.case_id, failure.reason) for failure in found.failures])
     with PageServer([(case.case_id, case.path) for case in found.cases], build, port) as server:
         console.print(f"{len(found.cases)} CTs at {server.address} (Ctrl-C ends)", soft_wrap=True)
         try:

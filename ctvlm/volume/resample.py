@@ -31,7 +31,7 @@ def resample_to_shape(volume: CTVolume, shape: Sequence[int], mode: Mode = "line
     shape = (int(shape[0]), int(shape[1]), int(shape[2]))
     if shape == volume.shape:
         return volume
-    affine = _resized_affine(volume, shape)
+    affine = resized_affine(volume, shape)
     if mode == "linear":
         return CTVolume(_antialiased(volume.array, shape), affine)
     if mode == "nearest":
@@ -110,7 +110,7 @@ def _shifted_affine(affine: np.ndarray, starts: Sequence[int]) -> np.ndarray:
     return out
 
 
-def _resized_affine(volume: CTVolume, shape: Shape) -> np.ndarray:
+def resized_affine(volume: CTVolume, shape: Shape) -> np.ndarray:
     """Affine of the same field of view with ``shape`` voxels: the first centre moves by half the change in size."""
     scale = np.array([old / new for old, new in zip(volume.shape, shape, strict=True)])[::-1]
     out = volume.affine.copy()

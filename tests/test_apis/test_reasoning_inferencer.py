@@ -67,7 +67,7 @@ def test_slice_is_at_the_most_attended_layer(reason, phantom_files, monkeypatch)
 
     slices = []
     for layer in range(4):
-        monkeypatch.setattr(reason, "_attention", attend_to_layer(layer))
+        monkeypatch.setattr(reason, "text_attention", attend_to_layer(layer))
         step = reason.predict([read])[0].steps[0]
         slices.append(step.slice_index)
         centre = (read.ct.affine @ [0, 0, step.slice_index, 1])[2]

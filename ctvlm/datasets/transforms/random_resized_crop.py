@@ -14,6 +14,7 @@ from ctvlm.datasets.transforms.region_kept import record_region_kept
 from ctvlm.datasets.transforms.visible_steps import visible_steps
 from ctvlm.registry import TRANSFORMS
 from ctvlm.volume import CTVolume, body_box, crop, resample_to_shape
+from ctvlm.volume.resample import resized_affine
 
 
 @TRANSFORMS.register_module()
@@ -83,7 +84,7 @@ def _resampled(volume: CTVolume, shape: tuple[int, int, int], is_image: bool) ->
         return resample_to_shape(volume, shape, "linear" if is_image else "nearest")
     hu = torch.from_numpy(volume.array.astype(np.float32))[None, None]
     array = F.interpolate(hu, shape, mode="trilinear", align_corners=False)[0, 0].numpy()
-    return resample_to_shape(volume.with_array(volume.array), shape, "nearest").with_array(array)
+    return CTVolume(array, resized_affine(volume, shape))
 
 
 def _with_lesions(steps: list[dict], lesion_map: np.ndarray | None) -> list[dict]:

@@ -33,7 +33,7 @@ SCRIPTS = (
     "panel.js",
     "main.js",
 )
-# The browser loads nothing but what is in the page, and runs only the scripts with these hashes.
+# The browser loads only what the page contains, and runs only the scripts with these hashes.
 POLICY = (
     "default-src 'none'; script-src {scripts} blob: 'wasm-unsafe-eval'; style-src {styles}; img-src data: blob:; "
     "connect-src data: blob:; worker-src blob: data:; font-src data:; base-uri 'none'; form-action 'none'"

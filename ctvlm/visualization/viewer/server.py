@@ -51,7 +51,8 @@ class PageServer(ThreadingHTTPServer):
             f'<li><a href="/case/{number}"><b>{html.escape(case)}</b><span>{html.escape(about)}</span></a></li>'
             for number, (case, about) in enumerate(self.cases)
         )
-        return Template(asset("list.html")).substitute(count=len(self.cases), rows=rows, style=asset("list.css"))
+        note = "<p>A page is built when it is opened, which takes some seconds.</p>"
+        return plain_page(f"{len(self.cases)} CTs", f"{note}\n<ol>\n{rows}\n</ol>")
 
     def case_page(self, number: int) -> str:
         """Page of a case, built on the first call. Raises what ``build`` raises."""
@@ -62,6 +63,11 @@ class PageServer(ThreadingHTTPServer):
                     self._pages.popitem(last=False)
             self._pages.move_to_end(number)
             return self._pages[number]
+
+
+def plain_page(title: str, content: str) -> str:
+    """A page without scripts. ``content`` is HTML."""
+    return Template(asset("plain.html")).substitute(title=title, content=content, style=asset("plain.css"))
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -83,7 +89,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send(self, status: HTTPStatus, text: str) -> None:
         if status != HTTPStatus.OK:
-            text = Template(asset("error.html")).substitute(message=html.escape(text), style=asset("list.css"))
+            message = f'<p>{html.escape(text)}</p>\n<p><a href="/">All cases</a></p>'
+            text = plain_page("This page cannot be shown", message)
         body = text.encode("utf-8")
         self.send_response(status)
         self.send_header("Content-Type", "text/html; charset=utf-8")
