@@ -26,6 +26,7 @@ from ctvlm.datasets.manifest import read_manifest, write_manifest
 from ctvlm.datasets.preprocess import Outcome, Recipe, fingerprint, manifest_line, preprocess_case, read_record
 from ctvlm.engine import run_tool
 from ctvlm.utils.parallel import WorkerKilledError, parse_shard, run_parallel, shard_of
+from ctvlm.utils.terminal_text import shown
 from ctvlm.volume import files
 
 
@@ -97,7 +98,7 @@ def report(outcomes: list[Outcome], console: Console) -> None:
     table = Table("case", "", "note", title=title)
     for outcome in sorted(outcomes, key=lambda o: (o.state != "failed", o.case_id)):
         if outcome.note:
-            table.add_row(outcome.case_id, outcome.state, outcome.note)
+            table.add_row(shown(outcome.case_id), outcome.state, shown(outcome.note))
     console.print(table if table.row_count else title)
 
 

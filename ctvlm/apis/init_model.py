@@ -11,11 +11,14 @@ import torch
 from mmengine.config import Config
 from torch import Tensor, nn
 
-import ctvlm.models  # noqa: F401  (registers all components)
+import ctvlm.datasets
+import ctvlm.models
+import ctvlm.phantom  # noqa: F401  (registers PhantomCT)
 from ctvlm.apis.shipped_models import DEFAULT_MODEL, shipped_folder, shipped_names
 from ctvlm.engine import CheckpointError, ConfigError, check_fits, load_config, read_checkpoint
 from ctvlm.engine.checkpoint.config_text import checkpoint_config
 from ctvlm.engine.checkpoint.release import read_release
+from ctvlm.engine.checkpoint.safe_types import check_types
 from ctvlm.engine.checkpoint.upgrade import upgrade_config
 from ctvlm.engine.checkpoint.weight_match import plain_names
 from ctvlm.engine.cli.errors import user_message
@@ -34,6 +37,15 @@ class _Weights:
     training_data: list[dict]
     origin: str | Path
     meta: dict
+
+
+def is_config(model: ModelSource) -> bool:
+    """Whether ``model`` is a config, which contains no weights."""
+    if isinstance(model, Config):
+        return True
+    path = Path(model).expanduser()
+    named = str(model) == DEFAULT_MODEL or str(model) in shipped_names()
+    return not named and not path.is_dir() and path.suffix.lower() not in (*CHECKPOINTS, ".safetensors")
 
 
 def default_device() -> torch.device:
@@ -92,9 +104,12 @@ def _resolve(model: ModelSource) -> tuple[Config, _Weights | None]:
         path = shipped_folder(str(model))
     if path.suffix.lower() in CHECKPOINTS:
         checkpoint = read_checkpoint(path)
-        return checkpoint_config(checkpoint, path), _checkpoint_weights(checkpoint, path)
+        cfg = checkpoint_config(checkpoint, path)
+        check_types(cfg, path)
+        return cfg, _checkpoint_weights(checkpoint, path)
     if path.is_dir():
         release = read_release(path)
+        check_types(release.config, path)
         return release.config, _Weights(release.state_dict, release.training_data, path, {})
     if path.suffix == ".safetensors":
         raise CheckpointError(f"{path} contains weights without a config: pass its folder, written by publish.py")

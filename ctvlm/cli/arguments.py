@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 # Options with several values, as in the mm-family: --cfg-options a=1 b=2.
-_REPEATED = ("--cfg-options", "--text")
+_REPEATED = ("--cfg-options",)
 # Options whose value may be omitted, and the value that is used then.
 _OPTIONAL = {"--resume": "auto"}
 

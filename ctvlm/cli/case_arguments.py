@@ -26,7 +26,7 @@ Model = Annotated[
     str | None,
     typer.Option(
         metavar="MODEL",
-        help="name (see ctvlm list models), released folder, checkpoint or config (default: the model of the package)",
+        help="released folder, checkpoint, config (with --checkpoint), or name (see ctvlm list models)",
     ),
 ]
 Checkpoint = Annotated[str | None, typer.Option(metavar="FILE", help="weights for a config that --model names")]

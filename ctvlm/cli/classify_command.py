@@ -10,6 +10,13 @@ from ctvlm.cli.arguments import Debug, Json
 from ctvlm.cli.case_arguments import BatchSize, Checkpoint, Device, Inputs, Mask, MaskSource, Model
 
 
+def csv_file(path: str | None) -> str | None:
+    """Check a path before the CTs are read."""
+    if path is not None and not path.lower().endswith(".csv"):
+        raise typer.BadParameter(f"found {path}; expected a .csv file")
+    return path
+
+
 def classify_command(
     inputs: Inputs,
     finding: Annotated[
@@ -24,7 +31,8 @@ def classify_command(
         str, typer.Option(metavar="NAME", help="protocol that defines the prompts (see ctvlm list protocols)")
     ] = "ctvlm",
     out: Annotated[
-        str | None, typer.Option("--out", "-o", metavar="FILE", help="write a .csv table with one row per CT")
+        str | None,
+        typer.Option("--out", "-o", metavar="FILE", callback=csv_file, help="write a .csv table with one row per CT"),
     ] = None,
     mask: Mask = None,
     mask_source: MaskSource = None,
@@ -44,12 +52,14 @@ def classify_command(
     """
     from ctvlm.apis import ZeroShotClassifier
     from ctvlm.cli.findings import chosen_findings, print_findings, write_findings
-    from ctvlm.cli.inference import known_device, one_or_several, report_run
+    from ctvlm.cli.inference import known_device, one_or_several, report_run, trained_model
     from ctvlm.engine import quiet_warnings
 
     quiet_warnings()
     findings = chosen_findings(finding, prompts)
-    classify = ZeroShotClassifier(model, checkpoint, known_device(device), findings=findings, protocol=protocol)
+    classify = ZeroShotClassifier(
+        trained_model(model, checkpoint), checkpoint, known_device(device), findings=findings, protocol=protocol
+    )
     found = classify.run(one_or_several(inputs), mask, mask_source, batch_size, progress=True)
     if out:
         write_findings(found.results, out)

@@ -57,11 +57,11 @@ def embed_command(
     started again. The exit code is 1 if a case failed.
     """
     from ctvlm.apis import FeatureExtractor
-    from ctvlm.cli.inference import known_device, one_or_several, report_saved, run_options
+    from ctvlm.cli.inference import known_device, one_or_several, report_saved, run_options, trained_model
     from ctvlm.engine import quiet_warnings
 
     quiet_warnings()
     options = run_options(batch_size, workers, shard, scheduler)
-    extract = FeatureExtractor(model, checkpoint, known_device(device))
+    extract = FeatureExtractor(trained_model(model, checkpoint), checkpoint, known_device(device))
     kind = format.value if format else None
     return report_saved(extract.save(one_or_several(inputs), out, mask, mask_source, kind, patches, options), as_json)

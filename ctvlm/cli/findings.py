@@ -13,8 +13,8 @@ from rich.console import Console
 from ctvlm.apis import CaseInputError, Classification
 from ctvlm.apis.zero_shot_classifier import Findings
 from ctvlm.cli.inference import plain_table, title
-from ctvlm.cli.output import printable, shown
 from ctvlm.engine.checkpoint.files import AtomicLocalBackend
+from ctvlm.utils.terminal_text import printable, shown
 
 # Findings of a CT in a table of several CTs.
 _TOP = 3
@@ -61,13 +61,7 @@ def print_findings(results: Sequence[Classification], console: Console, out: str
 
 
 def write_findings(results: Sequence[Classification], path: str) -> None:
-    """Write a CSV table with one row per CT and one column per finding.
-
-    Raises:
-        CaseInputError: the suffix is not .csv.
-    """
-    if not path.lower().endswith(".csv"):
-        raise CaseInputError(f"--out: found {path}; expected a .csv file")
+    """Write a CSV table with one row per CT and one column per finding."""
     names = list(results[0].probabilities) if results else []
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import torch
 from rich.console import Console
 from rich.table import Table
 
 from ctvlm.apis import CaseInputError, RunOptions, RunResult, SaveSummary
-from ctvlm.cli.output import printable, shown
+from ctvlm.apis.init_model import is_config
 from ctvlm.engine.checkpoint.files import json_text
 from ctvlm.engine.cli.console import stdout_console
+from ctvlm.engine.cli.installed_configs import find_config
 from ctvlm.utils import CTVLMError
 from ctvlm.utils.parallel import parse_shard
+from ctvlm.utils.terminal_text import printable, shown
 
 
 def one_or_several(inputs: Sequence[str]) -> str | list[str]:
@@ -35,6 +38,18 @@ def known_device(name: str | None) -> str | None:
         reason = str(error).split("\n")[0]
         raise CTVLMError(f"--device {name}: {reason}") from None
     return name
+
+
+def trained_model(model: str | None, checkpoint: str | None) -> str | None:
+    """Check that a model has weights: results of random weights would look like results.
+
+    Raises:
+        CTVLMError: the model is a config without a checkpoint.
+    """
+    found = model is not None and (Path(model).is_file() or find_config(model) is not None)
+    if model is not None and checkpoint is None and found and is_config(model):
+        raise CTVLMError(f"--model {model} is a config without weights: add --checkpoint FILE")
+    return model
 
 
 def run_options(

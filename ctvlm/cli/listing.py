@@ -14,13 +14,13 @@ from rich.table import Table
 import ctvlm.registry
 from ctvlm.anatomy import DEFAULT_SCHEME, RegionScheme
 from ctvlm.apis import list_models
-from ctvlm.cli.output import shown
 from ctvlm.engine.checkpoint.files import json_text
 from ctvlm.engine.cli.console import stdout_console
 from ctvlm.engine.cli.installed_configs import config_title, installed_configs
 from ctvlm.evaluation.functional.retrieval_protocols import RETRIEVAL_PROTOCOLS
 from ctvlm.evaluation.functional.zero_shot_protocols import PROTOCOLS
 from ctvlm.text.finding_labels import CT_RATE_LABELS
+from ctvlm.utils.terminal_text import shown
 
 Row = dict[str, Any]
 

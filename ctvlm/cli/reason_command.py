@@ -21,16 +21,16 @@ def reason_command(
 
     Example: ctvlm reason ct.nii.gz
 
-    Each step is shown with its regions, the slice it attends to (0: the lowest slice) and the confidence of the model.
-    The exit code is 1 if a case failed.
+    Each step is shown with its regions, the slice it attends to (counted from 1, the lowest) and the confidence of the
+    model. The exit code is 1 if a case failed.
     """
     from ctvlm.apis import ReasoningInferencer
-    from ctvlm.cli.inference import known_device, one_or_several, report_run
+    from ctvlm.cli.inference import known_device, one_or_several, report_run, trained_model
     from ctvlm.cli.reasoning_table import print_reasoning
     from ctvlm.engine import quiet_warnings
 
     quiet_warnings()
-    reason = ReasoningInferencer(model, checkpoint, known_device(device))
+    reason = ReasoningInferencer(trained_model(model, checkpoint), checkpoint, known_device(device))
     found = reason.run(one_or_several(inputs), mask, mask_source, batch_size, progress=True)
     if console := report_run(found, as_json):
         print_reasoning(found.results, console)

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from ctvlm.apis import Reasoning
 from ctvlm.cli.inference import plain_table, title
-from ctvlm.cli.output import shown
+from ctvlm.utils.terminal_text import shown
 
 
 def print_reasoning(results: Sequence[Reasoning], console: Console) -> None:
@@ -21,7 +21,7 @@ def print_reasoning(results: Sequence[Reasoning], console: Console) -> None:
         for number, step in enumerate(result.steps, start=1):
             confidence = "" if step.confidence is None else f"{step.confidence:.2f}"
             regions = ", ".join(step.regions)
-            table.add_row(str(number), shown(step.text), shown(regions), str(step.slice_index), confidence)
+            table.add_row(str(number), shown(step.text), shown(regions), str(step.slice_index + 1), confidence)
         console.print(table if result.steps else "no step was generated")
         if result.impression:
             console.print(f"[bold]impression:[/bold] {shown(result.impression)}")

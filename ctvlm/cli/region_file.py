@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from ctvlm.apis import CaseInputError, RegionSegmenter
 from ctvlm.cli.inference import one_or_several, plain_table
-from ctvlm.cli.output import printable, shown
 from ctvlm.engine.checkpoint.files import json_text
 from ctvlm.engine.cli.console import stdout_console
+from ctvlm.utils.terminal_text import printable, shown
 
 
 def save_region_file(

@@ -8,10 +8,10 @@ from rich.console import Console
 from rich.markup import escape
 
 from ctvlm.apis import CaseInputError, Hits, Retriever, SaveSummary
-from ctvlm.cli.inference import explain, known_device, one_or_several, title, warn
-from ctvlm.cli.output import printable
+from ctvlm.cli.inference import explain, known_device, one_or_several, title, trained_model, warn
 from ctvlm.engine.checkpoint.files import json_text
 from ctvlm.engine.cli.console import stdout_console
+from ctvlm.utils.terminal_text import printable
 
 
 def search(
@@ -30,7 +30,9 @@ def search(
     as_json: bool,
 ) -> int:
     """See ``ctvlm search --help``; returns the exit code."""
-    find = Retriever(model, checkpoint, known_device(device), index=index, k=k, backend=backend)
+    find = Retriever(
+        trained_model(model, checkpoint), checkpoint, known_device(device), index=index, k=k, backend=backend
+    )
     added = find.add(one_or_several(inputs), mask, mask_source, batch_size, progress=True) if inputs else None
     if added and added.exit_code and len(added.outcomes) == 1:
         raise CaseInputError(added.outcomes[0].reason)

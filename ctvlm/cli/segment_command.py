@@ -46,13 +46,13 @@ def segment_command(
     instead of predicted ones. An interrupted run resumes when it is started again. The exit code is 1 if a case failed.
     """
     from ctvlm.apis import RegionSegmenter
-    from ctvlm.cli.inference import known_device, one_or_several, report_saved, run_options
+    from ctvlm.cli.inference import known_device, one_or_several, report_saved, run_options, trained_model
     from ctvlm.cli.region_file import save_region_file
     from ctvlm.engine import quiet_warnings
 
     quiet_warnings()
     options = run_options(batch_size, workers, shard, scheduler)
-    segment = RegionSegmenter(model, checkpoint, known_device(device))
+    segment = RegionSegmenter(trained_model(model, checkpoint), checkpoint, known_device(device))
     if out.lower().endswith((".nii", ".nii.gz")):
         return save_region_file(segment, inputs, mask, mask_source, out, as_json)
     return report_saved(segment.save(one_or_several(inputs), out, mask, mask_source, options), as_json)

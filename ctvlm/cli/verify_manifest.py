@@ -13,7 +13,6 @@ from rich.progress import track
 from rich.table import Table
 
 from ctvlm.anatomy import DEFAULT_SCHEME, RegionScheme
-from ctvlm.cli.output import shown
 from ctvlm.datasets.manifest import ManifestError, read_manifest
 from ctvlm.datasets.training_text import text_source, with_steps
 from ctvlm.datasets.verify import ERROR, WARNING, Problem, verify_case
@@ -21,6 +20,7 @@ from ctvlm.engine import write_json
 from ctvlm.engine.checkpoint.files import json_text
 from ctvlm.engine.cli.console import stdout_console
 from ctvlm.text import is_latin
+from ctvlm.utils.terminal_text import shown
 
 
 def show(problems: list[Problem], checked: int, rows: int, console: Console) -> None:

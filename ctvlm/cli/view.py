@@ -17,7 +17,7 @@ def view_command(
     mask: Mask = None,
     mask_source: MaskSource = None,
     text: Annotated[
-        list[str] | None, typer.Option(metavar="TEXT ...", help="show these texts instead of generated steps")
+        list[str] | None, typer.Option(metavar="TEXT", help="show this text instead of generated steps; repeatable")
     ] = None,
     index: Annotated[str | None, typer.Option(metavar="FOLDER", help="search index, to show similar cases")] = None,
     model: Model = None,
@@ -32,7 +32,7 @@ def view_command(
     debug: Debug = False,
 ) -> int:
     """Write one HTML page that shows a CT with regions, reasoning and findings. It works offline in any browser."""
-    from ctvlm.cli.inference import known_device
+    from ctvlm.cli.inference import known_device, trained_model
     from ctvlm.cli.view_pages import serve_pages, write_page
     from ctvlm.engine import quiet_warnings
     from ctvlm.utils import CTVLMError
@@ -40,7 +40,8 @@ def view_command(
     if serve and out:
         raise CTVLMError(f"--out {out}: not allowed with --serve, which writes no file")
     quiet_warnings()
-    settings = dict(model=model, checkpoint=checkpoint, device=known_device(device), texts=text or (), index=index)
+    source = dict(model=trained_model(model, checkpoint), checkpoint=checkpoint, device=known_device(device))
+    settings = dict(source, texts=text or (), index=index)
     if serve:
         return serve_pages(ct, mask, mask_source, settings, max_voxels, port)
     return write_page(ct, mask, mask_source, settings, max_voxels, out)

@@ -10,8 +10,8 @@ from rich.console import Console
 
 from ctvlm.apis.page_builder import PageBuilder
 from ctvlm.cli.inference import explain, warn
-from ctvlm.cli.output import shown
 from ctvlm.utils import CTVLMError, atomic_write
+from ctvlm.utils.terminal_text import shown
 from ctvlm.visualization.viewer import page_html
 from ctvlm.visualization.viewer.niivue import niivue_module
 from ctvlm.visualization.viewer.server import PageServer
@@ -25,7 +25,9 @@ def write_page(
         raise CTVLMError(f"--out {out}: found suffix {Path(out).suffix!r}; expected .html")
     niivue_module()  # a missing package is reported before the model runs
     builder = PageBuilder(**settings)
-    cases = builder.find(ct, mask, mask_source).cases
+    found = builder.find(ct, mask, mask_source)
+    explain(found.notes, [(failure.case_id, failure.reason) for failure in found.failures])
+    cases = found.cases
     if len(cases) > 1:
         raise CTVLMError(f"{ct}: found {len(cases)} CTs; expected one, or --serve for a list of all")
     page = builder.predict([builder.read.read_case(cases[0].entry)])[0]

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ctvlm.registry import REPORT_SCORERS
-from ctvlm.utils import CTVLMError
+from ctvlm.utils import CTVLMError, MissingPackageError
 
 
 class ReportScorer(ABC):
@@ -25,7 +25,7 @@ class ReportScorer(ABC):
         kwargs: arguments of ``load``, by default those of the package's constructor.
 
     Raises:
-        ImportError: the package is not installed.
+        MissingPackageError: the package is not installed.
         CTVLMError: the model cannot be loaded, for example because its weights are missing.
     """
 
@@ -38,7 +38,9 @@ class ReportScorer(ABC):
         try:
             module = importlib.import_module(self.module)
         except ImportError:
-            raise ImportError(f"{self.name}: {self.module} is not installed. To install it: {self.install}") from None
+            raise MissingPackageError(
+                f"{self.name}: {self.module} is not installed. To install it: {self.install}"
+            ) from None
         try:
             self.model = self.load(module, **kwargs)
         except Exception as error:  # the packages and their dependencies raise their own types

@@ -16,10 +16,13 @@ def metrics_figure(rows: Sequence[tuple[str, float, float | None, float | None, 
     for y, (_, value, low, high, chance) in enumerate(rows):
         if low is not None and high is not None:
             axes.plot([low, high], [y, y], color="C0", linewidth=2, alpha=0.5)
-        axes.plot(value, y, "o", color="C0", markersize=5, label=None if y else "value (bar: 95% interval)")
+        axes.plot(value, y, "o", color="C0", markersize=5, label="value (bar: 95% interval)")
         if chance is not None:
-            axes.plot(chance, y, "|", color="C3", markersize=9, label=None if y else "chance")
+            axes.plot(chance, y, "|", color="C3", markersize=9, label="chance or constant report")
     axes.set_yticks(range(len(rows)), [row[0] for row in rows], fontsize=8)
+    handles, labels = axes.get_legend_handles_labels()
+    one_each = dict(zip(labels, handles, strict=True))
+    axes.legend(one_each.values(), one_each.keys(), fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.06), ncol=2)
     axes.invert_yaxis()
     axes.set_xlim(-0.02, 1.02)
     axes.grid(axis="x", alpha=0.3)

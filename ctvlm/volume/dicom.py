@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ctvlm.utils import MissingPackageError
 from ctvlm.volume.ct_volume import CTReadError
 from ctvlm.volume.dicom_headers import (
     Frame,
@@ -34,7 +35,7 @@ def read_dicom(path: Path, key: str | None = None, modality: str | None = None) 
     Raises:
         CTReadError: no series or several, an unknown ``key``, a file that is not a CT slice (localizer, dose report,
             segmentation), or slices that do not form a grid.
-        ImportError: pydicom or SimpleITK is not installed.
+        MissingPackageError: pydicom or SimpleITK is not installed.
     """
     headers = _select_series(path, find_series(path), key)
     _check_ct_only(path, headers, modality)
@@ -83,7 +84,7 @@ def _pixels(files: list[Path]) -> np.ndarray:
     try:
         import SimpleITK as sitk
     except ImportError:
-        raise ImportError(f"{files[0]}: reading DICOM needs SimpleITK: pip install 'ctvlm[dicom]'") from None
+        raise MissingPackageError(f"{files[0]}: reading DICOM needs SimpleITK: pip install 'ctvlm[dicom]'") from None
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
     if len(files) == 1:
         image = sitk.ReadImage(str(files[0]), imageIO="GDCMImageIO")

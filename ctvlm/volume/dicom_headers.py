@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ctvlm.utils import MissingPackageError
 from ctvlm.volume.ct_volume import CTReadError
 
 if TYPE_CHECKING:
@@ -79,13 +80,15 @@ def find_series(path: Path) -> dict[str, list[Header]]:
 
     Raises:
         CTReadError: a DICOM header cannot be read.
-        ImportError: pydicom is not installed.
+        MissingPackageError: pydicom is not installed.
     """
     try:
         import pydicom
         from pydicom.errors import InvalidDicomError
     except ImportError:
-        raise ImportError(f"{path}: reading DICOM needs pydicom and SimpleITK: pip install 'ctvlm[dicom]'") from None
+        raise MissingPackageError(
+            f"{path}: reading DICOM needs pydicom and SimpleITK: pip install 'ctvlm[dicom]'"
+        ) from None
     series: dict[str, list[Header]] = {}
     files = sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
     for file in filter(is_dicom, files):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ctvlm.utils import MissingPackageError
 from ctvlm.volume.ct_volume import CTReadError
 from ctvlm.volume.dicom import read_dicom
 from ctvlm.volume.dicom_headers import is_dicom
@@ -101,7 +102,7 @@ def _simpleitk(path: Path):
     try:
         import SimpleITK
     except ImportError:
-        raise ImportError(f"{path}: reading this file type needs SimpleITK: pip install SimpleITK") from None
+        raise MissingPackageError(f"{path}: reading this file type needs SimpleITK: pip install SimpleITK") from None
     SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)
     return SimpleITK
 
@@ -130,7 +131,7 @@ def read_raw(path: Path, key: str | None = None, modality: str | None = None) ->
     Raises:
         CTReadError: the file type is unknown, or the parser raised any error.
         FileNotFoundError: the file does not exist.
-        ImportError: an optional reader is not installed.
+        MissingPackageError: an optional reader is not installed.
         ValueError: ``modality`` is given for another file type.
     """
     if not path.exists():

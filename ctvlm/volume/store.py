@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ctvlm.utils import MissingPackageError
 from ctvlm.volume import files
 from ctvlm.volume.ct_volume import CTReadError, CTVolume
 
@@ -27,7 +28,7 @@ def _blosc2():
     try:
         import blosc2
     except ImportError:
-        raise ImportError("stored volumes (.b2nd) need Blosc2: pip install 'ctvlm[store]'") from None
+        raise MissingPackageError("stored volumes (.b2nd) need Blosc2: pip install 'ctvlm[store]'") from None
     # Data workers already run in parallel, and threads do not survive a fork.
     blosc2.set_nthreads(1)
     return blosc2

@@ -11,7 +11,7 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 
-from ctvlm.apis import default_device, init_model, list_models, shipped_models
+from ctvlm.apis import FeatureExtractor, default_device, init_model, list_models, shipped_models
 from ctvlm.engine import CheckpointError, ConfigError, load_config
 from ctvlm.engine.checkpoint.release import read_release, write_release
 from ctvlm.registry import DATASETS
@@ -140,8 +140,40 @@ def test_components_that_are_not_registered(released_model, tmp_path):
     cfg = Config(release.config.to_dict())
     cfg.merge_from_dict({"model.backbone.type": "MyEncoder", "custom_imports": dict(imports=["projects.mine"])})
     folder = write_release(tmp_path / "out", cfg, release.state_dict, [])
-    with pytest.raises(ConfigError, match="'MyEncoder' is not registered as a backbone.*import projects.mine"):
+    with pytest.raises(CheckpointError, match="model.backbone.type.*MyEncoder.*import projects.mine"):
         init_model(folder)
+
+
+ATTACKS = {
+    "model": {"model": dict(type="subprocess.check_call", args=["touch", "MARKER"])},
+    "part": {"model.backbone.type": "os.system"},
+    "module": {"model.text_encoder.type": "antigravity"},
+    "pipeline": {"test_dataloader.dataset.pipeline": [dict(type="subprocess.check_call", args=["touch", "MARKER"])]},
+    "scope": {"model.backbone._scope_": "os"},
+    "remote code": {"model.text_encoder.trust_remote_code": True},
+}
+
+
+@pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
+@pytest.mark.parametrize("form", ["folder", "checkpoint"])
+def test_no_config_of_a_file_runs_code(released_model, tmp_path, monkeypatch, attack, form):
+    monkeypatch.chdir(tmp_path)
+    release = read_release(released_model)
+    values = release.config.to_dict()
+    if "model" in attack:
+        values["model"] = attack["model"]
+    cfg = Config(values)
+    cfg.merge_from_dict({key: value for key, value in attack.items() if key != "model"})
+    source = tmp_path / "out"
+    if form == "folder":
+        write_release(source, cfg, release.state_dict, [])
+    else:
+        source = tmp_path / "out.pth"
+        text = "\n".join(f"{key} = {value!r}" for key, value in cfg.to_dict().items())
+        torch.save(dict(state_dict=release.state_dict, meta=dict(cfg=text)), source)
+    with pytest.raises(CheckpointError, match="the config in .*out"):
+        FeatureExtractor(source, device="cpu")
+    assert not (tmp_path / "MARKER").exists() and "antigravity" not in sys.modules
 
 
 def test_missing_files_and_models(trained, tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 SOURCE = "thorax_abdomen_20"
@@ -49,6 +51,19 @@ def test_models(fail, phantoms, tmp_path, released_model, command):
     assert "vit3d_cot_contrastive" in fail(command, ct, model="vit3d_cot_contrastve")
     error = fail(command, ct, "--checkpoint", released_model, model="vit3d_cot_contrastive")
     assert str(released_model) in error and "omit the config" in error
+    # Probabilities of random weights would look like results.
+    assert "--checkpoint" in fail(command, ct, model="vit3d_cot_contrastive")
+
+
+def test_table_suffix_is_checked_before_the_cts_are_read(fail, phantoms, monkeypatch):
+    monkeypatch.setattr("ctvlm.apis.ZeroShotClassifier.run", lambda *args, **kwargs: pytest.fail("ran"))
+    assert "probs.json" in fail("classify", phantoms / "p0/ct.nii.gz", "-o", "probs.json")
+
+
+def test_a_missing_package_is_one_line(fail, tmp_path, monkeypatch):
+    (tmp_path / "ct.mha").write_bytes(b"ObjectType = Image\n")
+    monkeypatch.setitem(sys.modules, "SimpleITK", None)
+    assert "SimpleITK" in fail("classify", "ct.mha")
 
 
 def test_findings_and_protocols(fail, phantoms, tmp_path):

@@ -83,6 +83,7 @@ def test_search_in_one_command_and_separately(use, phantoms, tmp_path):
     assert both["added"]["done"] == 2 and both["queries"][0]["query"] == "Pleural [i]effusion."
     assert [hit["rank"] for hit in both["queries"][0]["hits"]] == [1, 2]
     assert (tmp_path / "ctvlm_index/index.json").is_file()
+    assert use("search", "--text", "Effusion.", phantoms, "--index", "new", "--json").document["added"]["done"] == 2
     text = use("search", "--text", "Pleural [i]effusion.", "-k", 1)
     best = both["queries"][0]["hits"][0]
     assert "Pleural [i]effusion." in text.out and f"{best['score']:.3f}" in text.out

@@ -32,7 +32,8 @@ def content(page: str) -> dict:
 def test_page_of_given_texts(ctvlm, released_model, ct, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     texts = ["The liver is normal.", "Small effusion <b>."]
-    done = ctvlm("view", ct, "--model", released_model, "--device", "cpu", "--text", *texts, "-o", "page.html")
+    given = [word for text in texts for word in ("--text", text)]
+    done = ctvlm("view", ct, "--model", released_model, "--device", "cpu", *given, "-o", "page.html")
     assert done.code == 0 and "page.html" in done.out
     page = content((tmp_path / "page.html").read_text(encoding="utf-8"))
     assert [step["text"] for step in page["steps"]] == texts

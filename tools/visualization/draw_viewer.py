@@ -19,7 +19,7 @@ import numpy as np
 from ctvlm.anatomy import RegionScheme
 from ctvlm.engine import run_tool
 from ctvlm.phantom.case import PhantomCase, generate_case
-from ctvlm.utils import CTVLMError
+from ctvlm.utils import CTVLMError, MissingPackageError
 from ctvlm.visualization.viewer import CasePage, PageStep, page_html
 from ctvlm.volume import CTVolume, patch_grid_affine, peak_mm
 
@@ -34,6 +34,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--step", type=int, default=2, help="step to select, counted from 1")
     parser.add_argument("--size", type=int, nargs=2, default=(1280, 760), metavar=("W", "H"), help="pixels")
     parser.add_argument("--out", type=Path, default=Path(".github/viewer.png"), help="PNG file")
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")
     return parser.parse_args(argv)
 
 
@@ -67,10 +68,12 @@ def picture(page: Path, step: int, size: tuple[int, int]) -> bytes:
     """PNG of a page with one step selected.
 
     Raises:
-        CTVLMError: Chromium is not installed.
+        CTVLMError: Playwright or Chromium is not installed.
     """
-    from playwright.sync_api import sync_playwright
-
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        raise MissingPackageError("the picture needs Playwright: pip install 'ctvlm[test]'") from None
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if chromium is None:
         raise CTVLMError("no Chromium: apt-get install chromium")
@@ -89,9 +92,12 @@ def main(argv: list[str] | None = None) -> int:
     from PIL import Image
 
     args = parse_args(argv)
+    content = example_page(generate_case(args.seed, SHAPE))
+    if not 1 <= args.step <= len(content.steps):
+        raise CTVLMError(f"--step {args.step}: expected 1 to {len(content.steps)}, the steps of the phantom")
     with tempfile.TemporaryDirectory() as folder:
         page = Path(folder) / "page.html"
-        page.write_text(page_html(example_page(generate_case(args.seed, SHAPE))), encoding="utf-8")
+        page.write_text(page_html(content), encoding="utf-8")
         png = picture(page, args.step - 1, tuple(args.size))
     # 256 colours keep the file below 300 kB.
     args.out.parent.mkdir(parents=True, exist_ok=True)

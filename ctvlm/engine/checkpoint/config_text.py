@@ -34,7 +34,7 @@ def checkpoint_config(checkpoint: dict, path: str | Path) -> Config:
         )
     try:
         values = parse_config_text(text)
-    except (SyntaxError, ValueError) as error:
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError) as error:
         raise CheckpointError(
             f"the config in checkpoint {path} (meta.cfg) is not plain data: {error}. Pass the config that it was "
             "trained with"
@@ -51,9 +51,10 @@ def parse_config_text(text: str) -> dict[str, Any]:
     """
     values = {}
     for statement in ast.parse(text).body:
-        if not isinstance(statement, ast.Assign) or not isinstance(statement.targets[0], ast.Name):
-            raise ValueError(f"line {statement.lineno}: found {type(statement).__name__}; expected 'name = value'")
-        values[statement.targets[0].id] = _value(statement.value)
+        targets = statement.targets if isinstance(statement, ast.Assign) else []
+        if not isinstance(statement, ast.Assign) or len(targets) != 1 or not isinstance(targets[0], ast.Name):
+            raise ValueError(f"line {statement.lineno}: found {ast.unparse(statement)[:60]!r}; expected 'name = value'")
+        values[targets[0].id] = _value(statement.value)
     return values
 
 

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ctvlm.engine.cli.metrics_table import OWN_PROTOCOL, MetricRow, metric_rows
+from ctvlm.utils.terminal_text import shown
 
 
 def print_results(console: Console, metrics: Mapping[str, Any], title: str) -> None:
@@ -45,12 +46,13 @@ def means_table(rows: Sequence[MetricRow], metrics: Mapping[str, Any], title: st
         "nan because": [nan_reason(row, metrics) for row in rows],
     }
     columns = {name: cells for name, cells in columns.items() if any(cells) or name in ("metric", "value")}
-    table = Table(title=title, title_justify="left", caption="\n".join(_rules(rows)) or None, caption_justify="left")
+    rules = "\n".join(map(shown, _rules(rows)))
+    table = Table(title=shown(title), title_justify="left", caption=rules or None, caption_justify="left")
     for name in columns:
         left = name in ("metric", "nan because")
         table.add_column(name, justify="left" if left else "right", no_wrap=name == "value", overflow="fold")
     for cells in zip(*columns.values(), strict=True):
-        table.add_row(*cells)
+        table.add_row(*map(shown, cells))
     return table
 
 
@@ -69,22 +71,22 @@ def findings_table(rows: Sequence[MetricRow], metrics: Mapping[str, Any], prefix
     # 3: a border and two spaces
     used = 1 + sum(3 + max(map(len, cells)) for cells in (findings, counts.values()))
     used += 3 + max(map(len, (*reasons.values(), "nan because"))) if any(reasons.values()) else 0
-    shown: list[str] = []
+    columns: list[str] = []
     for score in scores:
         used += 3 + max(len(score), 6)
-        if used <= width or not shown:
-            shown.append(score)
-    rest = [score for score in scores if score not in shown]
-    caption = f"not shown, in the CSV file: {', '.join(rest)}" if rest else None
-    table = Table(title=f"{prefix}, by finding", title_justify="left", caption=caption, caption_justify="left")
+        if used <= width or not columns:
+            columns.append(score)
+    rest = [score for score in scores if score not in columns]
+    caption = f"not shown, in the CSV file: {shown(', '.join(rest))}" if rest else None
+    table = Table(title=f"{shown(prefix)}, by finding", title_justify="left", caption=caption, caption_justify="left")
     table.add_column("finding", overflow="fold")
-    for name in ("n", *shown):
-        table.add_column(name, justify="right")
+    for name in ("n", *columns):
+        table.add_column(shown(name), justify="right")
     if any(reasons.values()):
         table.add_column("nan because", overflow="fold")
     for name, values in findings.items():
-        cells = [_score_cell(values[score].value) if score in values else "" for score in shown]
-        table.add_row(name, counts[name], *cells, *([reasons[name]] if any(reasons.values()) else []))
+        cells = [_score_cell(values[score].value) if score in values else "" for score in columns]
+        table.add_row(*map(shown, (name, counts[name], *cells, *([reasons[name]] if any(reasons.values()) else []))))
     return table
 
 

@@ -15,6 +15,7 @@ from ctvlm.engine.model_wrapper import unwrap_model
 from ctvlm.registry import HOOKS
 from ctvlm.utils import describe_environment
 from ctvlm.utils.progress import format_eta, start_display, stop_display
+from ctvlm.utils.terminal_text import shown
 
 
 @HOOKS.register_module()
@@ -47,10 +48,10 @@ class RichProgressHook(Hook):
         model = unwrap_model(runner.model)
         parameters = sum(p.numel() for p in model.parameters()) / 1e6
         loader = runner.train_dataloader
-        self.console.print(f"[bold]{runner.experiment_name}[/]: {describe_environment()}")
+        self.console.print(f"[bold]{shown(runner.experiment_name)}[/]: {shown(describe_environment())}")
         self.console.print(
             f"{runner.model_name} with {parameters:.2f} M parameters, {len(loader.dataset)} training cases, "
-            f"{runner.max_iters} steps{_ranks(runner)}, writing to {runner.work_dir}"
+            f"{runner.max_iters} steps{_ranks(runner)}, writing to {shown(runner.work_dir)}"
         )
         if runner.iter:
             self.console.print(f"resumed after epoch {runner.epoch}, step {runner.iter}")

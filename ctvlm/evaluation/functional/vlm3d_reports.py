@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ctvlm.evaluation.functional.crg import crg_score
-from ctvlm.utils import CTVLMError
+from ctvlm.utils import CTVLMError, MissingPackageError
 
 TEXT_SCORES = ("BLEU_1", "BLEU_2", "BLEU_3", "BLEU_4", "BLEU_mean", "ROUGE_L", "CIDEr", "METEOR")
 LABEL_SCORES = ("precision_macro", "recall_macro", "f1_macro", "accuracy_macro", "crg")
@@ -43,7 +43,7 @@ def vlm3d_text_scores(predictions: Sequence[str], references: Sequence[str]) -> 
 
     Raises:
         ValueError: the numbers of predictions and references differ.
-        ImportError: pycocoevalcap is not installed.
+        MissingPackageError: pycocoevalcap is not installed.
         CTVLMError: METEOR's Java process fails or times out (5 minutes plus 1 second per report).
     """
     if len(predictions) != len(references):
@@ -57,7 +57,7 @@ def vlm3d_text_scores(predictions: Sequence[str], references: Sequence[str]) -> 
         from pycocoevalcap.cider.cider import Cider
         from pycocoevalcap.rouge.rouge import Rouge
     except ImportError:
-        raise ImportError("pycocoevalcap is not installed. Run: pip install 'ctvlm[vlm3d]'") from None
+        raise MissingPackageError("pycocoevalcap is not installed. Run: pip install 'ctvlm[vlm3d]'") from None
     truth = {number: [vlm3d_clean(text)] for number, text in enumerate(references)}
     generated = {number: [vlm3d_clean(text, generated=True)] for number, text in enumerate(predictions)}
     bleu = Bleu(4).compute_score(truth, generated, verbose=0)[0]

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from ctvlm.utils.terminal_text import printable
 from ctvlm.visualization.content import content_windows
 from ctvlm.visualization.planes import region_colours
 from ctvlm.visualization.viewer.case_page import CasePage, PageStep
@@ -64,7 +65,7 @@ def page_html(page: CasePage, max_voxels: int = MAX_VOXELS, home: str = "") -> s
     blocks += [_block(name, "text/plain", text) for name, text in volumes.items()]
     blocks.append(_block("niivue", "text/plain", _niivue_text()))
     return Template(asset("page.html")).substitute(
-        title=html.escape(page.case_id),
+        title=html.escape(printable(page.case_id)),
         policy=POLICY.format(scripts=_hash(script), styles=_hash(style)),
         style=style,
         script=script,
@@ -89,7 +90,7 @@ def _block(name: str, kind: str, text: str) -> str:
 
 def _json(content: Any) -> str:
     """JSON that cannot end the element around it."""
-    text = json.dumps(content, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(content, allow_nan=False)
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 

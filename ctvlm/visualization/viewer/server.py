@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import threading
+import traceback
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -27,7 +28,7 @@ class PageServer(ThreadingHTTPServer):
 
     Args:
         cases: id and description of each case.
-        build: page (HTML) of the case with this number. A ValueError or OSError becomes an error page.
+        build: page (HTML) of the case with this number. An exception is printed and becomes an error page.
         port: 0 chooses a free port; see ``address``.
 
     Raises:
@@ -75,16 +76,17 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         # A page of another site, whose name resolves to this machine, must not read the cases.
-        if self.headers.get("Host", "").rpartition(":")[0] not in (HOST, "localhost"):
+        if self.headers.get("Host", "").partition(":")[0] not in (HOST, "localhost"):
             return self._send(HTTPStatus.FORBIDDEN, "Open the address that ctvlm view printed.")
         if self.path == "/":
             return self._send(HTTPStatus.OK, self.server.list_page())
         prefix, _, number = self.path.rpartition("/")
-        if prefix != "/case" or not (number.isascii() and number.isdigit()) or int(number) >= len(self.server.cases):
+        if prefix != "/case" or number not in map(str, range(len(self.server.cases))):
             return self._send(HTTPStatus.NOT_FOUND, "This page does not exist.")
         try:
             self._send(HTTPStatus.OK, self.server.case_page(int(number)))
-        except (ValueError, OSError) as error:
+        except Exception as error:  # any failure of one case; the other pages stay available
+            traceback.print_exc()
             self._send(HTTPStatus.INTERNAL_SERVER_ERROR, f"{self.server.cases[int(number)][0]}: {error}")
 
     def _send(self, status: HTTPStatus, text: str) -> None:

@@ -36,9 +36,10 @@ def browser():
 class Opened:
     """A page, with everything it requested or wrote to the console."""
 
-    def __init__(self, browser, path, *flags: str) -> None:
+    def __init__(self, browser, path, *flags: str, bypass_csp: bool = True) -> None:
         self.chromium = browser(*flags)
-        context = self.chromium.new_context(viewport=dict(width=900, height=620), bypass_csp=True)
+        # Evaluating scripts from a test needs eval, which the policy of the page forbids.
+        context = self.chromium.new_context(viewport=dict(width=900, height=620), bypass_csp=bypass_csp)
         self.page, self.messages, self.requests = context.new_page(), [], []
         self.page.on("console", lambda message: self.messages.append(message.text))
         self.page.on("pageerror", lambda error: self.messages.append(str(error)))
@@ -112,6 +113,36 @@ def test_the_patients_right_is_on_the_left_and_the_front_at_the_top(opened):
     assert y < 0.45
 
 
+def test_quick_changes_show_one_map(opened):
+    opened.click(".step")
+    opened.key("Escape")
+    for _ in range(5):  # without waiting
+        opened.page.keyboard.press("a")
+        opened.page.evaluate("document.querySelector('.step').click()")
+    opened.page.wait_for_timeout(2000)
+    assert opened.page.evaluate("document.querySelector('.step').getAttribute('aria-pressed')") == "true"
+    assert not (np.ptp(opened.picture(), axis=2) > 30).any()  # switched off by the odd number of keys
+    opened.key("a")
+    assert (np.ptp(opened.picture(), axis=2) > 30).sum() > 200
+    opened.key("Escape")
+
+
+def test_without_attention_no_pixel_is_coloured(opened):
+    """Attention of 0 is transparent, not the first colour."""
+    opened.click(".step")
+    coloured = np.ptp(opened.picture(), axis=2) > 8
+    assert 0.001 < coloured.mean() < 0.2
+    opened.key("Escape")
+
+
+def test_the_policy_allows_the_page_itself(browser, tmp_path):
+    path = tmp_path / "page.html"
+    path.write_text(page_html(example_page()), encoding="utf-8")
+    opened = Opened(browser, path, bypass_csp=False)
+    assert opened.page.locator("body[data-ready]").count() == 1 and opened.messages == []
+    opened.chromium.close()
+
+
 def test_scrolling_moves_to_other_slices(opened):
     opened.click(".step")
     opened.key("Escape")
@@ -169,4 +200,9 @@ def test_without_webgl_the_page_says_so_and_shows_slices(browser, tmp_path):
     opened.click(".step")
     x, y, count, _ = opened.axial()
     assert count > 100 and x < 0.4 and y < 0.45
+    # Sagittal plane, below on the right: the front is on the left, as NiiVue draws it.
+    picture = opened.picture()
+    tile = picture[picture.shape[0] // 2 :, int(0.62 * picture.shape[1]) :]
+    columns = np.nonzero((tile > 240).all(axis=2))[1]
+    assert len(columns) > 10 and columns.mean() < 0.5 * tile.shape[1]
     opened.chromium.close()

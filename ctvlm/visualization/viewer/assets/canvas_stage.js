@@ -14,9 +14,9 @@ function openCanvas(container, volume) {
       const [left, top, width, height] = part.map((p, k) => p * (k % 2 ? clientHeight : clientWidth));
       const [mmAcross, mmUp] = [plane.across, plane.up].map((axis) => volume.dims[axis] * sizes[axis]);
       const scale = Math.min(width / mmAcross, height / mmUp);
-      const mirrored = plane.across === 0;
-      const dx = scale * sizes[plane.across] * (mirrored ? -1 : 1);
-      const x0 = left + (width + (mirrored ? 1 : -1) * mmAcross * scale) / 2;
+      // The patient's right and front are on the left of the picture.
+      const dx = -scale * sizes[plane.across];
+      const x0 = left + (width + mmAcross * scale) / 2;
       const y0 = top + (height + mmUp * scale) / 2;
       return { plane, rect: [left, top, width, height], x0, dx, y0, dy: -scale * sizes[plane.up] };
     });

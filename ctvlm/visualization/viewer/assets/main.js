@@ -114,6 +114,7 @@ function openView(ct, regions, stage, overlay) {
       const id = step && state.attention ? step.attention : null;
       await stage.setAttention(id, step?.peak);
       get("scale").hidden = id === null || !stage.hasAttention;
+      if (id !== null) get("scale-floor").textContent = attentionFloor(step.peak).toFixed(1);
       if (id !== null) get("scale-peak").textContent = `${step.peak.toFixed(1)} × mean`;
       view.redraw();
     },

@@ -8,6 +8,11 @@ const ATTENTION = {
   I: [0, 40, 100, 160, 215, 255],
 };
 
+// Lowest attention that is drawn: the mean, or less if the peak is low.
+function attentionFloor(peak) {
+  return Math.min(1, 0.15 * peak);
+}
+
 function hasWebGL() {
   return Boolean(window.WebGL2RenderingContext && document.createElement("canvas").getContext("webgl2"));
 }
@@ -32,6 +37,7 @@ async function openNiivue(container, volume) {
     backColor: [0, 0, 0, 1],
   });
   niivue.addColormap("attention", ATTENTION);
+  let queue = Promise.resolve();
   await niivue.attachToCanvas(canvas);
   await niivue.loadFromArrayBuffer(volume.buffer, "ct.nii");
   arrange();
@@ -80,15 +86,22 @@ async function openNiivue(container, volume) {
       niivue.scene.crosshairPos = voxel.map((v, axis) => (v + 0.5) / volume.dims[axis]);
       niivue.drawScene();
     },
-    async setAttention(id, peak) {
-      while (niivue.volumes.length > 1) niivue.removeVolumeByIndex(1);
-      if (id !== null) {
-        await niivue.loadFromArrayBuffer(await unpack(id), "attention.nii");
-        // Values up to cal_min have the first colour, which is transparent.
-        Object.assign(niivue.volumes[1], { colormap: "attention", colormapType: 0, opacity: 0.6, cal_min: Math.min(1, 0.15 * peak), cal_max: peak });
-      }
-      niivue.updateGLVolume();
+    // One after another: a call during the loading of another map would show both.
+    setAttention(id, peak) {
+      queue = queue.catch(() => {}).then(() => showAttention(id, peak));
+      return queue;
     },
     hasAttention: true,
   };
+
+  async function showAttention(id, peak) {
+    while (niivue.volumes.length > 1) niivue.removeVolumeByIndex(1);
+    if (id !== null) {
+      await niivue.loadFromArrayBuffer(await unpack(id), "attention.nii");
+      // Values up to cal_min have the first colour, which is transparent.
+      const settings = { colormap: "attention", colormapType: 0, opacity: 0.6, cal_min: attentionFloor(peak), cal_max: peak };
+      Object.assign(niivue.volumes[1], settings);
+    }
+    niivue.updateGLVolume();
+  }
 }

@@ -10,7 +10,7 @@ from rich.markup import escape
 def printable(text: object) -> str:
     """Replace control characters, such as escape sequences and line breaks, by their code: ``\\x1b``."""
     return "".join(
-        char.encode("unicode_escape").decode() if unicodedata.category(char) in ("Cc", "Cf", "Zl", "Zp") else char
+        char.encode("unicode_escape").decode() if unicodedata.category(char) in ("Cc", "Cf", "Cs", "Zl", "Zp") else char
         for char in str(text)
     )
 
