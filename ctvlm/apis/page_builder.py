@@ -63,7 +63,7 @@ class PageBuilder(Inferencer[CasePage]):
 
     def _page(self, case: ReadCase, context: BatchContext) -> CasePage:
         regions, origin = self._regions(case, context)
-        steps, impression = self._steps(case, context, regions)
+        steps, impression = self._steps(case, context)
         similar = [] if self._retrieve is None else self._retrieve.predict([case], context)[0].hits
         return CasePage(
             case_id=case.case_id,
@@ -88,7 +88,7 @@ class PageBuilder(Inferencer[CasePage]):
         found = self._segment.predict([case], context)[0]
         return found.labels, found.origin
 
-    def _steps(self, case: ReadCase, context: BatchContext, regions: CTVolume | None) -> tuple[list[PageStep], str]:
+    def _steps(self, case: ReadCase, context: BatchContext) -> tuple[list[PageStep], str]:
         if self.texts:
             attention_UN = self.text_attention(context, 0, self.texts)
             maps = [self.attention_map(context, 0, case, attention_N) for attention_N in attention_UN]
@@ -115,7 +115,8 @@ class PageBuilder(Inferencer[CasePage]):
             "CT": f"{width} × {height} × {depth} voxels of {x:.2f} × {y:.2f} × {z:.2f} mm",
             "Range": f"{int(np.min(case.ct.array))} to {int(np.max(case.ct.array))} HU",
             "Model": Path(str(self.model.cfg.filename or "")).stem or type(self.model.backbone).__name__,
-            "Trained on": ", ".join(dict.fromkeys(str(record["dataset"]) for record in records)) or "unknown data",
+            "Trained on": ", ".join(dict.fromkeys(str(record.get("dataset", "unknown")) for record in records))
+            or "unknown data",
         }
 
 

@@ -75,8 +75,8 @@ def _in_processes(work: Callable[[Item], Result], items: Sequence[Item], workers
                     yield pending.pop(future), future.result()
     except BrokenProcessPool:
         raise WorkerKilledError(
-            "a worker process was killed, usually because memory ran out; run the same command with fewer workers to "
-            "resume"
+            "A worker process was killed, usually because memory ran out. Run the same command with fewer workers to "
+            "resume."
         ) from None
     finally:
         pool.shutdown(wait=True, cancel_futures=True)

@@ -48,7 +48,7 @@ def run_converter(
         console.print(f"Stopped. Run the same command again to resume from {journal.path}", style="red", markup=False)
         return 130
     except WorkerKilledError as error:
-        console.print(f"{error} from {journal.path}", style="red", markup=False)
+        console.print(f"{error} Finished cases are kept in {journal.path}.", style="red", markup=False)
         return 1
     finally:
         journal.close(done=False)

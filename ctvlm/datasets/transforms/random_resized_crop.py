@@ -21,14 +21,14 @@ from ctvlm.volume.resample import resized_affine
 class RandomResizedCropCT:
     """Crop to the body, then to a random box, and resample the box to ``shape``, as torchvision's RandomResizedCrop.
 
-    Imitates scans of a part of the body and reconstructions zoomed on an organ. The text stays true: a random box
-    removes the report, which describes the whole scan, and the reasoning steps whose lesion or regions are outside.
+    Imitates scans of a part of the body and reconstructions zoomed on an organ. A random box removes the report, which
+    describes the whole scan, and the reasoning steps whose lesion or regions are completely outside.
     Adds ``region_kept`` (see ``record_region_kept``).
 
     Args:
         shape: (D, H, W).
         scale_z: smallest and largest fraction of the length of the scan.
-        scale_xy: the same for width and depth, which have the same fraction up to 15%.
+        scale_xy: the same for x and y, whose fractions differ by at most 15%.
         p: probability of a random box; otherwise only the crop to the body is applied.
     """
 
@@ -61,6 +61,8 @@ class RandomResizedCropCT:
             out[key] = resampled.array
             if key == "volume":
                 out.update(affine=resampled.affine, spacing=resampled.spacing)
+        # Class masks outside the scheme are only measured at native resolution.
+        out.pop("coarse_masks", None)
         if part:
             steps = visible_steps(out.get("cot") or [], out.get("region_map"), scheme_of(results))
             out["cot"] = _with_lesions(steps, out.get("lesion_map"))

@@ -34,7 +34,7 @@ def license_of(training_data: Sequence[dict], license_id: str | None) -> str:
     names = ", ".join(sorted({str(record.get("dataset")) for record in training_data})) or "unknown data"
     raise CheckpointError(
         f"the license is missing: the weights were trained on {names}, whose terms may extend to the weights. Pass "
-        "--license with an identifier of the hub, such as cc-by-nc-sa-4.0"
+        "an identifier of the hub, such as cc-by-nc-sa-4.0 (publish.py: --license; HubModel: license_id)"
     )
 
 

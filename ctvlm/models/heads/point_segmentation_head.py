@@ -85,6 +85,7 @@ def _at_points(cells_BEdhw: Tensor, zyx_BM3: Tensor, size: torch.Size) -> Tensor
     """Trilinear interpolation of cell features at voxel centres (B, M, E)."""
     size_3 = torch.tensor(size, device=zyx_BM3.device)
     unit_BM3 = (2 * zyx_BM3 + 1) / size_3 - 1
-    grid_B11M3 = unit_BM3.flip(-1)[:, None, None].to(cells_BEdhw)
-    sampled = F.grid_sample(cells_BEdhw, grid_B11M3, padding_mode="border", align_corners=False)
-    return sampled[:, :, 0, 0].transpose(1, 2)
+    # In full precision: bfloat16 would move points by up to a quarter of a voxel.
+    grid_B11M3 = unit_BM3.flip(-1)[:, None, None].float()
+    sampled = F.grid_sample(cells_BEdhw.float(), grid_B11M3, padding_mode="border", align_corners=False)
+    return sampled[:, :, 0, 0].transpose(1, 2).to(cells_BEdhw)

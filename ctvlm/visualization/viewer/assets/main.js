@@ -112,10 +112,10 @@ function openView(ct, regions, stage, overlay) {
     async showAttention() {
       const step = content.steps[state.step];
       const id = step && state.attention ? step.attention : null;
-      await stage.setAttention(id, step?.peak);
       get("scale").hidden = id === null || !stage.hasAttention;
       if (id !== null) get("scale-floor").textContent = attentionFloor(step.peak).toFixed(1);
       if (id !== null) get("scale-peak").textContent = `${step.peak.toFixed(1)} × mean`;
+      await stage.setAttention(id, step?.peak);
       view.redraw();
     },
     async choose(number) {
@@ -125,6 +125,7 @@ function openView(ct, regions, stage, overlay) {
       document.querySelectorAll(".step").forEach((button, i) => button.setAttribute("aria-pressed", i === state.step));
       if (step) document.querySelectorAll(".step")[state.step].scrollIntoView({ block: "nearest" });
       if (step?.voxel) view.goTo(step.voxel);
+      else view.redraw();
       await view.showAttention();
     },
     toggleRegions(ids) {
