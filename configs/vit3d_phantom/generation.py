@@ -15,7 +15,17 @@ train_pipeline = [
 train_dataloader = dict(dataset=dict(reword=True, pipeline=train_pipeline))
 
 model = dict(
-    frozen=["backbone", "text_encoder", "space"],
+    frozen=[
+        "backbone",
+        "text_encoder",
+        "space",
+        "objectives.volume",
+        "objectives.region",
+        "objectives.step",
+        "objectives.focus",
+        "objectives.regions",
+        "objectives.voxels",
+    ],
     objectives=dict(
         generation=dict(
             type="GenerationObjective",
@@ -23,7 +33,7 @@ model = dict(
                 type="CoTGenerationHead",
                 num_regions=20,
                 vocab_size=1024,
-                embed_dims=128,
+                embed_dims=96,
                 depth=2,
                 num_heads=4,
                 dropout=0.0,  # the wording of every case changes in each epoch (reword=True)
@@ -41,3 +51,12 @@ param_scheduler = [
     dict(type="LinearLR", start_factor=0.03, begin=0, end=30, by_epoch=False),
     dict(type="CosineAnnealingLR", eta_min=1e-5, begin=0, end=3, by_epoch=True, convert_to_iter_based=True),
 ]
+
+val_evaluator = [
+    dict(type="RetrievalMetric"),
+    dict(type="RegionTextMetric"),
+    dict(type="StepTextMetric"),
+    dict(type="AlignmentMetric"),
+    dict(type="ReportGenerationMetric", reference="both", label_reports=True, baseline=True),
+]
+test_evaluator = val_evaluator

@@ -38,7 +38,8 @@ class CoTContrastiveVLM(FittedTokenizers, BaseModel):
         multi_task: config of the weighting of the losses; None: each loss has its own ``loss_weight``.
         chunk_size: number of cases whose features are computed at a time, and again in the backward pass: gradient
             caching (Gao et al., 2021), exact, with the memory of one chunk for any batch size. None: all at once.
-        frozen: names of parts that are not trained and stay in evaluation mode, such as ``["backbone"]``.
+        frozen: names of parts that are not trained and stay in evaluation mode, such as ``["backbone"]``. The loss of
+            a frozen objective, such as ``"objectives.region"``, is not computed.
         data_preprocessor: config of the data preprocessor.
 
     Raises:
@@ -66,13 +67,14 @@ class CoTContrastiveVLM(FittedTokenizers, BaseModel):
         dims = dict(vision_dims=self.backbone.embed_dims, text_dims=self.text_encoder.embed_dims)
         self.space: SharedSpace = HEADS.build(space or {}, default_args=dims | dict(type="SharedSpace"))
         self.objectives = build_objectives(losses, objectives, dims["vision_dims"], self.space.shared_dims)
-        names = [f"loss_{name}" for name in self._trained()]
-        self.multi_task: Any = LOSSES.build(multi_task, default_args=dict(names=names)) if multi_task else None
         self._prediction_keys: frozenset[str] | None = None
-        parts = dict(self.named_children())
+        parts = {"backbone": self.backbone, "text_encoder": self.text_encoder, "space": self.space}
+        parts.update((f"objectives.{name}", objective) for name, objective in self._all().items())
         if unknown := set(frozen) - set(parts):
             raise ValueError(f"Unknown parts {sorted(unknown)} in the model's frozen: expected some of {list(parts)}.")
         self._frozen = [parts[name].requires_grad_(False) for name in frozen]
+        names = [f"loss_{name}" for name in self._trained()]
+        self.multi_task: Any = LOSSES.build(multi_task, default_args=dict(names=names)) if multi_task else None
 
     @property
     def chunk_size(self) -> int | None:
@@ -196,4 +198,5 @@ class CoTContrastiveVLM(FittedTokenizers, BaseModel):
         return dict(self.objectives.items())  # type: ignore[arg-type]
 
     def _trained(self) -> dict[str, Objective]:
-        return {name: objective for name, objective in self._all().items() if objective.is_trained}
+        trained = {name: objective for name, objective in self._all().items() if objective.is_trained}
+        return {name: objective for name, objective in trained.items() if objective not in self._frozen}

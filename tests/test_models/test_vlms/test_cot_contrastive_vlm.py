@@ -274,6 +274,14 @@ def test_a_frozen_part_learns_nothing_and_stays_in_evaluation_mode(dataset):
         build(dataset, frozen=["encoder"])
 
 
+def test_the_loss_of_a_frozen_objective_is_not_computed(dataset):
+    whole, partial = build(dataset), build(dataset, frozen=["backbone", "objectives.volume"])
+    assert set(partial.state_dict()) == set(whole.state_dict())
+    losses = partial.train()(**partial.data_preprocessor(batch(dataset, range(3))), mode="loss")
+    assert set(whole.objectives) - {name.removeprefix("loss_") for name in losses} == {"volume"}
+    assert not any(p.requires_grad for p in partial.objectives["volume"].parameters())
+
+
 class Brightness(Objective):
     """The mean of a linear function of the patch features, trained to be 0."""
 

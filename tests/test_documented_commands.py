@@ -1,0 +1,143 @@
+"""The commands of the READMEs run, with shrunken configs of the same names."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import timm
+import torch
+from mmengine.config import Config, ConfigDict
+
+from ctvlm.anatomy import RegionScheme
+from ctvlm.engine import load_config
+from ctvlm.phantom import PhantomCT
+from ctvlm.volume import CTVolume, write_nifti
+from tests.test_docs import ROOT, commands, read
+
+DOCUMENTS = ("README.md", "configs/README.md", "projects/README.md")
+DEFAULT, SMALL = "configs/vit3d_cot_contrastive.py", "configs/vit3d_cot_contrastive_small.py"
+EPOCHS = 7  # a document names epoch_7.pth
+SIZES = {
+    "depth": 2, "embed_dims": 24, "num_heads": 2, "vocab_size": 300, "shared_dims": 16, "max_length": 48,
+    "shape": (24, 96, 96), "img_size": (24, 96, 96), "num_cases": 8, "batch_size": 4, "num_workers": 0,
+}  # fmt: skip
+MANIFEST = "data/ct/manifest.jsonl"
+ABLATIONS = ("configs/ablations/full.py", "configs/ablations/no_slice_bias.py")
+# Words that stand for a file or a number of the reader.
+WORDS = {
+    "CONFIG": DEFAULT,
+    "CHECKPOINT": "work_dirs/vit3d_cot_contrastive/epoch_7.pth",
+    "FOLDER": "cts",
+    "MODEL": "released",
+    "MANIFEST": MANIFEST,
+    "ann_file=PATH": f"ann_file={MANIFEST}",
+    "FILE": "timm.pth",
+}
+# Arguments that shorten a command, in place of those of the document.
+SHORTER = {
+    "tools/analysis_tools/ablate.py": [*ABLATIONS, "--seeds", "0", "--epochs", "1", "--cases", "8", "--val-cases", "4"],
+    "tools/analysis_tools/gradient_cache_memory.py": ["--batches", "4", "8", "--chunk", "2", "--cases", "4"],
+    "tools/analysis_tools/benchmark_attention.py": ["--tokens", "256", "--repeats", "1"],
+    "tools/analysis_tools/encoder_memory.py": [DEFAULT],
+    "tools/tune.py": ["configs/tune/phantom.py", "--trials", "2"],
+    "tools/visualization/draw_viewer.py": ["--size", "640", "480", "--out", "viewer.png"],
+}
+# Needs the width of the 2D model.
+INFLATE = "tools/model_converters/inflate_timm_vit.py"
+
+
+def documented() -> list[tuple[str, ...]]:
+    """Commands of the documents. A script without arguments in the text is a mention."""
+    calls = [call for document in DOCUMENTS for call in commands(read(ROOT / document))]
+    words = [tuple(call[1:] if call[0] == "python" else call) for call in calls]
+    return list(
+        dict.fromkeys(call for call in words if call[1:] and call[-1] != "--cfg-options" and call != ("ctvlm", "view"))
+    )
+
+
+def shrunken(part: Any) -> Any:
+    """A config with a small model, few cases and small volumes."""
+    if isinstance(part, dict):
+        return ConfigDict(
+            {key: SIZES[key] if key in SIZES and value else shrunken(value) for key, value in part.items()}
+        )
+    return type(part)(map(shrunken, part)) if isinstance(part, (list, tuple)) else part
+
+
+def write_shrunken(path: Path, out: Path) -> None:
+    cfg = Config(shrunken(load_config(path)._cfg_dict))
+    if "train_cfg" in cfg:
+        epochs = EPOCHS if path == ROOT / DEFAULT else 1
+        cfg.train_cfg.update(max_epochs=epochs, val_interval=epochs)
+        cfg.param_scheduler = None
+    out.parent.mkdir(parents=True, exist_ok=True)
+    cfg.dump(out)
+
+
+def write_cts(folder: Path) -> None:
+    """Phantoms of three patients with TotalSegmentator masks."""
+    regions = RegionScheme.load().fold(np.arange(118), "totalsegmentator_v2")
+    labels = np.array([0, *(int(np.argmax(regions == region)) for region in range(1, regions.max() + 1))])
+    data = PhantomCT(num_cases=3, split="commands", shape=(24, 96, 96), num_workers=0, cache=False)
+    for number in range(3):
+        phantom = data.results(number)
+        ct = CTVolume(phantom["volume"], phantom["affine"])
+        write_nifti(ct, folder / f"p{number}/ct.nii.gz")
+        write_nifti(ct.with_array(labels[phantom["region_map"]].astype(np.int16)), folder / f"p{number}/seg.nii.gz")
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory, released_model):
+    """A copy of tools and projects, shrunken configs, and the files of the reader."""
+    folder = tmp_path_factory.mktemp("workspace")
+    for name in ("tools", "projects"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    presets = [ROOT / "configs/finetune_classification.py", ROOT / "configs/evaluation/phantom_full.py"]
+    for path in [*ROOT.glob("configs/vit3d*.py"), *presets, *(ROOT / name for name in ABLATIONS)]:
+        write_shrunken(path, folder / path.relative_to(ROOT))
+    shutil.copytree(ROOT / "configs/tune", folder / "configs/tune")
+    write_cts(folder / "cts")
+    shutil.copy(folder / "cts/p0/ct.nii.gz", folder / "ct.nii.gz")
+    shutil.copytree(released_model, folder / "released")
+    shutil.copy(ROOT / SMALL, folder)
+    network = timm.create_model("vit_small_patch16_224", pretrained=False)
+    torch.save(network.state_dict(), folder / "timm.pth")
+    convert = ("tools/dataset_converters/folder_to_manifest.py", "cts", MANIFEST, "--test-fraction", "0.2")
+    dump = ("tools/test.py", "configs/evaluation/phantom_full.py", "CHECKPOINT", "--out", "predictions.pt")
+    for call in (convert, ("tools/train.py", DEFAULT), dump):
+        done = run(folder, call)
+        assert done.returncode == 0, done.stderr
+    return folder
+
+
+def run(folder: Path, call: tuple[str, ...]) -> subprocess.CompletedProcess:
+    program, *arguments = call
+    words = SHORTER.get(program) or [WORDS.get(word, word) for word in arguments]
+    if program == INFLATE:
+        words[0] = str(ROOT / SMALL)
+    if program == "ctvlm":
+        command = [sys.executable, "-c", "import sys; from ctvlm.cli import main; sys.exit(main())", *words]
+    elif program.endswith(".sh"):
+        command = ["bash", program, *("2" if word == "8" else word for word in words)]
+    else:
+        command = [sys.executable, program, *words]
+    variables = dict(PYTHONPATH=str(ROOT), PYTHON=sys.executable, OMP_NUM_THREADS="1", CUDA_VISIBLE_DEVICES="")
+    return subprocess.run(
+        command, cwd=folder, env={**os.environ, **variables}, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        timeout=500,
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("call", documented(), ids=" ".join)
+def test_command_runs(workspace, call):
+    done = run(workspace, call)
+    assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+    assert "Traceback" not in done.stderr
