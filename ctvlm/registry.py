@@ -32,7 +32,7 @@ def _kind(name: str, location: str) -> Registry:
 # Complete vision-language models and data preprocessors; the Runner builds them as ``model``.
 MODELS = _child("model", MMENGINE_MODELS, "ctvlm.models")
 # Wrappers for distributed training (DDP on CPU and GPU).
-MODEL_WRAPPERS = _child("model_wrapper", MMENGINE_MODEL_WRAPPERS, "ctvlm.engine")
+MODEL_WRAPPERS = _child("model_wrapper", MMENGINE_MODEL_WRAPPERS, "ctvlm.engine.model_wrapper")
 # Data sets: phantom, manifest.
 DATASETS = _child("dataset", MMENGINE_DATASETS, "ctvlm.datasets", "ctvlm.phantom")
 # Samplers of data sets.
@@ -42,18 +42,18 @@ TRANSFORMS = _child("transform", MMENGINE_TRANSFORMS, "ctvlm.datasets.transforms
 # Metrics of the evaluator.
 METRICS = _child("metric", MMENGINE_METRICS, "ctvlm.evaluation")
 # Hooks of the Runner: progress, checkpoints, seeds, tokenizer.
-HOOKS = _child("hook", MMENGINE_HOOKS, "ctvlm.engine")
+HOOKS = _child("hook", MMENGINE_HOOKS, "ctvlm.engine.hooks")
 # Optimizer wrappers: mixed precision on any device.
-OPTIM_WRAPPERS = _child("optim_wrapper", MMENGINE_OPTIM_WRAPPERS, "ctvlm.engine")
+OPTIM_WRAPPERS = _child("optim_wrapper", MMENGINE_OPTIM_WRAPPERS, "ctvlm.engine.optim")
 # Constructors of parameter groups, such as the weight matrices for Muon.
 OPTIM_WRAPPER_CONSTRUCTORS = _child(
-    "optimizer wrapper constructor", MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS, "ctvlm.engine"
+    "optimizer wrapper constructor", MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS, "ctvlm.engine.optim"
 )
 # Optimizers: Muon, and one that shards its state over the ranks.
-OPTIMIZERS = _child("optimizer", MMENGINE_OPTIMIZERS, "ctvlm.engine")
+OPTIMIZERS = _child("optimizer", MMENGINE_OPTIMIZERS, "ctvlm.engine.optim")
 # Visualizers of the Runner, and the backends that they write to: local files, TensorBoard, Weights & Biases.
-VISUALIZERS = _child("visualizer", MMENGINE_VISUALIZERS, "ctvlm.engine")
-VISBACKENDS = _child("vis_backend", MMENGINE_VISBACKENDS, "ctvlm.engine")
+VISUALIZERS = _child("visualizer", MMENGINE_VISUALIZERS, "ctvlm.engine.visualizer")
+VISBACKENDS = _child("vis_backend", MMENGINE_VISBACKENDS, "ctvlm.engine.visualizer")
 # Log processors of the Runner.
 LOG_PROCESSORS = _child("log_processor", MMENGINE_LOG_PROCESSORS, "ctvlm.engine")
 

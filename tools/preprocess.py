@@ -16,22 +16,21 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from functools import partial
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import track
-from rich.table import Table
-
-from ctvlm.anatomy import DEFAULT_SCHEME, RegionScheme
-from ctvlm.datasets.manifest import read_manifest, write_manifest
-from ctvlm.datasets.preprocess import Outcome, Recipe, fingerprint, manifest_line, preprocess_case, read_record
+from ctvlm.anatomy import DEFAULT_SCHEME
 from ctvlm.engine import run_tool
-from ctvlm.utils.parallel import WorkerKilledError, parse_shard, run_parallel, shard_of
-from ctvlm.utils.terminal_text import shown
-from ctvlm.volume import files
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ctvlm.datasets.preprocess import Outcome, Recipe
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Command line."""
+    from ctvlm.utils.parallel import parse_shard
+
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("manifest", help="manifest of the cases: path or fsspec URL")
     parser.add_argument("out", help="folder or fsspec URL of the store")
@@ -64,6 +63,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def run(cases: list[dict], out: str, recipe: Recipe, workers: int, scheduler: str | None) -> Iterator[Outcome]:
     """Yield outcomes in order of completion; arguments and errors as ``run_parallel``."""
+    from ctvlm.datasets.preprocess import Outcome, preprocess_case
+    from ctvlm.utils.parallel import WorkerKilledError, run_parallel
+
     work = partial(preprocess_case, out=out, recipe=recipe)
     for index, outcome in run_parallel(work, cases, workers, scheduler):
         if isinstance(outcome, WorkerKilledError):
@@ -74,6 +76,10 @@ def run(cases: list[dict], out: str, recipe: Recipe, workers: int, scheduler: st
 
 def finish(cases: list[dict], out: str, recipe: Recipe) -> tuple[int, list[str]]:
     """Write the manifest if all cases are finished; returns (number of cases, ids of unfinished cases)."""
+    from ctvlm.datasets.manifest import write_manifest
+    from ctvlm.datasets.preprocess import fingerprint, manifest_line, read_record
+    from ctvlm.volume import files
+
     lines: list[dict] = []
     unfinished: list[str] = []
     for case in cases:
@@ -92,6 +98,10 @@ def finish(cases: list[dict], out: str, recipe: Recipe) -> tuple[int, list[str]]
 
 def report(outcomes: list[Outcome], console: Console) -> None:
     """Print the counts, and a table of the cases with notes."""
+    from rich.table import Table
+
+    from ctvlm.utils.terminal_text import shown
+
     counts = Counter(o.state for o in outcomes)
     size = sum(o.stored_bytes for o in outcomes) / 2**20
     title = ", ".join(f"{counts[s]} {s}" for s in ("done", "kept", "failed")) + f"; {size:,.1f} MiB"
@@ -105,6 +115,15 @@ def report(outcomes: list[Outcome], console: Console) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Preprocess; returns the exit code."""
     args = parse_args(argv)
+    from rich.console import Console
+    from rich.progress import track
+
+    from ctvlm.anatomy import RegionScheme
+    from ctvlm.datasets.manifest import read_manifest
+    from ctvlm.datasets.preprocess import Recipe
+    from ctvlm.utils.parallel import shard_of
+    from ctvlm.volume import files
+
     console = Console()
     recipe = Recipe(
         shape=args.shape and tuple(args.shape),

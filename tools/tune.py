@@ -16,12 +16,15 @@ import shlex
 import signal
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ctvlm.engine import ConfigError, ConfigOptions, load_config, quiet_warnings, run_tool, user_message
+from ctvlm.engine import ConfigError, ConfigOptions, quiet_warnings, run_tool, user_message
 from ctvlm.engine.cli.console import stdout_console
-from ctvlm.experiments.search import Search, read_search
-from ctvlm.registry import MODELS
 from ctvlm.utils import CTVLMError
+
+if TYPE_CHECKING:
+    from ctvlm.experiments.search import Search
+
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -47,6 +50,9 @@ def parse_args() -> argparse.Namespace:
 
 def check_models(args: argparse.Namespace, search: Search) -> None:
     """Build the model once with each choice and each bound of a range, so that errors appear before the search."""
+    from ctvlm.engine import load_config
+    from ctvlm.registry import MODELS
+
     for parameter in search.space:
         for text in parameter.texts if parameter.key.startswith("model.") else ():
             pair = argparse.Namespace()
@@ -72,6 +78,9 @@ def train_command(args: argparse.Namespace, options: list[str], folder: Path | s
 def main() -> None:
     """Check the search space, run the search, print the results."""
     args = parse_args()
+    from ctvlm.engine import load_config
+    from ctvlm.experiments.search import read_search
+
     quiet_warnings()
     sys.path.insert(0, str(ROOT))  # custom_imports may name modules of projects/, which is not installed
     try:

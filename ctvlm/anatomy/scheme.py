@@ -11,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ctvlm.anatomy.default_scheme import DEFAULT_SCHEME
+
 DATA_DIR = Path(__file__).parent / "data"
-DEFAULT_SCHEME = "thorax_abdomen_20"
 
 
 class UnknownLabelError(ValueError):

@@ -9,8 +9,6 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from typing import Any, TypeVar
 
-import torch
-
 from ctvlm.utils.errors import CTVLMError
 
 Item = TypeVar("Item")
@@ -65,7 +63,7 @@ def run_parallel(
 def _in_processes(work: Callable[[Item], Result], items: Sequence[Item], workers: int) -> Iterator[tuple[int, Result]]:
     """At most four items per process are queued, which bounds memory."""
     # One thread per process. Spawn instead of fork, because threads (torch, progress bar) do not survive a fork.
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,))
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_use_one_thread)
     pending: dict[Future, int] = {}
     try:
         for index, item in enumerate(items):
@@ -80,6 +78,12 @@ def _in_processes(work: Callable[[Item], Result], items: Sequence[Item], workers
         ) from None
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _use_one_thread() -> None:
+    import torch  # here, because parse_shard is used by command lines, which must start at once
+
+    torch.set_num_threads(1)
 
 
 def _on_dask(

@@ -27,11 +27,11 @@ from ctvlm.datasets.conversion import (
     CaseList,
     ConversionError,
     DropCase,
-    add_common_arguments,
     fill_splits,
     run_converter,
     text_steps,
 )
+from ctvlm.engine.cli.converter_arguments import add_common_arguments
 
 SCHEME = Path(__file__).with_name("region_scheme.json")
 LABEL_SOURCE = "chest_labels_16"

@@ -85,7 +85,7 @@ def config_file(tmp_path, body=""):
 
 
 def test_perfect_prediction_on_the_grid_of_the_ct_file(region_dice, manifest, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(region_dice, "init_model", lambda *args, **kwargs: Oracle())
+    monkeypatch.setattr("ctvlm.apis.init_model", lambda *args, **kwargs: Oracle())
     out = tmp_path / "dice.json"
     assert region_dice.main([str(config_file(tmp_path)), "unused.pth", str(manifest), "--out", str(out)]) == 0
     dice = json.loads(out.read_text())["dice"]
@@ -97,6 +97,6 @@ def test_perfect_prediction_on_the_grid_of_the_ct_file(region_dice, manifest, tm
 
 def test_rejects_models_without_region_map(region_dice, manifest, tmp_path, monkeypatch):
     model = SimpleNamespace(test_step=lambda data: data["data_samples"])
-    monkeypatch.setattr(region_dice, "init_model", lambda *args, **kwargs: model)
+    monkeypatch.setattr("ctvlm.apis.init_model", lambda *args, **kwargs: model)
     with pytest.raises(region_dice.ConfigError, match="VoxelSegmentationHead"):
         region_dice.main([str(config_file(tmp_path)), "unused.pth", str(manifest)])

@@ -19,12 +19,14 @@ import argparse
 import signal
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ctvlm.engine import ConfigOptions, quiet_warnings, run_tool
 from ctvlm.engine.cli.console import stdout_console
-from ctvlm.experiments import seed_table
-from ctvlm.experiments.run_scheduler import train_missing
-from ctvlm.experiments.seed_runs import RunSettings, SeedRun, generate_phantoms, plan_runs
+
+if TYPE_CHECKING:
+    from ctvlm.experiments.seed_runs import SeedRun
+
 
 ROOT = Path(__file__).resolve().parents[2]
 TRAIN = ROOT / "tools" / "train.py"
@@ -66,6 +68,10 @@ def interrupt(*_: object) -> None:
 def main() -> int:
     """Plan the runs, train the missing ones, print and write the table. Returns 1 if a run failed."""
     args = parse_args()
+    from ctvlm.experiments import seed_table
+    from ctvlm.experiments.run_scheduler import train_missing
+    from ctvlm.experiments.seed_runs import RunSettings, generate_phantoms, plan_runs
+
     quiet_warnings()
     sys.path.insert(0, str(ROOT))  # custom_imports may name modules of projects/, which is not installed
     signal.signal(signal.SIGTERM, interrupt)

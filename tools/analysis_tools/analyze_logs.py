@@ -12,11 +12,13 @@ import argparse
 import sys
 from difflib import get_close_matches
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ctvlm.engine import run_tool
-from ctvlm.engine.run_log import RunLog, read_run_log, train_times
 from ctvlm.utils import CTVLMError
-from ctvlm.visualization.curves import curves_page
+
+if TYPE_CHECKING:
+    from ctvlm.engine.run_log import RunLog
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -44,6 +46,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def plot_curves(args: argparse.Namespace, logs: list[RunLog]) -> None:
     """Write one panel per key."""
+    from ctvlm.visualization.curves import curves_page
+
     available = list(dict.fromkeys(key for log in logs for key in log.keys))
     keys = args.keys or [key for key in available if key.startswith("loss")]
     if not keys:
@@ -69,6 +73,8 @@ def plot_curves(args: argparse.Namespace, logs: list[RunLog]) -> None:
 
 def print_times(log: RunLog) -> None:
     """Time per iteration: mean, slowest and fastest epoch."""
+    from ctvlm.engine.run_log import train_times
+
     times = train_times(log)
     slow, fast = max(times, key=times.__getitem__), min(times, key=times.__getitem__)
     print(f"{log.path}")
@@ -79,6 +85,8 @@ def print_times(log: RunLog) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Plot or print; returns the exit code."""
     args = parse_args(argv)
+    from ctvlm.engine.run_log import read_run_log
+
     logs = [read_run_log(run) for run in args.runs]
     if args.task == "plot_curve":
         plot_curves(args, logs)

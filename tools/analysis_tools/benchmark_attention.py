@@ -16,16 +16,15 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-import torch.nn.functional as F
-from rich.console import Console
-from rich.table import Table
+from ctvlm.engine import run_tool
 
-from ctvlm.engine import run_tool, write_json
-from ctvlm.models.attention import FullAttention, SliceAwareAttention
-from ctvlm.structures import TokenContext
-from ctvlm.utils.memory import peak_memory
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ctvlm.structures import TokenContext
+
 
 SLICES = 16  # slices of the patch grid of a 64 x 512 x 512 volume
 TARGET_RATIO = 1.35
@@ -47,7 +46,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         default=[1024, 2048, 4096, 8192, 16384],
         help="token counts for memory",
     )
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--device", help="default: cuda if available, else cpu")
     parser.add_argument("--json", help="write the results to this file")
     parser.add_argument("--probe", type=int, help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
@@ -59,11 +58,20 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def make_context(tokens: int, device: str) -> TokenContext:
     """Context of a patch grid with 16 slices."""
+    import torch
+
+    from ctvlm.structures import TokenContext
+
     return TokenContext.full(1, (SLICES, 1, tokens // SLICES), torch.ones(1, 3, device=device))
 
 
 def attention_steps(args: argparse.Namespace) -> dict[str, Callable[[], None]]:
     """Functions that run one forward and backward pass of each implementation on the same inputs."""
+    import torch
+    import torch.nn.functional as F
+
+    from ctvlm.models.attention import FullAttention, SliceAwareAttention
+
     width, device = args.heads * args.head_dims, args.device
     ctx = make_context(args.tokens, device)
     torch.manual_seed(0)
@@ -86,6 +94,8 @@ def attention_steps(args: argparse.Namespace) -> dict[str, Callable[[], None]]:
 
 def time_steps(args: argparse.Namespace) -> dict[str, float]:
     """Median seconds of each implementation, measured alternately."""
+    import torch
+
     steps = attention_steps(args)
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for repeat in range(args.repeats + 1):
@@ -108,6 +118,11 @@ def reset_peak() -> None:
 
 def probe(args: argparse.Namespace) -> int:
     """Growth of the peak memory by one forward and backward pass with ``args.probe`` tokens, in bytes."""
+    import torch
+
+    from ctvlm.models.attention import SliceAwareAttention
+    from ctvlm.utils.memory import peak_memory
+
     width, device = args.heads * args.head_dims, torch.device(args.device)
     layer = SliceAwareAttention(width, args.heads).to(args.device)
     # A small first pass excludes memory that kernels and thread pools allocate once.
@@ -140,6 +155,8 @@ def growth_exponent(peaks: dict[int, int]) -> float:
 
 def print_times(console: Console, args: argparse.Namespace, seconds: dict[str, float]) -> None:
     """Print the table of times."""
+    from rich.table import Table
+
     title = f"N = {args.tokens}, {args.heads} heads x {args.head_dims}, fp32, {args.device}, forward + backward"
     table = Table("attention", "ms", "ratio", title=title)
     names = {
@@ -158,6 +175,8 @@ def print_times(console: Console, args: argparse.Namespace, seconds: dict[str, f
 
 def print_memory(console: Console, args: argparse.Namespace, peaks: dict[int, int]) -> None:
     """Print the table of memory."""
+    from rich.table import Table
+
     table = Table("N", "peak, MiB", "KiB per token", "dense scores only, MiB", title="SliceAwareAttention, memory")
     for tokens, peak in peaks.items():
         dense = args.heads * tokens**2 * 4
@@ -168,6 +187,12 @@ def print_memory(console: Console, args: argparse.Namespace, peaks: dict[int, in
 def main(argv: list[str] | None = None) -> None:
     """Measure, print and write the results."""
     args = parse_args(argv)
+    import torch
+    from rich.console import Console
+
+    from ctvlm.engine import write_json
+
+    args.device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
     if args.probe:
         print(probe(args))
         return

@@ -17,17 +17,17 @@ import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-import torch
-from rich.console import Console
-from rich.table import Table
+from ctvlm.engine import run_tool
 
-from ctvlm.datasets.transforms.boxes import select_box
-from ctvlm.engine import run_tool, write_json
-from ctvlm.volume import CTVolume, read_ct, resample_to_shape
-from ctvlm.volume.store import BLOCK, CHUNK, SUFFIX, StoredArray, encode
-from ctvlm.volume.windows import apply_windows, resolve_window
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from rich.console import Console
+
+    from ctvlm.volume import CTVolume
+
 
 WINDOW = "soft_tissue"
 TARGETS = {"ctvlm, from the file": 3.0, "ctvlm, from the store": 20.0}
@@ -50,6 +50,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def windowed(hu: np.ndarray) -> torch.Tensor:
     """Convert HU to one window as the data preprocessor of ctvlm does."""
+    import torch
+
+    from ctvlm.volume.windows import apply_windows
+
     return apply_windows(torch.from_numpy(hu)[None], [WINDOW])[0]
 
 
@@ -57,6 +61,8 @@ def torchio_pipeline(path: Path, shape: tuple[int, ...]) -> Callable[[], torch.T
     """Return the torchio pipeline: load, Resize, Clamp, RescaleIntensity."""
     import SimpleITK as sitk
     import torchio as tio
+
+    from ctvlm.volume.windows import resolve_window
 
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     centre, width = resolve_window(WINDOW)
@@ -73,6 +79,8 @@ def torchio_pipeline(path: Path, shape: tuple[int, ...]) -> Callable[[], torch.T
 
 def monai_pipeline(path: Path, shape: tuple[int, ...]) -> Callable[[], torch.Tensor] | None:
     """Return the MONAI pipeline: load, Resize, ScaleIntensityRange; None if MONAI is not installed."""
+    from ctvlm.volume.windows import resolve_window
+
     try:
         from monai import transforms as mt
     except ImportError:
@@ -100,6 +108,10 @@ def best_seconds(run: Callable[[], object], repeats: int) -> tuple[float, float]
 
 def compare(args: argparse.Namespace, folder: Path) -> dict:
     """Measure the seconds per case of each method."""
+    from ctvlm.datasets.transforms.boxes import select_box
+    from ctvlm.volume import read_ct, resample_to_shape
+    from ctvlm.volume.store import SUFFIX, StoredArray, encode
+
     shape = tuple(args.shape)
     stored = folder / f"volume{SUFFIX}"
     stored.write_bytes(encode(resample_to_shape(read_ct(args.volume), shape)))
@@ -128,6 +140,8 @@ def compare(args: argparse.Namespace, folder: Path) -> dict:
 
 def show(results: dict, args: argparse.Namespace, console: Console) -> None:
     """Print the table."""
+    from rich.table import Table
+
     base = results["torchio"]
     title = f"{args.volume.name} to {tuple(args.shape)}: one process, one thread"
     table = Table("method", "wall s", "CPU s", "speedup (wall)", "speedup (CPU)", "target", title=title)
@@ -141,6 +155,13 @@ def show(results: dict, args: argparse.Namespace, console: Console) -> None:
 
 def formats(args: argparse.Namespace, folder: Path) -> dict:
     """Measure size in MiB and CPU ms per random window and per volume, for each installed format."""
+    import numpy as np
+    import torch
+
+    from ctvlm.datasets.transforms.boxes import select_box
+    from ctvlm.volume import read_ct, resample_to_shape
+    from ctvlm.volume.store import SUFFIX, StoredArray, encode
+
     volume = resample_to_shape(read_ct(args.volume), tuple(args.shape))
     opened: dict[str, tuple[float, Callable]] = {}
     path = folder / f"volume{SUFFIX}"
@@ -211,6 +232,13 @@ def _size(path: Path) -> float:
 def main(argv: list[str] | None = None) -> None:
     """Measure and print."""
     args = parse_args(argv)
+    import torch
+    from rich.console import Console
+    from rich.table import Table
+
+    from ctvlm.engine import write_json
+    from ctvlm.volume.store import BLOCK, CHUNK
+
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore", category=UserWarning)
     console = Console() if sys.stdout.isatty() else Console(width=140)

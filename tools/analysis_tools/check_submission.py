@@ -9,16 +9,12 @@ from __future__ import annotations
 
 import argparse
 import sys
+from typing import TYPE_CHECKING
 
 from ctvlm.engine import run_tool
-from ctvlm.evaluation.submissions import (
-    Problem,
-    check_classification,
-    check_reports,
-    check_rex,
-    read_cases,
-    read_submission,
-)
+
+if TYPE_CHECKING:
+    from ctvlm.evaluation.submissions import Problem
 
 
 def parse_args() -> argparse.Namespace:
@@ -39,6 +35,8 @@ def parse_args() -> argparse.Namespace:
 
 def find_problems(args: argparse.Namespace) -> list[Problem]:
     """Problems of the submission."""
+    from ctvlm.evaluation.submissions import check_classification, check_reports, check_rex, read_cases, read_submission
+
     if args.kind == "rex":
         return check_rex(args.submission, args.dataset, args.split)
     check = check_classification if args.kind == "vlm3d-classification" else check_reports

@@ -8,17 +8,13 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from rich.console import Console
-from rich.table import Table
+from ctvlm.engine import run_tool
 
-import ctvlm.models  # noqa: F401  (registers the backbones)
-from ctvlm.engine import load_config, run_tool, write_json
-from ctvlm.registry import BACKBONES
-from ctvlm.structures import EncoderOutput
-from ctvlm.utils.memory import peak_memory
+if TYPE_CHECKING:
+    from ctvlm.structures import EncoderOutput
+
 
 GIB = 2**30
 TARGET_GIB = 20
@@ -45,6 +41,8 @@ def backbone_config(config: str | None) -> dict:
     Raises:
         ValueError: the config has no model.backbone.
     """
+    from ctvlm.engine import load_config
+
     if config is None:
         return dict(type="ThreeDVisionEncoder", img_size=(64, 512, 512))
     cfg = load_config(config)
@@ -70,6 +68,8 @@ def literal_bytes(backbone: Any, size: tuple[int, int, int], batch: int) -> dict
 
 def run_step(backbone: Any, size: tuple[int, int, int], batch: int) -> tuple[EncoderOutput, float, float]:
     """Run one forward and backward pass on random voxels. Returns the output and both times in seconds."""
+    import torch
+
     torch.manual_seed(0)
     volume_BCDHW = torch.rand(batch, backbone.patch_embed.in_channels, *size)
     region_map_BDHW = torch.randint(0, backbone.num_regions + 1, (batch, *size), dtype=torch.uint8)
@@ -83,6 +83,14 @@ def run_step(backbone: Any, size: tuple[int, int, int], batch: int) -> tuple[Enc
 def main(argv: list[str] | None = None) -> None:
     """Measure, print and write the results."""
     args = parse_args(argv)
+    import torch
+    from rich.console import Console
+    from rich.table import Table
+
+    from ctvlm.engine import write_json
+    from ctvlm.registry import BACKBONES
+    from ctvlm.utils.memory import peak_memory
+
     console = Console(highlight=False)
     config = backbone_config(args.config)
     if config["type"] != "ThreeDVisionEncoder":

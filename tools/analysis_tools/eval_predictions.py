@@ -12,50 +12,13 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mmengine.evaluator import BaseMetric
-
-from ctvlm.engine import ConfigError, ConfigOptions, load_config, quiet_warnings, run_tool
+from ctvlm.engine import ConfigError, ConfigOptions, quiet_warnings, run_tool
 from ctvlm.engine.cli.console import stdout_console
-from ctvlm.engine.cli.evaluator_config import metric_configs, with_bootstrap, without_dumps
-from ctvlm.engine.cli.metrics_table import data_origin, table_title, write_metrics
-from ctvlm.engine.cli.result_plots import write_plots
-from ctvlm.engine.cli.results_tables import print_results
-from ctvlm.evaluation import (
-    AlignmentMetric,
-    CaseMetric,
-    ClassificationMetric,
-    EmbeddingHealthMetric,
-    ImageRetrievalMetric,
-    LocalisationMetric,
-    PoolRetrievalMetric,
-    RegionReportMetric,
-    RegionRetrievalMetric,
-    RegionTextMetric,
-    ReportGenerationMetric,
-    RetrievalMetric,
-    SliceLocalisationMetric,
-    StepTextMetric,
-    ZeroShotClassificationMetric,
-    load_dump,
-)
-from ctvlm.evaluation.functional import PROTOCOLS, RETRIEVAL_PROTOCOLS
-from ctvlm.registry import METRICS
 
-# Metrics without a protocol that are scored by default.
-DEFAULT_METRICS = (
-    RetrievalMetric,
-    EmbeddingHealthMetric,
-    RegionTextMetric,
-    RegionRetrievalMetric,
-    StepTextMetric,
-    AlignmentMetric,
-    LocalisationMetric,
-    SliceLocalisationMetric,
-    ReportGenerationMetric,
-    RegionReportMetric,
-)
+if TYPE_CHECKING:
+    from mmengine.evaluator import BaseMetric
 
 
 def parse_args() -> argparse.Namespace:
@@ -84,7 +47,37 @@ def parse_args() -> argparse.Namespace:
 
 def default_metrics(dump: dict[str, Any], bootstrap: int, thresholds: str | None) -> list[BaseMetric]:
     """Metrics to score without a config."""
-    metrics: list[BaseMetric] = [kind(bootstrap=bootstrap) for kind in DEFAULT_METRICS]
+    from ctvlm.evaluation import (
+        AlignmentMetric,
+        ClassificationMetric,
+        EmbeddingHealthMetric,
+        ImageRetrievalMetric,
+        LocalisationMetric,
+        PoolRetrievalMetric,
+        RegionReportMetric,
+        RegionRetrievalMetric,
+        RegionTextMetric,
+        ReportGenerationMetric,
+        RetrievalMetric,
+        SliceLocalisationMetric,
+        StepTextMetric,
+        ZeroShotClassificationMetric,
+    )
+    from ctvlm.evaluation.functional import PROTOCOLS, RETRIEVAL_PROTOCOLS
+
+    without_protocol = (
+        RetrievalMetric,
+        EmbeddingHealthMetric,
+        RegionTextMetric,
+        RegionRetrievalMetric,
+        StepTextMetric,
+        AlignmentMetric,
+        LocalisationMetric,
+        SliceLocalisationMetric,
+        ReportGenerationMetric,
+        RegionReportMetric,
+    )
+    metrics: list[BaseMetric] = [kind(bootstrap=bootstrap) for kind in without_protocol]
     published = [protocol for name, protocol in RETRIEVAL_PROTOCOLS.items() if name != "ctvlm"]
     metrics += [RetrievalMetric(protocol=p.name, bootstrap=bootstrap) for p in published if p.topk]
     metrics += [PoolRetrievalMetric(p.name) for p in published if p.pool_sizes]
@@ -101,6 +94,8 @@ def default_metrics(dump: dict[str, Any], bootstrap: int, thresholds: str | None
 
 def missing_data(metric: BaseMetric, dump: dict[str, Any]) -> list[str]:
     """Data that the metric needs and no case of the dump contains; empty if the metric can be scored."""
+    from ctvlm.evaluation import CaseMetric
+
     available = {key for case in dump["cases"] for key, value in case.items() if value is not None and value != {}}
     missing = metric.missing_keys(available) if isinstance(metric, CaseMetric) else []
     if hasattr(metric, "prompts") and not dump["prompts"].keys() >= set(metric.prompts()):
@@ -118,6 +113,10 @@ def skipped_lines(skipped: list[tuple[BaseMetric, list[str]]]) -> str:
 
 def configured_metrics(args: argparse.Namespace) -> list[BaseMetric]:
     """Metrics of the config's test_evaluator, without those that write dumps."""
+    from ctvlm.engine import load_config
+    from ctvlm.engine.cli.evaluator_config import metric_configs, with_bootstrap, without_dumps
+    from ctvlm.registry import METRICS
+
     cfg = load_config(args.config, args.cfg_options)
     metrics = without_dumps(metric_configs(cfg))
     if not metrics:
@@ -144,6 +143,11 @@ def score(dump: dict[str, Any], metrics: list[BaseMetric]) -> dict[str, float]:
 def main() -> None:
     """Load the dump, score it, print and write the results."""
     args = parse_args()
+    from ctvlm.engine.cli.metrics_table import data_origin, table_title, write_metrics
+    from ctvlm.engine.cli.result_plots import write_plots
+    from ctvlm.engine.cli.results_tables import print_results
+    from ctvlm.evaluation import load_dump
+
     quiet_warnings()
     # custom_imports of a config may name modules in projects/, which are not installed.
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))

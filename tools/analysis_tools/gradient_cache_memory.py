@@ -16,18 +16,7 @@ import sys
 import time
 from pathlib import Path
 
-import torch
-from mmengine.dataset import pseudo_collate
-from mmengine.registry import init_default_scope
-from rich.console import Console
-from rich.table import Table
-
-import ctvlm.datasets
-import ctvlm.models  # noqa: F401  (registers all components)
-from ctvlm.engine import load_config, run_tool, write_json
-from ctvlm.registry import DATASETS, MODELS
-from ctvlm.structures import CTDataSample
-from ctvlm.utils.memory import peak_memory
+from ctvlm.engine import run_tool
 
 MIB = 2**20
 TARGET = 1.3
@@ -41,7 +30,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--batches", type=int, nargs="+", default=[16, 64, 256], help="default: %(default)s")
     parser.add_argument("--chunk", type=int, default=8, help="cases per chunk; 0: no chunks (default: %(default)s)")
     parser.add_argument("--cases", type=int, default=32, help="number of different cases; larger batches repeat them")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--device", help="default: cuda if available, else cpu")
     parser.add_argument("--amp", action="store_true", help="use bfloat16")
     parser.add_argument("--json", help="write the results to this file")
     parser.add_argument("--point", type=int, help=argparse.SUPPRESS)  # one batch size, in this process
@@ -50,6 +39,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def tensor_bytes(value: object) -> int:
     """Total size of the tensors in a collated batch, in bytes."""
+    import torch
+
+    from ctvlm.structures import CTDataSample
+
     if isinstance(value, torch.Tensor):
         return value.nbytes
     if isinstance(value, CTDataSample):
@@ -61,6 +54,14 @@ def tensor_bytes(value: object) -> int:
 
 def measure(args: argparse.Namespace, batch: int) -> dict[str, float]:
     """Run one training step with ``batch`` cases; returns peak memory in bytes and seconds."""
+    import torch
+    from mmengine.dataset import pseudo_collate
+    from mmengine.registry import init_default_scope
+
+    from ctvlm.engine import load_config
+    from ctvlm.registry import DATASETS, MODELS
+    from ctvlm.utils.memory import peak_memory
+
     cfg = load_config(args.config)
     init_default_scope("ctvlm")
     device = torch.device(args.device)
@@ -92,6 +93,13 @@ def measure(args: argparse.Namespace, batch: int) -> dict[str, float]:
 def main(argv: list[str] | None = None) -> None:
     """Measure each batch size in a new process, print and write the results."""
     args = parse_args(argv)
+    import torch
+    from rich.console import Console
+    from rich.table import Table
+
+    from ctvlm.engine import write_json
+
+    args.device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
     if args.point is not None:
         print(json.dumps(measure(args, args.point)))
         return

@@ -12,22 +12,18 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-import torch
-from mmengine.config import Config
-from mmengine.model import BaseModel
-from mmengine.registry import init_default_scope
-from mmengine.runner import Runner
-from rich.progress import track
-
-from ctvlm.apis import init_model
-from ctvlm.engine import ConfigError, ConfigOptions, load_config, quiet_warnings, run_tool, set_work_dir
+from ctvlm.engine import ConfigError, ConfigOptions, quiet_warnings, run_tool
 from ctvlm.engine.cli.console import stdout_console
-from ctvlm.engine.cli.metrics_table import write_metrics
-from ctvlm.engine.cli.results_tables import print_results
-from ctvlm.evaluation import ClassificationMetric
-from ctvlm.evaluation.functional.linear_probe import Probe, fit_probe
+
+if TYPE_CHECKING:
+    import numpy as np
+    from mmengine.config import Config
+    from mmengine.model import BaseModel
+
+    from ctvlm.evaluation.functional.linear_probe import Probe
+
 
 SPLITS = ("train", "val", "test")
 
@@ -47,16 +43,21 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-@torch.no_grad()
 def embed(model: BaseModel, cfg: Config, split: str) -> tuple[np.ndarray, list[dict]]:
     """Embeddings (N, P), and id, patient and labels of each case of a split."""
+    import numpy as np
+    import torch
+    from mmengine.runner import Runner
+    from rich.progress import track
+
     loader_cfg = cfg[f"{split}_dataloader"].copy()
     loader_cfg.update(sampler=dict(type="DefaultSampler", shuffle=False), drop_last=False)
     loader_cfg.dataset.pipeline = cfg.val_dataloader.dataset.pipeline
     rows, cases = [], []
     for batch in track(Runner.build_dataloader(loader_cfg), f"embedding {split}", transient=True):
         data = model.data_preprocessor(batch, False)
-        rows.append(model.context(data["inputs"]).volume_BP.float().cpu().numpy())
+        with torch.no_grad():
+            rows.append(model.context(data["inputs"]).volume_BP.float().cpu().numpy())
         cases += [
             {key: sample.get(key) for key in ("case_id", "patient_id", "labels")} for sample in data["data_samples"]
         ]
@@ -65,6 +66,8 @@ def embed(model: BaseModel, cfg: Config, split: str) -> tuple[np.ndarray, list[d
 
 def truth_of(cases: list[dict], name: str) -> np.ndarray:
     """Labels of a finding (N): 1, 0 or NaN."""
+    import numpy as np
+
     values = [case["labels"].get(name) for case in cases]
     return np.array([np.nan if value is None else float(value) for value in values])
 
@@ -72,6 +75,17 @@ def truth_of(cases: list[dict], name: str) -> np.ndarray:
 def main() -> None:
     """Embed the cases, fit and score the probes, print and write the results."""
     args = parse_args()
+    import numpy as np
+    from mmengine.registry import init_default_scope
+    from rich.progress import track
+
+    from ctvlm.apis import init_model
+    from ctvlm.engine import load_config, set_work_dir
+    from ctvlm.engine.cli.metrics_table import write_metrics
+    from ctvlm.engine.cli.results_tables import print_results
+    from ctvlm.evaluation import ClassificationMetric
+    from ctvlm.evaluation.functional.linear_probe import fit_probe
+
     quiet_warnings()
     # custom_imports of a config may name modules in projects/, which are not installed.
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))

@@ -16,25 +16,19 @@ import argparse
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-import torch
-from mmengine.config import Config
-from mmengine.dataset import pseudo_collate
-from mmengine.model import BaseModel
-from rich.table import Table
-
-from ctvlm.anatomy import RegionScheme, scheme_of
-from ctvlm.apis import init_model
-from ctvlm.datasets.manifest import read_manifest
-from ctvlm.datasets.transforms import LoadCT, LoadStore
-from ctvlm.engine import ConfigError, ConfigOptions, load_config, quiet_warnings, run_tool, write_json
+from ctvlm.engine import ConfigError, ConfigOptions, quiet_warnings, run_tool
 from ctvlm.engine.cli.console import stdout_console
-from ctvlm.evaluation.functional.localisation import mask_dice
-from ctvlm.registry import TRANSFORMS
 from ctvlm.utils import CTVLMError
-from ctvlm.volume import CTVolume
-from ctvlm.volume.resample import resample_to_grid
+
+if TYPE_CHECKING:
+    import numpy as np
+    from mmengine.config import Config
+    from mmengine.model import BaseModel
+
+    from ctvlm.anatomy import RegionScheme
+
 
 MIN_ML = 1.0
 UNIONS = ("lung", "kidney")
@@ -60,12 +54,22 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def build_pipeline(cfg: Config) -> list:
     """The test pipeline without transforms that read files or write text from a region map."""
+    from ctvlm.datasets.transforms import LoadCT, LoadStore
+    from ctvlm.registry import TRANSFORMS
+
     transforms = [TRANSFORMS.build(step) for step in cfg.test_dataloader.dataset.pipeline]
     return [t for t in transforms if not isinstance(t, (LoadCT, LoadStore)) and not getattr(t, "writes_text", False)]
 
 
 def predicted_map(model: BaseModel, pipeline: list, case: dict) -> np.ndarray:
     """Region ids predicted from the CT without masks, on the grid of the CT file (D, H, W)."""
+    import numpy as np
+    import torch
+    from mmengine.dataset import pseudo_collate
+
+    from ctvlm.volume import CTVolume
+    from ctvlm.volume.resample import resample_to_grid
+
     results = {**case, "region_map": None, "lesion_map": None, "coarse_masks": {}}
     for transform in pipeline:
         results = transform(results)
@@ -82,6 +86,8 @@ def predicted_map(model: BaseModel, pipeline: list, case: dict) -> np.ndarray:
 
 def true_masks(case: dict, scheme: RegionScheme) -> Iterator[tuple[str, tuple[int, ...], np.ndarray]]:
     """Name, region ids and mask of each region in the masks of a case."""
+    import numpy as np
+
     region_map = case["region_map"]
     if region_map is not None:
         present = [int(i) for i in np.unique(region_map) if i > 0]
@@ -98,6 +104,17 @@ def true_masks(case: dict, scheme: RegionScheme) -> Iterator[tuple[str, tuple[in
 def main(argv: list[str] | None = None) -> int:
     """Predict and compare the regions of all cases; returns the exit code."""
     args = parse_args(argv)
+    import numpy as np
+    from rich.table import Table
+
+    from ctvlm.anatomy import scheme_of
+    from ctvlm.apis import init_model
+    from ctvlm.datasets.manifest import read_manifest
+    from ctvlm.datasets.transforms import LoadCT
+    from ctvlm.engine import load_config, write_json
+    from ctvlm.evaluation.functional.localisation import mask_dice
+    from ctvlm.volume import CTVolume
+
     quiet_warnings()
     # custom_imports of a config may name modules in projects/, which are not installed.
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))

@@ -13,14 +13,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from ctvlm.datasets.conversion import (
-    add_common_arguments,
-    add_ct_rate_arguments,
-    ct_rate_cot_cases,
-    open_ct_rate,
-    prepare_ct_rate,
-    run_converter,
-)
+from ctvlm.engine.cli.converter_arguments import add_common_arguments, add_ct_rate_arguments
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -37,6 +30,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     """Write the manifest; returns the exit code."""
     args = parse_args(argv)
+    from ctvlm.datasets.conversion import ct_rate_cot_cases, open_ct_rate, prepare_ct_rate, run_converter
+
     return run_converter(lambda: ct_rate_cot_cases(open_ct_rate(args), args.cot, args.max_steps), args, prepare_ct_rate)
 
 

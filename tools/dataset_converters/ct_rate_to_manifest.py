@@ -14,14 +14,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from ctvlm.datasets.conversion import (
-    add_common_arguments,
-    add_ct_rate_arguments,
-    ct_rate_cases,
-    open_ct_rate,
-    prepare_ct_rate,
-    run_converter,
-)
+from ctvlm.engine.cli.converter_arguments import add_common_arguments, add_ct_rate_arguments
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -44,6 +37,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     """Write the manifest; returns the exit code."""
     args = parse_args(argv)
+    from ctvlm.datasets.conversion import ct_rate_cases, open_ct_rate, prepare_ct_rate, run_converter
+
     return run_converter(
         lambda: ct_rate_cases(open_ct_rate(args), args.allow_no_report, args.one_per_scan, args.evaluation_set),
         args,

@@ -19,21 +19,14 @@ import argparse
 import sys
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from rich.console import Console
+from ctvlm.engine.cli.converter_arguments import add_common_arguments
 
-from ctvlm.anatomy import RegionScheme
-from ctvlm.datasets.conversion import (
-    CaseList,
-    FolderRules,
-    ReportColumns,
-    add_common_arguments,
-    add_reports,
-    fill_splits,
-    folder_cases,
-    run_converter,
-    split_patients,
-)
+if TYPE_CHECKING:
+    from ctvlm.anatomy import RegionScheme
+    from ctvlm.datasets.conversion import CaseList
+
 
 VAL_FRACTION = 0.2
 
@@ -71,6 +64,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def find(args: argparse.Namespace, scheme: RegionScheme) -> CaseList:
     """List the cases of the folder with their reports."""
+    from ctvlm.datasets.conversion import FolderRules, ReportColumns, add_reports, folder_cases
+
     names = ("source", "ct", "lesions", "patient_regex")
     rules = FolderRules(
         **{name: getattr(args, name) for name in names},
@@ -87,6 +82,11 @@ def find(args: argparse.Namespace, scheme: RegionScheme) -> CaseList:
 def main(argv: list[str] | None = None) -> int:
     """Write the manifest; returns the exit code."""
     args = parse_args(argv)
+    from rich.console import Console
+
+    from ctvlm.anatomy import RegionScheme
+    from ctvlm.datasets.conversion import fill_splits, run_converter, split_patients
+
     console = Console()
     scheme = RegionScheme.load(args.scheme)
     val = VAL_FRACTION if args.val_fraction is None else args.val_fraction

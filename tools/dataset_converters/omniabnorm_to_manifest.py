@@ -15,16 +15,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from rich.console import Console
-
-from ctvlm.datasets.conversion import (
-    add_common_arguments,
-    omniabnorm_14k_cases,
-    omniabnorm_cot_cases,
-    prepare_omniabnorm_14k,
-    run_converter,
-)
-from ctvlm.datasets.conversion.tables import read_json
+from ctvlm.engine.cli.converter_arguments import add_common_arguments
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -52,6 +43,15 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     """Write the manifest; returns the exit code."""
     args = parse_args(argv)
+    from rich.console import Console
+
+    from ctvlm.datasets.conversion import (
+        omniabnorm_14k_cases,
+        omniabnorm_cot_cases,
+        prepare_omniabnorm_14k,
+        run_converter,
+    )
+
     shared = dict(
         root=args.root,
         scheme=args.scheme,
@@ -72,6 +72,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def is_14k(path: Path) -> bool:
     """Return whether the file is an object of case id to ``{image, ...}``."""
+    from ctvlm.datasets.conversion.tables import read_json
+
     try:
         raw, _ = read_json(path)
     except (OSError, ValueError):

@@ -12,8 +12,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from ctvlm.datasets.conversion import add_common_arguments, rad_chestct_cases, run_converter
-from ctvlm.datasets.conversion.rad_chestct import LABEL_MAPS
+from ctvlm.engine.cli.converter_arguments import add_common_arguments
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -23,7 +22,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add_common_arguments(parser)
     parser.add_argument(
         "--label-map",
-        choices=sorted(LABEL_MAPS),
+        choices=("literature", "ours"),
         default="literature",
         help="mapping to the labels of CT-RATE: literature (all published results) or ours (uses locations)",
     )
@@ -33,6 +32,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     """Write the manifest; returns the exit code."""
     args = parse_args(argv)
+    from ctvlm.datasets.conversion import rad_chestct_cases, run_converter
+
     return run_converter(lambda: rad_chestct_cases(args.root, args.label_map), args)
 
 

@@ -12,14 +12,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from ctvlm.datasets.conversion import (
-    add_common_arguments,
-    add_ct_rate_arguments,
-    open_ct_rate,
-    prepare_ct_rate,
-    radgenome_cases,
-    run_converter,
-)
+from ctvlm.engine.cli.converter_arguments import add_common_arguments, add_ct_rate_arguments
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -35,6 +28,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     """Write the manifest; returns the exit code."""
     args = parse_args(argv)
+    from ctvlm.datasets.conversion import open_ct_rate, prepare_ct_rate, radgenome_cases, run_converter
+
     return run_converter(lambda: radgenome_cases(args.radgenome, open_ct_rate(args)), args, prepare_ct_rate)
 
 

@@ -12,14 +12,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from ctvlm.datasets.conversion import (
-    add_common_arguments,
-    add_ct_rate_arguments,
-    open_ct_rate,
-    prepare_rexgrounding,
-    rexgrounding_cases,
-    run_converter,
-)
+from ctvlm.engine.cli.converter_arguments import add_common_arguments, add_ct_rate_arguments
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -36,6 +29,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     """Write the manifest; returns the exit code."""
     args = parse_args(argv)
+    from ctvlm.datasets.conversion import open_ct_rate, prepare_rexgrounding, rexgrounding_cases, run_converter
+
     lesions = args.out.absolute().parent / "lesions"
     return run_converter(
         lambda: rexgrounding_cases(args.rexgrounding, open_ct_rate(args), lesions, args.finding_masks),

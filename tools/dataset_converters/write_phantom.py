@@ -14,16 +14,13 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import track
+if TYPE_CHECKING:
+    from rich.console import Console
 
-from ctvlm.anatomy import scheme_of
-from ctvlm.datasets import write_manifest
-from ctvlm.phantom import PhantomCT
-from ctvlm.phantom.ct_rate_layout import write_ct_rate
-from ctvlm.utils.training_data import PHANTOM_SOURCE
-from ctvlm.volume import CTVolume, write_nifti
+    from ctvlm.phantom import PhantomCT
+
 
 FOLDERS = {"volume": "ct", "region_map": "regions", "lesion_map": "lesions"}
 
@@ -44,6 +41,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def write_case(results: dict, out: Path) -> dict:
     """Write the three volumes of a case and return its manifest line."""
+    from ctvlm.anatomy import scheme_of
+    from ctvlm.utils.training_data import PHANTOM_SOURCE
+    from ctvlm.volume import CTVolume, write_nifti
+
     name = results["case_id"]
     files = {key: out / folder / f"{name}.nii.gz" for key, folder in FOLDERS.items()}
     for key, path in files.items():
@@ -61,6 +62,10 @@ def write_case(results: dict, out: Path) -> dict:
 
 def write_as_ct_rate(sets: list[PhantomCT], args: argparse.Namespace, console: Console) -> int:
     """Write the layout of CT-RATE and return the exit code."""
+    from rich.progress import track
+
+    from ctvlm.phantom.ct_rate_layout import write_ct_rate
+
     items = [(data, i) for data in sets for i in range(len(data))]
     try:
         names = write_ct_rate(lambda i: items[i][0].results(items[i][1]), len(items), args.out, args.tables)
@@ -75,6 +80,12 @@ def write_as_ct_rate(sets: list[PhantomCT], args: argparse.Namespace, console: C
 def main(argv: list[str] | None = None) -> int:
     """Write the phantoms and return the exit code."""
     args = parse_args(argv)
+    from rich.console import Console
+    from rich.progress import track
+
+    from ctvlm.datasets import write_manifest
+    from ctvlm.phantom import PhantomCT
+
     console = Console()
     manifest = args.out / ("manifest.jsonl" if args.layout == "manifest" else "dataset")
     if manifest.exists() and not args.overwrite:

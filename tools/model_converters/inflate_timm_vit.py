@@ -19,21 +19,14 @@ import re
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import timm
-import torch
-from rich.table import Table
-from timm.models import load_checkpoint
-from timm.models.vision_transformer import checkpoint_filter_fn
-from torch import nn
-
-from ctvlm.engine import CheckpointError, ConfigOptions, load_config, quiet_warnings, run_tool
-from ctvlm.engine.checkpoint.files import AtomicLocalBackend
-from ctvlm.engine.checkpoint.weight_match import match_weights
+from ctvlm.engine import ConfigOptions, quiet_warnings, run_tool
 from ctvlm.engine.cli.console import stdout_console
-from ctvlm.models.backbones.inflate import check_convertible, inflate_vit
-from ctvlm.registry import BACKBONES
+
+if TYPE_CHECKING:
+    from rich.table import Table
+    from torch import nn
 
 
 def parse_args() -> argparse.Namespace:
@@ -62,6 +55,13 @@ def read_vit(name: str, weights: Path | None, options: dict) -> nn.Module:
     Raises:
         CheckpointError: the weights cannot be loaded, or belong to another model.
     """
+    import timm
+    from timm.models import load_checkpoint
+    from timm.models.vision_transformer import checkpoint_filter_fn
+
+    from ctvlm.engine import CheckpointError
+    from ctvlm.models.backbones.inflate import check_convertible
+
     try:
         vit = timm.create_model(name, pretrained=weights is None, num_classes=0, **options)
         check_convertible(vit)
@@ -82,6 +82,10 @@ def read_vit(name: str, weights: Path | None, options: dict) -> nn.Module:
 
 def summary_table(encoder: nn.Module, weights: dict, unused: list[str], name: str) -> Table:
     """Table of converted, new and unused weights; equal weights of all blocks share one row."""
+    from rich.table import Table
+
+    from ctvlm.engine.checkpoint.weight_match import match_weights
+
     match = match_weights(encoder, {"state_dict": weights})
     table = Table(title=f"{name} in {type(encoder).__name__}", title_justify="left")
     for title in ("weights", "number", ""):
@@ -96,6 +100,13 @@ def summary_table(encoder: nn.Module, weights: dict, unused: list[str], name: st
 def main() -> None:
     """Load, convert and write the weights, and print a summary."""
     args = parse_args()
+    import torch
+
+    from ctvlm.engine import load_config
+    from ctvlm.engine.checkpoint.files import AtomicLocalBackend
+    from ctvlm.models.backbones.inflate import inflate_vit
+    from ctvlm.registry import BACKBONES
+
     quiet_warnings()
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
     cfg = load_config(args.config, args.cfg_options)

@@ -15,18 +15,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import track
-
 from ctvlm.anatomy import DEFAULT_SCHEME
-from ctvlm.datasets.manifest import read_manifest
-from ctvlm.datasets.transforms import LoadCT, LoadStore, PackCTInputs
-from ctvlm.engine import load_config, quiet_warnings, run_tool
-from ctvlm.registry import DATASETS
-from ctvlm.utils import CTVLMError, seed_everything
-from ctvlm.visualization.montage import montage
-from ctvlm.volume.store import SUFFIX
-from ctvlm.volume.windows import WINDOWS
+from ctvlm.engine import quiet_warnings, run_tool
+from ctvlm.utils import CTVLMError
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -38,7 +29,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("-n", "--num", type=int, default=12, help="cases to draw (0: all)")
     parser.add_argument("--cases", nargs="*", help="ids of the cases to draw")
     parser.add_argument(
-        "--windows", nargs="+", default=[], choices=sorted(WINDOWS), help="HU windows; default: chosen by content"
+        "--windows", nargs="+", default=[], metavar="NAME", help="lung, soft_tissue, bone, brain; default: by content"
     )
     parser.add_argument("--scheme", default=DEFAULT_SCHEME, help="region scheme of a manifest: name or path")
     parser.add_argument("--seed", type=int, default=0, help="seed of the augmentations of a config")
@@ -49,6 +40,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def from_manifest(args: argparse.Namespace) -> Iterator[dict]:
     """Load the cases of a manifest."""
+    from ctvlm.datasets.manifest import read_manifest
+    from ctvlm.datasets.transforms import LoadCT, LoadStore
+    from ctvlm.volume.store import SUFFIX
+
     cases = read_manifest(args.source, args.split)
     selected = [c for c in cases if not args.cases or c["case_id"] in args.cases]
     for case in selected[: args.num or None] if not args.cases else selected:
@@ -58,6 +53,11 @@ def from_manifest(args: argparse.Namespace) -> Iterator[dict]:
 
 def from_config(args: argparse.Namespace) -> Iterator[dict]:
     """Load the cases of a config after all transforms except packing."""
+    from ctvlm.datasets.transforms import PackCTInputs
+    from ctvlm.engine import load_config
+    from ctvlm.registry import DATASETS
+    from ctvlm.utils import seed_everything
+
     cfg = load_config(args.source)
     split = args.split or "train"
     loader = cfg.get(f"{split}_dataloader")
@@ -82,7 +82,15 @@ def from_config(args: argparse.Namespace) -> Iterator[dict]:
 def main(argv: list[str] | None = None) -> int:
     """Write the images; returns the exit code."""
     args = parse_args(argv)
+    from rich.console import Console
+    from rich.progress import track
+
+    from ctvlm.visualization.montage import montage
+    from ctvlm.volume.windows import resolve_window
+
     quiet_warnings()
+    for name in args.windows:
+        resolve_window(name)
     console = Console()
     cases = from_config(args) if args.source.endswith(".py") else from_manifest(args)
     args.out.mkdir(parents=True, exist_ok=True)

@@ -13,15 +13,16 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from ctvlm.anatomy import RegionScheme
 from ctvlm.engine import run_tool
-from ctvlm.phantom.case import PhantomCase, generate_case
 from ctvlm.utils import CTVLMError, MissingPackageError
-from ctvlm.visualization.viewer import CasePage, PageStep, page_html
-from ctvlm.volume import CTVolume, patch_grid_affine, peak_mm
+
+if TYPE_CHECKING:
+    from ctvlm.anatomy import RegionScheme
+    from ctvlm.phantom.case import PhantomCase
+    from ctvlm.visualization.viewer import CasePage, PageStep
+
 
 SHAPE, GRID = (96, 224, 224), (12, 14, 14)
 SOFTWARE_GL = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
@@ -40,6 +41,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def example_page(case: PhantomCase) -> CasePage:
     """Page of a phantom with the steps of its own report."""
+    from ctvlm.anatomy import RegionScheme
+    from ctvlm.visualization.viewer import CasePage
+    from ctvlm.volume import CTVolume
+
     scheme = RegionScheme.load()
     return CasePage(
         case_id=case.case_id,
@@ -54,6 +59,11 @@ def example_page(case: PhantomCase) -> CasePage:
 
 
 def _step(case: PhantomCase, step: dict, scheme: RegionScheme) -> PageStep:
+    import numpy as np
+
+    from ctvlm.visualization.viewer import PageStep
+    from ctvlm.volume import CTVolume, patch_grid_affine, peak_mm
+
     names = [str(name) for name in step["regions"] if (case.region_map == scheme.id_of(name)).any()]
     if not names:
         return PageStep(step["text"])
@@ -92,6 +102,9 @@ def main(argv: list[str] | None = None) -> int:
     from PIL import Image
 
     args = parse_args(argv)
+    from ctvlm.phantom.case import generate_case
+    from ctvlm.visualization.viewer import page_html
+
     content = example_page(generate_case(args.seed, SHAPE))
     if not 1 <= args.step <= len(content.steps):
         raise CTVLMError(f"--step {args.step}: expected 1 to {len(content.steps)}, the steps of the phantom")

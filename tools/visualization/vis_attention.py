@@ -18,19 +18,17 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from rich.console import Console
-
-from ctvlm.anatomy import RegionScheme
-from ctvlm.apis import AttentionMaps, FeatureExtractor, ReadCase, attention_maps
-from ctvlm.datasets.manifest import read_manifest
-from ctvlm.engine import ConfigOptions, load_config, quiet_warnings, run_tool, write_json
+from ctvlm.engine import ConfigOptions, quiet_warnings, run_tool
 from ctvlm.utils import CTVLMError
-from ctvlm.visualization.overlay import Overlay, overlay_page
-from ctvlm.volume import CTVolume, patches_to_grid, peak_mm, read_grid, write_nifti
-from ctvlm.volume.orient import is_sheared, orthogonal_grid
+
+if TYPE_CHECKING:
+    from ctvlm.anatomy import RegionScheme
+    from ctvlm.apis import AttentionMaps, FeatureExtractor, ReadCase
+    from ctvlm.visualization.overlay import Overlay
+    from ctvlm.volume import CTVolume
+
 
 UNIT = "times the mean of all patches"
 ROWS = 4  # maps on a page
@@ -62,6 +60,8 @@ def read(args: argparse.Namespace, extractor: FeatureExtractor) -> tuple[ReadCas
     Raises:
         CTVLMError: --case without a manifest, --mask with one, or an unknown case.
     """
+    from ctvlm.datasets.manifest import read_manifest
+
     if not args.volume.lower().endswith(".jsonl"):
         if args.case:
             raise CTVLMError(f"--case {args.case}: found volume {args.volume}; expected a manifest (.jsonl)")
@@ -88,6 +88,9 @@ def texts_of(args: argparse.Namespace, case: ReadCase, extractor: FeatureExtract
 
 def overlays_of(maps: AttentionMaps, texts: list[str], scheme: RegionScheme) -> Iterator[tuple[str, Overlay]]:
     """Yield file stem and overlay of each map."""
+    from ctvlm.visualization.overlay import Overlay
+    from ctvlm.volume import peak_mm
+
     names = {region.id: region.display_name for region in scheme.regions}
 
     def peak(heat: CTVolume) -> list[str]:
@@ -113,6 +116,12 @@ def overlays_of(maps: AttentionMaps, texts: list[str], scheme: RegionScheme) -> 
 
 def write_maps(rows: list[tuple[str, Overlay]], source: dict, out: Path, extractor: FeatureExtractor) -> bool:
     """Write maps.json and each map as NIfTI on the (straightened) grid of the input; returns whether it is sheared."""
+    import numpy as np
+
+    from ctvlm.engine import write_json
+    from ctvlm.volume import patches_to_grid, peak_mm, read_grid, write_nifti
+    from ctvlm.volume.orient import is_sheared, orthogonal_grid
+
     geometry = {key: value for key, value in source.items() if key in ("spacing", "axes", "key", "affine")}
     shape, affine = read_grid(source["path"], **geometry)
     sheared = is_sheared(affine)
@@ -141,6 +150,12 @@ def write_maps(rows: list[tuple[str, Overlay]], source: dict, out: Path, extract
 def main(argv: list[str] | None = None) -> int:
     """Write pictures and maps and return the exit code."""
     args = parse_args(argv)
+    from rich.console import Console
+
+    from ctvlm.apis import FeatureExtractor, attention_maps
+    from ctvlm.engine import load_config
+    from ctvlm.visualization.overlay import overlay_page
+
     quiet_warnings()
     # custom_imports may name modules of projects/, which are not installed.
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))

@@ -1,10 +1,8 @@
 """Conversion of public data sets to case manifests, used by the tools in tools/dataset_converters."""
 
-from ctvlm.datasets.conversion.arguments import add_common_arguments
 from ctvlm.datasets.conversion.case_list import CaseList, ConversionError, DropCase
 from ctvlm.datasets.conversion.ct_rate import (
     CTRate,
-    add_ct_rate_arguments,
     ct_rate_cases,
     open_ct_rate,
     prepare_ct_rate,
@@ -28,8 +26,6 @@ __all__ = [
     "FolderRules",
     "CaseList",
     "ReportColumns",
-    "add_common_arguments",
-    "add_ct_rate_arguments",
     "add_reports",
     "ct_rate_cases",
     "ct_rate_cot_cases",

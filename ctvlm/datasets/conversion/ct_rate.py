@@ -280,20 +280,6 @@ def prepare_ct_rate(case: dict) -> dict:
     return case
 
 
-def add_ct_rate_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of converters that use CT-RATE volumes."""
-    parser.add_argument("--release", choices=("auto", "v1", "v2"), default="auto", help="v1: stored values; v2: HU")
-    parser.add_argument(
-        "--masks", type=Path, help="folder of region maps; default: ts_seg/ts_total next to the volumes"
-    )
-    parser.add_argument(
-        "--labels", type=Path, help="corrected labels (CSV: VolumeName and findings); default: CT-RATE's"
-    )
-    parser.add_argument("--mask-source", default="totalsegmentator_v2", help="label map of the region maps")
-    parser.add_argument("--dev-fraction", type=float, default=0.02, help="fraction of training patients in split 'val'")
-    parser.add_argument("--valid-as", default="test", help="split of the published 'valid'")
-
-
 def open_ct_rate(args: argparse.Namespace) -> CTRate:
     """Open the data set given on the command line."""
     names = ("scheme", "labels", "masks", "mask_source", "dev_fraction", "valid_as")

@@ -16,6 +16,7 @@ from mmengine.runner import Runner
 from mmengine.utils import import_modules_from_strings
 
 from ctvlm.engine.checkpoint.upgrade import upgrade_config
+from ctvlm.engine.cli.config_error import ConfigError
 from ctvlm.engine.cli.config_variables import (
     ConfigFile,
     load_with_variables,
@@ -30,10 +31,6 @@ from ctvlm.utils import CTVLMError
 RUNNER_SETTINGS = set(inspect.signature(Runner.__init__).parameters) | {"find_unused_parameters", "load_strict"}
 
 Result = TypeVar("Result")
-
-
-class ConfigError(CTVLMError):
-    """A config that cannot be read or is invalid, or an option that does not fit the config."""
 
 
 def load_config(

@@ -8,15 +8,13 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from mmengine.config import DictAction
-
-from ctvlm.engine.cli.config import ConfigError
+from ctvlm.engine.cli.config_error import ConfigError
 
 # Replaces spaces while mmengine parses a list. It is a private-use character, which texts do not contain.
 _SPACE = "\ue000"
 
 
-class ConfigOptions(DictAction):
+class ConfigOptions(argparse.Action):
     """argparse action of ``--cfg-options key=value ...``; see ``parse_options``."""
 
     def __call__(
@@ -56,6 +54,8 @@ def _parse(value: str) -> Any:
     else:
         if _is_plain(literal):
             return literal
+    from mmengine.config import DictAction  # imports torch
+
     if value[:1] not in ("[", "(") and "," not in value:
         return DictAction._parse_int_float_bool(value)
     # mmengine removes all spaces from a list. Replace those inside a string first.

@@ -10,8 +10,10 @@ import sys
 import warnings
 import zlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from rich.console import Console
+if TYPE_CHECKING:
+    from rich.console import Console
 
 # Warnings of mmengine 0.10.7 that do not require any action of the user.
 _HARMLESS = re.compile(
@@ -38,6 +40,8 @@ def debugging() -> bool:
 
 def stdout_console() -> Console:
     """Console on the current standard output. Without a terminal, it is wide enough for a table."""
+    from rich.console import Console
+
     console = Console(file=sys.stdout, highlight=False)
     return console if console.is_terminal else Console(file=sys.stdout, highlight=False, width=160)
 

@@ -10,11 +10,7 @@ import traceback
 from collections.abc import Callable
 from difflib import get_close_matches
 
-import torch.distributed as dist
-
-from ctvlm.engine.cli.argument_errors import missing_type, unexpected_argument
 from ctvlm.engine.cli.console import debugging
-from ctvlm.engine.cli.registries import all_registries
 from ctvlm.utils import CTVLMError
 
 # Raised by ctvlm for invalid input, and by the system for files. All other exceptions are bugs.
@@ -38,8 +34,7 @@ def run_tool(main: Callable[[], int | None]) -> int:
         os.environ["CTVLM_DEBUG"] = "1"
     try:
         code = main()
-        if dist.is_available() and dist.is_initialized():
-            dist.destroy_process_group()
+        _leave_process_group()
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
         return 130
@@ -59,8 +54,19 @@ def run_tool(main: Callable[[], int | None]) -> int:
     return code or 0
 
 
+def _leave_process_group() -> None:
+    """Leave the process group of distributed training, if this process has joined one."""
+    if "torch" in sys.modules:  # a tool that has not imported torch need not wait for it
+        import torch.distributed as dist
+
+        if dist.is_available() and dist.is_initialized():
+            dist.destroy_process_group()
+
+
 def user_message(error: Exception) -> str | None:
     """Message for the user; None if the error is a bug."""
+    from ctvlm.engine.cli.argument_errors import missing_type, unexpected_argument
+
     text = _without_worker_traceback(str(error))
     unregistered = _UNREGISTERED.search(text) if isinstance(error, KeyError) else None
     if unregistered:
@@ -77,6 +83,8 @@ def user_message(error: Exception) -> str | None:
 
 
 def _unregistered_message(name: str, scope: str, kind: str) -> str:
+    from ctvlm.engine.cli.registries import all_registries  # imports mmengine
+
     name = name.strip("'\"")
     available: set[str] = set()
     other_kinds = []

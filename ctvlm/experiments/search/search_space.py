@@ -22,11 +22,10 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, Protocol
 
-from mmengine.config import Config
+from mmengine.config import Config, DictAction
 from mmengine.evaluator import BaseMetric
 
 from ctvlm.engine.cli.config import ConfigError
-from ctvlm.engine.cli.config_options import ConfigOptions
 from ctvlm.engine.cli.evaluator_config import metric_configs, without_dumps
 from ctvlm.engine.cli.registries import all_registries
 from ctvlm.evaluation import CaseMetric
@@ -122,7 +121,7 @@ def option_text(value: Any) -> str:
     """
     text = _text(value)
     is_list = any(mark in text for mark in ",[(")
-    parsed = ConfigOptions._parse_iterable(text) if is_list else ConfigOptions._parse_int_float_bool(text)
+    parsed = DictAction._parse_iterable(text) if is_list else DictAction._parse_int_float_bool(text)
     if parsed != value or type(parsed) is not type(value):
         raise ValueError(f"{value!r} would be read as {parsed!r}")
     return text
