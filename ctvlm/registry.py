@@ -5,20 +5,22 @@ config can also use mmengine's own components. *Kind* registries have no parent 
 loss in the position of a backbone raises "X is not in the ctvlm::backbone registry".
 """
 
-from mmengine.registry import DATA_SAMPLERS as MMENGINE_DATA_SAMPLERS
-from mmengine.registry import DATASETS as MMENGINE_DATASETS
-from mmengine.registry import HOOKS as MMENGINE_HOOKS
-from mmengine.registry import LOG_PROCESSORS as MMENGINE_LOG_PROCESSORS
-from mmengine.registry import METRICS as MMENGINE_METRICS
-from mmengine.registry import MODEL_WRAPPERS as MMENGINE_MODEL_WRAPPERS
-from mmengine.registry import MODELS as MMENGINE_MODELS
-from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS
-from mmengine.registry import OPTIM_WRAPPERS as MMENGINE_OPTIM_WRAPPERS
-from mmengine.registry import OPTIMIZERS as MMENGINE_OPTIMIZERS
-from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
-from mmengine.registry import VISBACKENDS as MMENGINE_VISBACKENDS
-from mmengine.registry import VISUALIZERS as MMENGINE_VISUALIZERS
-from mmengine.registry import Registry
+from mmengine.registry import (
+    DATA_SAMPLERS as MMENGINE_DATA_SAMPLERS,
+    DATASETS as MMENGINE_DATASETS,
+    HOOKS as MMENGINE_HOOKS,
+    LOG_PROCESSORS as MMENGINE_LOG_PROCESSORS,
+    METRICS as MMENGINE_METRICS,
+    MODEL_WRAPPERS as MMENGINE_MODEL_WRAPPERS,
+    MODELS as MMENGINE_MODELS,
+    OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS,
+    OPTIM_WRAPPERS as MMENGINE_OPTIM_WRAPPERS,
+    OPTIMIZERS as MMENGINE_OPTIMIZERS,
+    TRANSFORMS as MMENGINE_TRANSFORMS,
+    VISBACKENDS as MMENGINE_VISBACKENDS,
+    VISUALIZERS as MMENGINE_VISUALIZERS,
+    Registry,
+)
 
 
 def _child(name: str, parent: Registry, *locations: str) -> Registry:

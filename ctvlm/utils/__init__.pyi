@@ -3,14 +3,9 @@ from .checks import check_choice as check_choice
 from .distributed import all_gather_with_grad as all_gather_with_grad
 from .env import (
     describe_environment as describe_environment,
-)
-from .env import (
     seed_everything as seed_everything,
-)
-from .env import (
     seed_worker as seed_worker,
 )
-from .errors import CTVLMError as CTVLMError
-from .errors import MissingPackageError as MissingPackageError
+from .errors import CTVLMError as CTVLMError, MissingPackageError as MissingPackageError
 from .memory import keep_freed_memory as keep_freed_memory
 from .natural_sort import natural_key as natural_key

@@ -27,8 +27,7 @@ from ctvlm.visualization.planes import (
     region_colours,
     shear_note,
 )
-from ctvlm.visualization.row_layout import EDGE_INCHES, GAP_INCHES, RowLayout
-from ctvlm.visualization.row_layout import TITLE_INCHES as ROW_TITLE
+from ctvlm.visualization.row_layout import EDGE_INCHES, GAP_INCHES, TITLE_INCHES as ROW_TITLE, RowLayout
 from ctvlm.volume import CTVolume, patches_to_grid, peak_mm
 
 PLANE_INCHES, TEXT_INCHES, BAR_INCHES, TITLE_INCHES, LINE_INCHES = 3.0, 3.6, 0.75, 0.55, 0.22

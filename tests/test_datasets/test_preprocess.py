@@ -15,8 +15,7 @@ import fsspec
 import numpy as np
 import pytest
 
-from ctvlm.datasets import ManifestCT, read_manifest
-from ctvlm.datasets import preprocess as module
+from ctvlm.datasets import ManifestCT, preprocess as module, read_manifest
 from ctvlm.datasets.preprocess import Recipe, folder_of, preprocess_case
 from ctvlm.datasets.transforms import LoadCT, LoadStore, PackCTInputs, ResampleCT
 from ctvlm.volume import CTReadError

@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from ctvlm.engine import CTDistributedDataParallel
-from ctvlm.registry import LOSSES as LOSS_KINDS
-from ctvlm.registry import MODELS
+from ctvlm.registry import LOSSES as LOSS_KINDS, MODELS
 from ctvlm.structures import CoTStep, CTDataSample, Pairs
 from tests.ranks import on_ranks
 

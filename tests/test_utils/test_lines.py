@@ -7,8 +7,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from ctvlm.datasets.conversion.journal import Journal
 from ctvlm.datasets.conversion.tables import read_records

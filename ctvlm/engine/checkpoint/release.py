@@ -23,8 +23,7 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from safetensors import SafetensorError
-from safetensors.torch import load as load_safetensors
-from safetensors.torch import save as save_safetensors
+from safetensors.torch import load as load_safetensors, save as save_safetensors
 from torch import Tensor
 
 from ctvlm.engine.checkpoint.files import AtomicLocalBackend, CheckpointError, write_json
@@ -34,8 +33,7 @@ from ctvlm.engine.checkpoint.renames import present_weight_names
 from ctvlm.engine.checkpoint.upgrade import upgrade_config
 from ctvlm.engine.checkpoint.weight_match import plain_names
 from ctvlm.text.tokenizer import from_bytes, to_bytes
-from ctvlm.utils.pretrained_files import KEY as PRETRAINED
-from ctvlm.utils.pretrained_files import pack_files, unpack_files
+from ctvlm.utils.pretrained_files import KEY as PRETRAINED, pack_files, unpack_files
 from ctvlm.version import __version__
 
 WEIGHTS, CONFIG, CARD, TOKENIZER = "model.safetensors", "config.json", "README.md", "tokenizer.json"

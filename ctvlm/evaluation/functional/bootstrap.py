@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy.stats import DegenerateDataWarning
-from scipy.stats import bootstrap as scipy_bootstrap
+from scipy.stats import DegenerateDataWarning, bootstrap as scipy_bootstrap
 
 from ctvlm.utils import check_choice
 

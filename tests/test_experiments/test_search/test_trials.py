@@ -15,8 +15,11 @@ from mmengine.config import Config
 optuna = pytest.importorskip("optuna")
 
 from ctvlm.engine import ConfigError  # noqa: E402
-from ctvlm.experiments.search import Range, Search  # noqa: E402
-from ctvlm.experiments.search import trials as running  # noqa: E402
+from ctvlm.experiments.search import (  # noqa: E402
+    Range,
+    Search,
+    trials as running,
+)
 from ctvlm.experiments.search.report import best_trials, trials_table, write_plots  # noqa: E402
 from ctvlm.experiments.search.trials import TrialError, Workers, open_study, read_validations  # noqa: E402
 

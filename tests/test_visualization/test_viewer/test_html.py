@@ -12,8 +12,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from ctvlm.visualization.viewer import PageCase, PageStep, page_html
-from ctvlm.visualization.viewer import niivue as niivue_file
+from ctvlm.visualization.viewer import PageCase, PageStep, niivue as niivue_file, page_html
 from ctvlm.visualization.viewer.niivue import NiiVueError, niivue_module
 from ctvlm.visualization.viewer.volumes import limited_shape, on_grid_of, page_heat
 from ctvlm.volume import CTVolume
