@@ -14,6 +14,7 @@ from mmengine.config import Config
 import ctvlm.datasets  # noqa: F401  (registers the transforms)
 from ctvlm.anatomy import scheme_of
 from ctvlm.apis.case_input import InputCase, Mask, Volume, region_map_entry
+from ctvlm.apis.fingerprint import case_key
 from ctvlm.apis.mask_check import check_mask
 from ctvlm.datasets.training_text import with_steps
 from ctvlm.datasets.transforms import LoadCT, LoadStore, PackCTInputs, ResampleCT
@@ -39,6 +40,7 @@ class ReadCase:
         shape: shape of the encoder's input (D, H, W).
         synthetic: whether the CT is a phantom, according to the manifest's ``source`` or the NIfTI header.
         path: file or folder of the CT; "" for a volume in memory.
+        key: identifies the CT, see ``case_key``.
     """
 
     case_id: str
@@ -49,6 +51,7 @@ class ReadCase:
     shape: tuple[int, int, int]
     synthetic: bool = False
     path: str = ""
+    key: str = ""
 
 
 class CaseReader:
@@ -121,6 +124,7 @@ class CaseReader:
             shape=tuple(results["volume"].shape),
             synthetic=_is_phantom(case),
             path=InputCase(case).path,
+            key=case_key(InputCase(case)),
         )
 
     def _loaded(self, case: dict) -> dict:

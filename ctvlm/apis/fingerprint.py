@@ -6,16 +6,18 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import fsspec
 import numpy as np
 import torch
 
 from ctvlm.apis.case_input import InputCase
-from ctvlm.apis.inferencer import Inferencer
 from ctvlm.volume import CTVolume
 from ctvlm.volume.files import is_url, local
+
+if TYPE_CHECKING:
+    from ctvlm.apis.inferencer import Inferencer
 
 
 def model_checksum(inferencer: Inferencer) -> str:
@@ -29,16 +31,45 @@ def model_checksum(inferencer: Inferencer) -> str:
     return digest.hexdigest()
 
 
+def case_key(case: InputCase) -> str:
+    """Identify the CT of a case in all runs: its resolved path and DICOM series, or the hash of an array.
+
+    The case id only identifies a CT within one call of ``find_cases``.
+    """
+    volume = case.entry["volume"]
+    if isinstance(volume, CTVolume):
+        return f"sha256:{_content(volume)}"
+    series = volume.get("key") if isinstance(volume, dict) else None
+    return resolved(case.path) + (f"#{series}" if series else "")
+
+
 def case_fingerprint(case: InputCase, *settings: Any) -> str:
-    """Hash of a case, the sizes and times of its files, and ``settings``."""
-    entry = {key: case.entry.get(key) for key in ("case_id", "volume", "region_map")}
-    stats = [_stat(path) for path in _paths(entry)]
-    text = json.dumps([entry, stats, settings], sort_keys=True, default=_plain)
+    """Hash of the CT and the mask of a case (paths, sizes and times of files, or contents), and ``settings``."""
+    entry = [_located(case.entry["volume"]), _located(case.entry.get("region_map"))]
+    stats = [_stat(path) for path in _paths(case.entry)]
+    text = json.dumps([entry, stats, settings], sort_keys=True, default=repr)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def resolved(path: str | Path) -> str:
+    """Absolute path without links; "" and URLs stay unchanged."""
+    return str(path) if not str(path) or is_url(path) else str(local(path).resolve())
+
+
+def _located(item: Any) -> Any:
+    """A CT or mask with resolved paths; arrays are replaced by their hash."""
+    if isinstance(item, CTVolume):
+        return _content(item)
+    if isinstance(item, dict):
+        out = {key: _located(value) if key in ("path", "volume") else value for key, value in item.items()}
+        if "files" in item:
+            out["files"] = {name: resolved(path) for name, path in item["files"].items()}
+        return out
+    return resolved(item) if isinstance(item, (str, Path)) else item
+
+
 def _paths(entry: dict[str, Any]) -> list[str]:
-    volume, mask = entry["volume"], entry["region_map"] or {}
+    volume, mask = entry["volume"], entry.get("region_map") or {}
     paths = [] if isinstance(volume, CTVolume) else [volume["path"] if isinstance(volume, dict) else volume]
     return [str(path) for path in (*paths, *([mask["path"]] if "path" in mask else mask.get("files", {}).values()))]
 
@@ -58,8 +89,8 @@ def _stat(path: str) -> list[Any] | None:
     return [len(stats), sum(s.st_size for s in stats), max((s.st_mtime_ns for s in stats), default=0)]
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, CTVolume):
-        content = np.ascontiguousarray(value.array)
-        return [hashlib.sha256(content.tobytes()).hexdigest(), str(content.dtype), value.shape, value.affine.tolist()]
-    return str(value) if isinstance(value, Path) else repr(value)
+def _content(volume: CTVolume) -> str:
+    array = np.ascontiguousarray(volume.array)
+    digest = hashlib.sha256(f"{array.dtype} {array.shape} {volume.affine.tolist()}".encode())
+    digest.update(array.data)
+    return digest.hexdigest()

@@ -12,7 +12,7 @@ import numpy as np
 from ctvlm.apis.case_input import CaseFailure, InputCase, Inputs, Mask
 from ctvlm.apis.case_reader import ReadCase
 from ctvlm.apis.feature_extractor import FeatureExtractor, VolumeFeatures
-from ctvlm.apis.fingerprint import case_fingerprint, model_checksum
+from ctvlm.apis.fingerprint import case_fingerprint, case_key, model_checksum, resolved
 from ctvlm.apis.inferencer import Inferencer, tracked
 from ctvlm.apis.save_cases import DONE, FAILED, KEPT, Outcome, SaveSummary
 from ctvlm.apis.search_index import BACKENDS, IndexedCase, SearchIndex
@@ -25,7 +25,14 @@ CASES_PER_FLUSH = 256
 
 @dataclass(frozen=True)
 class Hit:
-    """One result of a search: ``score`` is the cosine similarity to the query, ``rank`` starts with 1."""
+    """One result of a search.
+
+    Attributes:
+        rank: starts with 1.
+        case_id: for display; ``path`` distinguishes CTs with the same id.
+        path: absolute path of the CT; "" for an array.
+        score: cosine similarity to the query.
+    """
 
     rank: int
     case_id: str
@@ -96,8 +103,8 @@ class Retriever(Inferencer[Hits]):
         found = self.find(inputs, mask, mask_source, **options)
         summary = SaveSummary(str(self.index.folder), notes=list(found.notes))
         summary.outcomes += [Outcome(f.case_id, FAILED, f.path, f.reason) for f in found.failures]
-        prints = {case.case_id: case_fingerprint(case) for case in found.cases}
-        kept = {case.case_id for case in found.cases if self.index.has(prints[case.case_id], case.case_id)}
+        prints = {case.case_id: (case_key(case), case_fingerprint(case)) for case in found.cases}
+        kept = {name for name, (key, fingerprint) in prints.items() if self.index.has(fingerprint, key)}
         summary.outcomes += [Outcome(case.case_id, KEPT, case.path) for case in found.cases if case.case_id in kept]
         todo = [case for case in found.cases if case.case_id not in kept]
         pending: list[tuple[InputCase, VolumeFeatures]] = []
@@ -115,10 +122,13 @@ class Retriever(Inferencer[Hits]):
             self._flush(pending, prints)
         return summary
 
-    def _flush(self, pending: list[tuple[InputCase, VolumeFeatures]], prints: dict[str, str]) -> None:
+    def _flush(self, pending: list[tuple[InputCase, VolumeFeatures]], prints: dict[str, tuple[str, str]]) -> None:
         if not pending:
             return
-        cases = [IndexedCase(c.case_id, c.path, prints[c.case_id], f.synthetic) for c, f in pending]
+        cases = []
+        for case, features in pending:
+            key, fingerprint = prints[case.case_id]
+            cases.append(IndexedCase(key, case.case_id, resolved(case.path), fingerprint, features.synthetic))
         self.index.append(np.stack([features.volume.numpy() for _, features in pending]), cases)
         pending.clear()
 
@@ -134,14 +144,12 @@ class Retriever(Inferencer[Hits]):
         ]
 
     def predict(self, cases: Sequence[ReadCase], context: BatchContext | None = None) -> list[Hits]:
-        """The most similar CTs of each CT, without the CT itself (by the path of its file)."""
+        """The most similar CTs of each CT, without the CT itself (see ``case_key``)."""
         features = self.embed.features(cases, context)
-        return [self._hits(case.case_id, f.volume.numpy(), None, case.path) for case, f in zip(cases, features)]
+        return [self._hits(case.case_id, f.volume.numpy(), None, case.key) for case, f in zip(cases, features)]
 
-    def _hits(self, query: str, embedding_P: np.ndarray, k: int | None, own_path: str = "") -> Hits:
-        k = self.k if k is None else k
-        found = self.index.search(embedding_P, k + bool(own_path), self.backend)
-        found = [(case, score) for case, score in found if not own_path or case.path != own_path][:k]
+    def _hits(self, query: str, embedding_P: np.ndarray, k: int | None, own_key: str = "") -> Hits:
+        found = self.index.search(embedding_P, self.k if k is None else k, self.backend, own_key)
         hits = tuple(Hit(rank, case.case_id, case.path, score) for rank, (case, score) in enumerate(found, start=1))
         remarks = [remark for case, _ in found if (remark := self.remark_on(case))]
         return Hits(query, hits, remarks[0] if remarks else "")

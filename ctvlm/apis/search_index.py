@@ -14,14 +14,22 @@ import safetensors.numpy
 from ctvlm.engine import write_json
 from ctvlm.utils import CTVLMError, atomic_write, check_choice
 
-FORMAT = 1
+FORMAT = 2
 BACKENDS = ("numpy", "faiss")
 
 
 @dataclass(frozen=True)
 class IndexedCase:
-    """A case of the index: ``path`` of the CT, ``fingerprint`` of its files, ``synthetic`` as in ReadCase."""
+    """A case of the index.
 
+    Attributes:
+        key: identifies the CT, see ``case_key``. The case id is for display; several CTs can have the same.
+        path: absolute path of the CT; "" for an array.
+        fingerprint: see ``case_fingerprint``.
+        synthetic: as in ReadCase.
+    """
+
+    key: str
     case_id: str
     path: str
     fingerprint: str
@@ -35,6 +43,7 @@ class SearchIndex:
         part_00001.safetensors embeddings (cases, P), float32, L2-normalised
 
     ``append`` adds a part, and then rewrites index.json atomically, so that an interrupted run loses at most one part.
+    index.json is written before the first part, so that the folder can be opened again after an interruption.
     One process may write to an index at a time.
 
     Args:
@@ -49,12 +58,12 @@ class SearchIndex:
         self.folder, self.model = Path(folder), model
         self._parts: list[dict[str, Any]] = []
         self._embeddings: list[np.ndarray] = []
-        self._latest: dict[str, tuple[int, IndexedCase]] = {}
+        self._latest: dict[str, tuple[int, IndexedCase]] = {}  # by key
         self._rows = 0
         self._search: tuple[str, Any] | None = None
         if self._file.is_file():
             self._read()
-        elif self.folder.is_dir() and any(self.folder.iterdir()):
+        elif self.folder.is_dir() and not all(path.name.startswith(".part_") for path in self.folder.iterdir()):
             raise CTVLMError(f"{folder}: found a folder without index.json; expected an index, or an empty folder")
 
     @property
@@ -76,27 +85,32 @@ class SearchIndex:
             raise CTVLMError(f"{self.folder}: found an empty index; expected at least one case: add CTs first")
         return np.concatenate(self._embeddings)[[row for row, _ in self._latest.values()]]
 
-    def has(self, fingerprint: str, case_id: str) -> bool:
-        """Whether a case is in the index with unchanged files."""
-        known = self._latest.get(case_id)
+    def has(self, fingerprint: str, key: str) -> bool:
+        """Whether a CT is in the index with unchanged files."""
+        known = self._latest.get(key)
         return known is not None and known[1].fingerprint == fingerprint
 
     def append(self, embeddings_NP: np.ndarray, cases: Sequence[IndexedCase]) -> None:
-        """Add cases, or replace those with the same id."""
+        """Add CTs, or replace those with the same key."""
+        if not self._file.is_file():
+            self._write()
         name = f"part_{len(self._parts) + 1:05d}.safetensors"
         array = np.ascontiguousarray(embeddings_NP, dtype=np.float32)
         with atomic_write(self.folder / name) as part:
             safetensors.numpy.save_file({"embeddings": array}, part)
         self._add(array, cases)
         self._parts.append(dict(file=name, cases=[asdict(case) for case in cases]))
-        write_json(self._file, dict(format=FORMAT, model=self.model, parts=self._parts))
+        self._write()
 
-    def search(self, query_P: np.ndarray, k: int, backend: str = "numpy") -> list[tuple[IndexedCase, float]]:
+    def search(
+        self, query_P: np.ndarray, k: int, backend: str = "numpy", exclude: str = ""
+    ) -> list[tuple[IndexedCase, float]]:
         """The k most similar cases with their cosine similarities, most similar first.
 
         Args:
             query_P: L2-normalised embedding.
             backend: ``numpy``, or ``faiss`` for large indexes. Both are exact.
+            exclude: key of a CT that is not searched.
 
         Raises:
             CTVLMError: the index is empty, or faiss is not installed.
@@ -104,18 +118,23 @@ class SearchIndex:
         check_choice("SearchIndex", "backend", backend, BACKENDS)
         if self._search is None or self._search[0] != backend:
             self._search = backend, _faiss_index(self.embeddings) if backend == "faiss" else self.embeddings
-        k, cases, query = min(k, len(self)), self.cases, np.ascontiguousarray(query_P, dtype=np.float32)
+        cases, query = self.cases, np.ascontiguousarray(query_P, dtype=np.float32)
+        wanted, k = k, min(k + (exclude in self._latest), len(self))
         if backend == "faiss":
             scores, order = (rows[0] for rows in self._search[1].search(query[None], k))
         else:
             all_scores = self._search[1] @ query
             order = np.argsort(-all_scores, kind="stable")[:k]
             scores = all_scores[order]
-        return [(cases[i], float(score)) for i, score in zip(order, scores, strict=True)]
+        found = [(cases[i], float(score)) for i, score in zip(order, scores, strict=True)]
+        return [(case, score) for case, score in found if case.key != exclude][:wanted]
+
+    def _write(self) -> None:
+        write_json(self._file, dict(format=FORMAT, model=self.model, parts=self._parts))
 
     def _add(self, array: np.ndarray, cases: Sequence[IndexedCase]) -> None:
         self._embeddings.append(array)
-        self._latest |= {case.case_id: (self._rows + i, case) for i, case in enumerate(cases)}
+        self._latest |= {case.key: (self._rows + i, case) for i, case in enumerate(cases)}
         self._rows += len(array)
         self._search = None
 
@@ -131,7 +150,10 @@ class SearchIndex:
                 )
             for entry in content["parts"]:
                 array = safetensors.numpy.load_file(self.folder / entry["file"])["embeddings"]
-                self._add(array, [IndexedCase(**case) for case in entry["cases"]])
+                cases = [IndexedCase(**case) for case in entry["cases"]]
+                if len(array) != len(cases):
+                    raise ValueError(f"{entry['file']} has {len(array)} embeddings for {len(cases)} cases")
+                self._add(array, cases)
                 self._parts.append(entry)
         except CTVLMError:
             raise

@@ -9,9 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from ctvlm.apis import FeatureExtractor, Retriever, retriever as retriever_module
+from ctvlm.apis import FeatureExtractor, Retriever
+from ctvlm.apis import retriever as retriever_module
+from ctvlm.apis.case_input import InputCase
+from ctvlm.apis.fingerprint import case_key
 from ctvlm.apis.search_index import IndexedCase, SearchIndex
 from ctvlm.utils import CTVLMError
+from ctvlm.volume import read_ct
 
 
 def unit(rng, *shape) -> np.ndarray:
@@ -24,7 +28,7 @@ def index(tmp_path):
     """500 random cases in two parts."""
     embeddings = unit(np.random.default_rng(0), 500, 16)
     made = SearchIndex(tmp_path / "index", "model")
-    cases = [IndexedCase(f"c{i}", f"/data/c{i}.nii.gz", str(i), False) for i in range(500)]
+    cases = [IndexedCase(f"/data/c{i}.nii.gz", f"c{i}", f"/data/c{i}.nii.gz", str(i), False) for i in range(500)]
     made.append(embeddings[:300], cases[:300])
     made.append(embeddings[300:], cases[300:])
     return made, embeddings
@@ -45,12 +49,50 @@ def test_search_equals_a_naive_loop(index, backend):
             assert [score for _, score in found] == pytest.approx([scores[name] for name in expected], abs=1e-5)
 
 
-def test_case_with_the_same_id_is_replaced(index):
+def test_case_with_the_same_key_is_replaced(index):
     made, embeddings = index
-    made.append(embeddings[:1], [IndexedCase("c7", "/new.nii.gz", "x", True)])
+    made.append(embeddings[:1], [IndexedCase("/data/c7.nii.gz", "new", "/data/c7.nii.gz", "x", True)])
     reopened = SearchIndex(made.folder, "model")
-    assert len(reopened) == 500 and reopened.has("x", "c7") and not reopened.has("7", "c7")
-    assert {case.path for case, _ in reopened.search(embeddings[0], 2)} == {"/data/c0.nii.gz", "/new.nii.gz"}
+    assert len(reopened) == 500 and reopened.has("x", "/data/c7.nii.gz") and not reopened.has("7", "/data/c7.nii.gz")
+    assert {case.case_id for case, _ in reopened.search(embeddings[0], 2)} == {"c0", "new"}
+
+
+@pytest.mark.parametrize("backend", ["numpy", "faiss"])
+def test_excluded_case_does_not_reduce_the_hits(index, backend):
+    if backend == "faiss":
+        pytest.importorskip("faiss", reason="needs FAISS: pip install 'ctvlm[faiss]'")
+    made, embeddings = index
+    names = [case.case_id for case, _ in made.search(embeddings[3], 6, backend)]
+    assert names[0] == "c3"
+    without = made.search(embeddings[3], 5, backend, exclude="/data/c3.nii.gz")
+    assert [case.case_id for case, _ in without] == names[1:]
+    assert len(made.search(embeddings[3], 900, backend, exclude="/data/c3.nii.gz")) == 499
+
+
+def test_interrupted_first_append_is_no_error(tmp_path, monkeypatch):
+    def stop(*args):
+        raise KeyboardInterrupt
+
+    case = IndexedCase("/a", "a", "/a", "1", False)
+    array = np.ones((1, 4), np.float32)
+    with monkeypatch.context() as patch:
+        patch.setattr(SearchIndex, "_add", stop)  # after the part was written
+        with pytest.raises(KeyboardInterrupt):
+            SearchIndex(tmp_path / "index", "model").append(array, [case])
+    assert [path.suffix for path in sorted((tmp_path / "index").iterdir())] == [".json", ".safetensors"]
+    again = SearchIndex(tmp_path / "index", "model")
+    assert len(again) == 0
+    again.append(array, [case])
+    assert SearchIndex(tmp_path / "index", "model").cases == [case]
+
+
+def test_embeddings_without_a_case_are_an_error(index):
+    made, _ = index
+    content = json.loads((made.folder / "index.json").read_text())
+    content["parts"][1]["cases"].pop()
+    (made.folder / "index.json").write_text(json.dumps(content))
+    with pytest.raises(CTVLMError, match="part_00002.safetensors has 200 embeddings for 199 cases"):
+        SearchIndex(made.folder, "model")
 
 
 def test_unusable_index_is_an_error(index, tmp_path):
@@ -89,6 +131,35 @@ def test_ct_search_excludes_the_ct_itself(model, phantom_files, tmp_path):
     copy = shutil.copy(phantom_files / "p0" / "ct.nii.gz", tmp_path / "copy.nii.gz")
     hit = find(copy).hits[0]
     assert hit.case_id == "p0" and hit.score == pytest.approx(1, abs=1e-4)
+
+
+def test_files_with_equal_names_are_different_cases(model, phantom_files, tmp_path, monkeypatch):
+    find = Retriever(model, index=tmp_path / "index")
+    monkeypatch.chdir(phantom_files)
+    for name in ("p0", "p1"):
+        assert find.add(f"{name}/ct.nii.gz").count("done") == 1
+    files = [str((phantom_files / name / "ct.nii.gz").resolve()) for name in ("p0", "p1")]
+    assert [(case.case_id, case.path) for case in find.index.cases] == [("ct", files[0]), ("ct", files[1])]
+    # The folder gives the same files other ids and absolute paths.
+    assert find.add(phantom_files).count("kept") == 2
+    assert [hit.path for hit in find(phantom_files / "p0" / "ct.nii.gz").hits] == files[1:]
+    assert [hit.path for hit in find("p0/ct.nii.gz").hits] == files[1:]
+
+
+def test_arrays_are_identified_by_their_content(model, phantom_files, tmp_path):
+    find = Retriever(model, index=tmp_path / "index", k=1)
+    volumes = [read_ct(phantom_files / name / "ct.nii.gz") for name in ("p0", "p1")]
+    assert [find.add(volume).count("done") for volume in volumes] == [1, 1]
+    assert find.add(volumes).count("kept") == 2 and len(find.index) == 2
+    p1 = find.index.cases[1]
+    assert find.index.search(find.embed(volumes[0]).volume.numpy(), 1, exclude=find.read(volumes[0]).key)[0][0] == p1
+    assert len(find(volumes[0]).hits) == 1 and find(volumes[0]).hits[0].score < 1 - 1e-6
+
+
+def test_series_of_a_folder_are_different_cases():
+    entry = dict(case_id="a", volume={"path": "/data/a", "key": "1.2"})
+    other = dict(entry, volume={"path": "/data/a", "key": "1.3"})
+    assert case_key(InputCase(entry)) == "/data/a#1.2" and case_key(InputCase(other)) == "/data/a#1.3"
 
 
 def test_interrupted_run_resumes(model, phantom_files, tmp_path, monkeypatch):
