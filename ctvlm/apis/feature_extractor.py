@@ -159,9 +159,10 @@ class FeatureExtractor(Inferencer[VolumeFeatures]):
         writer = NpzWriter(f"{out}.parts")
         summary = save_cases(self, found, writer, run)
         summary.out = str(out)
-        paths = [writer.path(case.case_id) for case in found.cases]
-        if not summary.unfinished and any(path.is_file() for path in paths):
-            write_table([path for path in paths if path.is_file()], out)
+        if summary.current and not summary.unfinished:
+            write_table(summary.current, out)
+        else:
+            out.unlink(missing_ok=True)  # the table of an earlier run
         return summary
 
     @torch.no_grad()

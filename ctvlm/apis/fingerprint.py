@@ -8,13 +8,13 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import fsspec
 import numpy as np
 import torch
 
 from ctvlm.apis.case_input import InputCase
+from ctvlm.utils.described import described
 from ctvlm.volume import CTVolume
-from ctvlm.volume.files import is_url, local
+from ctvlm.volume.files import exists, filesystem, is_url, local
 
 if TYPE_CHECKING:
     from ctvlm.apis.inferencer import Inferencer
@@ -27,7 +27,7 @@ def model_checksum(inferencer: Inferencer) -> str:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
     settings = [inferencer.model.cfg.model.to_dict(), inferencer.read.settings, inferencer.read.scheme.fingerprint]
-    digest.update(json.dumps(settings, sort_keys=True, default=repr).encode())
+    digest.update(json.dumps(settings, sort_keys=True, default=described).encode())
     return digest.hexdigest()
 
 
@@ -47,8 +47,13 @@ def case_fingerprint(case: InputCase, *settings: Any) -> str:
     """Hash of the CT and the mask of a case (paths, sizes and times of files, or contents), and ``settings``."""
     entry = [_located(case.entry["volume"]), _located(case.entry.get("region_map"))]
     stats = [_stat(path) for path in _paths(case.entry)]
-    text = json.dumps([entry, stats, settings], sort_keys=True, default=repr)
+    text = json.dumps([entry, stats, settings], sort_keys=True, default=described)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def outdated(case: InputCase) -> bool:
+    """Whether results of an earlier run are outdated if a case fails; not if its CT is missing, as on a lost disk."""
+    return not case.path or exists(case.path)
 
 
 def resolved(path: str | Path) -> str:
@@ -77,7 +82,7 @@ def _paths(entry: dict[str, Any]) -> list[str]:
 def _stat(path: str) -> list[Any] | None:
     """Size and time of a file, or of the files in a DICOM folder; None if it does not exist."""
     if is_url(path):
-        fs, name = fsspec.core.url_to_fs(path)
+        fs, name = filesystem(path)
         found = fs.info(name) if fs.exists(name) else {}
         return [str(found.get(key)) for key in ("size", "mtime", "LastModified", "ETag", "updated")]
     here = local(path)

@@ -91,6 +91,10 @@ class NiftiWriter(CaseWriter):
         sidecar_of(path).unlink(missing_ok=True)  # belongs to the old map
         result.save(path, record)
 
+    def discard(self, case_id: str) -> None:
+        super().discard(case_id)
+        sidecar_of(self.path(case_id)).unlink(missing_ok=True)
+
     def read_record(self, path: Path) -> dict[str, Any]:
         if not path.is_file():
             return {}

@@ -12,7 +12,7 @@ import numpy as np
 from ctvlm.apis.case_input import CaseFailure, InputCase, Inputs, Mask
 from ctvlm.apis.case_reader import ReadCase
 from ctvlm.apis.feature_extractor import FeatureExtractor, VolumeFeatures
-from ctvlm.apis.fingerprint import case_fingerprint, case_key, model_checksum, resolved
+from ctvlm.apis.fingerprint import case_fingerprint, case_key, model_checksum, outdated, resolved
 from ctvlm.apis.inferencer import Inferencer, tracked
 from ctvlm.apis.save_cases import DONE, FAILED, KEPT, Outcome, SaveSummary
 from ctvlm.apis.search_index import BACKENDS, IndexedCase, SearchIndex
@@ -98,7 +98,7 @@ class Retriever(Inferencer[Hits]):
         """Add all cases of an input to the index. Cases that are in it with unchanged files are kept.
 
         An interrupted run resumes when it is started again. Arguments and errors are those of ``Inferencer.run``; a
-        case that cannot be read is reported in the summary.
+        case that cannot be read is reported in the summary, and removed from the index if its file has changed.
         """
         found = self.find(inputs, mask, mask_source, **options)
         summary = SaveSummary(str(self.index.folder), notes=list(found.notes))
@@ -113,6 +113,8 @@ class Retriever(Inferencer[Hits]):
                 case = todo[number]
                 if isinstance(result, CaseFailure):
                     summary.outcomes.append(Outcome(case.case_id, FAILED, case.path, result.reason))
+                    if outdated(case):
+                        self.index.remove(prints[case.case_id][0])
                     continue
                 pending.append((case, result))
                 summary.outcomes.append(Outcome(case.case_id, DONE, case.path))

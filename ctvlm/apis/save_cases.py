@@ -13,13 +13,13 @@ from typing import Any
 from urllib.parse import quote
 
 from ctvlm.apis.case_input import CaseFailure, CaseInputs, InputCase
-from ctvlm.apis.fingerprint import case_fingerprint, model_checksum
+from ctvlm.apis.fingerprint import case_fingerprint, case_key, model_checksum, outdated
 from ctvlm.apis.inferencer import Inferencer, tracked
 from ctvlm.utils import CTVLMError, atomic_write
 from ctvlm.utils.parallel import WorkerKilledError, run_parallel, shard_of
 
 # Increment when the files change, so that existing ones are written again.
-FORMAT = 1
+FORMAT = 2
 DONE, KEPT, FAILED = "done", "kept", "failed"
 
 
@@ -63,12 +63,14 @@ class SaveSummary:
         out: folder or file that was written.
         outcomes: of the cases of this run (of its shard).
         unfinished: cases of other shards that have no result yet.
+        current: files with up-to-date results of all cases, also of other shards.
         notes: remarks on whole folders of the input.
     """
 
     out: str
     outcomes: list[Outcome] = field(default_factory=list)
     unfinished: int = 0
+    current: list[Path] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def count(self, state: str) -> int:
@@ -120,18 +122,34 @@ class CaseWriter(ABC):
 
     def is_current(self, case_id: str, fingerprint: str) -> bool:
         """Whether the file of a case exists and was made from the same model, input and options."""
-        try:
-            return self.read_record(self.path(case_id)).get("fingerprint") == fingerprint
-        except Exception:  # every parser has its own errors for damaged files
-            return False
+        return self.record(case_id).get("fingerprint") == fingerprint
 
-    def has_result(self, case_id: str, fingerprint: str) -> bool:
-        """Whether a case is finished, with a file or with a reason why it has none."""
+    def record(self, case_id: str) -> dict[str, Any]:
+        """Record of the file of a case; {} without a valid file."""
         try:
-            failed = json.loads(self.failure_path(case_id).read_text(encoding="utf-8"))
+            return self.read_record(self.path(case_id))
+        except Exception:  # every parser has its own errors for damaged files
+            return {}
+
+    def state_of(self, case_id: str, fingerprint: str) -> str:
+        """``KEPT`` if the file of a case is current, ``FAILED`` if its failure is, else ""."""
+        if self._failure(case_id).get("fingerprint") == fingerprint:
+            return FAILED
+        return KEPT if self.is_current(case_id, fingerprint) else ""
+
+    def owner(self, case_id: str) -> str:
+        """``case_key`` of the CT to which the files of a case id belong; "" if there are none."""
+        return self.record(case_id).get("key") or self._failure(case_id).get("key", "")
+
+    def discard(self, case_id: str) -> None:
+        """Remove the result of a case."""
+        self.path(case_id).unlink(missing_ok=True)
+
+    def _failure(self, case_id: str) -> dict[str, Any]:
+        try:
+            return json.loads(self.failure_path(case_id).read_text(encoding="utf-8"))
         except (OSError, ValueError):
-            failed = {}
-        return failed.get("fingerprint") == fingerprint or self.is_current(case_id, fingerprint)
+            return {}
 
 
 def save_cases(
@@ -139,8 +157,12 @@ def save_cases(
 ) -> SaveSummary:
     """Write the results of all cases. Files of an earlier run are kept if model, input and options are the same.
 
+    A result that is not current is removed if its case fails, but kept if the only reason is that the CT is missing:
+    its disk may be unavailable.
+
     Raises:
-        CTVLMError: ``workers`` or ``scheduler`` with a model that was passed as a module; errors of ``run_parallel``.
+        CTVLMError: a file would replace the result of another CT with the same case id; ``workers`` or ``scheduler``
+            with a model that was passed as a module; a worker opens other weights; errors of ``run_parallel``.
     """
     options = options or RunOptions()
     checksum = model_checksum(inferencer)
@@ -153,23 +175,41 @@ def save_cases(
         if writer.is_current(case.case_id, prints[case.case_id]):
             summary.outcomes.append(Outcome(case.case_id, KEPT, str(writer.path(case.case_id))))
         else:
+            _check_owner(writer, case)
             todo.append((case, prints[case.case_id]))
     chunks = [todo[start : start + options.batch_size] for start in range(0, len(todo), options.batch_size)]
     run = partial(_run_chunk, batch_size=options.batch_size, writer=writer, checksum=checksum)
     work = partial(run, inferencer)
     if options.workers > 1 or options.scheduler:
-        work = partial(_in_worker, reopen=_reopen(inferencer), run=run, checksum=checksum)
+        reopen = _reopen(inferencer)
+        if options.scheduler or len(chunks) > 1:  # otherwise run_parallel needs no other process
+            work = partial(_in_worker, reopen=reopen, run=run, kind=_kind(inferencer), checksum=checksum)
     results = run_parallel(work, chunks, options.workers, options.scheduler)
     for index, outcomes in tracked(results, len(chunks), inferencer.task, options.progress):
         if isinstance(outcomes, WorkerKilledError):
-            outcomes = [Outcome(case.case_id, FAILED, "", str(outcomes)) for case, _ in chunks[index]]
+            reason = str(outcomes)
+            outcomes = [Outcome(case.case_id, FAILED, "", reason) for case, _ in chunks[index]]
+            for outcome in outcomes:
+                writer.discard(outcome.case_id)
         summary.outcomes += outcomes
     order = {case.case_id: number for number, case in enumerate(found.cases)}
     summary.outcomes.sort(key=lambda outcome: order.get(outcome.case_id, len(order)))
-    mine = {outcome.case_id for outcome in summary.outcomes}
-    others = [case.case_id for case in found.cases if case.case_id not in mine]
-    summary.unfinished = sum(not writer.has_result(case_id, prints[case_id]) for case_id in others)
+    by_id = {outcome.case_id: outcome.state for outcome in summary.outcomes}
+    for case in found.cases:
+        state = by_id.get(case.case_id) or writer.state_of(case.case_id, prints[case.case_id])
+        summary.unfinished += not state
+        if state in (DONE, KEPT):
+            summary.current.append(writer.path(case.case_id))
     return summary
+
+
+def _check_owner(writer: CaseWriter, case: InputCase) -> None:
+    owner, key = writer.owner(case.case_id), case_key(case)
+    if owner and owner != key:
+        raise CTVLMError(
+            f"{writer.path(case.case_id)}: found the result of {owner}; expected {key}: write to another folder, or "
+            "process both CTs in one call, which gives them different ids"
+        )
 
 
 def _run_chunk(
@@ -184,11 +224,15 @@ def _run_chunk(
     for index, result in inferencer.stream([case for case, _ in chunk], batch_size):
         case, fingerprint = chunk[index]
         path = writer.path(case.case_id)
-        record = dict(fingerprint=fingerprint, model=checksum, case_id=case.case_id, input=case.path)
+        record = dict(
+            fingerprint=fingerprint, model=checksum, case_id=case.case_id, input=case.path, key=case_key(case)
+        )
         failed = writer.failure_path(case.case_id)
         if isinstance(result, CaseFailure):
             with atomic_write(failed) as part:
                 part.write_text(json.dumps({**record, "reason": result.reason}) + "\n", encoding="utf-8")
+            if outdated(case) or writer.record(case.case_id).get("model") != checksum:
+                writer.discard(case.case_id)
             outcomes.append(Outcome(case.case_id, FAILED, str(failed), result.reason))
         else:
             writer.write(result, path, record)
@@ -208,21 +252,37 @@ def _reopen(inferencer: Inferencer) -> Callable[[], Inferencer]:
     return partial(type(inferencer), model, checkpoint, device, pipeline=pipeline)
 
 
-# The inferencer of a worker process by the checksum of its model.
-_OPENED: dict[str, Inferencer] = {}
+def _kind(inferencer: Inferencer) -> str:
+    return f"{type(inferencer).__module__}.{type(inferencer).__qualname__}"
+
+
+# The inferencer of a worker process by its class and the checksum of its model.
+_OPENED: dict[tuple[str, str], Inferencer] = {}
 
 
 def _in_worker(
     chunk: Sequence[tuple[InputCase, str]],
     reopen: Callable[[], Inferencer],
     run: Callable[..., list[Outcome]],
+    kind: str,
     checksum: str,
 ) -> list[Outcome]:
-    """Process cases in a worker, which opens the model at its first call."""
-    if checksum not in _OPENED:
+    """Process cases in a worker, which opens the model at its first call.
+
+    Raises:
+        CTVLMError: the worker opens other weights than the process that started it.
+    """
+    if (kind, checksum) not in _OPENED:
+        opened = reopen()
+        found = model_checksum(opened)
+        if found != checksum:
+            raise CTVLMError(
+                f"worker: found a model with checksum {found[:12]}; expected {checksum[:12]}: the files of the model "
+                "have changed, or differ between machines"
+            )
         _OPENED.clear()
-        _OPENED[checksum] = reopen()
-    return run(_OPENED[checksum], chunk)
+        _OPENED[kind, checksum] = opened
+    return run(_OPENED[kind, checksum], chunk)
 
 
 def _file_name(part: str) -> str:

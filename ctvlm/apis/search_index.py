@@ -39,7 +39,7 @@ class IndexedCase:
 class SearchIndex:
     """Embeddings with ids and paths, in a folder::
 
-        index.json             format, checksum of the model, and the cases of each part
+        index.json             format, checksum of the model, cases of each part, and keys that were removed
         part_00001.safetensors embeddings (cases, P), float32, L2-normalised
 
     ``append`` adds a part, and then rewrites index.json atomically, so that an interrupted run loses at most one part.
@@ -60,6 +60,7 @@ class SearchIndex:
         self._embeddings: list[np.ndarray] = []
         self._latest: dict[str, tuple[int, IndexedCase]] = {}  # by key
         self._rows = 0
+        self._removed: list[str] = []
         self._search: tuple[str, Any] | None = None
         if self._file.is_file():
             self._read()
@@ -99,8 +100,16 @@ class SearchIndex:
         with atomic_write(self.folder / name) as part:
             safetensors.numpy.save_file({"embeddings": array}, part)
         self._add(array, cases)
-        self._parts.append(dict(file=name, cases=[asdict(case) for case in cases]))
+        self._parts.append(dict(file=name, cases=[asdict(case) for case in cases], removed=self._removed))
+        self._removed = []
         self._write()
+
+    def remove(self, key: str) -> None:
+        """Remove a CT."""
+        if self._latest.pop(key, None) is not None:
+            self._search = None
+            self._removed = [*self._removed, key]
+            self._write()
 
     def search(
         self, query_P: np.ndarray, k: int, backend: str = "numpy", exclude: str = ""
@@ -130,7 +139,12 @@ class SearchIndex:
         return [(case, score) for case, score in found if case.key != exclude][:wanted]
 
     def _write(self) -> None:
-        write_json(self._file, dict(format=FORMAT, model=self.model, parts=self._parts))
+        content = dict(format=FORMAT, model=self.model, parts=self._parts, removed=self._removed)
+        write_json(self._file, content)
+
+    def _forget(self, keys: Sequence[str]) -> None:
+        for key in keys:
+            self._latest.pop(key, None)
 
     def _add(self, array: np.ndarray, cases: Sequence[IndexedCase]) -> None:
         self._embeddings.append(array)
@@ -153,8 +167,11 @@ class SearchIndex:
                 cases = [IndexedCase(**case) for case in entry["cases"]]
                 if len(array) != len(cases):
                     raise ValueError(f"{entry['file']} has {len(array)} embeddings for {len(cases)} cases")
+                self._forget(entry["removed"])
                 self._add(array, cases)
                 self._parts.append(entry)
+            self._removed = list(content["removed"])
+            self._forget(self._removed)
         except CTVLMError:
             raise
         except Exception as error:

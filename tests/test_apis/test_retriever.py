@@ -12,7 +12,7 @@ import torch
 from ctvlm.apis import FeatureExtractor, Retriever
 from ctvlm.apis import retriever as retriever_module
 from ctvlm.apis.case_input import InputCase
-from ctvlm.apis.fingerprint import case_key
+from ctvlm.apis.fingerprint import case_key, model_checksum
 from ctvlm.apis.search_index import IndexedCase, SearchIndex
 from ctvlm.utils import CTVLMError
 from ctvlm.volume import read_ct
@@ -55,6 +55,19 @@ def test_case_with_the_same_key_is_replaced(index):
     reopened = SearchIndex(made.folder, "model")
     assert len(reopened) == 500 and reopened.has("x", "/data/c7.nii.gz") and not reopened.has("7", "/data/c7.nii.gz")
     assert {case.case_id for case, _ in reopened.search(embeddings[0], 2)} == {"c0", "new"}
+
+
+def test_removed_case_is_not_found(index):
+    made, embeddings = index
+    made.remove("/data/c7.nii.gz")
+    assert len(SearchIndex(made.folder, "model")) == 499
+    again = [IndexedCase("/data/c7.nii.gz", "again", "/data/c7.nii.gz", "x", True)]
+    made.append(embeddings[7:8], again)
+    made.remove("/data/c8.nii.gz")
+    reopened = SearchIndex(made.folder, "model")
+    for opened in (made, reopened):
+        assert len(opened) == 499 and opened.search(embeddings[7], 1)[0][0] == again[0]
+        assert "c8" not in {case.case_id for case, _ in opened.search(embeddings[8], 499)}
 
 
 @pytest.mark.parametrize("backend", ["numpy", "faiss"])
@@ -156,6 +169,17 @@ def test_arrays_are_identified_by_their_content(model, phantom_files, tmp_path):
     assert len(find(volumes[0]).hits) == 1 and find(volumes[0]).hits[0].score < 1 - 1e-6
 
 
+def test_damaged_ct_is_removed_and_missing_ct_is_kept(model, phantom_files, tmp_path):
+    shutil.copytree(phantom_files, tmp_path / "cts")
+    files = [tmp_path / "cts" / name / "ct.nii.gz" for name in ("p0", "p1")]
+    find = Retriever(model, index=tmp_path / "index")
+    find.add(files)
+    files[0].write_bytes(b"damaged")
+    files[1].unlink()
+    assert find.add(files).count("failed") == 2
+    assert [case.path for case in Retriever(model, index=tmp_path / "index").index.cases] == [str(files[1])]
+
+
 def test_series_of_a_folder_are_different_cases():
     entry = dict(case_id="a", volume={"path": "/data/a", "key": "1.2"})
     other = dict(entry, volume={"path": "/data/a", "key": "1.3"})
@@ -179,6 +203,22 @@ def test_interrupted_run_resumes(model, phantom_files, tmp_path, monkeypatch):
     assert [case.case_id for case in again.index.cases] == ["p0"]
     summary = again.add(phantom_files)
     assert (summary.count("kept"), summary.count("done")) == (1, 1)
+
+
+class Shift:
+    def __init__(self, by):
+        self.by = by
+
+    def __call__(self, results):
+        return results
+
+
+def test_model_with_another_transform_is_another_model(model):
+    def checksum(by):
+        resample = dict(type="ResampleCT", shape=(16, 64, 64), crop_to_body=True)
+        return model_checksum(FeatureExtractor(model, pipeline=[resample, Shift(by)]))
+
+    assert checksum(1) == checksum(1) != checksum(2)
 
 
 def test_index_of_another_model_is_refused(model, phantom_files, tmp_path):

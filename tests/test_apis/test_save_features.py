@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 
 from ctvlm.apis import FeatureExtractor, RunOptions
+from ctvlm.apis import save_cases as save_module
+from ctvlm.apis.fingerprint import model_checksum
 from ctvlm.utils import CTVLMError
+from ctvlm.volume import read_ct
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +97,58 @@ def test_failed_case_is_reported_and_written(extract, folder, tmp_path):
     assert not (tmp_path / "out" / "p0.failed.json").exists()
 
 
+def test_results_of_another_ct_are_not_replaced(extract, folder, tmp_path):
+    out = tmp_path / "out"
+    first, second = folder / "p0" / "ct.nii.gz", folder / "p1" / "ct.nii.gz"
+    assert states(extract.save(first, out)) == {"ct": "done"}
+    written = (out / "ct.npz").read_bytes()
+    with pytest.raises(CTVLMError, match=f"ct.npz: found the result of {first}; expected {second}"):
+        extract.save(second, out)
+    assert (out / "ct.npz").read_bytes() == written
+    assert states(extract.save(first, out, patches=True)) == {"ct": "done"}
+    volumes = [read_ct(file) for file in (first, second)]
+    assert states(extract.save(volumes[0], out)) == {"volume": "done"}
+    with pytest.raises(CTVLMError, match="volume.npz: found the result of sha256:"):
+        extract.save(volumes[1], out)
+
+
+def test_failure_removes_the_outdated_result(extract, folder, tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet", reason="needs pyarrow: pip install 'ctvlm[parquet]'")
+    out, table = tmp_path / "out", tmp_path / "features.parquet"
+    extract.save(folder, out)
+    extract.save(folder, table)
+    (folder / "p0" / "ct.nii.gz").write_bytes(b"damaged")
+    assert states(extract.save(folder, out)) == {"p0": "failed", "p1": "kept"}
+    assert sorted(path.name for path in out.iterdir()) == ["p0.failed.json", "p1.npz"]
+    assert states(extract.save(folder, table)) == {"p0": "failed", "p1": "kept"}
+    assert set(parquet.read_table(table).column("case_id").to_pylist()) == {"p1"}
+    (folder / "p1" / "ct.nii.gz").write_bytes(b"damaged")
+    assert extract.save(folder, table).count("failed") == 2 and not table.exists()
+
+
+def test_result_of_a_missing_ct_is_kept(extract, folder, tmp_path):
+    """A disk may be unavailable for a while."""
+    files = [folder / name / "ct.nii.gz" for name in ("p0", "p1")]
+    out = tmp_path / "out"
+    assert extract.save(files, out).count("done") == 2
+    files[0].rename(tmp_path / "elsewhere.nii.gz")
+    assert states(extract.save(files, out)) == {"p0/ct": "failed", "p1/ct": "kept"}
+    (tmp_path / "elsewhere.nii.gz").rename(files[0])
+    assert extract.save(files, out).count("kept") == 2
+
+
+def test_table_has_no_outdated_case_of_another_shard(extract, folder, tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet", reason="needs pyarrow: pip install 'ctvlm[parquet]'")
+    table = tmp_path / "features.parquet"
+    extract.save(folder, table)
+    result = (tmp_path / "features.parquet.parts" / "p0.npz").read_bytes()
+    (folder / "p0" / "ct.nii.gz").write_bytes(b"damaged")
+    extract.save(folder, table, run=RunOptions(shard=(0, 2)))
+    (tmp_path / "features.parquet.parts" / "p0.npz").write_bytes(result)
+    assert extract.save(folder, table, run=RunOptions(shard=(1, 2))).unfinished == 0
+    assert set(parquet.read_table(table).column("case_id").to_pylist()) == {"p1"}
+
+
 def test_last_shard_writes_the_table(extract, folder, tmp_path):
     parquet = pytest.importorskip("pyarrow.parquet", reason="needs pyarrow: pip install 'ctvlm[parquet]'")
     table = tmp_path / "features.parquet"
@@ -117,6 +173,33 @@ def test_case_ids_are_valid_paths(extract, folder, tmp_path):
 def test_built_model_has_no_workers(extract, folder, tmp_path):
     with pytest.raises(CTVLMError, match="instead of a module"):
         extract.save(folder, tmp_path / "out", run=RunOptions(workers=2))
+
+
+def test_worker_opens_a_model_per_inferencer(monkeypatch):
+    """A Dask worker that has opened a model for one task opens it again for another."""
+    monkeypatch.setattr(save_module, "_OPENED", {})
+    monkeypatch.setattr(save_module, "model_checksum", lambda inferencer: "a" * 64)
+    seen = [
+        save_module._in_worker([], partial(str, kind), lambda opened, chunk: opened, kind, "a" * 64)
+        for kind in ("FeatureExtractor", "RegionSegmenter", "RegionSegmenter")
+    ]
+    assert seen == ["FeatureExtractor", "RegionSegmenter", "RegionSegmenter"]
+
+
+def test_worker_refuses_other_weights(extract, monkeypatch):
+    monkeypatch.setattr(save_module, "_OPENED", {})
+    arguments = dict(reopen=lambda: extract, run=lambda opened, chunk: chunk, kind="FeatureExtractor")
+    assert save_module._in_worker([1], **arguments, checksum=model_checksum(extract)) == [1]
+    with pytest.raises(CTVLMError, match="expected bbbbbbbbbbbb: the files of the model"):
+        save_module._in_worker([1], **arguments, checksum="b" * 64)
+
+
+def test_one_chunk_runs_in_this_process(extract, folder, tmp_path, monkeypatch):
+    def unexpected():
+        raise AssertionError("the model was opened again")
+
+    monkeypatch.setattr(save_module, "_reopen", lambda inferencer: unexpected)
+    assert extract.save(folder, tmp_path / "out", run=RunOptions(workers=2)).count("done") == 2
 
 
 @pytest.mark.slow
