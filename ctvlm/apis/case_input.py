@@ -15,7 +15,7 @@ from ctvlm.datasets.conversion.folder import SUFFIXES, FolderRules, class_of, fo
 from ctvlm.datasets.manifest import read_manifest
 from ctvlm.utils import CTVLMError
 from ctvlm.volume import CTVolume
-from ctvlm.volume.files import is_url
+from ctvlm.volume.files import is_url, local
 
 Volume = str | Path | CTVolume
 Mask = str | Path | dict | CTVolume
@@ -111,30 +111,46 @@ def find_cases(
     scheme = scheme or RegionScheme.load(DEFAULT_SCHEME)
     if mask_source is not None:
         scheme.fold(np.zeros(1, np.uint8), mask_source)  # raises for an unknown source
-    several = isinstance(inputs, Sequence) and not isinstance(inputs, str)
+    several = _is_list(inputs)
     parts: Sequence[Any] = inputs if several else [inputs]  # type: ignore[assignment]
-    one_each = several and isinstance(mask, Sequence) and not isinstance(mask, str)
-    masks: Sequence[Any] = mask if one_each else [mask] * len(parts)  # type: ignore[assignment]
-    if len(masks) != len(parts) or (mask is not None and masks[0] is mask and len(parts) > 1):
-        raise CaseInputError(f"mask: found {type(mask).__name__} for {len(parts)} CTs; expected one mask per CT")
+    if not parts:
+        raise CaseInputError("input: found an empty list; expected at least one CT")
     found = CaseInputs()
-    for part, part_mask in zip(parts, masks, strict=True):
+    for part, part_mask in zip(parts, _masks_of(mask, len(parts), several), strict=True):
         if isinstance(part, (np.ndarray, CTVolume)):
             volume = part if isinstance(part, CTVolume) else array_volume(part, spacing, affine)
-            found.cases.append(_case("volume", volume, part_mask, mask_source, scheme))
+            found.cases.append(one_case(volume, part_mask, mask_source, scheme))
         elif isinstance(part, (str, Path)):
-            _add_path(found, part, part_mask, mask_source, split, scheme)
+            _add_path(found, part if is_url(part) else local(part), part_mask, mask_source, split, scheme)
         else:
             raise CaseInputError(
                 f"input: found {type(part).__name__}; expected a path, an array, a CTVolume or a list of these"
             )
-    if len(parts) == 1 and not several and len(found.cases) == 1 and not isinstance(inputs, (np.ndarray, CTVolume)):
+    if not several and len(found.cases) == 1 and found.cases[0].path:
         _check_exists(found.cases[0].path)
     if not found.cases:
-        reasons = "; ".join(failure.reason for failure in found.failures[:3])
-        raise CaseInputError(reasons or "input: found an empty list; expected at least one CT")
+        raise CaseInputError("; ".join(failure.reason for failure in found.failures[:3]))
     found.cases = _unique(found.cases)
     return found
+
+
+def one_case(
+    volume: Volume, mask: Mask | None, source: str | None, scheme: RegionScheme, name: str | None = None
+) -> InputCase:
+    """Case of one CT file or volume, with the id ``name``; default: the name of the file without its suffix.
+
+    Raises:
+        CaseInputError: neither a path nor a CTVolume, or as ``region_map_entry``.
+    """
+    if isinstance(volume, CTVolume):
+        name, entry = name or "volume", volume
+    elif isinstance(volume, (str, Path)):
+        path = volume if is_url(volume) else local(volume)
+        name, entry = name or stem_of(Path(path)), {"path": str(path)}
+    else:
+        raise CaseInputError(f"volume: found {type(volume).__name__}; expected a path or CTVolume(array, affine)")
+    region_map = None if mask is None else region_map_entry(mask, source, scheme)
+    return InputCase(dict(case_id=name, patient_id=name, volume=entry, region_map=region_map))
 
 
 def array_volume(
@@ -170,12 +186,21 @@ def region_map_entry(mask: Mask, source: str | None, scheme: RegionScheme) -> di
         source: meaning of the ids of a label map.
 
     Raises:
-        CaseInputError: a label map without ``source``, or a folder without a mask of a known class.
+        CaseInputError: a label map without ``source``, a folder without a mask of a known class, or another type.
     """
     if isinstance(mask, dict):
+        if len(mask.keys() & {"path", "files", "volume"}) != 1:
+            raise CaseInputError(f"mask: found a dict with keys {sorted(mask)}; expected one of path, files and volume")
         return mask
-    if not isinstance(mask, CTVolume) and Path(mask).is_dir():
-        files = sorted(path for path in Path(mask).iterdir() if path.name.lower().endswith(SUFFIXES))
+    if not isinstance(mask, (str, Path, CTVolume)):
+        raise CaseInputError(
+            f"mask: found {type(mask).__name__}; expected a path, CTVolume(array, affine), or the region_map of a case "
+            "in a manifest"
+        )
+    if not isinstance(mask, CTVolume) and not is_url(mask):
+        mask = local(mask)
+    if isinstance(mask, Path) and mask.is_dir():
+        files = sorted(path for path in mask.iterdir() if path.name.lower().endswith(SUFFIXES))
         classes = {name: str(path) for path in files if (name := class_of(path, scheme))}
         if not classes:
             raise CaseInputError(
@@ -190,10 +215,25 @@ def region_map_entry(mask: Mask, source: str | None, scheme: RegionScheme) -> di
     return {"volume": mask, "source": source} if isinstance(mask, CTVolume) else {"path": str(mask), "source": source}
 
 
-def _case(name: str, volume: Volume, mask: Mask | None, source: str | None, scheme: RegionScheme) -> InputCase:
-    region_map = None if mask is None else region_map_entry(mask, source, scheme)
-    entry = volume if isinstance(volume, CTVolume) else {"path": str(volume)}
-    return InputCase(dict(case_id=name, patient_id=name, volume=entry, region_map=region_map))
+def _is_list(item: Any) -> bool:
+    return isinstance(item, Sequence) and not isinstance(item, str)
+
+
+def _masks_of(mask: Any, count: int, several: bool) -> Sequence[Any]:
+    """A mask or None for each of ``count`` inputs, which were given as a list if ``several``."""
+    if not _is_list(mask):
+        if mask is not None and count > 1:
+            raise CaseInputError(f"mask: found {_named(mask)} for {count} inputs; expected a list with one mask per CT")
+        return [mask] * count
+    if not several:
+        raise CaseInputError(f"mask: found a list of {len(mask)} masks for one input; expected one mask")
+    if len(mask) != count:
+        raise CaseInputError(f"mask: found {len(mask)} masks for {count} inputs; expected one mask or None per CT")
+    return mask
+
+
+def _named(mask: Any) -> str:
+    return str(mask) if isinstance(mask, (str, Path)) else f"one {type(mask).__name__}"
 
 
 def _add_path(
@@ -201,14 +241,16 @@ def _add_path(
 ) -> None:
     if str(path).lower().endswith(".jsonl"):
         if mask is not None:
-            raise CaseInputError(f"mask {mask}: not allowed with the manifest {path}, whose cases have their own masks")
+            raise CaseInputError(
+                f"mask: found {_named(mask)}; not allowed with the manifest {path}, whose cases have their own masks"
+            )
         found.cases += [InputCase(case) for case in read_manifest(path, split)]
     elif split is not None:
         raise CaseInputError(f"split {split!r}: found {path}; expected a manifest (.jsonl)")
-    elif not is_url(path) and Path(path).is_dir():
-        _add_folder(found, Path(path), mask, source, scheme)
+    elif isinstance(path, Path) and path.is_dir():
+        _add_folder(found, path, mask, source, scheme)
     else:
-        found.cases.append(_case(stem_of(Path(path)), path, mask, source, scheme))
+        found.cases.append(one_case(path, mask, source, scheme))
 
 
 def _add_folder(found: CaseInputs, folder: Path, mask: Mask | None, source: str | None, scheme: RegionScheme) -> None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from mmengine.config import Config
 
 import ctvlm.datasets  # noqa: F401  (registers the transforms)
 from ctvlm.anatomy import scheme_of
-from ctvlm.apis.case_input import InputCase, Mask, Volume, region_map_entry
+from ctvlm.apis.case_input import InputCase, Mask, Volume, one_case
 from ctvlm.apis.fingerprint import case_key
 from ctvlm.apis.mask_check import check_mask
 from ctvlm.datasets.training_text import with_steps
@@ -21,11 +20,9 @@ from ctvlm.datasets.transforms import LoadCT, LoadStore, PackCTInputs, ResampleC
 from ctvlm.datasets.transforms.load_ct import RegionWarning
 from ctvlm.engine import ConfigError
 from ctvlm.registry import TRANSFORMS
+from ctvlm.utils.described import described
 from ctvlm.utils.training_data import PHANTOM_SOURCE
-from ctvlm.volume import CTVolume, match_mask, nifti_description, read_ct, read_label_map
-from ctvlm.volume.headers import HeaderGeometry
-from ctvlm.volume.intensity import to_hu
-from ctvlm.volume.orient import to_ras
+from ctvlm.volume import CTVolume, nifti_description
 
 
 @dataclass(frozen=True)
@@ -72,7 +69,7 @@ class CaseReader:
         self.scheme = scheme_of(dataset)
         steps = dataset.get("pipeline", []) if pipeline is None else list(pipeline)
         # Identifies the pipeline, for results that are kept between runs.
-        self.settings: list[Any] = [dict(step) if isinstance(step, dict) else repr(step) for step in steps]
+        self.settings: list[Any] = described(list(steps))
         transforms = [_build(step) for step in steps]
         if any(isinstance(step, LoadStore) for step in transforms):
             raise ConfigError(
@@ -99,11 +96,9 @@ class CaseReader:
 
         Raises:
             FileNotFoundError, CTReadError, MaskMismatchError, UnknownLabelError: as LoadCT.
-            CaseInputError: as ``region_map_entry`` and ``check_mask``.
+            CaseInputError: as ``one_case`` and ``check_mask``.
         """
-        name = "volume" if isinstance(volume, CTVolume) else Path(str(volume)).name
-        region_map = None if mask is None else region_map_entry(mask, mask_source, self.scheme)
-        return self.read_case(dict(case_id=name, patient_id=name, volume=volume, region_map=region_map))
+        return self.read_case(one_case(volume, mask, mask_source, self.scheme).entry)
 
     def read_case(self, case: dict, with_text: bool = False) -> ReadCase:
         """Read a case of a manifest; ``with_text`` adds the reasoning steps that training would use."""
@@ -128,43 +123,13 @@ class CaseReader:
         )
 
     def _loaded(self, case: dict) -> dict:
-        """Results of LoadCT, also for volumes and masks in memory. A mask of another scan is an error."""
-        mask = case.get("region_map")
-        if isinstance(case["volume"], CTVolume) or (mask and "volume" in mask):
-            loaded = self._from_memory(case)
-        else:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", RegionWarning)  # checked below
-                loaded = self._load(case)
-        if mask is not None:
-            check_mask(loaded, mask, self.scheme)
+        """Results of LoadCT. A mask of another scan is an error."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RegionWarning)  # check_mask warns
+            loaded = self._load(case)
+        if (mask := case.get("region_map")) is not None:
+            check_mask(loaded, mask)
         return loaded
-
-    def _from_memory(self, case: dict) -> dict:
-        volume, mask = case["volume"], case.get("region_map")
-        if isinstance(volume, CTVolume):
-            volume = replace(volume, array=to_hu(volume.array, case["case_id"]))
-        else:
-            spec = dict(volume) if isinstance(volume, dict) else {"path": volume}
-            volume = read_ct(spec.pop("path"), **spec)
-        ct, region_map = _ras(volume), None
-        if mask is not None:
-            matched = match_mask(_ras(_labels(mask), labels=True), ct)
-            region_map = None if matched is None else self.scheme.fold(matched.array, mask["source"])
-        arrays = dict(
-            volume=ct.array,
-            affine=ct.affine,
-            spacing=ct.spacing,
-            shear_degrees=ct.shear_degrees,
-            header=ct.header or HeaderGeometry(volume.shape[::-1], volume.affine),
-            region_map=region_map,
-        )
-        return {**case, **arrays, "coarse_masks": {}, "lesion_map": None}
-
-
-def _ras(volume: CTVolume, labels: bool = False) -> CTVolume:
-    reoriented = to_ras(volume.array.transpose(2, 1, 0), volume.affine, labels=labels)
-    return replace(reoriented, header=volume.header)
 
 
 def _is_phantom(case: dict) -> bool:
@@ -174,14 +139,6 @@ def _is_phantom(case: dict) -> bool:
     if isinstance(volume, CTVolume):
         return False
     return nifti_description(volume["path"] if isinstance(volume, dict) else volume) == PHANTOM_SOURCE
-
-
-def _labels(mask: dict) -> CTVolume:
-    if "files" in mask:
-        raise ValueError("a folder of masks needs a volume on disk: pass the path of the volume, or a label map")
-    if "volume" in mask:
-        return mask["volume"]
-    return read_label_map(mask["path"], **{k: v for k, v in mask.items() if k not in ("path", "source")})
 
 
 def _build(step: dict | Callable) -> Callable:

@@ -5,10 +5,6 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
-import numpy as np
-
-from ctvlm.anatomy import RegionScheme, implausible_regions
-from ctvlm.anatomy.plausibility import MIN_VOXELS
 from ctvlm.apis.case_input import CaseInputError
 from ctvlm.datasets.transforms.load_ct import RegionWarning
 from ctvlm.volume import MaskMismatchError, read_label_map
@@ -18,7 +14,7 @@ from ctvlm.volume import MaskMismatchError, read_label_map
 MAX_IMPLAUSIBLE = 1 / 3
 
 
-def check_mask(loaded: dict[str, Any], mask: dict[str, Any], scheme: RegionScheme) -> None:
+def check_mask(loaded: dict[str, Any], mask: dict[str, Any]) -> None:
     """Refuse a mask of another scan.
 
     Args:
@@ -27,30 +23,28 @@ def check_mask(loaded: dict[str, Any], mask: dict[str, Any], scheme: RegionSchem
 
     Raises:
         MaskMismatchError: the mask has labels, but none on the voxels of the CT.
-        CaseInputError: the mean HU or the side of at least a third of the regions contradicts their names.
+        CaseInputError: the mean HU or the side of at least a third of the checked regions contradicts their names.
 
     Warns:
         RegionWarning: fewer regions are implausible.
     """
-    region_map = loaded["region_map"]
-    if region_map is None:
+    if loaded["region_map"] is None:
         if not loaded["coarse_masks"] and (name := _marked(mask)):
             raise MaskMismatchError(
                 f"{name}: found labels outside the CT only; expected labels on its voxels. The mask belongs to another "
                 "scan, or one of the two headers is wrong."
             )
         return
-    problems = implausible_regions(scheme, region_map, loaded["volume"], loaded["affine"])
-    if not problems:
+    check = loaded["region_check"]
+    if not check.problems:
         return
-    counts = np.bincount(region_map.ravel(), minlength=scheme.num_regions + 1)
-    checked = sum(region.hu is not None and counts[region.id] >= MIN_VOXELS for region in scheme.regions)
-    if len(problems) >= MAX_IMPLAUSIBLE * checked:
+    if len(check.problems) >= MAX_IMPLAUSIBLE * len(check.checked):
         raise CaseInputError(
-            f"{mask_name(mask)}: {len(problems)} of {checked} regions are implausible ({problems[0]}) The mask belongs "
-            "to another scan, or its ids have another source; pass the right mask or none"
+            f"{mask_name(mask)}: {len(check.problems)} of {len(check.checked)} regions are implausible "
+            f"({check.messages[0].rstrip('.')}). The mask belongs to another scan, or its ids have another source; "
+            "pass the right mask or none"
         )
-    warnings.warn(f"case {loaded['case_id']}: {'; '.join(problems[:4])}", RegionWarning, stacklevel=2)
+    warnings.warn(f"case {loaded['case_id']}: {'; '.join(check.messages[:4])}", RegionWarning, stacklevel=2)
 
 
 def mask_name(mask: dict[str, Any]) -> str:

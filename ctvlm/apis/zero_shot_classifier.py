@@ -127,7 +127,7 @@ def prompts_of(findings: Findings | None, protocol: Protocol) -> Prompts:
                 raise CaseInputError(f"finding {name!r}: found prompts {own!r}; expected [present, absent]")
             prompts[name] = [(own[0], own[1])]
             continue
-        known = name if isinstance(findings, Mapping) else _known_finding(name, protocol)
+        known = _known_finding(name, protocol)
         prompts[known] = prompt_pairs(known, protocol.templates, protocol.phrases)
     return prompts
 

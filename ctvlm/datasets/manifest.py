@@ -79,7 +79,7 @@ def read_manifest(path: str | Path, split: str | None = None) -> list[Case]:
         except ManifestError as error:
             raise ManifestError(f"{path}, line {number}: {error}") from None
     if not cases:
-        raise ManifestError(f"{path}: found 0 cases")
+        raise ManifestError(f"{path}: found 0 cases; expected one case, a JSON object, per line")
     _check_cases(cases, path)
     if split is None:
         return cases

@@ -11,10 +11,11 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import fsspec
 
-from ctvlm.utils import atomic_write
+from ctvlm.utils import MissingPackageError, atomic_write
 from ctvlm.volume.ct_volume import CTReadError
 
 
@@ -56,11 +57,23 @@ def relative(path: str, root: str) -> str:
     return os.path.relpath(path, root) if os.path.isabs(path) else path
 
 
+def filesystem(url: str | Path) -> tuple[Any, str]:
+    """File system of a URL, and the path in it.
+
+    Raises:
+        MissingPackageError: the package of the file system is not installed; ValueError: unknown file system.
+    """
+    try:
+        return fsspec.core.url_to_fs(str(url))
+    except ImportError as error:
+        raise MissingPackageError(f"{url}: {error}") from None
+
+
 def exists(path: str | Path) -> bool:
     """Whether a file or folder exists."""
     if not is_url(path):
         return local(path).exists()
-    fs, name = fsspec.core.url_to_fs(str(path))
+    fs, name = filesystem(path)
     return fs.exists(name)
 
 
@@ -68,14 +81,17 @@ def read_bytes(path: str | Path) -> bytes:
     """Content of a file; raises FileNotFoundError."""
     if not is_url(path):
         return local(path).read_bytes()
-    fs, name = fsspec.core.url_to_fs(str(path))
-    return fs.cat_file(name)
+    fs, name = filesystem(path)
+    try:
+        return fs.cat_file(name)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: no such file") from None
 
 
 def write_bytes(path: str | Path, data: bytes) -> None:
     """Write a file atomically; missing folders are created."""
     if is_url(path):
-        fs, name = fsspec.core.url_to_fs(str(path))
+        fs, name = filesystem(path)
         fs.makedirs(posixpath.dirname(name), exist_ok=True)
         fs.pipe_file(name, data)
         return
@@ -88,7 +104,7 @@ def remove(path: str | Path) -> None:
     if not is_url(path):
         local(path).unlink(missing_ok=True)
     elif exists(path):
-        fs, name = fsspec.core.url_to_fs(str(path))
+        fs, name = filesystem(path)
         fs.rm_file(name)
 
 

@@ -77,14 +77,43 @@ def read_label_map(
     """Read a label map or binary mask with unsigned ids on the grid of its file. Raises and warns as ``read_ct``."""
     with as_local_file(path) as file:
         array, header = _read_with_geometry(file, key, spacing, axes)
+    array = _label_ids(array, path)
+    _warn_of_conflict(path, header)
+    return replace(to_ras(array, header.affine, labels=True), header=header)
+
+
+def ct_in_memory(volume: CTVolume, name: str) -> CTVolume:
+    """``read_ct`` for a volume in memory with any orientation: the same checks, result and errors.
+
+    Args:
+        name: of the volume, for error messages.
+    """
+    _check_grid(volume.shape[::-1], volume.affine, name)
+    return _reoriented(volume, to_hu(volume.array, name))
+
+
+def labels_in_memory(volume: CTVolume, name: str) -> CTVolume:
+    """``read_label_map`` for a volume in memory; ``name`` as in ``ct_in_memory``."""
+    _check_grid(volume.shape[::-1], volume.affine, name)
+    return _reoriented(volume, _label_ids(volume.array, name), labels=True)
+
+
+def _reoriented(volume: CTVolume, array: np.ndarray, labels: bool = False) -> CTVolume:
+    ras = to_ras(array.transpose(2, 1, 0), volume.affine, labels=labels)
+    # A volume that was read from a sheared file is orthogonal, and keeps the removed shear and the grid of the file.
+    header = volume.header or HeaderGeometry(volume.shape[::-1], volume.affine)
+    return replace(ras, shear_degrees=ras.shear_degrees or volume.shear_degrees, header=header)
+
+
+def _label_ids(array: np.ndarray, name: str | Path) -> np.ndarray:
+    if array.dtype.kind not in "iufb":
+        raise CTReadError(name, f"dtype {array.dtype}", "integer label ids", "check that the array is a mask")
     if array.dtype.kind == "f" and not (np.isfinite(array).all() and (array == np.rint(array)).all()):
-        raise CTReadError(path, "fractions or NaN", "integer label ids", "threshold or round the values of a mask")
+        raise CTReadError(name, "fractions or NaN", "integer label ids", "threshold or round the values of a mask")
     low, high = int(array.min()), int(array.max())
     if low < 0 or high > 65535:
-        raise CTReadError(path, f"ids from {low} to {high}", "ids 0..65535", "check that the file is not an image")
-    _warn_of_conflict(path, header)
-    array = array.astype(np.uint8 if high <= 255 else np.uint16)
-    return replace(to_ras(array, header.affine, labels=True), header=header)
+        raise CTReadError(name, f"ids from {low} to {high}", "ids 0..65535", "check that the file is not an image")
+    return array.astype(np.uint8 if high <= 255 else np.uint16)
 
 
 def read_grid(
@@ -164,8 +193,6 @@ def _read_with_geometry(
     if array.dtype.kind not in "iufb":
         raise CTReadError(path, f"dtype {array.dtype}", "one number per voxel", "check that the file is a CT or mask")
     array, stored = _three_axes(array, stored, path)
-    if min(array.shape) < 2:
-        raise CTReadError(path, f"shape {array.shape}", "at least 2 voxels along each axis", "give a whole volume")
     if declared is not None:
         affine = np.asarray(declared, dtype=np.float64)
         if affine.shape != (4, 4) or spacing is not None or axes is not None:
@@ -175,17 +202,23 @@ def _read_with_geometry(
     else:
         _check_complete(path, stored, spacing, axes)
         affine = _apply_declared(stored, spacing, axes, path)
-    sizes = np.linalg.norm(affine[:3, :3], axis=0)
-    if not np.isfinite(affine).all() or sizes.min() < SPACING_RANGE[0] or sizes.max() > SPACING_RANGE[1]:
-        found = f"voxel sizes {np.array2string(sizes, precision=4)}"
-        action = "declare spacing= and axes=, or repair the header"
-        raise CTReadError(path, found, f"{SPACING_RANGE[0]} to {SPACING_RANGE[1]} mm", action)
-    if abs(np.linalg.det(affine[:3, :3] / sizes)) < 0.2:
-        raise CTReadError(path, "axes in one plane", "three independent axes", "repair the header's sform")
+    _check_grid(array.shape, affine, path)
     alternative = None
     if declared is None and axes is None and (qform := conflicting_qform(path, array.shape)) is not None:
         alternative = _apply_declared(qform, spacing, None, path)
     return array, HeaderGeometry(array.shape, affine, alternative)
+
+
+def _check_grid(shape: tuple[int, ...], affine: np.ndarray, name: str | Path) -> None:
+    if min(shape) < 2:
+        raise CTReadError(name, f"shape {shape}", "at least 2 voxels along each axis", "give a whole volume")
+    sizes = np.linalg.norm(affine[:3, :3], axis=0)
+    if not np.isfinite(affine).all() or sizes.min() < SPACING_RANGE[0] or sizes.max() > SPACING_RANGE[1]:
+        found = f"voxel sizes {np.array2string(sizes, precision=4)}"
+        action = "declare spacing= and axes=, or repair the header"
+        raise CTReadError(name, found, f"{SPACING_RANGE[0]} to {SPACING_RANGE[1]} mm", action)
+    if abs(np.linalg.det(affine[:3, :3] / sizes)) < 0.2:
+        raise CTReadError(name, "axes in one plane", "three independent axes", "repair the affine (sform) of the file")
 
 
 def _check_complete(

@@ -135,7 +135,9 @@ def read_raw(path: Path, key: str | None = None, modality: str | None = None) ->
         ValueError: ``modality`` is given for another file type.
     """
     if not path.exists():
-        raise FileNotFoundError(f"{path}: no such file. Paths in a manifest are relative to the manifest.")
+        raise FileNotFoundError(
+            f"{path}: no such file. A relative path starts at the current folder, in a manifest at its folder."
+        )
     name = path.name.lower()
     reader = next((r for end, r in READERS.items() if name.endswith(end)), None) if path.is_file() else None
     if path.is_dir() or (reader is None and is_dicom(path)):

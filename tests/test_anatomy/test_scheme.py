@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from ctvlm.anatomy import RegionScheme, UnknownLabelError, implausible_regions
+from ctvlm.anatomy import RegionScheme, UnknownLabelError, check_regions
 
 SCHEME = RegionScheme.load()
 
@@ -127,16 +127,35 @@ def body() -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_a_correct_map_is_plausible():
-    assert implausible_regions(SCHEME, *body(), np.eye(4)) == []
+    check = check_regions(SCHEME, *body(), np.eye(4))
+    assert check.messages == []
+    assert check.checked == ("lung_lower_lobe_right", "lung_lower_lobe_left", "kidney_right", "kidney_left")
 
 
 def test_wrong_version_and_mirroring_are_detected():
     regions, hu = body()
     mirrored = np.diag([-1.0, 1.0, 1.0, 1.0])
-    assert len(implausible_regions(SCHEME, regions, hu, mirrored)) == 2
+    assert len(check_regions(SCHEME, regions, hu, mirrored).messages) == 2
     swapped = np.where(regions == 3, 12, regions).astype(np.uint8)
-    (problem,) = implausible_regions(SCHEME, swapped, hu, np.eye(4))
-    assert "'liver'" in problem and "-800 HU" in problem
+    check = check_regions(SCHEME, swapped, hu, np.eye(4))
+    (problem,) = check.messages
+    assert "'liver'" in problem and "-800 HU" in problem and len(check.checked) == 4
+    # One region with two problems.
+    hu[regions == 17] = -800
+    check = check_regions(SCHEME, regions, hu, mirrored)
+    assert set(check.problems) == {"kidney_right", "lung_lower_lobe_right"} and len(check.messages) == 3
+
+
+def test_small_regions_are_not_checked():
+    """In a large scan, the same voxels decide about the size of a region and about its mean."""
+    regions, hu = (np.kron(array, np.ones((10, 9, 8), array.dtype)) for array in body())
+    assert regions.size > 4_000_000
+    regions[:] = 0
+    regions[:20, :9, :8] = 12  # 1440 voxels, of which 200 are sampled
+    assert check_regions(SCHEME, regions, hu, np.eye(4)).checked == ("liver",)
+    regions[19] = 0
+    regions[18] = 0
+    assert check_regions(SCHEME, regions, hu, np.eye(4)).checked == ()
 
 
 def test_real_mask_read_as_the_wrong_version_is_reported(shared_data):
@@ -148,7 +167,7 @@ def test_real_mask_read_as_the_wrong_version_is_reported(shared_data):
     labels = match_mask(read_label_map(folder / "example_seg.nii.gz"), ct).array
     labels = np.where(labels > 104, 0, labels)
     right, wrong = (
-        implausible_regions(SCHEME, SCHEME.fold(labels, f"totalsegmentator_{v}"), ct.array, ct.affine)
+        check_regions(SCHEME, SCHEME.fold(labels, f"totalsegmentator_{v}"), ct.array, ct.affine).messages
         for v in ("v2", "v1")
     )
     assert right == []

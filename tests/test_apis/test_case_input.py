@@ -9,10 +9,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from ctvlm.anatomy.plausibility import MIN_VOXELS
 from ctvlm.apis import CaseInputError, FeatureExtractor, array_volume, find_cases
 from ctvlm.datasets.manifest import ManifestError, write_manifest
-from ctvlm.datasets.transforms.load_ct import RegionWarning
-from ctvlm.volume import CTReadError, CTVolume, MaskMismatchError, read_ct, read_label_map, write_nifti
+from ctvlm.datasets.transforms import load_ct
+from ctvlm.volume import CTReadError, CTVolume, MaskMismatchError, read_ct, read_label_map, sample_mask, write_nifti
 
 SOURCE = "thorax_abdomen_20"
 OTHER = "totalsegmentator_v2"
@@ -99,17 +100,97 @@ def test_wrong_inputs_are_one_error(extract, tmp_path):
         extract.run(tmp_path / "nowhere.jsonl")
     with pytest.raises(CaseInputError, match=f"{tmp_path.name}: found no CT"):
         extract.run(tmp_path)
-    with pytest.raises(CaseInputError, match="empty list"):
-        extract.run([])
+    for mask in (None, "mask.nii.gz", [], ["mask.nii.gz"]):
+        with pytest.raises(CaseInputError, match="input: found an empty list; expected at least one CT"):
+            extract.run([], mask, SOURCE)
     with pytest.raises(CaseInputError, match="found int"):
         extract.run(3)
-    with pytest.raises(CaseInputError, match="one mask per CT"):
+    with pytest.raises(CaseInputError, match="mask: found mask.nii.gz for 2 inputs; expected a list with one mask"):
         extract.run(["a.nii.gz", "b.nii.gz"], "mask.nii.gz", SOURCE)
+    with pytest.raises(CaseInputError, match="mask: found 1 masks for 2 inputs; expected one mask or None per CT"):
+        extract.run(["a.nii.gz", "b.nii.gz"], ["mask.nii.gz"], SOURCE)
+    with pytest.raises(CaseInputError, match="mask: found a list of 1 masks for one input; expected one mask"):
+        extract.run("a.nii.gz", ["mask.nii.gz"], SOURCE)
     with pytest.raises(ValueError, match="totalsegmentator_v9.*expected one of"):
         extract.run("a.nii.gz", "mask.nii.gz", "totalsegmentator_v9")
     noise = np.random.default_rng(0).integers(0, 900, (20, 64, 64)).astype(np.int16)
     with pytest.raises(CTReadError, match="volume: found values.*expected Hounsfield units"):
         extract.run(noise, spacing=(2, 2, 2))
+
+
+def test_wrong_masks_are_one_error(extract, phantom_files):
+    ct = phantom_files / "p0" / "ct.nii.gz"
+    volume = read_ct(ct)
+    for mask in (volume.array, [volume.array]):
+        inputs = [ct] if isinstance(mask, list) else ct
+        with pytest.raises(CaseInputError, match=r"mask: found ndarray; expected a path, CTVolume\(array, affine\)"):
+            extract.run(inputs, mask, SOURCE)
+    with pytest.raises(CaseInputError, match=r"keys \['source'\]; expected one of path, files and volume"):
+        extract(ct, {"source": SOURCE})
+    with pytest.raises(CaseInputError, match=r"volume: found ndarray; expected a path or CTVolume\(array, affine\)"):
+        extract(volume.array)
+    with pytest.raises(CTReadError, match="mask: found ids from -"):
+        extract(ct, volume, SOURCE)
+    with pytest.raises(CTReadError, match="volume: found voxel sizes"):
+        extract(CTVolume(volume.array, np.diag([0.001, 1, 1, 1])))
+
+
+def test_file_urls_are_paths(extract, phantom_files):
+    url = f"file://{phantom_files}"
+    assert ids(url) == ["p0", "p1"] and ids(f"{url}/p0/ct.nii.gz") == ["ct"]
+    result = extract(f"{url}/p0/ct.nii.gz", f"{url}/p0/seg.nii.gz", SOURCE)
+    assert result.case_id == "ct"
+    np.testing.assert_array_equal(result.region_mask, extract(*files_of(phantom_files), SOURCE).region_mask)
+    with pytest.raises(FileNotFoundError, match=f"{phantom_files}/nowhere.nii.gz: no such file"):
+        extract.run(f"{url}/nowhere.nii.gz")
+    with pytest.raises(FileNotFoundError, match="memory://nowhere.nii.gz: no such file"):
+        extract.run("memory://nowhere.nii.gz")
+
+
+def test_one_ct_has_the_same_id_everywhere(extract, phantom_files):
+    ct = phantom_files / "p0" / "ct.nii.gz"
+    assert extract(ct).case_id == extract.run(ct).results[0].case_id == ids(str(ct))[0] == "ct"
+
+
+def files_of(phantom_files):
+    return phantom_files / "p0" / "ct.nii.gz", phantom_files / "p0" / "seg.nii.gz"
+
+
+@pytest.mark.parametrize("mask", ["file", "memory", "no source", "classes", "none"])
+def test_volumes_in_memory_are_read_like_files(extract, phantom_files, tmp_path, mask):
+    file, labels_file = files_of(phantom_files)
+    ct, labels = read_ct(file), read_label_map(labels_file)
+    if mask == "classes":
+        for name, label in (("liver", 12), ("lung", 4)):
+            write_nifti(labels.with_array((labels.array == label).astype(np.uint8)), tmp_path / f"{name}.nii.gz")
+    of_file, in_memory = {
+        "file": [(labels_file, SOURCE)] * 2,
+        "memory": [(labels_file, SOURCE), (labels, SOURCE)],
+        "no source": [({"path": str(labels_file)}, None), ({"volume": labels}, None)],
+        "classes": [(tmp_path, None)] * 2,
+        "none": [(None, None)] * 2,
+    }[mask]
+    # In another orientation, as arrays of other libraries are.
+    flip = np.diag([1.0, -1.0, -1.0, 1.0])
+    flip[1:3, 3] = np.array(ct.shape[1::-1]) - 1
+    turned = CTVolume(np.ascontiguousarray(ct.array[::-1, ::-1]), ct.affine @ flip)
+    one, other = extract.read(file, *of_file), extract.read(turned, *in_memory)
+    np.testing.assert_array_equal(other.ct.array, one.ct.array)
+    np.testing.assert_allclose(other.ct.affine, one.ct.affine, atol=1e-4)
+    np.testing.assert_array_equal(other.packed["inputs"]["volume"], one.packed["inputs"]["volume"])
+    if mask == "none":
+        assert one.region_map is None and other.region_map is None
+    else:
+        assert np.unique(one.region_map).size > 1
+        np.testing.assert_array_equal(other.region_map, one.region_map)
+
+
+def test_regions_are_checked_once(extract, phantom_files, monkeypatch):
+    calls = []
+    original = load_ct.check_regions
+    monkeypatch.setattr(load_ct, "check_regions", lambda *args: calls.append(1) or original(*args))
+    extract(*files_of(phantom_files), SOURCE)
+    assert len(calls) == 1
 
 
 def test_mr_file_is_an_error(extract, shared_data):
@@ -145,22 +226,31 @@ def test_implausible_mask_is_refused(extract, phantom_files, tmp_path, in_memory
     with pytest.raises(CaseInputError, match="regions are implausible.*another scan"):
         extract(ct, flipped if in_memory else tmp_path / "flipped.nii.gz", SOURCE)
     with warnings.catch_warnings():
-        warnings.simplefilter("error", RegionWarning)
+        warnings.simplefilter("error", load_ct.RegionWarning)
         extract(ct, mask if in_memory else phantom_files / "p0" / "seg.nii.gz", SOURCE)
 
 
 def test_empty_mask_is_treated_as_missing(extract, phantom_files):
     ct = read_ct(phantom_files / "p0" / "ct.nii.gz")
-    with pytest.warns(UserWarning, match="treated as missing"):
+    with pytest.warns(load_ct.MaskWarning, match="empty on the CT grid and ignored: mask"):
         features = extract(ct, ct.with_array(np.zeros(ct.shape, np.uint8)), SOURCE)
     np.testing.assert_allclose(features.volume, extract(ct).volume, atol=1e-5)
 
 
 def test_real_mask_of_another_patient_is_refused(extract, shared_data):
-    ct, mask = shared_data / "ct" / "ts_thorax_abdomen_spine" / "example_ct.nii.gz", shared_data / "ct" / "ts_small_117"
-    with pytest.raises(CaseInputError, match="6 of 13 regions are implausible"):
-        extract(ct, mask / "example_seg.nii.gz", OTHER)
-    assert extract(mask / "example_ct_sm.nii.gz", mask / "example_seg.nii.gz", OTHER).region_mask.sum() > 10
+    folder, scheme = shared_data / "ct" / "ts_small_117", extract.read.scheme
+    file, mask = shared_data / "ct" / "ts_thorax_abdomen_spine" / "example_ct.nii.gz", folder / "example_seg.nii.gz"
+    with pytest.raises(CaseInputError) as error:
+        extract(file, mask, OTHER)
+    ct = read_ct(file)
+    regions = scheme.fold(sample_mask(read_label_map(mask), ct)[0].array, OTHER)
+    step = 2 if regions.size > 4_000_000 else 1
+    regions, hu = regions[::step, ::step, ::step], ct.array[::step, ::step, ::step]
+    large = [region for region in scheme.regions if (regions == region.id).sum() >= MIN_VOXELS]
+    wrong = [region for region in large if not region.hu[0] <= hu[regions == region.id].mean() <= region.hu[1]]
+    assert 3 * len(wrong) >= len(large) > 5
+    assert f"{mask}: {len(wrong)} of {len(large)} regions are implausible" in str(error.value)
+    assert extract(folder / "example_ct_sm.nii.gz", mask, OTHER).region_mask.sum() > 10
 
 
 def test_folder_without_a_clear_ct_is_reported(extract, phantom_files, tmp_path):

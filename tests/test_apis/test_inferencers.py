@@ -12,7 +12,6 @@ from ctvlm.apis import (
     FeatureExtractor,
     ReasoningInferencer,
     RegionSegmenter,
-    Retriever,
     ZeroShotClassifier,
 )
 from ctvlm.volume import read_ct
@@ -69,6 +68,8 @@ def test_classifier_uses_prompts_of_the_protocol_or_of_the_user(model, phantom_f
     assert len(classify(ct).probabilities) == 16
     with pytest.raises(CaseInputError, match=r"did you mean Emphysema\?.*Atelectasis"):
         classify.set_findings(["Emphysem"])
+    with pytest.raises(CaseInputError, match=r"did you mean Emphysema\?.*Atelectasis"):
+        classify.set_findings({"Emphysem": None})
     with pytest.raises(CaseInputError, match=r"did you mean ct_clip.*radfinder"):
         classify.set_findings(protocol="ctclip")
     with pytest.raises(CaseInputError, match="expected .present, absent."):
@@ -82,13 +83,3 @@ def test_features_are_saved_and_kept(model, phantom_files, tmp_path):
     with np.load(tmp_path / "out" / "p0.npz", allow_pickle=False) as data:
         np.testing.assert_allclose(data["volume"], extract(phantom_files / "p0" / "ct.nii.gz").volume, atol=1e-5)
         assert json.loads(str(data["record"]))["region_names"][11] == "liver"
-
-
-def test_search_finds_the_same_case(model, phantom_files, tmp_path):
-    find = Retriever(model, index=tmp_path / "index")
-    assert find.add(phantom_files).count("done") == 2
-    assert find.add(phantom_files).count("kept") == 2
-    hits = find(phantom_files / "p0" / "ct.nii.gz")
-    assert [hit.case_id for hit in hits.hits] == ["p1"]
-    again = Retriever(model, index=tmp_path / "index")
-    assert len(again.search(["Pleural effusion."], k=1)[0].hits) == 1

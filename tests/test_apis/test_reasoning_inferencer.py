@@ -10,7 +10,6 @@ from ctvlm.apis import FeatureExtractor, ReasoningInferencer
 from ctvlm.models.heads.generation.answers import Answer, WrittenStep
 from ctvlm.utils import CTVLMError
 from ctvlm.utils.training_data import PHANTOMS_ONLY, data_record
-from ctvlm.volume import peak_mm
 
 TEXTS = ["The heart is normal.", "Small pleural effusion on the left."]
 
@@ -36,9 +35,25 @@ def test_steps_have_the_attention_of_training(reason, model, phantom_files):
         relative = attention_N * features.patch_mask.sum()
         np.testing.assert_allclose(step.attention.array.ravel(), relative, rtol=1e-3)
         np.testing.assert_allclose(step.attention.affine, features.affine)
-        assert step.peak_mm == peak_mm(step.attention)
-        share_R = attention_N @ features.patch_to_region[:, 1:]
-        assert step.top_region == features.region_names[int(share_R.argmax())]
+
+
+@pytest.mark.parametrize("name", ["liver", "spine", "heart"])
+def test_peak_and_region_are_those_of_the_attended_patch(reason, phantom_files, monkeypatch, name):
+    """All attention is on the patch with most voxels of a region of the mask."""
+    read = reason.read(phantom_files / "p0" / "ct.nii.gz", phantom_files / "p0" / "seg.nii.gz", "thorax_abdomen_20")
+    regions, scheme = np.asarray(read.packed["inputs"]["region_map"]), reason.read.scheme
+    grid = reason.context([read]).encoded.grid
+    size = np.array(regions.shape) // grid
+    blocks = regions.reshape(grid[0], size[0], grid[1], size[1], grid[2], size[2]).transpose(0, 2, 4, 1, 3, 5)
+    patch = np.unravel_index((blocks == scheme.id_of(name)).sum(axis=(3, 4, 5)).argmax(), grid)
+    largest = scheme.name_of(int(np.bincount(blocks[patch].ravel())[1:].argmax()) + 1)
+    attention_1dhw = torch.zeros(1, *grid)
+    attention_1dhw[(0, *patch)] = 1
+    monkeypatch.setattr(reason, "text_attention", lambda c, b, texts: attention_1dhw.flatten(1).repeat(len(texts), 1))
+    step = reason.predict([read])[0].steps[0]
+    centre = (np.array(patch) + 0.5) * size - 0.5
+    np.testing.assert_allclose(step.peak_mm, (read.affine @ [*centre[::-1], 1])[:3], atol=0.01)
+    assert step.top_region == largest
 
 
 def test_confidences_are_those_of_the_head(reason, model, phantom_files):

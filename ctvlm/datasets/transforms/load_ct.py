@@ -6,9 +6,10 @@ import warnings
 
 import numpy as np
 
-from ctvlm.anatomy import RegionScheme, UnknownLabelError, implausible_regions, scheme_of
+from ctvlm.anatomy import RegionScheme, UnknownLabelError, check_regions, scheme_of
 from ctvlm.registry import TRANSFORMS
 from ctvlm.volume import MIN_OVERLAP, CTVolume, QFormConflictWarning, read_ct, read_label_map, sample_mask
+from ctvlm.volume.io import ct_in_memory, labels_in_memory
 
 MAX_LISTED = 4  # items listed in one warning
 
@@ -25,12 +26,15 @@ class RegionWarning(UserWarning):
 class LoadCT:
     """Read a CT and resample its region map and lesion masks to its grid in physical space.
 
+    Instead of a file, ``volume`` and ``region_map["volume"]`` may be a CTVolume.
+
     Added keys:
 
     - ``volume``: (D, H, W) in HU
     - ``affine``; ``spacing`` in mm (z, y, x); ``shear_degrees``: removed shear in degrees, see CTVolume
     - ``header``: grid of the file in its own axis order, see HeaderGeometry
     - ``region_map``: uint8 region ids, or None
+    - ``region_check``: RegionCheck of the region map, or None
     - ``lesion_map``: uint8 lesion ids, or None
     - ``coarse_masks``: masks by class name, for classes that cover several regions ("lung")
     - ``empty_masks``: classes with an empty file. TotalSegmentator writes a file for every class, so empty files cause
@@ -54,8 +58,7 @@ class LoadCT:
 
     def __call__(self, results: dict) -> dict:
         scheme = scheme_of(results)
-        spec = dict(results["volume"]) if isinstance(results["volume"], dict) else {"path": results["volume"]}
-        ct = read_ct(spec.pop("path"), **spec)
+        ct = _read_volume(results["volume"], results["case_id"])
         reader = _MaskReader(ct)
         region_map, coarse = self._regions(results.get("region_map"), reader, scheme)
         spec = results.get("region_map") or {}
@@ -65,10 +68,9 @@ class LoadCT:
             reader.empty = []
         lesion_map = self._lesions(results.get("lesion_masks") or [], reader)
         reader.warn(results["case_id"])
-        if region_map is not None:
-            problems = implausible_regions(scheme, region_map, ct.array, ct.affine)
-            if problems:
-                warnings.warn(f"case {results['case_id']}: {_join(problems, '; ')}", RegionWarning, stacklevel=2)
+        check = None if region_map is None else check_regions(scheme, region_map, ct.array, ct.affine)
+        if check and check.problems:
+            warnings.warn(f"case {results['case_id']}: {_join(check.messages, '; ')}", RegionWarning, stacklevel=2)
         return {
             **results,
             "volume": ct.array,
@@ -78,6 +80,7 @@ class LoadCT:
             "header": ct.header,
             "scheme": scheme.reference,
             "region_map": region_map,
+            "region_check": check,
             "coarse_masks": coarse,
             "empty_masks": absent,
             "lesion_map": lesion_map,
@@ -88,15 +91,16 @@ class LoadCT:
             return None, {}
         spec = dict(spec)
         source = spec.pop("source", None) or self.region_source or scheme.name
-        if "path" in spec:
-            path = spec.pop("path")
-            mask = reader(path, spec)
+        if "files" not in spec:
+            labels = spec.pop("volume", None)
+            name = "mask" if labels is not None else spec.pop("path")
+            mask = reader(name, spec, labels)
             if mask is None:
                 return None, {}
             try:
                 return scheme.fold(mask, source), {}
             except UnknownLabelError as error:
-                raise UnknownLabelError(f"{path}: {error}") from None
+                raise UnknownLabelError(f"{name}: {error}") from None
         files = spec.pop("files")
         region_map, coarse = np.zeros(reader.ct.shape, np.uint8), {}
         for class_name, path in files.items():
@@ -134,10 +138,11 @@ class _MaskReader:
         self.outside: list[str] = []
         self.conflicting: list[str] = []
 
-    def __call__(self, path: str, options: dict) -> np.ndarray | None:
+    def __call__(self, path: str, options: dict, volume: CTVolume | None = None) -> np.ndarray | None:
+        """Mask on the grid of the CT, or None if it is empty there; ``path`` is the name of a mask in memory."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", QFormConflictWarning)  # reported once for all masks, see warn
-            labels = read_label_map(path, **options)
+            labels = read_label_map(path, **options) if volume is None else labels_in_memory(volume, path)
         if _has_conflict(labels) and not _has_conflict(self.ct):
             self.conflicting.append(path)
         mask, inside = sample_mask(labels, self.ct, name=path)
@@ -158,6 +163,13 @@ class _MaskReader:
             if paths:
                 count = "1 mask" if len(paths) == 1 else f"{len(paths)} masks"
                 warnings.warn(f"case {case_id}: {count} {problem}: {_join(paths, ', ')}", MaskWarning, stacklevel=3)
+
+
+def _read_volume(volume: str | dict | CTVolume, case_id: str) -> CTVolume:
+    if isinstance(volume, CTVolume):
+        return ct_in_memory(volume, case_id)
+    spec = dict(volume) if isinstance(volume, dict) else {"path": volume}
+    return read_ct(spec.pop("path"), **spec)
 
 
 def _has_conflict(volume: CTVolume) -> bool:
