@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
-from ctvlm.apis import CaseInputError, RegionSegmenter
-from ctvlm.cli.inference import one_or_several, plain_table
+from ctvlm.apis import CaseInputError, RegionMap, RegionSegmenter
+from ctvlm.cli.inference import explain, one_or_several, plain_table
 from ctvlm.engine.checkpoint.files import json_text
 from ctvlm.engine.cli.console import stdout_console
 from ctvlm.utils.terminal_text import printable, shown
@@ -23,12 +24,14 @@ def save_region_file(
     if len(found.cases) != 1 or found.failures:
         count = len(found.cases) + len(found.failures)
         raise CaseInputError(f"--out {out}: found {count} CTs for one file; expected one CT, or a folder for the maps")
-    region_map = next(iter(segment.stream(found.cases, reraise=True)))[1]
-    region_map.save(out)  # type: ignore[union-attr]  # reraise: never a failure
+    region_map = cast(RegionMap, next(iter(segment.stream(found.cases, reraise=True)))[1])
+    region_map.save(out)
     content = {**region_map.to_dict(), "out": out}
     if as_json:
         print(json_text(content), end="")
         return 0
+    if region_map.straightened:
+        explain(["the grid of the CT is sheared (tilted gantry); the map has an orthogonal grid that covers it"], [])
     table = plain_table("region", "ml")
     for name, volume in content["volumes_ml"].items():
         table.add_row(shown(name), f"{volume:,.0f}")

@@ -43,7 +43,9 @@ def segment_command(
     Example: ctvlm segment ct.nii.gz
 
     A JSON file next to each map has the names of its ids and the volumes. If a CT has a mask, its regions are written
-    instead of predicted ones. An interrupted run resumes when it is started again. The exit code is 1 if a case failed.
+    instead of predicted ones. The map of a CT with a sheared grid (tilted gantry) has an orthogonal grid that covers
+    it, because programs such as SimpleITK do not open sheared grids. An interrupted run resumes when it is started
+    again. The exit code is 1 if a case failed.
     """
     from ctvlm.apis import RegionSegmenter
     from ctvlm.cli.inference import known_device, one_or_several, report_saved, run_options, trained_model

@@ -8,6 +8,7 @@ from ctvlm.apis import init_model
 from ctvlm.engine import CTVLMRunner, load_config
 from ctvlm.phantom import PhantomCT
 from ctvlm.volume import CTVolume, write_nifti
+from tests.test_apis.oriented_ct import AXES, write_oriented_ct
 
 TINY = """
 _base_ = [{base!r}]
@@ -80,3 +81,9 @@ def phantom_files(tmp_path_factory):
         write_nifti(ct, folder / f"p{number}" / "ct.nii.gz")
         write_nifti(ct.with_array(phantom["region_map"]), folder / f"p{number}" / "seg.nii.gz")
     return folder
+
+
+@pytest.fixture(params=AXES)
+def ct_file(request, tmp_path):
+    """File of ``write_oriented_ct``, and the name of its axes."""
+    return write_oriented_ct(tmp_path / "ct.nii.gz", AXES[request.param]), request.param

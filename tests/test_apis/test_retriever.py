@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from ctvlm.apis import FeatureExtractor, Retriever
-from ctvlm.apis import retriever as retriever_module
+from ctvlm.apis import FeatureExtractor, Retriever, retriever as retriever_module
 from ctvlm.apis.case_input import InputCase
 from ctvlm.apis.fingerprint import case_key, model_checksum
 from ctvlm.apis.search_index import IndexedCase, SearchIndex

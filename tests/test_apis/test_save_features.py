@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from ctvlm.apis import FeatureExtractor, RunOptions
-from ctvlm.apis import save_cases as save_module
+from ctvlm.apis import FeatureExtractor, RunOptions, save_cases as save_module
 from ctvlm.apis.fingerprint import model_checksum
 from ctvlm.utils import CTVLMError
 from ctvlm.volume import read_ct

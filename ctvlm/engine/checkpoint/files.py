@@ -145,6 +145,8 @@ def _reason(error: Exception) -> str:
     text = str(error).strip()
     if unsafe := re.search(r"GLOBAL (\S+)", text):  # torch would recommend to load the file unsafely
         return f"it contains a {unsafe[1]}."
+    if "weights_only" in text:  # as above
+        return "it is no PyTorch file."
     return text.splitlines()[0] if text else type(error).__name__
 
 
