@@ -144,8 +144,6 @@ def test_errors(extractor, case, trained, tmp_path):
         extractor(tmp_path / "none.nii.gz")
     with pytest.raises(ValueError, match=f"{re.escape(str(tmp_path))}.* 0 "):
         extractor(folder / "ct.nii.gz", tmp_path)
-    with pytest.raises(ValueError, match="mask"):
-        extractor(ct, folder / "masks")
     with pytest.raises(ValueError, match="init_model"):
         FeatureExtractor(torch.nn.Linear(1, 1))
     cfg = load_config(trained[0])
