@@ -142,6 +142,7 @@ def one_case(
     Raises:
         CaseInputError: neither a path nor a CTVolume, or as ``region_map_entry``.
     """
+    entry: CTVolume | dict[str, str]
     if isinstance(volume, CTVolume):
         name, entry = name or "volume", volume
     elif isinstance(volume, (str, Path)):

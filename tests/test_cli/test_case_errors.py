@@ -131,7 +131,7 @@ def _combinations():
         yield from (pytest.param(command, case, marks=marks) for case in MORE_CASES)
 
 
-@pytest.mark.parametrize(("command", "case"), _combinations())
+@pytest.mark.parametrize(("command", "case"), list(_combinations()))
 def test_errors_of_all_commands(fail, files, command, case):
     arguments, parts = (CASES | MORE_CASES)[case]
     line = fail(f"{command} {arguments}")
