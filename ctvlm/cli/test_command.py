@@ -78,8 +78,11 @@ def test_command(
     from ctvlm.engine.cli.evaluator_config import set_test_metrics
     from ctvlm.engine.cli.metrics_table import write_metrics
     from ctvlm.engine.cli.result_plots import PLOT_KEYS, write_plots
+    from ctvlm.engine.launch_variables import set_launch_variables
     from ctvlm.evaluation import load_dump
 
+    # Sets RANK first: an error of all processes is printed once.
+    runner_launcher = set_launch_variables(launcher.value)
     quiet_warnings()
     outs = out or []
     cfg = load_config(config, parse_options(cfg_options or []), ARGUMENTS)
@@ -87,13 +90,13 @@ def test_command(
         raise ConfigError(f"config {config} has no test_dataloader")
     read_checkpoint(checkpoint)  # report a wrong path before the data set is built
     set_work_dir(cfg, work_dir)
-    cfg.launcher, cfg.load_from, cfg.resume, cfg.load_strict = launcher.value, checkpoint, False, True
+    cfg.launcher, cfg.load_from, cfg.resume, cfg.load_strict = runner_launcher, checkpoint, False, True
     dumps = [path for path in outs if path.lower().endswith(".pt")]
     plot_dump = str(Path(plots) / "predictions.pt") if plots else None
     dev_first = set_test_metrics(cfg, config, bootstrap, [*dumps, *([plot_dump] if plot_dump else [])])
     if plot_dump and (keys := cfg.test_evaluator[-1].get("keys")) is not None:
         cfg.test_evaluator[-1]["keys"] = sorted({*keys, *PLOT_KEYS})
-    init_distributed(launcher.value)
+    init_distributed(runner_launcher)
     runner = CTVLMRunner.from_cfg(cfg)
     if dev_first:
         runner.val()

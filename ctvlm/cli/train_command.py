@@ -45,11 +45,14 @@ def train_command(
         set_work_dir,
     )
     from ctvlm.engine.cli.config_options import parse_options
+    from ctvlm.engine.launch_variables import set_launch_variables
 
+    # Sets RANK first: an error of all processes is printed once.
+    runner_launcher = set_launch_variables(launcher.value)
     quiet_warnings()
     cfg = load_config(config, parse_options(cfg_options or []), {"launcher": "--launcher"})
     set_work_dir(cfg, work_dir)
-    cfg.launcher = launcher.value
+    cfg.launcher = runner_launcher
     if seed is not None:
         cfg.merge_from_dict({"randomness.seed": seed})
     if amp:
@@ -60,5 +63,5 @@ def train_command(
         enable_lr_scaling(cfg)
     if resume and set_resume(cfg, resume) is None and int(os.environ.get("RANK", 0)) == 0:
         print(f"no checkpoint to resume from in {cfg.work_dir}: training starts from the beginning")
-    init_distributed(launcher.value)
+    init_distributed(runner_launcher)
     CTVLMRunner.from_cfg(cfg).train()

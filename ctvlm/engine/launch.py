@@ -8,24 +8,24 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
+from ctvlm.engine.launch_variables import set_launch_variables
 from ctvlm.utils import CTVLMError
 
 
-def init_distributed(launcher: str) -> None:
-    """Join the process group of ``torchrun`` with gloo if there is no GPU.
+def init_distributed(launcher: str) -> str:
+    """Join the process group of the launcher, with gloo if there is no GPU.
 
-    With GPUs, mmengine's Runner does it. Without GPUs, mmengine would fail in ``torch.cuda.set_device``.
+    With GPUs, mmengine's Runner joins it. Without GPUs, mmengine would fail in ``torch.cuda.set_device``.
+
+    Returns:
+        The launcher of the Runner: ``none`` or ``pytorch``.
 
     Raises:
-        CTVLMError: the process was not started by torchrun, or there are more processes than GPUs.
+        CTVLMError: the process was not started by the launcher, or there are more processes than GPUs.
     """
-    if launcher != "pytorch":
-        return
-    if "RANK" not in os.environ or "LOCAL_RANK" not in os.environ:
-        raise CTVLMError(
-            "--launcher pytorch: the environment variables RANK and LOCAL_RANK are not set. Start with "
-            "tools/dist_train.sh, or omit --launcher for a single process"
-        )
+    launcher = set_launch_variables(launcher)
+    if launcher == "none":
+        return launcher
     gpus, local_rank = torch.cuda.device_count(), int(os.environ["LOCAL_RANK"])
     if torch.cuda.is_available() and local_rank >= gpus:
         raise CTVLMError(
@@ -34,3 +34,4 @@ def init_distributed(launcher: str) -> None:
         )
     if not torch.cuda.is_available() and not dist.is_initialized():
         dist.init_process_group("gloo", timeout=timedelta(minutes=30))
+    return launcher

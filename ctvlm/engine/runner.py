@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from mmengine.config import Config, ConfigDict
 from mmengine.device import get_device
 from mmengine.logging import MMLogger
 from mmengine.model import is_model_wrapper
@@ -18,6 +19,7 @@ from torch import nn
 from ctvlm.engine.checkpoint import read_checkpoint
 from ctvlm.engine.checkpoint.weight_match import check_fits, load_matching
 from ctvlm.engine.cli.console import quiet_logger, stdout_console
+from ctvlm.engine.cli.required_keys import check_required_keys
 from ctvlm.engine.model_wrapper import unwrap_model
 from ctvlm.engine.optim.accumulation import refuse_accumulation
 from ctvlm.engine.optim.after_step import call_after_step
@@ -52,6 +54,16 @@ class CTVLMRunner(Runner):
         except Exception:
             self._remove_created_files()
             raise
+
+    @classmethod
+    def from_cfg(cls, cfg: Config | ConfigDict) -> CTVLMRunner:
+        """Build a Runner from a config.
+
+        Raises:
+            ConfigError: the config lacks a key that a data loader, the optimizer or a scheduler needs.
+        """
+        check_required_keys(cfg)
+        return super().from_cfg(cfg)
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
         """Build mmengine's logger, which prints only warnings to the terminal; the log file is complete."""

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from difflib import get_close_matches
 from types import FrameType
 from typing import Any
+
+from ctvlm.engine.cli.config_items import config_items
+from ctvlm.engine.cli.required_keys import missing_key
 
 _UNEXPECTED = re.compile(r"([\w.]+)\(\) got an unexpected keyword argument '(\w+)'")
 _WITHOUT_TYPE = 'must contain the key "type"'
@@ -32,7 +35,7 @@ def unexpected_argument(error: TypeError) -> str | None:
         if any(frame.f_code.co_name not in _CONSTRUCTORS for frame in after):
             return None
         component = frames[builds[-1]].f_locals.get("obj_cls")
-    places = [path for path, _ in _items(_config(frames)) if path.rpartition(".")[2] == key]
+    places = [path for path, _ in config_items(_config(frames)) if path.rpartition(".")[2] == key]
     if component is None and not (places and any(part in _file(frames[-1]) for part in _CALLERS)):
         return None
     known = {*_parameters(component), *_parameters(_named(function, frames[-1]))}
@@ -46,11 +49,10 @@ def missing_type(error: KeyError) -> str | None:
     if _WITHOUT_TYPE not in str(error) or not frames or not _is_build(frames[-1]):
         return None
     found, config = frames[-1].f_locals.get("cfg", {}), _config(frames)
-    places = [path for path, value in _items(config) if isinstance(value, Mapping) and value == found]
-    keys = ", ".join(f"'{key}'" for key in found) or "no keys"
-    text = f"{_listed(places) or 'config'}: found {keys}; expected a key 'type'"
-    if wrong := get_close_matches("type", list(found), n=1):
-        return f"{text}: did you mean 'type' instead of '{wrong[0]}'?"
+    places = [path for path, value in config_items(config) if isinstance(value, Mapping) and value == found]
+    text = missing_key(_listed(places) or "config", found, "type")
+    if text.endswith("?"):
+        return text
     for parent, _, key in (path.rpartition(".") for path in places):
         siblings = [name for name in _value(config, parent) if name != key]
         if near := get_close_matches(key, siblings, n=1):
@@ -84,18 +86,8 @@ def _config(frames: list[FrameType]) -> dict:
     return {}
 
 
-def _items(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted keys and values of nested dicts and lists."""
-    pairs = (
-        value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, (list, tuple)) else ()
-    )
-    for key, item in pairs:
-        yield f"{prefix}{key}", item
-        yield from _items(item, f"{prefix}{key}.")
-
-
 def _value(config: Any, path: str) -> Any:
-    return dict(_items(config))[path] if path else config
+    return dict(config_items(config))[path] if path else config
 
 
 def _named(function: str, caller: FrameType) -> Any:

@@ -17,6 +17,7 @@ from mmengine.utils import import_modules_from_strings
 
 from ctvlm.engine.checkpoint.upgrade import upgrade_config
 from ctvlm.engine.cli.config_error import ConfigError
+from ctvlm.engine.cli.config_items import config_items
 from ctvlm.engine.cli.config_variables import (
     ConfigFile,
     load_with_variables,
@@ -152,18 +153,10 @@ def _keys_from(cfg: Config, name: str) -> list[str]:
     others = _without(cfg, name)
     keys = [
         key
-        for key, other in _items(others)
+        for key, other in config_items(others)
         if "." in key and (key.rpartition(".")[2] == name or (comparable and other == cfg.to_dict()[name]))
     ]
     return [key for key in keys if not any(key.startswith(f"{parent}.") for parent in keys)]
-
-
-def _items(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted keys and values of nested dicts and lists."""
-    pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, (list, tuple)) else ()
-    for key, item in pairs:
-        yield f"{prefix}{key}", item
-        yield from _items(item, f"{prefix}{key}.")
 
 
 def set_work_dir(cfg: Config, work_dir: str | None) -> None:

@@ -14,7 +14,7 @@ from mmengine.visualization import vis_backend
 from mmengine.visualization.vis_backend import force_init_env
 
 from ctvlm.registry import VISBACKENDS
-from ctvlm.utils import CTVLMError
+from ctvlm.utils import MissingPackageError
 
 
 @VISBACKENDS.register_module()
@@ -34,7 +34,7 @@ class TensorboardVisBackend(vis_backend.TensorboardVisBackend):
     """TensorBoard files in ``vis_data``. The config is a text, and its single values are hyperparameters.
 
     Raises:
-        CTVLMError: at the first use, if TensorBoard is not installed.
+        MissingPackageError: at the first use, if TensorBoard is not installed.
     """
 
     def _init_env(self) -> None:
@@ -65,7 +65,7 @@ class WandbVisBackend(vis_backend.WandbVisBackend):
     The source code is not uploaded.
 
     Raises:
-        CTVLMError: at the first use, if wandb is not installed.
+        MissingPackageError: at the first use, if wandb is not installed.
     """
 
     def _init_env(self) -> None:
@@ -108,6 +108,6 @@ def _require(package: str) -> None:
     try:
         importlib.import_module(package)
     except ImportError as error:
-        raise CTVLMError(
+        raise MissingPackageError(
             f"vis_backends: the package {package} is not installed. Install it with: pip install 'ctvlm[{package}]'"
         ) from error

@@ -50,6 +50,32 @@ def test_mistyped_type(toy_config):
     assert message_of(cfg) == "model: found 'typ'; expected a key 'type': did you mean 'type' instead of 'typ'?"
 
 
+@pytest.mark.parametrize(
+    ("place", "section", "message"),
+    [
+        ("optim_wrapper.optimizer", {"lrr": 0.1}, "found 'lrr'; expected a key 'type'"),
+        ("optim_wrapper.optimizer", {"typ": "AdamW"}, "did you mean 'type' instead of 'typ'?"),
+        (
+            "optim_wrapper",
+            {"type": "OptimWrapper", "optimiser": {}},
+            "did you mean 'optimizer' instead of 'optimiser'?",
+        ),
+        ("train_dataloader", {"datset": {}, "batch_size": 2}, "did you mean 'dataset' instead of 'datset'?"),
+        ("val_dataloader", {"batch_size": 2}, "found 'batch_size'; expected a key 'dataset'"),
+        ("param_scheduler.0", {"T_max": 3}, "found 'T_max'; expected a key 'type'"),
+    ],
+)
+def test_missing_key(toy_config, place, section, message):
+    cfg = toy_config()
+    *parents, name = place.split(".")
+    parent = cfg
+    for key in parents:
+        parent = parent[key]
+    parent[int(name) if name.isdigit() else name] = section
+    found = message_of(cfg)
+    assert found.startswith(f"{place}: found ") and found.endswith(message)
+
+
 def test_argument_of_a_base_class():
     """ClassificationMetric passes **kwargs on."""
     with pytest.raises(TypeError) as info:
