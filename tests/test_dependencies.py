@@ -27,9 +27,10 @@ DISTRIBUTIONS = {
 # Imported by name in ctvlm/evaluation/report_scorers.py; GREEN is not on PyPI.
 REPORT_SCORERS = {"RaTEScore", "radgraph", "bert-score"}
 # Declared for mmengine (setuptools) or for torch.onnx (onnx, onnxscript), read as a file (ipyniivue), or run as a
-# command.
+# command or process (ipykernel).
 NOT_IMPORTED = {
     "setuptools", "onnx", "onnxscript", "ipyniivue", "pytest-xdist", "ruff", "mypy", "pre-commit", "open_clip_torch",
+    "ipykernel",
 }  # fmt: skip
 
 

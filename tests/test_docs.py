@@ -96,13 +96,6 @@ def test_flags_of_ctvlm_exist(call):
     assert {word.split("=")[0] for word in call if word.startswith("-")} <= known
 
 
-@pytest.mark.parametrize("call", [call for call in COMMANDS if call[0] == "ctvlm"], ids=" ".join)
-def test_ctvlm_commands_name_a_model(call):
-    """No model is in the package yet."""
-    if call[1] in ("view", "embed", "classify", "search", "segment", "reason") and len(call) > 2:
-        assert "--model" in call
-
-
 @pytest.mark.parametrize("call", [call for call in COMMANDS if call[0] == "python"], ids=" ".join)
 def test_flags_of_a_command_exist(call):
     script = call[3] if call[1] == "tools/dist_run.py" else call[1]

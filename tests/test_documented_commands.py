@@ -34,6 +34,7 @@ ABLATIONS = ("configs/ablations/full.py", "configs/ablations/no_slice_bias.py")
 WORDS = {
     "CONFIG": DEFAULT,
     "CHECKPOINT": "work_dirs/vit3d_cot_contrastive/epoch_7.pth",
+    "work_dirs/vit3d_cot_contrastive_bare/epoch_7.pth": "work_dirs/vit3d_cot_contrastive/epoch_7.pth",
     "FOLDER": "cts",
     "MODEL": "released",
     "MANIFEST": MANIFEST,
@@ -54,12 +55,12 @@ INFLATE = "tools/model_converters/inflate_timm_vit.py"
 
 
 def documented() -> list[tuple[str, ...]]:
-    """Commands of the documents. A script without arguments in the text is a mention."""
+    """Commands of the documents."""
     calls = [call for document in DOCUMENTS for call in commands(read(ROOT / document))]
-    words = [tuple(call[1:] if call[0] == "python" else call) for call in calls]
-    return list(
-        dict.fromkeys(call for call in words if call[1:] and call[-1] != "--cfg-options" and call != ("ctvlm", "view"))
-    )
+    # An inline path without arguments is a mention.
+    complete = [call for call in calls if call[0] == "python" or len(call) > (2 if call[0] == "ctvlm" else 1)]
+    words = [tuple(call[1:] if call[0] == "python" else call) for call in complete]
+    return list(dict.fromkeys(call for call in words if call[-1] != "--cfg-options"))
 
 
 def shrunken(part: Any) -> Any:

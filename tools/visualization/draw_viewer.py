@@ -1,8 +1,8 @@
-"""Write the picture of the viewer in the README: a phantom with its own regions and steps, in headless Chromium.
+"""Write the picture of the viewer in the README: the model of the package on a phantom, in headless Chromium.
 
     python tools/visualization/draw_viewer.py --out .github/viewer.png
 
-Needs the extras ``test`` and ``viewer``, and Chromium. The attention is ideal: it is equal to the regions of the step.
+Needs the extras ``test`` and ``viewer``, and Chromium.
 """
 
 from __future__ import annotations
@@ -13,18 +13,11 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ctvlm.engine import run_tool
 from ctvlm.utils import CTVLMError, MissingPackageError
 
-if TYPE_CHECKING:
-    from ctvlm.anatomy import RegionScheme
-    from ctvlm.phantom.case import PhantomCase
-    from ctvlm.visualization.viewer import CasePage, PageStep
-
-
-SHAPE, GRID = (96, 224, 224), (12, 14, 14)
+SHAPE = (96, 224, 224)
 SOFTWARE_GL = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
 
 
@@ -37,41 +30,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path(".github/viewer.png"), help="PNG file")
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
     return parser.parse_args(argv)
-
-
-def example_page(case: PhantomCase) -> CasePage:
-    """Page of a phantom with the steps of its own report."""
-    from ctvlm.anatomy import RegionScheme
-    from ctvlm.visualization.viewer import CasePage
-    from ctvlm.volume import CTVolume
-
-    scheme = RegionScheme.load()
-    return CasePage(
-        case_id=case.case_id,
-        ct=CTVolume(case.volume, case.affine),
-        scheme=scheme,
-        regions=CTVolume(case.region_map, case.affine),
-        region_origin="mask",
-        steps=[_step(case, step, scheme) for step in case.cot],
-        step_origin="phantom",
-        impression=case.report["impression"],
-    )
-
-
-def _step(case: PhantomCase, step: dict, scheme: RegionScheme) -> PageStep:
-    import numpy as np
-
-    from ctvlm.visualization.viewer import PageStep
-    from ctvlm.volume import CTVolume, patch_grid_affine, peak_mm
-
-    names = [str(name) for name in step["regions"] if (case.region_map == scheme.id_of(name)).any()]
-    if not names:
-        return PageStep(step["text"])
-    inside = np.isin(case.region_map, [scheme.id_of(name) for name in names]).astype(np.float32)
-    (d, h, w), (depth, height, width) = GRID, SHAPE
-    share = inside.reshape(d, depth // d, h, height // h, w, width // w).mean(axis=(1, 3, 5))
-    heat = CTVolume(share / share.mean(), patch_grid_affine(case.affine, SHAPE, GRID))
-    return PageStep(step["text"], names, None, heat, peak_mm(heat))
 
 
 def picture(page: Path, step: int, size: tuple[int, int]) -> bytes:
@@ -99,15 +57,18 @@ def picture(page: Path, step: int, size: tuple[int, int]) -> bytes:
 
 def main(argv: list[str] | None = None) -> int:
     """Write the picture and return the exit code."""
+    args = parse_args(argv)
     from PIL import Image
 
-    args = parse_args(argv)
+    from ctvlm.apis import PageBuilder
     from ctvlm.phantom.case import generate_case
     from ctvlm.visualization.viewer import page_html
+    from ctvlm.volume import CTVolume
 
-    content = example_page(generate_case(args.seed, SHAPE))
+    case = generate_case(args.seed, SHAPE)
+    content = PageBuilder()(CTVolume(case.volume, case.affine))
     if not 1 <= args.step <= len(content.steps):
-        raise CTVLMError(f"--step {args.step}: expected 1 to {len(content.steps)}, the steps of the phantom")
+        raise CTVLMError(f"--step {args.step}: expected 1 to {len(content.steps)}, the generated steps")
     with tempfile.TemporaryDirectory() as folder:
         page = Path(folder) / "page.html"
         page.write_text(page_html(content), encoding="utf-8")

@@ -38,8 +38,7 @@ class CoTContrastiveVLM(FittedTokenizers, BaseModel):
         multi_task: config of the weighting of the losses; None: each loss has its own ``loss_weight``.
         chunk_size: number of cases whose features are computed at a time, and again in the backward pass: gradient
             caching (Gao et al., 2021), exact, with the memory of one chunk for any batch size. None: all at once.
-        frozen: names of parts that are not trained and stay in evaluation mode, such as ``["backbone"]``. The loss of
-            a frozen objective, such as ``"objectives.region"``, is not computed.
+        frozen: parts that are not trained and stay in evaluation mode, such as ``["backbone", "objectives.region"]``.
         data_preprocessor: config of the data preprocessor.
 
     Raises:
@@ -198,5 +197,4 @@ class CoTContrastiveVLM(FittedTokenizers, BaseModel):
         return dict(self.objectives.items())  # type: ignore[arg-type]
 
     def _trained(self) -> dict[str, Objective]:
-        trained = {name: objective for name, objective in self._all().items() if objective.is_trained}
-        return {name: objective for name, objective in trained.items() if objective not in self._frozen}
+        return {name: one for name, one in self._all().items() if one.is_trained and one not in self._frozen}

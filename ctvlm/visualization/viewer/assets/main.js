@@ -155,6 +155,7 @@ function readout(ct, regions) {
 }
 
 function fillToolbar(view, stage) {
+  get("last-window").textContent = content.windows.length;
   content.windows.forEach((one, number) => {
     get("windows").append(element("button", { role: "radio", "aria-checked": "false", onclick: () => view.chooseWindow(number) }, one.name));
   });
