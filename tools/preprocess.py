@@ -5,8 +5,10 @@
     sbatch --array 0-99 --wrap 'python tools/preprocess.py M OUT --spacing 3 1 1 --shard $SLURM_ARRAY_TASK_ID/100'
 
 Volumes are cropped to the body and stored in HU as int16; masks are converted to region ids as uint8. Load
-OUT/manifest.jsonl with ``LoadStore``. An interrupted run resumes when the same command is run again; changed recipes
-or cases are processed again. Cases that cannot be read are reported and omitted, and the exit code is 1.
+OUT/manifest.jsonl with ``LoadStore``. An interrupted run resumes when the same command is run again. Cases with a
+changed recipe, manifest line or source file (by size and time of change, or by content with --compare-content) and
+cases whose stored files are damaged are processed again. Cases that cannot be read are reported and omitted, and the
+exit code is 1.
 """
 
 from __future__ import annotations
@@ -41,7 +43,15 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--measure-text", action="store_true", help="write measured reasoning for cases without text")
     parser.add_argument("--split", help="process only this split")
     parser.add_argument(
+        "--allow-outside", action="store_true", help="trust the manifest: accept files outside its folder"
+    )
+    parser.add_argument(
         "--level", type=int, default=5, choices=range(1, 10), help="compression level, 1 (fast) to 9 (small)"
+    )
+    parser.add_argument(
+        "--compare-content",
+        action="store_true",
+        help="compare source files by SHA-256, for files that were copied and have another time of change",
     )
     parser.add_argument("--workers", type=int, default=1, help="processes on this machine")
     parser.add_argument(
@@ -61,12 +71,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def run(cases: list[dict], out: str, recipe: Recipe, workers: int, scheduler: str | None) -> Iterator[Outcome]:
-    """Yield outcomes in order of completion; arguments and errors as ``run_parallel``."""
+def run(
+    cases: list[dict], out: str, recipe: Recipe, workers: int, scheduler: str | None, content: bool
+) -> Iterator[Outcome]:
+    """Yield outcomes in order of completion; arguments and errors as ``run_parallel`` and ``preprocess_case``."""
     from ctvlm.datasets.preprocess import Outcome, preprocess_case
     from ctvlm.utils.parallel import WorkerKilledError, run_parallel
 
-    work = partial(preprocess_case, out=out, recipe=recipe)
+    work = partial(preprocess_case, out=out, recipe=recipe, compare_content=content)
     for index, outcome in run_parallel(work, cases, workers, scheduler):
         if isinstance(outcome, WorkerKilledError):
             yield Outcome(cases[index]["case_id"], "failed", str(outcome))
@@ -77,19 +89,17 @@ def run(cases: list[dict], out: str, recipe: Recipe, workers: int, scheduler: st
 def finish(cases: list[dict], out: str, recipe: Recipe) -> tuple[int, list[str]]:
     """Write the manifest if all cases are finished; returns (number of cases, ids of unfinished cases)."""
     from ctvlm.datasets.manifest import write_manifest
-    from ctvlm.datasets.preprocess import fingerprint, manifest_line, read_record
+    from ctvlm.datasets.preprocess import damaged_files, is_current, manifest_line, read_record
     from ctvlm.volume import files
 
     lines: list[dict] = []
     unfinished: list[str] = []
     for case in cases:
-        case_hash = fingerprint(case, recipe)
         record = read_record(out, case["case_id"])
-        if record and record["fingerprint"] == case_hash:
+        # The shards compared the content of the arrays.
+        if record and is_current(record, case, recipe) and not damaged_files(out, record, content=False):
             lines.append(manifest_line(out, record))
-            continue
-        failed = read_record(out, case["case_id"], "failed.json")
-        if not failed or failed["fingerprint"] != case_hash:
+        elif not is_current(read_record(out, case["case_id"], "failed.json"), case, recipe):
             unfinished.append(case["case_id"])
     if unfinished or not lines:
         return 0, unfinished
@@ -135,17 +145,18 @@ def main(argv: list[str] | None = None) -> int:
     )
     RegionScheme.load(args.scheme)
     out = files.join(args.out)
-    all_cases = read_manifest(args.manifest, args.split)
+    all_cases = read_manifest(args.manifest, args.split, allow_outside=args.allow_outside)
     cases = shard_of(all_cases, args.shard)
-    results = run(cases, out, recipe, args.workers, args.scheduler)
+    results = run(cases, out, recipe, args.workers, args.scheduler, args.compare_content)
     outcomes = list(track(results, "preprocessing", total=len(cases), console=console))
     report(outcomes, console)
     written, unfinished = finish(all_cases, out, recipe)
     if written:
-        console.print(f"{written} cases in {files.join(out, 'manifest.jsonl')}", soft_wrap=True)
+        console.print(f"{written} cases in {shown(files.join(out, 'manifest.jsonl'))}", soft_wrap=True)
     elif unfinished:
         console.print(
-            f"{len(unfinished)} cases are unfinished, such as {unfinished[0]}; the last shard writes the manifest"
+            f"{len(unfinished)} cases are unfinished, such as {shown(unfinished[0])}; the last shard writes the "
+            "manifest"
         )
     else:
         console.print("no case could be read; no manifest was written", style="red")

@@ -158,8 +158,7 @@ class RegionScheme:
 
         Raises:
             UnknownLabelError: the source does not have an id (the message lists sources that have all ids), or the
-                ids belong to another scheme of the same name.
-            ValueError: the source is unknown.
+                ids belong to another scheme of the same name, or the source is unknown.
         """
         labels = np.asarray(label_array)
         if labels.dtype.kind not in "iub":
@@ -190,7 +189,7 @@ class RegionScheme:
             self.check_source(source)
             return np.arange(self.num_regions + 1, dtype=np.uint8)
         if source not in self.id_tables:
-            raise ValueError(
+            raise UnknownLabelError(
                 f"source {source!r} is unknown to scheme {self.name!r}; expected one of {', '.join(self.sources)}."
             )
         covered = [self.ids_of_class(name) for name in self.id_tables[source]]

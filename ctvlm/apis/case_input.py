@@ -86,6 +86,7 @@ def find_cases(
     spacing: Sequence[float] | None = None,
     affine: np.ndarray | None = None,
     scheme: RegionScheme | None = None,
+    allow_outside: bool = False,
 ) -> CaseInputs:
     """List the cases of an input. Files are opened later, one case at a time.
 
@@ -101,6 +102,7 @@ def find_cases(
             patient's right.
         affine: 4x4 of arrays, voxel index (x, y, z) to RAS+ mm, instead of ``spacing``; for any orientation.
         scheme: default: the scheme of the package.
+        allow_outside: accept manifests whose files are outside their folder (see ``read_manifest``).
 
     Raises:
         FileNotFoundError: the only input does not exist.
@@ -121,7 +123,7 @@ def find_cases(
             volume = part if isinstance(part, CTVolume) else array_volume(part, spacing, affine)
             found.cases.append(one_case(volume, part_mask, mask_source, scheme))
         elif isinstance(part, (str, Path)):
-            _add_path(found, part if is_url(part) else local(part), part_mask, mask_source, split, scheme)
+            _add_path(found, part if is_url(part) else local(part), part_mask, mask_source, split, scheme, allow_outside)
         else:
             raise CaseInputError(
                 f"input: found {type(part).__name__}; expected a path, an array, a CTVolume or a list of these"
@@ -238,14 +240,20 @@ def _named(mask: Any) -> str:
 
 
 def _add_path(
-    found: CaseInputs, path: str | Path, mask: Mask | None, source: str | None, split: str | None, scheme: RegionScheme
+    found: CaseInputs,
+    path: str | Path,
+    mask: Mask | None,
+    source: str | None,
+    split: str | None,
+    scheme: RegionScheme,
+    allow_outside: bool,
 ) -> None:
     if str(path).lower().endswith(".jsonl"):
         if mask is not None:
             raise CaseInputError(
                 f"mask: found {_named(mask)}; not allowed with the manifest {path}, whose cases have their own masks"
             )
-        found.cases += [InputCase(case) for case in read_manifest(path, split)]
+        found.cases += [InputCase(case) for case in read_manifest(path, split, allow_outside=allow_outside)]
     elif split is not None:
         raise CaseInputError(f"split {split!r}: found {path}; expected a manifest (.jsonl)")
     elif isinstance(path, Path) and path.is_dir():

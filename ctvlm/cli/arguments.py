@@ -36,6 +36,7 @@ CfgOptions = Annotated[
 LauncherOption = Annotated[Launcher, typer.Option(help="how the processes were started")]
 # Passed by old launchers.
 LocalRank = Annotated[int | None, typer.Option("--local-rank", "--local_rank", hidden=True)]
+AllowOutside = Annotated[bool, flag("--allow-outside", help="trust the manifest: accept files outside its folder")]
 Json = Annotated[bool, flag("--json", help="print one JSON document and nothing else")]
 Debug = Annotated[bool, flag("--debug", help="show tracebacks and the complete log")]
 

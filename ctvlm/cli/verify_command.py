@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ctvlm.cli.arguments import Debug, Json, flag
+from ctvlm.cli.arguments import AllowOutside, Debug, Json, flag
 
 
 def verify_command(
@@ -20,6 +20,7 @@ def verify_command(
     rows: Annotated[int, typer.Option(metavar="N", help="cases to list per kind of problem (0: all)")] = 20,
     workers: Annotated[int, typer.Option(metavar="N", help="processes")] = 1,
     out: Annotated[str | None, typer.Option(metavar="FILE", help="write all problems to this JSON file")] = None,
+    allow_outside: AllowOutside = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> int:
@@ -30,4 +31,6 @@ def verify_command(
     """
     from ctvlm.cli.verify_manifest import verify_manifest
 
-    return verify_manifest(manifest, split, scheme, not no_checksums, errors_only, rows, workers, out, as_json)
+    return verify_manifest(
+        manifest, split, scheme, not no_checksums, errors_only, rows, workers, out, as_json, allow_outside
+    )

@@ -104,6 +104,7 @@ def verify_manifest(
     workers: int = 1,
     out: str | None = None,
     as_json: bool = False,
+    allow_outside: bool = False,
 ) -> int:
     """Verify a manifest and print the result.
 
@@ -111,6 +112,7 @@ def verify_manifest(
         rows: cases to list per kind of problem (0: all).
         out: JSON file for all problems.
         as_json: print a JSON document instead of tables.
+        allow_outside: see ``read_manifest``.
 
     Returns:
         The exit code: 1 if there is any problem (``errors_only``: any error), otherwise 0.
@@ -119,7 +121,7 @@ def verify_manifest(
     RegionScheme.load(scheme)
     cases: list[dict] = []
     try:
-        cases = read_manifest(manifest, split)
+        cases = read_manifest(manifest, split, allow_outside=allow_outside)
         problems = check_cases(cases, scheme, checksums, workers)
     except ManifestError as error:
         problems = [Problem("manifest", ERROR, "", manifest, str(error))]

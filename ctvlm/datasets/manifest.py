@@ -18,7 +18,8 @@ Example of a case (one line in the file)::
         "extra": {},
     }
 
-Only the first four keys are required. Paths are relative to the manifest. Paths and the manifest may be fsspec URLs.
+Only the first four keys are required. Paths are relative to the manifest, and must stay in its folder unless the reader
+allows others (see ``read_manifest``). The manifest may be at a fsspec URL; a ``file://`` URL is a local path.
 Report texts such as "Not given.", "N/A" or "-" are treated as missing. ``volume`` may be an object whose other keys are
 options of ``read_ct`` (``{"path": "a.nii.gz", "rescale": [1, -1024]}``). ``region_map`` may be a path (with the label
 map declared by the data set) or ``{"files": {"aorta": "aorta.nii.gz"}}`` with one file per class. A lesion mask without
@@ -29,10 +30,12 @@ map declared by the data set) or ``{"files": {"aorta": "aorta.nii.gz"}}`` with o
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from ctvlm.datasets.manifest_paths import ManifestError, ManifestPaths
+from ctvlm.datasets.manifest_values import check_extra, check_options, check_text, check_texts, check_type, parse_line
 from ctvlm.utils.placeholders import is_missing
 from ctvlm.volume import files
 
@@ -44,25 +47,30 @@ MASK_OPTIONS = {"spacing", "axes", "key"}
 Case = dict[str, Any]
 
 
-class ManifestError(ValueError):
-    """Invalid manifest; the message contains the file and, if known, the line."""
-
-
-def read_manifest(path: str | Path, split: str | None = None) -> list[Case]:
+def read_manifest(
+    path: str | Path, split: str | None = None, *, allow_outside: bool = False, data_roots: Sequence[str | Path] = ()
+) -> list[Case]:
     """Read and check a manifest, and return the cases of ``split`` (None: all) with absolute paths.
 
     The returned cases have all keys: ``volume`` is ``{"path", **options}``, ``region_map`` is ``{"path" | "files",
     "source", **options}`` or None, ``lesion_masks`` is a list of ``{"path", "id", "name"}``. Images are not opened.
 
+    Args:
+        allow_outside: accept files outside the manifest's folder. Only for manifests that you trust: a manifest can
+            name any file that you can read.
+        data_roots: further folders whose files are accepted, besides those of the environment variable
+            CTVLM_DATA_ROOTS.
+
     Raises:
         FileNotFoundError: the manifest does not exist.
-        ManifestError: empty, not JSON Lines, a missing, unknown or invalid key, a duplicate case, a patient in two
-            splits, or no case in ``split``.
+        ManifestError: empty, not JSON Lines, a missing, unknown or invalid key, a file outside the allowed folders, a
+            duplicate case, a patient in two splits, or no case in ``split``.
     """
     cases: list[Case] = []
+    paths = ManifestPaths(files.parent(path), allow_outside, data_roots)
     try:
         # Not splitlines(), because JSON strings may contain U+2028, U+2029 and U+0085.
-        lines = files.read_bytes(path).decode("utf-8").split("\n")
+        lines = files.read_bytes(path).decode("utf-8-sig").split("\n")
     except (FileNotFoundError, IsADirectoryError):
         raise FileNotFoundError(
             f"{path}: manifest not found; create it with a converter in tools/dataset_converters"
@@ -73,9 +81,7 @@ def read_manifest(path: str | Path, split: str | None = None) -> list[Case]:
         if not line.strip():
             continue
         try:
-            cases.append(_case(json.loads(line), files.parent(path)))
-        except json.JSONDecodeError as error:
-            raise ManifestError(f"{path}, line {number}: not JSON ({error}); expected one case per line") from None
+            cases.append(_case(parse_line(line), paths))
         except ManifestError as error:
             raise ManifestError(f"{path}, line {number}: {error}") from None
     if not cases:
@@ -99,30 +105,30 @@ def write_manifest(cases: Iterable[Case], path: str | Path) -> int:
         ManifestError: see ``read_manifest``; nothing is written.
     """
     root = files.parent(path)
-    cases = list(cases)
+    paths = ManifestPaths(root, allow_outside=True)
+    cases = [_relative(case, root) for case in cases]
     if not cases:
         raise ManifestError(f"{path}: found 0 cases to write; nothing was written")
     checked = []
     for number, case in enumerate(cases, start=1):
         try:
-            checked.append(_case(case, root))
+            checked.append(_case(case, paths))
         except ManifestError as error:
             raise ManifestError(f"{path}, case {number}: {error}") from None
     _check_cases(checked, path)
-    lines = [json.dumps(_relative(case, root), ensure_ascii=False) + "\n" for case in cases]
-    files.write_bytes(path, "".join(lines).encode("utf-8"))
+    lines = [json.dumps(case, ensure_ascii=False) + "\n" for case in cases]
+    try:
+        data = "".join(lines).encode("utf-8")
+    except UnicodeEncodeError as error:
+        text = error.object[max(0, error.start - 40) : error.end + 20]
+        raise ManifestError(f"{path}: {text!r} is not UTF-8 text; rename the file") from None
+    files.write_bytes(path, data)
     return len(cases)
 
 
-def _check_type(value: Any, kind: type | tuple[type, ...], name: str, expected: str) -> Any:
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise ManifestError(f"{name}: found {json.dumps(value, default=str)[:80]}; expected {expected}")
-    return value
-
-
-def _case(raw: Any, root: str) -> Case:
+def _case(raw: Any, paths: ManifestPaths) -> Case:
     """Check one case and add the missing keys."""
-    _check_type(raw, dict, "the line", "an object with the keys of a case")
+    check_type(raw, dict, "the line", "an object with the keys of a case")
     missing = [key for key in REQUIRED if key not in raw]
     if missing:
         raise ManifestError(f"missing key {missing[0]!r}; required keys: {', '.join(REQUIRED)}")
@@ -132,92 +138,79 @@ def _case(raw: Any, root: str) -> Case:
             f"unknown key {unknown[0]!r}; known keys: {', '.join(REQUIRED + OPTIONAL)}; put other data into 'extra'"
         )
     for key in ("case_id", "patient_id", "split"):
-        if not _check_type(raw[key], str, key, "a text"):
+        if not check_type(raw[key], str, key, "a text"):
             raise ManifestError(f"{key}: found an empty text")
-    report = _check_type(raw.get("report") or {}, dict, "report", "an object of texts")
-    for key, text in report.items():
-        _check_type(text, (str, type(None)), f"report.{key}", "a text")
-    labels = _check_type(raw.get("labels") or {}, dict, "labels", "an object of name: 0, 1 or null")
+    report = check_type(raw.get("report") or {}, dict, "report", "an object of texts")
+    report = {key: check_text(text, f"report.{key}") for key, text in report.items()}
+    labels = check_type(raw.get("labels") or {}, dict, "labels", "an object of name: 0, 1 or null")
     for name, value in labels.items():
         if value not in (0, 1, None):
             raise ManifestError(f"labels.{name}: found {value!r}; expected 0, 1 or null")
-    cot = _check_type(raw.get("cot") or [], list, "cot", "a list of steps")
+    cot = check_type(raw.get("cot") or [], list, "cot", "a list of steps")
+    masks = check_type(raw.get("lesion_masks") or [], list, "lesion_masks", "a list of masks")
     return {
         **{key: raw[key] for key in ("case_id", "patient_id", "split")},
-        "volume": _volume(raw["volume"], root),
-        "region_map": _region_map(raw.get("region_map"), root),
-        "lesion_masks": [
-            _lesion(m, root)
-            for m in _check_type(raw.get("lesion_masks") or [], list, "lesion_masks", "a list of masks")
-        ],
+        "volume": _volume(raw["volume"], paths),
+        "region_map": _region_map(raw.get("region_map"), paths),
+        "lesion_masks": [_lesion(mask, paths) for mask in masks],
         "report": {key: text for key, text in report.items() if not is_missing(text)},
         "cot": [_step(step, number) for number, step in enumerate(cot, start=1)],
         "labels": labels,
-        "source": raw.get("source"),
-        "extra": raw.get("extra") or {},
+        "source": check_text(raw.get("source"), "source"),
+        "extra": check_extra(raw.get("extra")),
     }
 
 
-def _volume(raw: Any, root: str) -> dict:
-    raw = {"path": raw} if isinstance(raw, str) else _check_type(raw, dict, "volume", "a path or an object with 'path'")
-    return {**_options(raw, "volume", VOLUME_OPTIONS), "path": _path(raw.get("path"), "volume", root)}
+def _volume(raw: Any, paths: ManifestPaths) -> dict:
+    raw = {"path": raw} if isinstance(raw, str) else check_type(raw, dict, "volume", "a path or an object with 'path'")
+    return {**check_options(raw, "volume", VOLUME_OPTIONS), **paths.resolve(raw.get("path"), "volume")}
 
 
-def _region_map(raw: Any, root: str) -> dict | None:
+def _region_map(raw: Any, paths: ManifestPaths) -> dict | None:
     if raw is None:
         return None
     expected = "a path, or an object with 'path' or 'files'"
-    raw = {"path": raw} if isinstance(raw, str) else _check_type(raw, dict, "region_map", expected)
-    out = _options(raw, "region_map", MASK_OPTIONS, "source", "files")
+    raw = {"path": raw} if isinstance(raw, str) else check_type(raw, dict, "region_map", expected)
+    out = check_options(raw, "region_map", MASK_OPTIONS, "source", "files")
+    check_text(raw.get("source"), "region_map.source")
     if ("path" in raw) == ("files" in raw):
         raise ManifestError(f"region_map: found keys {sorted(raw)}; expected {expected}")
     if "path" in raw:
-        return {**out, "path": _path(raw["path"], "region_map", root)}
-    masks = _check_type(raw["files"], dict, "region_map.files", "an object of class name: path")
-    return {**out, "files": {name: _path(p, f"region_map.files.{name}", root) for name, p in masks.items()}}
+        return {**out, **paths.resolve(raw["path"], "region_map")}
+    masks = check_type(raw["files"], dict, "region_map.files", "an object of class name: path")
+    found = {name: paths.resolve(path, f"region_map.files.{name}") for name, path in masks.items()}
+    # One option for all files, such as the keys of the object.
+    anywhere = {"allow_outside": True} if any(len(mask) > 1 for mask in found.values()) else {}
+    return {**out, "files": {name: mask["path"] for name, mask in found.items()}, **anywhere}
 
 
-def _lesion(raw: Any, root: str) -> dict:
+def _lesion(raw: Any, paths: ManifestPaths) -> dict:
     expected = "a path, or an object with 'path', 'id' and 'name'"
-    raw = {"path": raw} if isinstance(raw, str) else _check_type(raw, dict, "lesion mask", expected)
-    out = _options(raw, "lesion mask", MASK_OPTIONS, "id", "name")
+    raw = {"path": raw} if isinstance(raw, str) else check_type(raw, dict, "lesion mask", expected)
+    out = check_options(raw, "lesion mask", MASK_OPTIONS, "id", "name")
     number = raw.get("id")
-    if number is not None and not 1 <= _check_type(number, int, "lesion id", "a number from 1 to 255") <= 255:
+    if number is not None and not 1 <= check_type(number, int, "lesion id", "a number from 1 to 255") <= 255:
         raise ManifestError(f"lesion id: found {number}; expected 1..255")
-    return {"id": None, "name": None, **out, "path": _path(raw.get("path"), "lesion mask", root)}
+    check_text(raw.get("name"), "lesion name")
+    return {"id": None, "name": None, **out, **paths.resolve(raw.get("path"), "lesion mask")}
 
 
 def _step(raw: Any, number: int) -> dict:
-    _check_type(raw, dict, f"cot step {number}", "an object with 'text'")
-    lists = {
-        k: _check_type(raw.get(k) or [], list, f"cot step {number}: {k}", "a list of texts")
-        for k in ("entities", "regions")
-    }
+    where = f"cot step {number}"
+    check_type(raw, dict, where, "an object with 'text'")
+    lists = {key: check_texts(raw.get(key), f"{where}: {key}") for key in ("entities", "regions")}
     lesion = raw.get("lesion")
-    if lesion is not None:
-        _check_type(lesion, int, f"cot step {number}: lesion", "the id of a lesion, or null")
-    text = _check_type(raw.get("text"), str, f"cot step {number}: text", "a text")
-    step = {"step": raw.get("step", number), "text": text, **lists, "lesion": lesion}
+    if lesion is not None and not 0 <= check_type(lesion, int, f"{where}: lesion", "a lesion's id, or null") <= 255:
+        raise ManifestError(f"{where}: lesion: found {lesion}; expected 1..255")
+    text = check_type(raw.get("text"), str, f"{where}: text", "a text")
+    position = raw.get("step")
+    position = number if position is None else check_type(position, int, f"{where}: step", "a number")
+    step = {"step": position, "text": text, **lists, "lesion": lesion}
     if "normal" in raw:
-        step["normal"] = _check_type(raw["normal"], bool, f"cot step {number}: normal", "true or false")
+        step["normal"] = check_type(raw["normal"], bool, f"{where}: normal", "true or false")
     if raw.get("question"):
-        step["question"] = _check_type(raw["question"], str, f"cot step {number}: question", "a text")
+        step["question"] = check_type(raw["question"], str, f"{where}: question", "a text")
     return step
-
-
-def _options(raw: dict, name: str, known: set[str], *more: str) -> dict:
-    unknown = sorted(set(raw) - known - {"path", *more})
-    if unknown:
-        raise ManifestError(
-            f"{name}: unknown key {unknown[0]!r}; known keys: path, {', '.join(sorted({*known, *more}))}"
-        )
-    return {key: value for key, value in raw.items() if key != "path"}
-
-
-def _path(raw: Any, name: str, root: str) -> str:
-    if not _check_type(raw, str, f"path of {name}", "a text"):
-        raise ManifestError(f"path of {name}: found an empty text")
-    return files.join(root, raw)
 
 
 def _check_cases(cases: list[Case], path: str | Path) -> None:
@@ -236,10 +229,12 @@ def _check_cases(cases: list[Case], path: str | Path) -> None:
 
 
 def _relative(value: Any, root: str, key: str = "") -> Any:
-    """Make all absolute paths relative to the folder of the manifest."""
+    """Make all absolute paths relative to the folder of the manifest, and drop the permission of its reader."""
+    if key == "extra":
+        return value
     if isinstance(value, dict):
-        inside = {k: _relative(v, root, "path" if key == "files" else k) for k, v in value.items()}
-        return inside if key != "extra" else value
+        kept = {k: v for k, v in value.items() if k != "allow_outside"}
+        return {k: _relative(v, root, "path" if key == "files" else k) for k, v in kept.items()}
     if isinstance(value, list):
         return [_relative(v, root, key) for v in value]
     if isinstance(value, str) and key in ("volume", "region_map", "lesion_masks", "path"):

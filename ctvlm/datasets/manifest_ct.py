@@ -29,6 +29,8 @@ class ManifestCT(BaseDataset):
         cache: keep the results of the leading deterministic transforms in memory (per worker process), so that only
             the first epoch reads files.
         evaluation_set: keep the cases with this set in ``extra.sets`` (CT-RATE: all, first, nohead, colipri).
+        allow_outside: accept a manifest whose files are neither in its folder nor in ``data_root``; only for manifests
+            that you trust (see ``read_manifest``).
         kwargs: see ``mmengine.dataset.BaseDataset``.
 
     Raises:
@@ -43,9 +45,11 @@ class ManifestCT(BaseDataset):
         pipeline: Sequence[dict | Callable] = (),
         cache: bool = False,
         evaluation_set: str | None = None,
+        allow_outside: bool = False,
         **kwargs: Any,
     ) -> None:
         self.split = split
+        self.allow_outside = allow_outside
         self.evaluation_set = evaluation_set
         self._labels_source: list[str] = []
         self.scheme = RegionScheme.load(scheme)
@@ -56,7 +60,8 @@ class ManifestCT(BaseDataset):
         self._metainfo.update(evaluation_set=evaluation_set, labels_source=", ".join(self._labels_source))
 
     def load_data_list(self) -> list[dict]:
-        cases = read_manifest(self.ann_file, self.split)
+        roots = [self.data_root] if self.data_root else []
+        cases = read_manifest(self.ann_file, self.split, allow_outside=self.allow_outside, data_roots=roots)
         if self.evaluation_set is not None:
             known = sorted({name for case in cases for name in case["extra"].get("sets") or ()})
             cases = [case for case in cases if self.evaluation_set in (case["extra"].get("sets") or ())]

@@ -6,35 +6,39 @@ Files of a store::
     OUT/cases/<case>/volume.b2nd            HU, int16
     OUT/cases/<case>/region_map.b2nd        region ids of the scheme, uint8 (optional)
     OUT/cases/<case>/lesion_map.b2nd        lesion ids, uint8 (optional)
-    OUT/cases/<case>/case.json              recipe, checksums, geometry, and the manifest line
+    OUT/cases/<case>/case.json              recipe, source files, checksums, geometry, and the manifest line
     OUT/cases/<case>/failed.json            instead of case.json: the reason why the case is not in the manifest
 
-``case.json`` is written last, so a case of an interrupted run is never considered complete.
+``case.json`` is written last, so a case of an interrupted run is never considered complete. A case is kept if its
+manifest line, recipe and source files are those of ``case.json``, and its arrays have the checksums recorded there.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
+import traceback
 import warnings
 from dataclasses import asdict, dataclass
+from hashlib import sha256
 from typing import Any
 from urllib.parse import quote
 
 import numpy as np
 
-from ctvlm.anatomy import DEFAULT_SCHEME, RegionScheme, UnknownLabelError, scheme_of
+from ctvlm.anatomy import DEFAULT_SCHEME, RegionScheme, scheme_of
 from ctvlm.datasets.measured_reasoning import MeasuredReasoning
+from ctvlm.datasets.source_state import State, is_unchanged, source_state
 from ctvlm.datasets.training_text import MEASURED, NO_TEXT, text_source
 from ctvlm.datasets.transforms.load_ct import LoadCT
 from ctvlm.datasets.transforms.resample_ct import ResampleCT
-from ctvlm.volume import CTReadError, CTVolume, MaskMismatchError, files
+from ctvlm.utils import CTVLMError, MissingPackageError
+from ctvlm.volume import CTVolume, files
+from ctvlm.volume.checksums import record_checksum, sha256_of
 from ctvlm.volume.store import SUFFIX, encode
 
 # Increment when the result of a recipe changes, so that existing cases are processed again.
 FORMAT = 1
 ARRAYS = ("volume", "region_map", "lesion_map")
-CASE_ERRORS = (CTReadError, MaskMismatchError, UnknownLabelError, FileNotFoundError)
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,7 @@ def folder_of(out: str, case_id: str) -> str:
     """Return the folder of a case; ids may contain any characters and have any length."""
     name = quote(case_id, safe=" ,()+")
     if len(name) > 120 or name.strip(". ") != name:
-        name = f"{name[:100].strip('. ')}-{hashlib.sha256(case_id.encode()).hexdigest()[:12]}"
+        name = f"{name[:100].strip('. ')}-{sha256(case_id.encode()).hexdigest()[:12]}"
     return files.join(out, "cases", name)
 
 
@@ -77,42 +81,93 @@ def fingerprint(case: dict, recipe: Recipe) -> str:
     # The content of the scheme, so that an edited file changes the hash.
     parameters = {**recipe.as_dict(), "scheme": RegionScheme.load(recipe.scheme).fingerprint}
     text = json.dumps([case, parameters], sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return sha256(text.encode()).hexdigest()
 
 
 def read_record(out: str, case_id: str, name: str = "case.json") -> dict | None:
-    """Read ``case.json`` or ``failed.json`` of a case; None if it is missing or incomplete."""
+    """Read ``case.json`` or ``failed.json`` of a case; None if it is missing, incomplete or changed."""
     try:
-        return json.loads(files.read_bytes(files.join(folder_of(out, case_id), name)))
-    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
+        record = json.loads(files.read_bytes(files.join(folder_of(out, case_id), name)))
+        return record if record["checksum"] == record_checksum(record) else None
+    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 
-def preprocess_case(case: dict, out: str, recipe: Recipe) -> Outcome:
-    """Store one case (as returned by ``read_manifest``) under ``out``, unless an up-to-date result exists.
+def is_current(record: dict | None, case: dict, recipe: Recipe, content: bool = False) -> bool:
+    """Whether a record is of this case, recipe and source files; ``content`` compares the latter by SHA-256."""
+    return (
+        record is not None
+        and record["fingerprint"] == fingerprint(case, recipe)
+        and is_unchanged(record["sources"], source_state(case, content), content)
+    )
+
+
+def damaged_files(out: str, record: dict, content: bool = True) -> list[str]:
+    """Names of the stored arrays of a case that differ from its record; without ``content`` by size only."""
+    folder = folder_of(out, record["case_id"])
+    damaged = []
+    for entry in record["arrays"].values():
+        path = files.join(folder, entry["file"])
+        if files.size(path) != entry["bytes"]:
+            damaged.append(entry["file"])
+        elif content:
+            found = sha256(files.read_bytes(path)).hexdigest() if files.is_url(path) else sha256_of(files.local(path))
+            damaged += [entry["file"]] if found != entry["sha256"] else []
+    return damaged
+
+
+def preprocess_case(case: dict, out: str, recipe: Recipe, compare_content: bool = False) -> Outcome:
+    """Store one case (as returned by ``read_manifest``) under ``out``, unless an up-to-date, undamaged result exists.
 
     A case that cannot be read gives a failed outcome instead of an exception.
+
+    Args:
+        compare_content: compare source files by SHA-256 instead of size and time of change.
+
+    Raises:
+        MissingPackageError: a reader is not installed.
+        OSError: the results cannot be written.
     """
-    case_hash = fingerprint(case, recipe)
-    record = read_record(out, case["case_id"])
-    if record and record.get("fingerprint") == case_hash:
-        return Outcome(case["case_id"], "kept", stored_bytes=record["stored_bytes"])
     folder = folder_of(out, case["case_id"])
+    record = read_record(out, case["case_id"])
+    notes: list[str] = []
+    if record and is_current(record, case, recipe, compare_content):
+        damaged = damaged_files(out, record)
+        if not damaged:
+            _update_sources(record, source_state(case, compare_content), folder)
+            return Outcome(case["case_id"], "kept", stored_bytes=record["stored_bytes"])
+        notes.append(f"{', '.join(damaged)} was missing or damaged, and was written again")
+    files.remove_parts(folder)
     # Remove the old record before its files are overwritten.
     files.remove(files.join(folder, "case.json"))
-    notes: list[str] = []
+    # Before the files are read, so that a file that changes now is noticed by the next run.
+    identity = dict(
+        case_id=case["case_id"],
+        fingerprint=fingerprint(case, recipe),
+        sources=source_state(case, compare_content),
+    )
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             results = _load(case, recipe)
-        notes = [str(w.message) for w in caught if issubclass(w.category, UserWarning)]
-    except CASE_ERRORS as error:
-        record = dict(case_id=case["case_id"], fingerprint=case_hash, reason=str(error))
-        files.write_bytes(files.join(folder, "failed.json"), _json(record))
-        return Outcome(case["case_id"], "failed", str(error))
-    record = _write(results, case, folder, recipe, case_hash)
+        notes += [str(w.message) for w in caught if issubclass(w.category, UserWarning)]
+    except MissingPackageError:
+        raise
+    except Exception as error:  # one case must not end the run
+        expected = isinstance(error, (CTVLMError, ValueError, OSError))
+        reason = str(error) if expected and str(error) else f"{type(error).__name__}: {error}"
+        details = {} if expected else dict(traceback=traceback.format_exc())
+        files.write_bytes(files.join(folder, "failed.json"), _json({**identity, "reason": reason, **details}))
+        return Outcome(case["case_id"], "failed", reason)
+    record = _write(results, case, folder, recipe, identity)
     files.remove(files.join(folder, "failed.json"))
     return Outcome(case["case_id"], "done", "; ".join(notes), record["stored_bytes"])
+
+
+def _update_sources(record: dict, sources: State, folder: str) -> None:
+    """Record the times of files that have the same content, so that they are compared without reading them."""
+    if not is_unchanged(record["sources"], sources):
+        files.write_bytes(files.join(folder, "case.json"), _json({**record, "sources": sources}))
 
 
 def _load(case: dict, recipe: Recipe) -> dict:
@@ -128,7 +183,7 @@ def _load(case: dict, recipe: Recipe) -> dict:
     return results
 
 
-def _write(results: dict, case: dict, folder: str, recipe: Recipe, case_hash: str) -> dict:
+def _write(results: dict, case: dict, folder: str, recipe: Recipe, identity: dict) -> dict:
     arrays: dict[str, dict[str, Any]] = {}
     for key in ARRAYS:
         name = f"{key}{SUFFIX}"
@@ -138,10 +193,9 @@ def _write(results: dict, case: dict, folder: str, recipe: Recipe, case_hash: st
             continue
         data = encode(CTVolume(array, results["affine"]), recipe.level)
         files.write_bytes(files.join(folder, name), data)
-        arrays[key] = dict(file=name, sha256=hashlib.sha256(data).hexdigest(), bytes=len(data), dtype=str(array.dtype))
+        arrays[key] = dict(file=name, sha256=sha256(data).hexdigest(), bytes=len(data), dtype=str(array.dtype))
     record = dict(
-        case_id=case["case_id"],
-        fingerprint=case_hash,
+        **identity,
         recipe=recipe.as_dict(),
         shape=list(results["volume"].shape),
         spacing=list(results["spacing"]),
@@ -190,4 +244,6 @@ def manifest_line(out: str, record: dict) -> dict:
 
 def _json(record: dict) -> bytes:
     # Measured text may contain NumPy numbers.
-    return (json.dumps(record, ensure_ascii=False, indent=1, default=lambda value: value.item()) + "\n").encode()
+    record = json.loads(json.dumps(record, default=lambda value: value.item()))
+    record["checksum"] = record_checksum(record)
+    return (json.dumps(record, ensure_ascii=False, indent=1) + "\n").encode()

@@ -13,6 +13,7 @@ from ctvlm.anatomy import DEFAULT_SCHEME, RegionScheme, UnknownLabelError, menti
 from ctvlm.datasets.training_text import NO_TEXT, text_source, with_steps
 from ctvlm.datasets.transforms.load_ct import LoadCT, MaskWarning, RegionWarning
 from ctvlm.volume import CTReadError, MaskMismatchError, files
+from ctvlm.volume.checksums import without_checksums
 from ctvlm.volume.store import SUFFIX
 
 ERROR, WARNING = "error", "warning"
@@ -40,10 +41,14 @@ def verify_case(case: dict, scheme_name: str = DEFAULT_SCHEME, checksums: bool =
     missing = [path for path in files_of(case) if not files.exists(path)]
     for path in missing:
         add("missing file", ERROR, "file not found", path)
+    damaged = False
     if checksums and not missing and case["volume"]["path"].lower().endswith(SUFFIX):
         for path, note in _checksum_problems(case["volume"]["path"]):
             add("checksum", ERROR, note, path)
-    results = None if missing else _load(case, scheme_name, add)
+            damaged = True
+    # A damaged file is listed once; reading compares it again.
+    with without_checksums(damaged or not checksums):
+        results = None if missing else _load(case, scheme_name, add)
     _check_text(case, results, scheme, add)
     return problems
 

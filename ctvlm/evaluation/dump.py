@@ -6,6 +6,7 @@ run-length encoded.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ import numpy as np
 import torch
 
 from ctvlm.utils import atomic_write
+from ctvlm.utils.limits import excess
+from ctvlm.utils.torch_files import oversized_records, oversized_tensor
 
 _FORMAT = "ctvlm-predictions"
 _VERSION = 2
@@ -56,26 +59,37 @@ def load_dump(path: str | Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: the file does not exist.
-        ValueError: the file is not a dump, or its version is newer than supported.
+        ValueError: the file is not a dump, its version is newer than supported, or its content is larger than the
+            limits of ``ctvlm.utils.limits``.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file. Write a dump with the metric DumpPredictions.")
+    if problem := oversized_records(path):
+        raise ValueError(f"{path}: {problem}.")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise ValueError(f"{path}: cannot be loaded ({type(error).__name__}); expected {_FORMAT}.") from error
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         raise ValueError(f"{path}: found another format; expected {_FORMAT}, a file of the metric DumpPredictions.")
-    if content["version"] > _VERSION:
-        raise ValueError(f"{path}: found version {content['version']}; expected {_VERSION} or less. Update ctvlm.")
-    renamed = _RENAMED if content["version"] < 2 else {}
-    return {
-        "cases": [{renamed.get(key, key): _decode(value) for key, value in case.items()} for case in content["cases"]],
-        "prompts": content["prompts"],
-        "scale": content["scale"],
-        "remark": content.get("remark", ""),
-    }
+    version = content.get("version")
+    if not isinstance(version, int) or not 1 <= version <= _VERSION:
+        raise ValueError(f"{path}: found version {version!r}; expected {_VERSION} or less. Update ctvlm.")
+    if problem := oversized_tensor(content):
+        raise ValueError(f"{path}: {problem}.")
+    renamed = _RENAMED if version < 2 else {}
+    try:
+        return {
+            "cases": [
+                {renamed.get(key, key): _decode(item) for key, item in case.items()} for case in content["cases"]
+            ],
+            "prompts": content["prompts"],
+            "scale": content["scale"],
+            "remark": content.get("remark", ""),
+        }
+    except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
+        raise ValueError(f"{path}: invalid content ({type(error).__name__}: {error}). Write the dump again.") from error
 
 
 def encode_case(case: Mapping[str, Any]) -> dict[str, Any]:
@@ -110,5 +124,11 @@ def _run_lengths(labels: torch.Tensor) -> dict[str, Any]:
 
 def _decode(value: Any) -> Any:
     if isinstance(value, dict) and set(value) == {"run_lengths", "run_values", "shape"}:
-        return torch.repeat_interleave(value["run_values"], value["run_lengths"].long()).reshape(value["shape"])
+        lengths, shape = value["run_lengths"], value["shape"]
+        # In float64, because a sum of integers may overflow.
+        if lengths.numel() and (int(lengths.min()) < 0 or lengths.double().sum().item() != math.prod(shape)):
+            raise ValueError(f"run lengths that do not fill the shape {shape}")
+        if problem := excess(shape):
+            raise ValueError(f"found {problem[0]}; expected {problem[1]}; {problem[2]}")
+        return torch.repeat_interleave(value["run_values"], lengths.long()).reshape(shape)
     return value

@@ -8,12 +8,16 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 
 import torch
 from torch import Tensor
+
+from ctvlm.utils.errors import CTVLMError
+from ctvlm.utils.limits import excess_bytes
 
 KEY = "pretrained_files"  # name of the buffer
 _SOURCE = "source.json"
@@ -33,10 +37,19 @@ def pack_files(source: str, files: Mapping[str, bytes]) -> Tensor:
 
 
 def unpack_files(packed: Tensor) -> tuple[str, dict[str, bytes]]:
-    """Inverse of ``pack_files``; returns the source and its files."""
-    with zipfile.ZipFile(io.BytesIO(packed.cpu().numpy().tobytes())) as archive:
-        files = {name: archive.read(name) for name in archive.namelist()}
-    return json.loads(files.pop(_SOURCE)), files
+    """Inverse of ``pack_files``; returns the source and its files.
+
+    Raises:
+        CTVLMError: the tensor is not such an archive, or its files are larger than CTVLM_MAX_BYTES.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(packed.cpu().numpy().tobytes())) as archive:
+            if problem := excess_bytes(sum(record.file_size for record in archive.infolist())):
+                raise CTVLMError(f"{KEY}: found {problem[0]}; expected {problem[1]}. {problem[2]}")
+            files = {name: archive.read(name) for name in archive.namelist()}
+        return str(json.loads(files.pop(_SOURCE))), files
+    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, KeyError, TypeError, NotImplementedError) as error:
+        raise CTVLMError(f"{KEY}: cannot be read ({type(error).__name__}: {error}); use another checkpoint") from error
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
+from ctvlm.utils.terminal_text import printable
 from ctvlm.volume.headers import HeaderGeometry
 
 
@@ -16,7 +17,8 @@ class CTReadError(ValueError):
 
     def __init__(self, path: str | Path, found: str, expected: str, action: str) -> None:
         self.path, self.found, self.expected, self.action = str(path), found, expected, action
-        super().__init__(f"{path}: found {found}; expected {expected}. {action[:1].upper()}{action[1:]}.")
+        # One line, whatever the name of the file and its content.
+        super().__init__(printable(f"{path}: found {found}; expected {expected}. {action[:1].upper()}{action[1:]}."))
 
     def __reduce__(self):
         # Pickling calls the class with ``args``, which contains only the message.

@@ -17,6 +17,7 @@ from ctvlm.volume.dicom_headers import (
     not_ct_reason,
     read_frames,
 )
+from ctvlm.volume.sizes import check_size
 
 CT_IMAGES = "the slices of one CT series, or one enhanced CT file"
 
@@ -48,6 +49,9 @@ def read_dicom(path: Path, key: str | None = None, modality: str | None = None) 
         raise CTReadError(path, found, CT_IMAGES, f"give the path of one file, such as {multi[0].path.name}")
     if path.is_file() and not multi:
         raise CTReadError(path, "one slice of a series", CT_IMAGES, "give the folder of the slices")
+    rows, columns = (int(n or 0) for n in sizes.pop())
+    # GDCM decodes to at most 8 bytes per voxel.
+    check_size(path, (sum(h.frames for h in headers), rows, columns), 4)
     frames = [frame for header in headers for frame in read_frames(header)]
     affine, order = affine_from_frames(frames, path)
     array = _pixels([headers[0].path] if multi else [headers[k].path for k in order])

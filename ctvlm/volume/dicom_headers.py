@@ -12,11 +12,13 @@ import numpy as np
 
 from ctvlm.utils import MissingPackageError
 from ctvlm.volume.ct_volume import CTReadError
+from ctvlm.volume.sizes import check_deflated
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
+DEFLATED = "1.2.840.10008.1.2.1.99"
 DICOMDIR = "1.2.840.10008.1.3.10"
 SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
@@ -93,6 +95,7 @@ def find_series(path: Path) -> dict[str, list[Header]]:
     files = sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
     for file in filter(is_dicom, files):
         try:
+            _check_deflated(file)
             tags = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=TAGS, force=True)
         except (InvalidDicomError, EOFError, ValueError, AttributeError, KeyError) as error:
             found = f"a DICOM header that cannot be read ({error})"
@@ -101,6 +104,17 @@ def find_series(path: Path) -> dict[str, list[Header]]:
             continue
         series.setdefault(str(tags.get("SeriesInstanceUID") or "none"), []).append(Header(file, tags))
     return series
+
+
+def _check_deflated(path: Path) -> None:
+    """pydicom decompresses the whole data set of a deflated file, also for its first tags."""
+    from pydicom.filereader import _read_file_meta_info, read_preamble
+
+    with open(path, "rb") as file:
+        read_preamble(file, force=True)
+        meta = _read_file_meta_info(file)  # the public function accepts no file without a preamble
+        if meta.get("TransferSyntaxUID") == DEFLATED:
+            check_deflated(path, file.tell())
 
 
 def not_ct_reason(header: Header, modality: str | None = None) -> tuple[str, str] | None:

@@ -26,14 +26,25 @@ def is_url(path: str | Path) -> bool:
 
 def local(path: str | Path) -> Path:
     """Path of a local file or ``file://`` URL."""
-    return Path(str(path).removeprefix("file://"))
+    text = str(path)
+    return Path(text[len("file://") :].removeprefix("localhost") if text.startswith("file://") else text)
+
+
+def data_roots() -> list[str]:
+    """Folders of CTVLM_DATA_ROOTS: their files may be named by manifests and image headers that are elsewhere."""
+    return [join(folder) for folder in os.environ.get("CTVLM_DATA_ROOTS", "").split(os.pathsep) if folder]
 
 
 def join(root: str | Path, *parts: str) -> str:
-    """Join a folder or URL with parts; an absolute path or URL among the parts replaces everything before it."""
+    """Join a folder or URL with parts; an absolute path or URL among the parts replaces everything before it.
+
+    ``file://`` URLs become local paths.
+    """
     if not is_url(root):
         root = os.path.normpath(local(root).absolute())
     for part in parts:
+        if part.startswith("file://"):
+            part = str(local(part))
         if is_url(part) or os.path.isabs(part):
             root = part
         elif is_url(root):
@@ -48,6 +59,11 @@ def join(root: str | Path, *parts: str) -> str:
 def parent(path: str | Path) -> str:
     """Folder of a file."""
     return str(path).rpartition("/")[0] if is_url(path) else str(local(path).absolute().parent)
+
+
+def name(path: str | Path) -> str:
+    """Last part of a path."""
+    return posixpath.basename(str(path)) if is_url(path) else local(path).name
 
 
 def relative(path: str, root: str) -> str:
@@ -72,9 +88,23 @@ def filesystem(url: str | Path) -> tuple[Any, str]:
 def exists(path: str | Path) -> bool:
     """Whether a file or folder exists."""
     if not is_url(path):
-        return local(path).exists()
+        return os.path.exists(local(path))
     fs, name = filesystem(path)
     return fs.exists(name)
+
+
+def size(path: str | Path) -> int | None:
+    """Bytes of a file; None if it does not exist."""
+    if not is_url(path):
+        return local(path).stat().st_size if local(path).is_file() else None
+    fs, name = filesystem(path)
+    return fs.size(name) if fs.exists(name) else None
+
+
+def remote_key(path: str) -> str:
+    """Text that changes when the file at a URL changes."""
+    fs, name = filesystem(path)
+    return str(fs.ukey(name))
 
 
 def read_bytes(path: str | Path) -> bytes:
@@ -89,13 +119,13 @@ def read_bytes(path: str | Path) -> bytes:
 
 
 def write_bytes(path: str | Path, data: bytes) -> None:
-    """Write a file atomically; missing folders are created."""
+    """Write a file atomically, flushed to the disk; missing folders are created."""
     if is_url(path):
         fs, name = filesystem(path)
         fs.makedirs(posixpath.dirname(name), exist_ok=True)
         fs.pipe_file(name, data)
         return
-    with atomic_write(local(path)) as part:
+    with atomic_write(local(path), sync=True) as part:
         part.write_bytes(data)
 
 
@@ -106,6 +136,13 @@ def remove(path: str | Path) -> None:
     elif exists(path):
         fs, name = filesystem(path)
         fs.rm_file(name)
+
+
+def remove_parts(folder: str | Path) -> None:
+    """Remove the temporary files of ``atomic_write`` that a killed process left in a local folder."""
+    if not is_url(folder) and local(folder).is_dir():
+        for part in local(folder).glob(".part_*"):
+            part.unlink(missing_ok=True)
 
 
 @contextmanager

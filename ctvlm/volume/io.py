@@ -36,6 +36,7 @@ def read_ct(
     affine: Sequence[Sequence[float]] | None = None,
     check_range: bool = True,
     modality: str | None = None,
+    allow_outside: bool = False,
 ) -> CTVolume:
     """Read a CT in HU, (z, y, x), on an orthogonal RAS+ grid.
 
@@ -52,16 +53,18 @@ def read_ct(
             ``spacing`` and ``axes``.
         check_range: False accepts values that are not HU.
         modality: "CT" for DICOM files without a Modality tag.
+        allow_outside: accept a MetaImage or NRRD header whose data file is not in its folder; only for headers that
+            you trust, because a header can name any file.
 
     Raises:
-        CTReadError: the file is not a valid CT.
+        CTReadError: the file is not a valid CT, or larger than the limits of ``ctvlm.utils.limits``.
         FileNotFoundError: the file does not exist.
 
     Warns:
         QFormConflictWarning: sform and qform of a NIfTI header differ; the sform is used.
     """
     with as_local_file(path) as file:
-        array, header = _read_with_geometry(file, key, spacing, axes, affine, modality)
+        array, header = _read_with_geometry(file, key, spacing, axes, affine, modality, allow_outside)
         array = to_hu(array, file, rescale, check_range)
     _warn_of_conflict(path, header)
     return replace(to_ras(array, header.affine), header=header)
@@ -73,10 +76,11 @@ def read_label_map(
     spacing: tuple[float, float, float] | None = None,
     axes: str | None = None,
     key: str | None = None,
+    allow_outside: bool = False,
 ) -> CTVolume:
     """Read a label map or binary mask with unsigned ids on the grid of its file. Raises and warns as ``read_ct``."""
     with as_local_file(path) as file:
-        array, header = _read_with_geometry(file, key, spacing, axes)
+        array, header = _read_with_geometry(file, key, spacing, axes, allow_outside=allow_outside)
     array = _label_ids(array, path)
     _warn_of_conflict(path, header)
     return replace(to_ras(array, header.affine, labels=True), header=header)
@@ -123,6 +127,7 @@ def read_grid(
     axes: str | None = None,
     key: str | None = None,
     affine: Sequence[Sequence[float]] | None = None,
+    allow_outside: bool = False,
 ) -> tuple[tuple[int, int, int], np.ndarray]:
     """Read the grid of a file without reorientation, for results that overlay the file in a viewer.
 
@@ -134,7 +139,7 @@ def read_grid(
         CTReadError, FileNotFoundError: as ``read_ct``.
     """
     with as_local_file(path) as file:
-        _, header = _read_with_geometry(file, key, spacing, axes, affine)
+        _, header = _read_with_geometry(file, key, spacing, axes, affine, allow_outside=allow_outside)
     return header.shape[::-1], header.affine
 
 
@@ -187,9 +192,10 @@ def _read_with_geometry(
     axes: str | None,
     declared: Sequence[Sequence[float]] | None = None,
     modality: str | None = None,
+    allow_outside: bool = False,
 ) -> tuple[np.ndarray, HeaderGeometry]:
     """Array (3 axes, file order) and its geometry, with the options of the caller applied."""
-    array, stored = read_raw(path, key, modality)
+    array, stored = read_raw(path, key, modality, allow_outside)
     if array.dtype.kind not in "iufb":
         raise CTReadError(path, f"dtype {array.dtype}", "one number per voxel", "check that the file is a CT or mask")
     array, stored = _three_axes(array, stored, path)

@@ -12,10 +12,13 @@ import numpy as np
 
 from ctvlm.utils import MissingPackageError
 from ctvlm.volume.ct_volume import CTReadError
+from ctvlm.volume.detached import check_compressed, check_linked
 from ctvlm.volume.dicom import read_dicom
 from ctvlm.volume.dicom_headers import is_dicom
 from ctvlm.volume.headers import load_nifti
+from ctvlm.volume.nifti_voxels import nifti_voxels
 from ctvlm.volume.orient import affine_from_axes
+from ctvlm.volume.sizes import check_npz, check_size
 from ctvlm.volume.store import SUFFIX, StoredArray
 
 # Array in file order, and the affine of its axes (None: not in the file).
@@ -36,7 +39,8 @@ def read_nifti(path: Path, key: str | None = None) -> RawImage:
     if image.get_data_dtype().kind not in "iuf":
         found = f"dtype {image.get_data_dtype()}"
         raise CTReadError(path, found, "one number per voxel", "check that the file is a CT or mask")
-    array = np.asanyarray(image.dataobj)
+    check_size(path, image.shape, 0)  # nifti_voxels checks the bytes
+    array = nifti_voxels(image, path)
     header = image.header
     if "sform_code" not in header:
         return array, None
@@ -49,8 +53,13 @@ def read_sitk(path: Path, key: str | None = None) -> RawImage:
     sitk = _simpleitk(path)
     # Explicit, because SimpleITK recognises .mha and .mhd by lower-case suffixes only.
     parser = "NrrdImageIO" if path.suffix.lower() in (".nrrd", ".nhdr") else "MetaImageIO"
-    image = sitk.ReadImage(str(path), imageIO=parser)
-    return _from_sitk(image, path)
+    reader = sitk.ImageFileReader()
+    reader.SetImageIO(parser)
+    reader.SetFileName(str(path))
+    reader.ReadImageInformation()
+    check_size(path, reader.GetSize(), _sitk_bytes(reader))
+    check_compressed(path)
+    return _from_sitk(reader.Execute(), path)
 
 
 def read_npz(path: Path, key: str | None = None) -> RawImage:
@@ -60,6 +69,7 @@ def read_npz(path: Path, key: str | None = None) -> RawImage:
         name = key or next((k for k in NPZ_KEYS if k in names), None)
         if name is None or name not in names:
             raise CTReadError(path, f"arrays {names}", f"one of {', '.join(NPZ_KEYS)}", "give key= (the array's name)")
+        check_npz(path, [name, *(["affine"] if "affine" in names else [])])
         array = data[name]
         if "affine" in names:
             # Layout of ctvlm: array (z, y, x), affine of (x, y, z).
@@ -82,6 +92,16 @@ def read_store(path: Path, key: str | None = None) -> RawImage:
     stored = StoredArray(path).read()
     array = stored.array if key is None else (stored.array == int(key)).astype(np.uint8)
     return array.T, stored.affine
+
+
+def _sitk_bytes(reader) -> int:
+    """Bytes per voxel of an opened image."""
+    import SimpleITK as sitk
+
+    one = (sitk.sitkUInt8, sitk.sitkInt8, sitk.sitkVectorUInt8, sitk.sitkVectorInt8)
+    two = (sitk.sitkUInt16, sitk.sitkInt16, sitk.sitkVectorUInt16, sitk.sitkVectorInt16)
+    kind = reader.GetPixelID()
+    return reader.GetNumberOfComponents() * (1 if kind in one else 2 if kind in two else 8)
 
 
 def _from_sitk(image, path: Path) -> RawImage:
@@ -121,15 +141,16 @@ READERS: dict[str, Callable[[Path, str | None], RawImage]] = {
 }
 
 
-def read_raw(path: Path, key: str | None = None, modality: str | None = None) -> RawImage:
+def read_raw(path: Path, key: str | None = None, modality: str | None = None, allow_outside: bool = False) -> RawImage:
     """Read any supported file type; suffixes can have any case.
 
     Args:
         key: see ``ctvlm.volume.read_ct``.
         modality: for DICOM files without a Modality tag.
+        allow_outside: see ``ctvlm.volume.read_ct``.
 
     Raises:
-        CTReadError: the file type is unknown, or the parser raised any error.
+        CTReadError: the file type is unknown, the parser raised any error, or the data is in another folder.
         FileNotFoundError: the file does not exist.
         MissingPackageError: an optional reader is not installed.
         ValueError: ``modality`` is given for another file type.
@@ -150,6 +171,7 @@ def read_raw(path: Path, key: str | None = None, modality: str | None = None) ->
     if (missing := _missing_half(path)) is not None:
         raise CTReadError(path, f"no {missing.name}", "both files of the pair", "add the other file")
     try:
+        check_linked(path, allow_outside)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             raw = reader(path, key)

@@ -16,12 +16,15 @@ import numpy as np
 
 from ctvlm.utils import MissingPackageError
 from ctvlm.volume import files
+from ctvlm.volume.checksums import verify_stored
 from ctvlm.volume.ct_volume import CTReadError, CTVolume
+from ctvlm.volume.sizes import check_size
 
 SUFFIX = ".b2nd"
 # Blocks (64 to 128 KiB, within a core's cache) are the unit of decoding; chunks are the unit of the index.
 CHUNK = (32, 128, 128)
 BLOCK = (8, 64, 64)
+_MAX_HEADER = 4096  # ours take about 200 bytes
 
 
 def _blosc2():
@@ -29,6 +32,11 @@ def _blosc2():
         import blosc2
     except ImportError:
         raise MissingPackageError("stored volumes (.b2nd) need Blosc2: pip install 'ctvlm[store]'") from None
+    if (4, 0) <= tuple(int(part) for part in blosc2.__version__.split(".")[:2]) < (4, 14):
+        raise MissingPackageError(
+            f"stored volumes (.b2nd): found Blosc2 {blosc2.__version__}, which can run code from a file. Install a "
+            "version before 4.0 or from 4.14 on: pip install -U blosc2"
+        )
     # Data workers already run in parallel, and threads do not survive a fork.
     blosc2.set_nthreads(1)
     return blosc2
@@ -55,6 +63,16 @@ def label_counts(label_map: np.ndarray) -> np.ndarray:
     return sum((np.bincount(plane.ravel(), minlength=256) for plane in label_map), np.zeros(256, np.int64))
 
 
+def _check_plain(header: bytes) -> None:
+    """Refuse files that Blosc2 would open as another object, before version 4.14 by running code from the file.
+
+    Such a file has a metadata layer with one of these names (in msgpack, with their length) in its header.
+    """
+    size = int.from_bytes(header[11:15], "big")
+    if size > _MAX_HEADER or any(name in header for name in (b"\xa9LazyArray", b"\xacproxy-source", b"\xa3b2o")):
+        raise ValueError("not an array, but an expression or a reference")
+
+
 class StoredArray:
     """An open ``.b2nd`` file. The geometry is read immediately, voxels by window.
 
@@ -64,7 +82,7 @@ class StoredArray:
 
     Raises:
         FileNotFoundError: the file does not exist.
-        CTReadError: the file is not a stored volume, or is damaged.
+        CTReadError: the file is not a stored volume, or differs from its checksum (see ``verify_stored``).
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -73,17 +91,22 @@ class StoredArray:
         try:
             if files.is_url(path):
                 self._data = files.read_bytes(path)  # the array refers to these bytes without a copy
+                verify_stored(path, self._data)
+                _check_plain(self._data[:_MAX_HEADER])
                 self._array = blosc2.ndarray_from_cframe(self._data)
             else:
                 name = files.local(path)
                 if not name.is_file():
                     raise FileNotFoundError(f"{path}: no such file. Move a store together with its manifest.")
+                verify_stored(path)
+                with open(name, "rb") as file:
+                    _check_plain(file.read(_MAX_HEADER))
                 self._array = blosc2.open(str(name), mode="r", mmap_mode="r", dparams=dict(nthreads=1))
             self.affine = np.array(self._array.schunk.vlmeta["affine"], dtype=np.float64)
             self.shape: tuple[int, int, int] = tuple(self._array.shape)
             if len(self.shape) != 3 or self.affine.shape != (4, 4):
                 raise ValueError(f"shape {self.shape}, affine of shape {self.affine.shape}")
-        except FileNotFoundError:
+        except (FileNotFoundError, CTReadError):
             raise
         except Exception as error:
             # The library raises RuntimeError, KeyError, ValueError ... for other or truncated files.
@@ -104,10 +127,11 @@ class StoredArray:
         """Decode a window of index slices (z, y, x) with step 1, or the whole array.
 
         Raises:
-            CTReadError: the data of the window is damaged.
+            CTReadError: the data of the window is damaged, or larger than the limits.
         """
         box = tuple(slice(0, n) for n in self.shape) if window is None else tuple(window)
         starts = [s.indices(n)[0] for s, n in zip(box, self.shape, strict=True)]
+        check_size(self.path, [len(range(*s.indices(n))) for s, n in zip(box, self.shape)], self.dtype.itemsize)
         try:
             array = self._array[box]
         except Exception as error:

@@ -68,7 +68,7 @@ def test_mask_of_another_scan(case_folder):
 
 def test_labels_of_another_source(case_folder):
     edit(case_folder, 1, region_map=dict(path="p1/seg.nii.gz", source="totalsegmentator_v9"))
-    assert set(problems_of(case_folder, 1)) == {"cannot be opened"}
+    assert set(problems_of(case_folder, 1)) == {"unknown labels"}
     path = case_folder / "p1" / "seg.nii.gz"
     mask = read_label_map(path)
     write_nifti(mask.with_array(np.where(mask.array == 5, 200, mask.array).astype(np.uint8)), path)

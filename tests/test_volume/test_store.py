@@ -91,3 +91,19 @@ def test_other_and_truncated_files(tmp_path, content):
         StoredArray(path).read()
     with pytest.raises(FileNotFoundError, match=r"b\.b2nd"):
         StoredArray(tmp_path / "b.b2nd")
+
+
+@pytest.mark.parametrize("layer", ["LazyArray", "proxy-source", "b2o"])
+@pytest.mark.parametrize("where", ["file", "url"])
+def test_a_file_cannot_bring_code(tmp_path, monkeypatch, layer, where):
+    """Blosc2 before 4.14 runs the text of such a layer when it opens the file."""
+    import blosc2
+
+    for name in ("open", "ndarray_from_cframe"):
+        monkeypatch.setattr(blosc2, name, lambda *a, **k: pytest.fail("opened"))
+    array = blosc2.asarray(np.zeros((4, 4, 4), np.int16), meta={layer: {"UDF": "raise SystemExit"}})
+    path = f"memory://{tmp_path.name}/b.b2nd" if where == "url" else str(tmp_path / "b.b2nd")
+    with fsspec.open(path, "wb") as file:
+        file.write(array.to_cframe())
+    with pytest.raises(CTReadError, match="expression"):
+        StoredArray(path)

@@ -43,6 +43,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("checkpoint", help="checkpoint file")
     parser.add_argument("manifest", help="case manifest with region maps")
     parser.add_argument("--split", help="use only the cases of this split")
+    parser.add_argument(
+        "--allow-outside", action="store_true", help="trust the manifest: accept files outside its folder"
+    )
     parser.add_argument("--device", help="default: an accelerator if available, else the CPU")
     parser.add_argument("--out", help="write the scores to this .json file")
     parser.add_argument(
@@ -119,7 +122,11 @@ def main(argv: list[str] | None = None) -> int:
     # custom_imports of a config may name modules in projects/, which are not installed.
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
     cfg = load_config(args.config, args.cfg_options)
-    cases = [case for case in read_manifest(args.manifest, args.split) if case["region_map"]]
+    cases = [
+        case
+        for case in read_manifest(args.manifest, args.split, allow_outside=args.allow_outside)
+        if case["region_map"]
+    ]
     if not cases:
         raise CTVLMError(f"{args.manifest}: found no case with a region map to compare with")
     model, pipeline = init_model(cfg, args.checkpoint, device=args.device), build_pipeline(cfg)

@@ -4,7 +4,7 @@ Supports plain records ``{"volumename", "question", "answer"}``, CT-RATE-Thinkin
 (``data/{closedended,openended,report}.json``); the format is detected from the keys. All records of a volume become
 the steps of one case, each with its question. Text without explicit steps is split into sentences.
 
-    python tools/dataset_converters/ct_rate_cot_to_manifest.py CT-RATE cot.jsonl --cot CT-RATE-Thinking/train.jsonl
+    python tools/dataset_converters/ct_rate_cot_to_manifest.py CT-RATE CT-RATE/cot.jsonl --cot THINKING/train.jsonl
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ reasoning steps with the regions that they mention. A fraction of the training p
 in ``train``; the published ``valid`` becomes ``test``. Every file is opened, and files of the other release are
 dropped.
 
-    python tools/dataset_converters/ct_rate_to_manifest.py CT-RATE ct_rate.jsonl --workers 16
+    python tools/dataset_converters/ct_rate_to_manifest.py CT-RATE CT-RATE/manifest.jsonl --workers 16
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 ROOT contains the volumes and the ``img{train,valid,test}_Abnormality_and_Location_Labels.csv`` tables, whose splits are
 kept. The data set has no report text. A label that the tables do not contain is null, not 0.
 
-    python tools/dataset_converters/rad_chestct_to_manifest.py Rad-ChestCT rad_chestct.jsonl
+    python tools/dataset_converters/rad_chestct_to_manifest.py Rad-ChestCT Rad-ChestCT/manifest.jsonl
 """
 
 from __future__ import annotations

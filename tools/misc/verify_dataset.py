@@ -17,6 +17,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("manifest", help="path or fsspec URL")
     parser.add_argument("--split", help="verify only this split")
+    parser.add_argument(
+        "--allow-outside", action="store_true", help="trust the manifest: accept files outside its folder"
+    )
     parser.add_argument("--scheme", help="region scheme: name or path")
     parser.add_argument("--no-checksums", action="store_true", help="do not compare stored files with their checksums")
     parser.add_argument("--errors-only", action="store_true", help="omit warnings")
@@ -36,7 +39,15 @@ def main(argv: list[str] | None = None) -> int:
     checksums = not args.no_checksums
     return run_tool(
         lambda: verify_manifest(
-            args.manifest, args.split, args.scheme, checksums, args.errors_only, args.rows, args.workers, args.json
+            args.manifest,
+            args.split,
+            args.scheme,
+            checksums,
+            args.errors_only,
+            args.rows,
+            args.workers,
+            args.json,
+            allow_outside=args.allow_outside,
         )
     )
 

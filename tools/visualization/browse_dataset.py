@@ -27,6 +27,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("work_dirs/browse"), help="output folder")
     parser.add_argument("--split", help="split of the manifest, or train, val, test of the config (default: train)")
     parser.add_argument("-n", "--num", type=int, default=12, help="cases to draw (0: all)")
+    parser.add_argument(
+        "--allow-outside", action="store_true", help="trust the manifest: accept files outside its folder"
+    )
     parser.add_argument("--cases", nargs="*", help="ids of the cases to draw")
     parser.add_argument(
         "--windows", nargs="+", default=[], metavar="NAME", help="lung, soft_tissue, bone, brain; default: by content"
@@ -44,7 +47,7 @@ def from_manifest(args: argparse.Namespace) -> Iterator[dict]:
     from ctvlm.datasets.transforms import LoadCT, LoadStore
     from ctvlm.volume.store import SUFFIX
 
-    cases = read_manifest(args.source, args.split)
+    cases = read_manifest(args.source, args.split, allow_outside=args.allow_outside)
     selected = [c for c in cases if not args.cases or c["case_id"] in args.cases]
     for case in selected[: args.num or None] if not args.cases else selected:
         load = LoadStore() if case["volume"]["path"].lower().endswith(SUFFIX) else LoadCT()

@@ -40,6 +40,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("config", help="config of the model")
     parser.add_argument("checkpoint", help="checkpoint file")
     parser.add_argument("volume", help="a CT (file or DICOM folder), or a manifest (.jsonl)")
+    parser.add_argument(
+        "--allow-outside", action="store_true", help="trust the manifest: accept files outside its folder"
+    )
     parser.add_argument("--case", help="case id in the manifest (default: the first case)")
     parser.add_argument("--mask", help="label map, or folder with one mask per class")
     parser.add_argument("--mask-source", help="source of the ids of a label map, such as totalsegmentator_v2")
@@ -68,7 +71,7 @@ def read(args: argparse.Namespace, extractor: FeatureExtractor) -> tuple[ReadCas
         return extractor.read(args.volume, args.mask, args.mask_source), dict(path=args.volume)
     if args.mask:
         raise CTVLMError(f"--mask {args.mask}: not allowed with a manifest, whose cases have their own masks")
-    cases = {case["case_id"]: case for case in read_manifest(args.volume)}
+    cases = {case["case_id"]: case for case in read_manifest(args.volume, allow_outside=args.allow_outside)}
     name = args.case or next(iter(cases))
     if name not in cases:
         raise CTVLMError(f"{args.volume}: found no case {name!r}; its cases are {', '.join(list(cases)[:10])}")
@@ -122,7 +125,8 @@ def write_maps(rows: list[tuple[str, Overlay]], source: dict, out: Path, extract
     from ctvlm.volume import patches_to_grid, peak_mm, read_grid, write_nifti
     from ctvlm.volume.orient import is_sheared, orthogonal_grid
 
-    geometry = {key: value for key, value in source.items() if key in ("spacing", "axes", "key", "affine")}
+    options = ("spacing", "axes", "key", "affine", "allow_outside")
+    geometry = {key: value for key, value in source.items() if key in options}
     shape, affine = read_grid(source["path"], **geometry)
     sheared = is_sheared(affine)
     if sheared:

@@ -2,6 +2,8 @@
 # is a step where a case has no cot; cases without any text get true text, measured from their region maps.
 dataset_type = "ManifestCT"
 ann_file = "data/ct/manifest.jsonl"
+allow_outside = False  # True: trust the manifest, and accept files outside its folder
+manifest = dict(ann_file=ann_file, allow_outside=allow_outside)
 
 pipeline = [
     dict(type="LoadCT"),
@@ -16,7 +18,7 @@ train_dataloader = dict(
     persistent_workers=False,
     sampler=dict(type="DefaultSampler", shuffle=True),
     collate_fn=dict(type="pseudo_collate"),
-    dataset=dict(type=dataset_type, ann_file=ann_file, split="train", pipeline=pipeline, cache=True),
+    dataset=dict(type=dataset_type, split="train", pipeline=pipeline, cache=True, **manifest),
 )
 val_dataloader = dict(
     batch_size=4,
@@ -24,7 +26,7 @@ val_dataloader = dict(
     persistent_workers=False,
     sampler=dict(type="DefaultSampler", shuffle=False),
     collate_fn=dict(type="pseudo_collate"),
-    dataset=dict(type=dataset_type, ann_file=ann_file, split="val", pipeline=pipeline, cache=True),
+    dataset=dict(type=dataset_type, split="val", pipeline=pipeline, cache=True, **manifest),
 )
 test_dataloader = dict(
     batch_size=4,
@@ -32,7 +34,7 @@ test_dataloader = dict(
     persistent_workers=False,
     sampler=dict(type="DefaultSampler", shuffle=False),
     collate_fn=dict(type="pseudo_collate"),
-    dataset=dict(type=dataset_type, ann_file=ann_file, split="test", pipeline=pipeline, cache=True),
+    dataset=dict(type=dataset_type, split="test", pipeline=pipeline, cache=True, **manifest),
 )
 val_evaluator = [dict(type="RetrievalMetric"), dict(type="RegionTextMetric")]
 test_evaluator = val_evaluator

@@ -15,6 +15,7 @@ from ctvlm.datasets.conversion.tables import read_json
 from ctvlm.datasets.conversion.text import clean, text_steps
 from ctvlm.utils import natural_key
 from ctvlm.volume import CTVolume, write_nifti
+from ctvlm.volume.nifti_voxels import nifti_voxels
 
 SPLITS = {"train": "train", "val": "val", "valid": "val", "test": "test"}
 MASK_FOLDERS = ("segmentations", "masks", "labels", "segs", "")
@@ -117,7 +118,7 @@ def prepare_rexgrounding(case: dict) -> dict:
         raise DropCase(f"{source}: found a mask of shape {tuple(image.shape)}; expected {(count, *ct.shape)}")
     affine = np.asarray(case["volume"].get("affine", ct.affine), dtype=np.float64)
     # Read all findings at once: they are the fastest axis on disk, so reading one takes a pass over the file.
-    values = np.asanyarray(image.dataobj)
+    values = nifti_voxels(image, source)
     masks, steps = [], []
     for channel, (lesion, step) in enumerate(zip(case["lesion_masks"], case["cot"])):
         array = np.rint(values[channel])

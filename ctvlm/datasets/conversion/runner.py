@@ -13,8 +13,10 @@ from ctvlm.datasets.conversion.open_cases import Prepare, open_cases
 from ctvlm.datasets.conversion.splits import drop_leaks
 from ctvlm.datasets.conversion.summary import MAX_ROWS, summary
 from ctvlm.datasets.manifest import ManifestError, write_manifest
+from ctvlm.datasets.manifest_paths import outside_folder
 from ctvlm.utils import atomic_write
 from ctvlm.utils.parallel import WorkerKilledError
+from ctvlm.utils.terminal_text import printable
 
 
 def run_converter(
@@ -39,7 +41,7 @@ def run_converter(
     try:
         listed = drop_leaks(find())
     except (ConversionError, FileNotFoundError, ValueError) as error:
-        console.print(str(error), style="red", markup=False)
+        console.print(printable(error), style="red", markup=False)
         return 1
     journal = Journal(args.out)
     try:
@@ -62,16 +64,22 @@ def run_converter(
     if "train" in splits and "val" not in splits and not remark:
         notes.append("no case is in split 'val', which training needs for validation; see --help for split options")
     for note in notes:
-        console.print(note, style="yellow", markup=False)
+        console.print(printable(note), style="yellow", markup=False)
     console.print(summary(kept, dropped, case_notes))
     _write_dropped(dropped, args, console)
     try:
         write_manifest([_without_sources(case) for case in kept], args.out)
     except ManifestError as error:
-        console.print(str(error), style="red", markup=False)
+        console.print(printable(error), style="red", markup=False)
         return 1
     journal.close(done=True)
-    console.print(f"wrote {args.out}", markup=False)
+    console.print(printable(f"wrote {args.out}"), markup=False)
+    if outside := outside_folder(kept, args.out):
+        console.print(
+            f"Its files are in {printable(outside)}, outside its folder. To read it, set CTVLM_DATA_ROOTS to that "
+            "folder, or use allow_outside=True (--allow-outside of a tool).",
+            markup=False,
+        )
     return 0
 
 

@@ -7,6 +7,8 @@ from collections import Counter
 
 from rich.table import Table
 
+from ctvlm.utils.terminal_text import printable, shown
+
 # With at most this many cases, the table has one row per case; otherwise one row per reason.
 MAX_ROWS = 40
 
@@ -33,23 +35,18 @@ def summary(kept: list[dict], dropped: list[tuple[str, str]], notes: list[tuple[
     for column in ("case", "", "note") if per_case else ("cases", "", "reason, with the first case"):
         table.add_column(column, overflow="fold")
     if per_case:
-        rows = [(name, "[green]kept", "\n".join(remarks)) for name, remarks in notes]
-        rows += [(name, "[red]dropped", reason) for name, reason in dropped]
+        rows = [(name, "[green]kept", "\n".join(map(printable, remarks))) for name, remarks in notes]
+        rows += [(name, "[red]dropped", printable(reason)) for name, reason in dropped]
     else:
         rows = [(str(count), "[green]kept", split) for split, count in sorted(splits.items())]
         flat = [(name, remark) for name, remarks in notes for remark in remarks]
         rows += _count_reasons(flat, "[yellow]kept, with remark") + _count_reasons(dropped, "[red]dropped")
     for name, state, note in rows:
-        table.add_row(_escape(name), state, _escape(note))
+        table.add_row(shown(name), state, "\n".join(map(shown, note.split("\n"))))
     return table
 
 
 def _count_reasons(pairs: list[tuple[str, str]], state: str) -> list[tuple[str, str, str]]:
     counts = Counter(generic_reason(reason) for _, reason in pairs)
     first = {generic_reason(reason): f"{name}: {reason}" for name, reason in reversed(pairs)}
-    return [(str(count), state, first[generic]) for generic, count in counts.most_common()]
-
-
-def _escape(text: str) -> str:
-    """Escape brackets, which may occur in file names and would be read as markup."""
-    return text.replace("[", r"\[")
+    return [(str(count), state, printable(first[generic])) for generic, count in counts.most_common()]

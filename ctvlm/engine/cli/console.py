@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.console import Console
 
+from ctvlm.utils.terminal_text import printable
+
 # Warnings of mmengine 0.10.7 that do not require any action of the user.
 _HARMLESS = re.compile(
     "|".join(
@@ -100,9 +102,10 @@ def _print_own_warnings_once() -> None:
         if not str(filename).startswith(package):
             default(message, category, filename, lineno, file, line)
             return
-        slot = zlib.crc32(str(message).encode()) % len(printed)
+        text = printable(message)
+        slot = zlib.crc32(text.encode()) % len(printed)
         if not printed[slot]:
             printed[slot] = 1
-            print(f"warning: {message}", file=sys.stderr)
+            print(f"warning: {text}", file=sys.stderr)
 
     warnings.showwarning = show

@@ -12,6 +12,7 @@ from difflib import get_close_matches
 
 from ctvlm.engine.cli.console import debugging
 from ctvlm.utils import CTVLMError
+from ctvlm.utils.terminal_text import printable
 
 # Raised by ctvlm for invalid input, and by the system for files. All other exceptions are bugs.
 USER_ERRORS = (CTVLMError, ValueError, OSError)
@@ -49,6 +50,8 @@ def run_tool(main: Callable[[], int | None]) -> int:
             message = f"(process {rank}) {message}"
         log_file = getattr(error, "log_file", None)
         hint = f"the traceback is in {log_file}" if log_file else "--debug shows the traceback"
+        # Messages may contain text of files: a manifest, a report, a checkpoint.
+        message = "\n".join(map(printable, message.split("\n")))
         print(f"error: {message}\n({hint})", file=sys.stderr)
         return 2
     return code or 0
@@ -78,7 +81,7 @@ def user_message(error: Exception) -> str | None:
     if isinstance(error, TypeError) and _is_wrong_arguments(error):
         return f"invalid arguments in the config: {text}"
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+        return f"{error.strerror}: {printable(error.filename)}" if error.filename else error.strerror
     return text if isinstance(error, USER_ERRORS) and text else None
 
 

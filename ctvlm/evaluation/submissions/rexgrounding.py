@@ -17,6 +17,7 @@ from ctvlm.evaluation.submissions.problem import Problem
 from ctvlm.utils import atomic_write
 from ctvlm.volume import CTVolume
 from ctvlm.volume.grids import sample_grid
+from ctvlm.volume.nifti_voxels import nifti_voxels
 
 
 def write_rex_masks(path: str | Path, masks: Sequence[CTVolume], reference: str | Path) -> None:
@@ -66,7 +67,7 @@ def check_rex(folder: str | Path, dataset: str | Path, split: str = "test") -> l
             problems.append(Problem(case["name"], "missing; expected a file with the name of the CT"))
             continue
         try:
-            values = np.asanyarray(_load(path).dataobj)
+            values = nifti_voxels(_load(path), path)
         except (nib.filebasedimages.ImageFileError, EOFError, OSError, ValueError) as error:
             problems.append(Problem(case["name"], f"cannot be read ({error}). Write it again"))
             continue
