@@ -35,10 +35,11 @@ WORDS = {
     "CONFIG": DEFAULT,
     "CHECKPOINT": "work_dirs/vit3d_cot_contrastive/epoch_7.pth",
     "work_dirs/vit3d_cot_contrastive_bare/epoch_7.pth": "work_dirs/vit3d_cot_contrastive/epoch_7.pth",
-    "FOLDER": "cts",
+    "FOLDER": "data/ct",
+    "FOLDER/manifest.jsonl": MANIFEST,
+    "ann_file=FOLDER/manifest.jsonl": f"ann_file={MANIFEST}",
     "MODEL": "released",
     "MANIFEST": MANIFEST,
-    "ann_file=PATH": f"ann_file={MANIFEST}",
     "FILE": "timm.pth",
 }
 # Arguments that shorten a command, in place of those of the document.
@@ -104,13 +105,13 @@ def workspace(tmp_path_factory, released_model):
     for path in [*ROOT.glob("configs/vit3d*.py"), *presets, *(ROOT / name for name in ABLATIONS)]:
         write_shrunken(path, folder / path.relative_to(ROOT))
     shutil.copytree(ROOT / "configs/tune", folder / "configs/tune")
-    write_cts(folder / "cts")
-    shutil.copy(folder / "cts/p0/ct.nii.gz", folder / "ct.nii.gz")
+    write_cts(folder / "data/ct")
+    shutil.copy(folder / "data/ct/p0/ct.nii.gz", folder / "ct.nii.gz")
     shutil.copytree(released_model, folder / "released")
     shutil.copy(ROOT / SMALL, folder)
     network = timm.create_model("vit_small_patch16_224", pretrained=False)
     torch.save(network.state_dict(), folder / "timm.pth")
-    convert = ("tools/dataset_converters/folder_to_manifest.py", "cts", MANIFEST, "--test-fraction", "0.2")
+    convert = ("tools/dataset_converters/folder_to_manifest.py", "data/ct", MANIFEST, "--test-fraction", "0.2")
     dump = ("tools/test.py", "configs/evaluation/phantom_full.py", "CHECKPOINT", "--out", "predictions.pt")
     for call in (convert, ("tools/train.py", DEFAULT), dump):
         done = run(folder, call)

@@ -65,9 +65,13 @@ def test_manifest_with_split(phantom_files, tmp_path):
         for name, split in (("p0", "train"), ("p1", "val"))
     ]
     write_manifest(lines, tmp_path / "cases.jsonl")
-    assert ids(tmp_path / "cases.jsonl") == ["p0", "p1"] and ids(tmp_path / "cases.jsonl", split="val") == ["p1"]
+    trusted = dict(allow_outside=True)
+    assert ids(tmp_path / "cases.jsonl", **trusted) == ["p0", "p1"]
+    assert ids(tmp_path / "cases.jsonl", split="val", **trusted) == ["p1"]
     with pytest.raises(ManifestError, match="no case in split 'tset'"):
-        find_cases(tmp_path / "cases.jsonl", split="tset")
+        find_cases(tmp_path / "cases.jsonl", split="tset", **trusted)
+    with pytest.raises(ManifestError, match="allow_outside"):
+        find_cases(tmp_path / "cases.jsonl")
     with pytest.raises(CaseInputError, match="have their own masks"):
         find_cases(tmp_path / "cases.jsonl", "mask.nii.gz", SOURCE)
     with pytest.raises(CaseInputError, match="expected a manifest"):
