@@ -103,6 +103,7 @@ def finish(cases: list[dict], out: str, recipe: Recipe) -> tuple[int, list[str]]
             unfinished.append(case["case_id"])
     if unfinished or not lines:
         return 0, unfinished
+    files.remove_parts(out, seconds=3600)
     return write_manifest(lines, files.join(out, "manifest.jsonl")), []
 
 

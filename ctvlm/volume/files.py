@@ -8,8 +8,9 @@ from __future__ import annotations
 import os
 import posixpath
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -138,11 +139,18 @@ def remove(path: str | Path) -> None:
         fs.rm_file(name)
 
 
-def remove_parts(folder: str | Path) -> None:
-    """Remove the temporary files of ``atomic_write`` that a killed process left in a local folder."""
-    if not is_url(folder) and local(folder).is_dir():
-        for part in local(folder).glob(".part_*"):
-            part.unlink(missing_ok=True)
+def remove_parts(folder: str | Path, seconds: float = 0) -> None:
+    """Remove the temporary files of ``atomic_write`` that a killed process left in a local folder.
+
+    Args:
+        seconds: keep files that were changed within this time, for folders in which several processes write.
+    """
+    if is_url(folder) or not local(folder).is_dir():
+        return
+    for part in local(folder).glob(".part_*"):
+        with suppress(FileNotFoundError):  # another process removed it
+            if time.time() - part.stat().st_mtime >= seconds:
+                part.unlink()
 
 
 @contextmanager

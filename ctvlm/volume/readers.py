@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ctvlm.utils import MissingPackageError
+from ctvlm.utils import CTVLMError, MissingPackageError
 from ctvlm.volume.ct_volume import CTReadError
 from ctvlm.volume.detached import check_compressed, check_linked
 from ctvlm.volume.dicom import read_dicom
@@ -175,8 +175,11 @@ def read_raw(path: Path, key: str | None = None, modality: str | None = None, al
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             raw = reader(path, key)
-    except (CTReadError, ImportError, MemoryError):
+    except (CTReadError, CTVLMError, ImportError):
         raise
+    except MemoryError as error:
+        action = "use fewer workers or a machine with more memory"
+        raise CTReadError(path, "more voxels than fit into memory", "a file that fits", action) from error
     except Exception as error:
         # Parsers raise many types for a damaged file: zlib.error, EOFError, HeaderDataError, RuntimeError ...
         reason = str(error).strip().splitlines()[-1:] or [type(error).__name__]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 from pathlib import Path
 
 import numpy as np
@@ -119,6 +120,11 @@ def test_leftovers_of_a_killed_run_are_removed(stored):
     (folder / "case.json").unlink()
     assert preprocess_case(case, out, RECIPE).state == "done"
     assert not list(folder.glob(".part_*"))
+    for name, age in ((".part_a", 0), (".part_b", 7200)):
+        (folder / name).touch()
+        os.utime(folder / name, (time.time() - age,) * 2)
+    module.files.remove_parts(folder, seconds=3600)
+    assert [path.name for path in folder.glob(".part_*")] == [".part_a"]
 
 
 @pytest.mark.parametrize("error", [TypeError("a bug"), MemoryError(), RecursionError("deep"), ValueError("no")])
