@@ -9,7 +9,7 @@ import shutil
 import numpy as np
 import pytest
 
-from ctvlm.datasets import ManifestCT, read_manifest
+from ctvlm.datasets import ManifestCT
 from ctvlm.datasets.conversion.ct_rate import CTRate, ct_rate_cases
 from ctvlm.datasets.conversion.ct_rate_files import KNOWN_BAD, spacing_of
 from ctvlm.datasets.conversion.ct_rate_scans import VolumeFacts, evaluation_sets, shows_chest
@@ -19,7 +19,7 @@ from ctvlm.datasets.manifest import ManifestError
 from ctvlm.datasets.transforms import LoadCT
 from ctvlm.phantom.ct_rate_layout import METADATA, write_ct_rate
 from ctvlm.volume import CTReadError, read_ct
-from tests.test_datasets.converter_tools import phantoms, small_ct_rate, tool
+from tests.test_datasets.converter_tools import phantoms, read_manifest, small_ct_rate, tool
 
 convert = tool("ct_rate_to_manifest")
 

@@ -10,11 +10,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from ctvlm.datasets import read_manifest
 from ctvlm.datasets.conversion.rad_chestct import LABEL_MAPS, fold_columns, labels_of
 from ctvlm.datasets.transforms import LoadCT
 from ctvlm.text.finding_labels import CT_RATE_LABELS
-from tests.test_datasets.converter_tools import phantoms, small_ct_rate, tool
+from tests.test_datasets.converter_tools import phantoms, read_manifest, small_ct_rate, tool
 
 
 @pytest.fixture(scope="module")
