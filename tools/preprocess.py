@@ -133,6 +133,7 @@ def main(argv: list[str] | None = None) -> int:
     from ctvlm.datasets.manifest import read_manifest
     from ctvlm.datasets.preprocess import Recipe
     from ctvlm.utils.parallel import shard_of
+    from ctvlm.utils.terminal_text import shown
     from ctvlm.volume import files
 
     console = Console()

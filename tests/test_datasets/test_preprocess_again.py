@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ctvlm.datasets import preprocess as module
-from ctvlm.datasets import read_manifest
+from ctvlm.datasets import preprocess as module, read_manifest
 from ctvlm.datasets.preprocess import Recipe, preprocess_case, read_record
 from ctvlm.volume import read_ct, write_nifti
 
