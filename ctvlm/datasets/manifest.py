@@ -228,15 +228,24 @@ def _check_cases(cases: list[Case], path: str | Path) -> None:
             )
 
 
-def _relative(value: Any, root: str, key: str = "") -> Any:
-    """Make all absolute paths relative to the folder of the manifest, and drop the permission of its reader."""
-    if key == "extra":
-        return value
-    if isinstance(value, dict):
-        kept = {k: v for k, v in value.items() if k != "allow_outside"}
-        return {k: _relative(v, root, "path" if key == "files" else k) for k, v in kept.items()}
-    if isinstance(value, list):
-        return [_relative(v, root, key) for v in value]
-    if isinstance(value, str) and key in ("volume", "region_map", "lesion_masks", "path"):
+def _relative(case: Any, root: str) -> Any:
+    """Make the absolute paths of a case relative to the folder of the manifest, and drop its reader's permission."""
+    if not isinstance(case, dict):
+        return case
+    paths = {key: _relative_paths(case[key], root) for key in ("volume", "region_map", "lesion_masks") if key in case}
+    return {**case, **paths}
+
+
+def _relative_paths(value: Any, root: str) -> Any:
+    if isinstance(value, str):
         return files.relative(value, root)
-    return value
+    if isinstance(value, list):
+        return [_relative_paths(item, root) for item in value]
+    if not isinstance(value, dict):
+        return value
+    out = {key: item for key, item in value.items() if key != "allow_outside"}
+    if "path" in out:
+        out["path"] = _relative_paths(out["path"], root)
+    if isinstance(out.get("files"), dict):
+        out["files"] = {name: _relative_paths(path, root) for name, path in out["files"].items()}
+    return out

@@ -88,7 +88,7 @@ def load_dump(path: str | Path) -> dict[str, Any]:
             "scale": content["scale"],
             "remark": content.get("remark", ""),
         }
-    except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
+    except (KeyError, TypeError, AttributeError, RuntimeError, ValueError, OverflowError) as error:
         raise ValueError(f"{path}: invalid content ({type(error).__name__}: {error}). Write the dump again.") from error
 
 

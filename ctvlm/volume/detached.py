@@ -78,7 +78,7 @@ def linked_files(path: Path) -> list[Path]:
     out: list[Path] = []
     for name in data_files(path).names:
         pattern, *numbers = name.split() if "%" in name else (name,)
-        ends = [int(n) for n in numbers[:2] if n.isdigit()]
+        ends = [int(n) for n in numbers[:2] if n.isascii() and n.isdigit()]
         count = range(ends[0], min(ends[1], ends[0] + 100_000) + 1) if len(ends) == 2 else ()
         out += [path.parent / _number(pattern, n) for n in count] if "%" in name else [path.parent / name]
     return out

@@ -86,7 +86,6 @@ def find_series(path: Path) -> dict[str, list[Header]]:
     """
     try:
         import pydicom
-        from pydicom.errors import InvalidDicomError
     except ImportError:
         raise MissingPackageError(
             f"{path}: reading DICOM needs pydicom and SimpleITK: pip install 'ctvlm[dicom]'"
@@ -97,7 +96,9 @@ def find_series(path: Path) -> dict[str, list[Header]]:
         try:
             _check_deflated(file)
             tags = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=TAGS, force=True)
-        except (InvalidDicomError, EOFError, ValueError, AttributeError, KeyError) as error:
+        except CTReadError:
+            raise
+        except Exception as error:  # pydicom raises many types for other files
             found = f"a DICOM header that cannot be read ({error})"
             raise CTReadError(file, found, "a valid DICOM file", "download or export it again") from error
         if not len(tags) or tags.get("SOPClassUID") == DICOMDIR:

@@ -68,6 +68,8 @@ def _check_plain(header: bytes) -> None:
 
     Such a file has a metadata layer with one of these names (in msgpack, with their length) in its header.
     """
+    if header[2:10] != b"b2frame\0":
+        raise ValueError("no Blosc2 frame")
     size = int.from_bytes(header[11:15], "big")
     if size > _MAX_HEADER or any(name in header for name in (b"\xa9LazyArray", b"\xacproxy-source", b"\xa3b2o")):
         raise ValueError("not an array, but an expression or a reference")
