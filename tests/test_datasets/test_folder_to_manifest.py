@@ -99,7 +99,7 @@ def test_validation_split_is_by_patient_and_stable(convert, case_folder):
 def test_real_ct_folder_in_one_command(convert, shared_data, tmp_path):
     out = tmp_path / "real.jsonl"
     assert convert(shared_data / "ct", out, "--lesions", "CT_mask*", "--split", "train") == 0
-    dataset = ManifestCT(str(out), split="train", pipeline=[LoadCT()])
+    dataset = ManifestCT(str(out), split="train", pipeline=[LoadCT()], allow_outside=True)
     regions = {r["case_id"]: r["region_map"] for r in map(dataset.__getitem__, range(len(dataset)))}
     assert len(regions) == 5
     assert {8, 19} == set(np.unique(regions["ts_aorta_lps"])) - {0}

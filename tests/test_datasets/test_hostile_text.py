@@ -58,7 +58,8 @@ def test_verify(manifest, capsys, monkeypatch, columns):
     assert verify_manifest(str(manifest)) == 1
     assert "[/]" in assert_clean(capsys)
     assert verify_manifest(str(manifest), as_json=True) == 1
-    document = assert_clean(capsys)
+    document = capsys.readouterr().out
+    assert not set(ESCAPES) & set(document)
     assert {problem["case_id"] for problem in json.loads(document)["problems"]} == {f"{HOSTILE} {n}" for n in range(3)}
 
 
