@@ -123,7 +123,9 @@ def find_cases(
             volume = part if isinstance(part, CTVolume) else array_volume(part, spacing, affine)
             found.cases.append(one_case(volume, part_mask, mask_source, scheme))
         elif isinstance(part, (str, Path)):
-            _add_path(found, part if is_url(part) else local(part), part_mask, mask_source, split, scheme, allow_outside)
+            _add_path(
+                found, part if is_url(part) else local(part), part_mask, mask_source, split, scheme, allow_outside
+            )
         else:
             raise CaseInputError(
                 f"input: found {type(part).__name__}; expected a path, an array, a CTVolume or a list of these"
