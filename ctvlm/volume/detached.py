@@ -14,7 +14,8 @@ from ctvlm.volume.ct_volume import CTReadError
 TEXT_HEADERS = (".mha", ".mhd", ".nrrd", ".nhdr")
 _META_FILE = re.compile(r"element\s*data\s*file\s*[=:]?\s*(.*)", re.IGNORECASE)
 _NRRD_FILE = re.compile(r"\s*data\s*file\s*:(?!=)\s*(.*)", re.IGNORECASE)
-_COMPRESSED = re.compile(r"\s*CompressedData\s*[=:]\s*T", re.IGNORECASE)
+_COMPRESSED = re.compile(r"\s*(?:CompressedData\s*[=:]\s*T|encoding\s*:\s*gz)", re.IGNORECASE)
+_SKIPPED = re.compile(r"\s*(?:line|byte)\s*skip\s*:|\s*HeaderSize\s*[=:]", re.IGNORECASE)
 _REMEDY = ("a file in the same folder", "move both into one folder, or set allow_outside=True if you trust the header")
 _MAX_LINE = 10_000
 _CHUNK = 1 << 20
@@ -28,7 +29,7 @@ class DataFiles:
     Attributes:
         names: data files as written in the header; empty if the data follows the header.
         offset: first byte after the header.
-        compressed: MetaImage data in one zlib stream.
+        compressed: the data is one zlib or gzip stream.
     """
 
     names: list[str]
@@ -43,7 +44,7 @@ def data_files(path: Path) -> DataFiles:
         return DataFiles([], 0, False)
     meta = suffix in (".mha", ".mhd")
     values: list[str] = []
-    listed, compressed = False, False
+    listed, compressed, skipped = False, False, False
     with open(path, "rb") as file:
         while raw := file.readline(_MAX_LINE):
             line = raw.decode("latin-1").rstrip("\r\n")
@@ -52,7 +53,8 @@ def data_files(path: Path) -> DataFiles:
                 continue
             if not meta and not line:
                 break
-            compressed |= meta and _COMPRESSED.match(line) is not None
+            compressed |= _COMPRESSED.match(line) is not None
+            skipped |= _SKIPPED.match(line) is not None
             # Anywhere in a line, because parsers differ in what they accept before the key.
             found = (_META_FILE.search if meta else _NRRD_FILE.match)(line)
             if not found:
@@ -65,7 +67,7 @@ def data_files(path: Path) -> DataFiles:
                 values.append(value)
             if meta and line.startswith("ElementDataFile"):
                 break
-        return DataFiles([name for name in values if name], file.tell(), compressed)
+        return DataFiles([name for name in values if name], file.tell(), compressed and not skipped)
 
 
 def linked_files(path: Path) -> list[Path]:
@@ -119,7 +121,7 @@ def _is_inside(path: Path, roots: list[str]) -> bool:
 
 
 def check_compressed(path: Path) -> None:
-    """Decompress the data of a compressed MetaImage to its checksum, because ITK returns damaged data without an error.
+    """Decompress the data of a compressed MetaImage or NRRD to its checksum: ITK returns damaged data without an error.
 
     Raises:
         CTReadError: the data is damaged.

@@ -72,17 +72,17 @@ def test_a_stored_file_is_verified_once(case_folder, tmp_path, monkeypatch):
     assert read == [path, path]
 
 
-@pytest.mark.parametrize("suffix", [".mha", ".mhd"])
+@pytest.mark.parametrize("suffix", [".mha", ".mhd", ".nrrd"])
 def test_compressed_voxels(case_folder, suffix):
     """ITK prints "Uncompress failed" and returns the damaged voxels. Text headers have no checksum."""
     ct = read_ct(case_folder / "p1" / "ct.nii.gz")
     path = case_folder / f"ct{suffix}"
     sitk.WriteImage(sitk.GetImageFromArray(ct.array), str(path), useCompression=True)
-    data = path if suffix == ".mha" else path.with_suffix(".zraw")
+    data = path.with_suffix(".zraw") if suffix == ".mhd" else path
     whole = data.read_bytes()
-    start = whole.index(b"LOCAL\n") + 6 if suffix == ".mha" else 0
+    start = {".mha": whole.find(b"LOCAL\n") + 6, ".mhd": 0, ".nrrd": whole.find(b"\n\n") + 2}[suffix]
     wanted, rng = read_ct(path).array, random.Random(0)
-    for _ in range(20):
+    for _ in range(40):
         changed, bit = bytearray(whole), rng.randrange(8 * start, 8 * len(whole))
         changed[bit // 8] ^= 1 << bit % 8
         data.write_bytes(changed)
