@@ -100,7 +100,7 @@ def check_linked(path: Path, allow_outside: bool = False) -> None:
     """
     if allow_outside:
         return
-    roots = [os.path.realpath(folder) for folder in (path.parent, *files.data_roots())]
+    roots = [os.path.realpath(folder) for folder in (str(path.parent), *files.data_roots())]
     for name in data_files(path).names:
         pattern = name.split()[0] if "%" in name else name
         if "%" in name and re.sub(r"%0?\d{0,3}[diu]", "", pattern, count=1).count("%"):

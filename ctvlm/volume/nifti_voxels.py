@@ -6,6 +6,7 @@ import gzip
 import math
 import zlib
 from pathlib import Path
+from typing import cast
 
 import nibabel as nib
 import numpy as np
@@ -14,6 +15,7 @@ from ctvlm.utils.limits import excess_bytes, limit
 from ctvlm.volume.ct_volume import CTReadError
 
 _CHUNK = 1 << 20
+_MAX_RATIO = 1032  # of deflate
 
 
 def nifti_voxels(image: nib.Nifti1Pair, path: str | Path) -> np.ndarray:
@@ -25,13 +27,19 @@ def nifti_voxels(image: nib.Nifti1Pair, path: str | Path) -> np.ndarray:
     Raises:
         CTReadError: the header declares more than CTVLM_MAX_BYTES, or a gzip file is damaged.
     """
-    proxy = image.dataobj
+    proxy = cast(nib.arrayproxy.ArrayProxy, image.dataobj)
     # Scaled values are float64. The part before the voxels is decompressed, too.
     itemsize = proxy.dtype.itemsize if (proxy.slope, proxy.inter) == (1.0, 0.0) else max(8, proxy.dtype.itemsize)
-    if problem := excess_bytes(math.prod(int(n) for n in proxy.shape) * itemsize + int(proxy.offset)):
+    voxels = math.prod(int(n) for n in proxy.shape)
+    if problem := excess_bytes(voxels * itemsize + int(proxy.offset)):
         raise CTReadError(path, *problem)
     if not str(path).lower().endswith(".gz"):
         return np.asanyarray(proxy)
+    # nibabel reserves and clears the memory before it reads.
+    declared, size = voxels * proxy.dtype.itemsize, Path(path).stat().st_size
+    if declared > _MAX_RATIO * size:
+        found = f"{declared:,} bytes of voxels in a file of {size:,} bytes"
+        raise CTReadError(path, found, "a complete file", "download it again")
     try:
         return _from_gzip(proxy, path)
     except (gzip.BadGzipFile, zlib.error, EOFError) as error:

@@ -152,6 +152,15 @@ def test_the_setting_in_the_message_raises_the_limit(tmp_path, monkeypatch):
         pytest.fail("the suggested limits do not suffice")
 
 
+def test_a_small_gzip_file_reserves_no_memory_for_voxels_that_it_cannot_contain(tmp_path):
+    path = nifti(tmp_path / "a.nii.gz", (1000, 1000, 400))
+    tracemalloc.start()
+    with pytest.raises(CTReadError, match="complete file"):
+        read_ct(path)
+    assert tracemalloc.get_traced_memory()[1] < 100e6
+    tracemalloc.stop()
+
+
 def test_a_long_npy_header_is_refused(tmp_path):
     content = b"\x93NUMPY\x02\x00" + (2**31).to_bytes(4, "little") + b" " * 1000
     with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
