@@ -42,7 +42,7 @@ def test_the_best_checkpoint_has_no_optimizer_and_is_not_resumed(toy_config, tra
     cfg = toy_config("run")
     (best,) = trained.glob("best_*.pth")
     set_resume(cfg, str(best))
-    with pytest.raises(CheckpointError, match=r"no optimizer state .*load_from"):
+    with pytest.raises(CheckpointError, match=r"no optimizer state.*load_from"):
         CTVLMRunner.from_cfg(cfg).train()
 
 
