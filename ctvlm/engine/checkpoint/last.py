@@ -21,7 +21,7 @@ def last_checkpoint(folder: Path, work_dir: Path | None = None) -> str | None:
     pointer = (work_dir or folder) / POINTER
     if pointer.is_file():
         # Earlier versions wrote an absolute path, but the folder may have been moved.
-        name = Path(pointer.read_text(errors="replace").strip().splitlines()[0]).name if pointer.stat().st_size else ""
+        name = Path(pointer.read_text(errors="replace").strip()).name
         if name and (folder / name).is_file():
             return str(folder / name)
     newest: dict[str, tuple[int, Path]] = {}
