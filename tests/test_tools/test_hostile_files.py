@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import sys
 from pathlib import Path
 
 import pytest
 import torch
-from typer.testing import CliRunner
 
-from ctvlm.cli.app import app
+from ctvlm.cli import main
 from ctvlm.engine import CTVLMRunner
 from ctvlm.evaluation import load_dump
 from ctvlm.models.text_encoders import HFTextEncoder
@@ -72,7 +72,7 @@ COMMANDS = {
     "export": ("model_converters/export_encoder.py", "{}", "OUT.onnx"),
     "inflate": ("model_converters/inflate_timm_vit.py", SEGMENTATION, "vit_tiny_patch16_224", "OUT", "--weights", "{}"),
     "probe": ("analysis_tools/linear_probe.py", TOY, "{}", "--work-dir", "OUT"),
-    "dice": ("analysis_tools/region_dice.py", TOY, "{}", "manifest.jsonl"),
+    "dice": ("analysis_tools/region_dice.py", TOY, "{}", "MANIFEST"),
     "attention": ("visualization/vis_attention.py", TOY, "{}", "ct.nii.gz", "--out", "OUT"),
     "dump": ("analysis_tools/eval_predictions.py", "{}"),
 }
@@ -99,6 +99,8 @@ def test_tools_do_not_execute_checkpoints(tool, tmp_path, monkeypatch, checkpoin
     torch.save(content, hostile)
     script, *arguments = COMMANDS[command]
     arguments = [part.replace("{}", str(hostile)).replace("OUT", str(tmp_path / "out")) for part in arguments]
+    (tmp_path / "cases.jsonl").write_text('{"case_id": "a", "volume": {"path": "ct.nii.gz"}}\n')
+    arguments = [part.replace("MANIFEST", str(tmp_path / "cases.jsonl")) for part in arguments]
     outcome = tool(script, *arguments)
     assert not marker.exists()
     if "pickle" in attack or command == "dump":
@@ -107,7 +109,7 @@ def test_tools_do_not_execute_checkpoints(tool, tmp_path, monkeypatch, checkpoin
 
 @pytest.mark.parametrize("attack", ["pickle", "meta.cfg", "import", "custom_imports"])
 @pytest.mark.parametrize("command", ["classify", "embed", "reason", "segment", "search", "view"])
-def test_commands_do_not_execute_checkpoints(tmp_path, monkeypatch, checkpoint, marker, command, attack):
+def test_commands_do_not_execute_checkpoints(tmp_path, monkeypatch, capsys, checkpoint, marker, command, attack):
     (tmp_path / "hostile_module.py").write_text(code(marker))
     monkeypatch.syspath_prepend(tmp_path)
     content = torch.load(checkpoint, weights_only=True)
@@ -115,9 +117,10 @@ def test_commands_do_not_execute_checkpoints(tmp_path, monkeypatch, checkpoint, 
     hostile = tmp_path / "hostile.pth"
     torch.save(content, hostile)
     (tmp_path / "ct.nii.gz").write_bytes(b"")
-    arguments = [str(tmp_path / "ct.nii.gz"), "--model", str(hostile)]
-    outcome = CliRunner().invoke(app, [command, *arguments])
-    assert outcome.exit_code != 0
+    monkeypatch.setattr(sys, "argv", ["ctvlm", command, str(tmp_path / "ct.nii.gz"), "--model", str(hostile)])
+    monkeypatch.chdir(tmp_path)
+    assert main() == 2
+    assert "hostile.pth" in capsys.readouterr().err.replace("\n", "")
     assert not marker.exists()
 
 
