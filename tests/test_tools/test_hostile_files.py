@@ -99,7 +99,9 @@ def test_tools_do_not_execute_checkpoints(tool, tmp_path, monkeypatch, checkpoin
     torch.save(content, hostile)
     script, *arguments = COMMANDS[command]
     arguments = [part.replace("{}", str(hostile)).replace("OUT", str(tmp_path / "out")) for part in arguments]
-    (tmp_path / "cases.jsonl").write_text('{"case_id": "a", "volume": {"path": "ct.nii.gz"}}\n')
+    (tmp_path / "cases.jsonl").write_text(
+        '{"case_id": "a", "patient_id": "a", "split": "test", "volume": {"path": "ct.nii.gz"}}\n'
+    )
     arguments = [part.replace("MANIFEST", str(tmp_path / "cases.jsonl")) for part in arguments]
     outcome = tool(script, *arguments)
     assert not marker.exists()
