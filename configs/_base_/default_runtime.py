@@ -6,6 +6,8 @@ default_hooks = dict(
     timer=dict(type="IterTimerHook"),
     sampler_seed=dict(type="DistSamplerSeedHook"),
     epoch_seed=dict(type="EpochSeedHook"),
+    # Steps with a non-finite loss or gradient are skipped; the training stops after this number in a row.
+    non_finite=dict(type="NonFiniteHook", max_consecutive=10),
     tokenizer=dict(type="FitTokenizerHook"),
     # Embeds the prompts of zero-shot metrics.
     prompts=dict(type="PromptHook"),

@@ -32,6 +32,7 @@ def train_command(
     Example: ctvlm train vit3d_cot_contrastive
     """
     import os
+    from contextlib import nullcontext
 
     from ctvlm.engine import (
         CTVLMRunner,
@@ -46,6 +47,7 @@ def train_command(
     )
     from ctvlm.engine.cli.config_options import parse_options
     from ctvlm.engine.launch_variables import set_launch_variables
+    from ctvlm.engine.run_lock import run_lock
 
     # Sets RANK first: an error of all processes is printed once.
     runner_launcher = set_launch_variables(launcher.value)
@@ -64,4 +66,6 @@ def train_command(
     if resume and set_resume(cfg, resume) is None and int(os.environ.get("RANK", 0)) == 0:
         print(f"no checkpoint to resume from in {cfg.work_dir}: training starts from the beginning")
     init_distributed(runner_launcher)
-    CTVLMRunner.from_cfg(cfg).train()
+    # Before the runner writes its config.
+    with run_lock(cfg.work_dir) if int(os.environ.get("RANK", 0)) == 0 else nullcontext():
+        CTVLMRunner.from_cfg(cfg).train()

@@ -16,6 +16,8 @@ from .hooks import (
     CaseVisualizationHook as CaseVisualizationHook,
     EpochSeedHook as EpochSeedHook,
     FitTokenizerHook as FitTokenizerHook,
+    NonFiniteError as NonFiniteError,
+    NonFiniteHook as NonFiniteHook,
     PlainCheckpointHook as PlainCheckpointHook,
     PredictionKeysHook as PredictionKeysHook,
     PromptHook as PromptHook,

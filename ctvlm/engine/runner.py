@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.device import get_device
 from mmengine.logging import MMLogger
@@ -16,17 +18,29 @@ from mmengine.runner import BaseLoop, Runner
 from mmengine.runner.checkpoint import _load_checkpoint_to_model
 from torch import nn
 
-from ctvlm.engine.checkpoint import read_checkpoint
+from ctvlm.engine.checkpoint import CheckpointError, read_checkpoint
+from ctvlm.engine.checkpoint.changed_settings import describe_changes
+from ctvlm.engine.checkpoint.files import non_finite_weights
+from ctvlm.engine.checkpoint.last import last_checkpoint
+from ctvlm.engine.checkpoint.resume_state import resume_run
 from ctvlm.engine.checkpoint.weight_match import check_fits, load_matching
 from ctvlm.engine.cli.console import quiet_logger, stdout_console
 from ctvlm.engine.cli.required_keys import check_required_keys
+from ctvlm.engine.loops.epoch_loop import ResumableEpochLoop
+from ctvlm.engine.loops.iter_loop import ResumableIterLoop
+from ctvlm.engine.loops.resumable import ResumableLoop
 from ctvlm.engine.model_wrapper import unwrap_model
-from ctvlm.engine.optim.accumulation import refuse_accumulation
+from ctvlm.engine.optim.accumulation import SINGLE_CASE, check_batches, compares_cases, refuse_accumulation
 from ctvlm.engine.optim.after_step import call_after_step
 from ctvlm.engine.optim.sharded_optimizer import is_sharded
+from ctvlm.engine.run_lock import run_lock
 from ctvlm.utils import keep_freed_memory
+from ctvlm.utils.distributed import any_rank
 from ctvlm.utils.pretrained_files import use_pretrained_files
+from ctvlm.utils.terminal_text import printable
 from ctvlm.utils.training_data import checkpoint_records, dataset_records, merge_records
+
+_LOOPS = {"EpochBasedTrainLoop": ResumableEpochLoop, "IterBasedTrainLoop": ResumableIterLoop}
 
 
 class CTVLMRunner(Runner):
@@ -35,6 +49,7 @@ class CTVLMRunner(Runner):
     Differences:
 
     - The logger prints only warnings to the terminal; hooks print the progress.
+    - Nothing from a checkpoint is executed.
     - A checkpoint must fit the model. With ``load_strict=False`` in the config, the weights that fit are loaded.
     - DDP also works on the CPU.
     - A run that fails before its first iteration removes the files that it created.
@@ -44,6 +59,7 @@ class CTVLMRunner(Runner):
         self._advanced = False
         self._loaded_data: list[dict] = []
         self._own_data: list[dict] | None = None
+        self._run_state: dict | None = None
         if get_device() == "cpu":
             keep_freed_memory()
         folder = Path(work_dir).absolute()
@@ -97,9 +113,23 @@ class CTVLMRunner(Runner):
         """
         model = unwrap_model(self.model)
         if isinstance(optim_wrapper, dict):
-            refuse_accumulation(model, optim_wrapper, self.cfg.get("train_dataloader", {}).get("batch_size"))
+            size = self.cfg.get("train_dataloader", {}).get("batch_size")
+            refuse_accumulation(model, optim_wrapper, size)
+            if size == self.world_size == 1 and compares_cases(model):
+                self.logger.warning(SINGLE_CASE)
         built = super().build_optim_wrapper(optim_wrapper)
         call_after_step(model, built)
+        return built
+
+    def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
+        """Build the loop; mmengine's two loops are replaced by resumable ones."""
+        if isinstance(loop, dict):
+            loop = dict(loop)
+            if "type" not in loop:
+                loop["type"] = "EpochBasedTrainLoop" if loop.pop("by_epoch") else "IterBasedTrainLoop"
+            loop["type"] = _LOOPS.get(str(loop["type"]).rpartition(".")[2], loop["type"])
+        built = super().build_train_loop(loop)
+        check_batches(built.dataloader)
         return built
 
     @property
@@ -115,13 +145,34 @@ class CTVLMRunner(Runner):
         return merge_records(self._loaded_data, self._own_data)
 
     def save_checkpoint(self, *args: Any, save_optimizer: bool = True, meta: dict | None = None, **kwargs: Any) -> None:
-        """Save a checkpoint with ``training_data`` in its ``meta``."""
+        """Save a checkpoint with ``training_data`` in its ``meta``.
+
+        Raises:
+            CheckpointError: a weight is not finite. No file is written or removed.
+        """
+        broken = non_finite_weights(unwrap_model(self.model).state_dict())
+        if any_rank(torch.tensor(bool(broken), device=get_device())):
+            names = ", ".join(broken[:3]) or "those of another process"
+            raise CheckpointError(
+                f"the weights are not finite ({names}): no checkpoint is written, and earlier ones stay. Lower the "
+                "learning rate, and resume from the last checkpoint"
+            )
         # Gathering the state of a sharded optimizer needs all ranks; mmengine calls it on rank 0 only.
         if self.rank != 0 and save_optimizer and is_sharded(self.optim_wrapper.optimizer):
             self.optim_wrapper.optimizer.state_dict()
+        if save_optimizer and isinstance(self._train_loop, ResumableLoop):
+            self._run_state = self._train_loop.state_dict()
         if self.rank == 0:
             meta = {**(meta or {}), "training_data": self.training_data}
         super().save_checkpoint(*args, save_optimizer=save_optimizer, meta=meta, **kwargs)
+        self._run_state = None
+
+    def register_default_hooks(self, hooks: dict | None = None) -> None:
+        """Register the default hooks, which include a NonFiniteHook unless the config has ``non_finite=None``."""
+        hooks = {"non_finite": dict(type="NonFiniteHook"), **(hooks or {})}
+        if hooks["non_finite"] is None:
+            del hooks["non_finite"]
+        super().register_default_hooks(hooks)
 
     def load_checkpoint(
         self, filename: str, map_location: Any = "cpu", strict: bool | None = None, revise_keys: list | None = None
@@ -152,9 +203,45 @@ class CTVLMRunner(Runner):
         self.logger.info(f"Loaded checkpoint {filename}")
         return checkpoint
 
+    def load_or_resume(self) -> None:
+        """Load or resume from ``load_from``; without it, resume from the last checkpoint of the work folder."""
+        if self._has_loaded:
+            return
+        if self._resume and self._load_from is None:
+            self._load_from = last_checkpoint(Path(self.work_dir))
+        if self._resume and self._load_from is not None:
+            self.resume(self._load_from)
+        elif self._load_from is not None:
+            self.load_checkpoint(self._load_from)
+
+    def resume(
+        self,
+        filename: str,
+        resume_optimizer: bool = True,
+        resume_param_scheduler: bool = True,
+        map_location: Any = "default",
+    ) -> None:
+        """Continue a run. Only known entries of the checkpoint are used; see ``resume_run``.
+
+        Raises:
+            CheckpointError: the checkpoint is damaged, or does not fit the run.
+        """
+        if not (resume_optimizer and resume_param_scheduler):
+            raise ValueError("CTVLMRunner resumes all of a run: for the weights only, call load_checkpoint")
+        device = get_device() if map_location == "default" else map_location
+        checkpoint = self.load_checkpoint(filename, map_location=device)
+        resume_run(self, checkpoint, filename)
+        for line in describe_changes(self.cfg, checkpoint):
+            self.logger.warning(printable(line))
+        self.logger.info(f"resumed epoch: {self.epoch}, iter: {self.iter}")
+
     def train(self) -> nn.Module:
-        """Train; see ``_run``."""
-        return self._run(super().train)
+        """Train; see ``_run``.
+
+        Raises:
+            CTVLMError: another process trains in the work folder.
+        """
+        return self._run(super().train, lock=self.rank == 0)
 
     def val(self) -> dict:
         """Validate; see ``_run``."""
@@ -165,15 +252,23 @@ class CTVLMRunner(Runner):
         return self._run(super().test)
 
     def call_hook(self, fn_name: str, **kwargs: Any) -> None:
-        """Call the hooks, and record that the first iteration has finished."""
+        """Call the hooks. Record that the first iteration has finished, and that a validation is not pending."""
         if fn_name in ("after_train_iter", "after_val_iter", "after_test_iter"):
             self._advanced = True
+        if fn_name == "after_val_epoch" and isinstance(self._train_loop, ResumableLoop):
+            self._train_loop.pending_validation = False
+        if fn_name == "before_save_checkpoint" and self._run_state is not None:
+            kwargs["checkpoint"]["run_state"] = self._run_state
         super().call_hook(fn_name, **kwargs)
 
-    def _run(self, loop: Callable[[], Any]) -> Any:
-        """Run a loop. After an error, log it, and remove the created files if no iteration has finished."""
+    def _run(self, loop: Callable[[], Any], lock: bool = False) -> Any:
+        """Run a loop, and hold the lock of the work folder meanwhile.
+
+        After an error, log it, and remove the created files if no iteration has finished.
+        """
         try:
-            return loop()
+            with run_lock(self.work_dir) if lock else nullcontext():
+                return loop()
         except Exception as error:
             self.logger.exception("The run ended with an error")
             if self._advanced:

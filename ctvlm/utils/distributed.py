@@ -1,4 +1,4 @@
-"""Differentiable all-gather."""
+"""Differentiable all-gather, and decisions of all ranks."""
 
 from __future__ import annotations
 
@@ -42,3 +42,11 @@ def all_gather_with_grad(x: Tensor) -> Tensor:
     if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
         return x
     return _AllGather.apply(x)
+
+
+def any_rank(flag: Tensor) -> bool:
+    """Whether a boolean scalar is true on any rank. Every rank must call this function."""
+    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+        flag = flag.to(torch.uint8)
+        dist.all_reduce(flag, dist.ReduceOp.MAX)
+    return bool(flag)

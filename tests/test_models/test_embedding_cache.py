@@ -7,6 +7,7 @@ import torch
 
 from ctvlm.models.text_encoders import HFTextEncoder
 from ctvlm.models.text_encoders.embedding_cache import EmbeddingCache
+from ctvlm.utils import CTVLMError
 from tests.test_models import text_checkpoints as saved
 
 TEXTS = ["No pleural effusion.", "small nodule in the right upper lobe", "the liver is normal", ""]
@@ -45,13 +46,36 @@ def test_changed_rows_are_as_good_as_absent(tmp_path):
     assert set(cache.get(TEXTS)) == {TEXTS[3]}
 
 
-def test_a_broken_file_is_started_anew(tmp_path):
+def test_a_file_that_is_not_a_cache_is_refused_and_not_changed(tmp_path):
+    with sqlite3.connect(tmp_path / "study.db") as database:
+        database.execute("CREATE TABLE studies (study_id INTEGER)")
+    (tmp_path / "notes.txt").write_bytes(b"not a database " * 100)
+    for path in tmp_path.iterdir():
+        before = path.read_bytes()
+        cache = EmbeddingCache(path, 6)
+        with pytest.raises(CTVLMError, match=path.name):
+            cache.get(TEXTS)
+        with pytest.raises(CTVLMError, match=path.name):
+            cache.put({"a": embedding("a")})
+        assert path.read_bytes() == before
+
+
+def test_a_damaged_cache_is_not_used(tmp_path):
     cache = EmbeddingCache(tmp_path / "c.sqlite", 6)
-    cache.path.write_bytes(b"not a database " * 100)
-    with pytest.warns(UserWarning, match=r"\.sqlite"):
+    cache.put({text: embedding(text) for text in TEXTS})
+    content = cache.path.read_bytes()
+    cache.path.write_bytes(content[:100] + b"x" * (len(content) - 100))
+    with pytest.warns(UserWarning, match="damaged"):
         assert cache.get(TEXTS) == {}
-    cache.put({"a": embedding("a")})
-    assert set(cache.get(["a"])) == {"a"}
+    assert cache.path.exists()
+
+
+def test_values_of_other_types_are_ignored(tmp_path):
+    cache = EmbeddingCache(tmp_path / "c.sqlite", 6)
+    cache.put({text: embedding(text) for text in TEXTS})
+    with sqlite3.connect(cache.path) as database:
+        database.execute("UPDATE embedding SET value = 3")
+    assert cache.get(TEXTS) == {}
 
 
 def test_a_file_that_cannot_be_written_costs_time_only(tmp_path):

@@ -90,3 +90,14 @@ def test_long_names(tmp_path):
     with atomic_write(path) as part:
         part.write_text("x")
     assert names(tmp_path) == [path.name]
+
+
+def test_the_part_is_created_exclusively(tmp_path, monkeypatch):
+    """A link with the name of the part, made by somebody else, is not followed."""
+    monkeypatch.setattr(ctvlm.utils.atomic.secrets, "token_hex", lambda _: "known")
+    victim = tmp_path / "victim.txt"
+    victim.write_text("kept")
+    (tmp_path / ".part_known_a.bin").symlink_to(victim)
+    with pytest.raises(FileExistsError), atomic_write(tmp_path / "a.bin") as part:
+        part.write_text("new")
+    assert victim.read_text() == "kept" and (tmp_path / ".part_known_a.bin").is_symlink()

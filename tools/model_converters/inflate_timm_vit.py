@@ -68,7 +68,7 @@ def read_vit(name: str, weights: Path | None, options: dict) -> nn.Module:
         if weights is not None:
             if not weights.is_file():
                 raise CheckpointError(f"weights not found: {weights}")
-            loaded = load_checkpoint(vit, str(weights), strict=False, filter_fn=checkpoint_filter_fn)
+            loaded = load_checkpoint(vit, str(weights), strict=False, filter_fn=checkpoint_filter_fn, weights_only=True)
             if loaded.missing_keys:
                 names = ", ".join(loaded.missing_keys[:3])
                 raise CheckpointError(

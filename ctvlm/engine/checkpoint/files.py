@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json
 import math
-import pickle
 import re
+import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from mmengine.fileio import LocalBackend, register_backend
-from mmengine.logging import HistoryBuffer
 from torch import Tensor
 
 from ctvlm.engine.checkpoint.renames import present_weight_names
 from ctvlm.utils import CTVLMError, atomic_write
+from ctvlm.utils.checksum import add_checksum, damage
 
 _PLAIN = (str, bytes, int, float, bool, type(None), Tensor, torch.dtype, torch.Size, torch.device)
 
@@ -29,9 +30,11 @@ class AtomicLocalBackend(LocalBackend):
     """Local storage with atomic writes: a file appears under its name only when it is complete."""
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
-        """Write bytes atomically and flush them to the disk."""
+        """Write bytes atomically and flush them to the disk. Checkpoints get a checksum."""
         with atomic_write(filepath, sync=True) as part:
             part.write_bytes(obj)
+            if Path(filepath).suffix == ".pth" and zipfile.is_zipfile(part):
+                add_checksum(part)
 
     def put_text(self, obj: str, filepath: str | Path, encoding: str = "utf-8") -> None:
         """Like ``put``, for text."""
@@ -94,33 +97,12 @@ def to_plain(value: Any, name: str = "checkpoint") -> Any:
     )
 
 
-def pack_message_hub(state: dict) -> dict:
-    """Convert the state of mmengine's MessageHub to plain containers; values that cannot be converted are dropped."""
-    scalars = {
-        key: {"values": buffer.data[0].tolist(), "counts": buffer.data[1].tolist()}
-        for key, buffer in state["log_scalars"].items()
-    }
-    info = {}
-    for key, value in state["runtime_info"].items():
-        try:
-            info[key] = to_plain(value)
-        except TypeError:  # for example an object that a metric returned; resuming does not need it
-            continue
-    resumed_keys = {key: flag for key, flag in state["resumed_keys"].items() if key in scalars or key in info}
-    return {"log_scalars": scalars, "runtime_info": info, "resumed_keys": resumed_keys}
-
-
-def unpack_message_hub(state: dict) -> dict:
-    """Inverse of ``pack_message_hub``."""
-    scalars = {key: HistoryBuffer(item["values"], item["counts"]) for key, item in state["log_scalars"].items()}
-    return {**state, "log_scalars": scalars}
-
-
 def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict:
-    """Read a checkpoint that contains only tensors and plain containers.
+    """Read a checkpoint that contains only tensors and plain containers, and verify its checksum.
 
     Raises:
-        CheckpointError: the file is missing or truncated, contains pickled objects, or contains no weights.
+        CheckpointError: the file is missing, truncated or damaged, contains pickled objects, contains no weights, or
+            has weights that are not finite.
     """
     path = Path(path).expanduser()
     if "://" in str(path) or str(path).startswith(("http:", "https:", "torchvision:", "open-mmlab:")):
@@ -128,17 +110,57 @@ def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict:
     if not path.is_file():
         raise CheckpointError(f"checkpoint not found: {path}{_other_checkpoints(path)}")
     try:
-        checkpoint = torch.load(path, map_location=map_location, weights_only=True)
-    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
+        problem = damage(path)
+        checkpoint = None if problem else torch.load(path, map_location=map_location, weights_only=True)
+    except Exception as error:  # the content can be anything
         raise CheckpointError(
             f"checkpoint {path} ({path.stat().st_size:,} bytes) cannot be read: {_reason(error)} "
             f"The file is truncated, or contains more than tensors and plain containers.{_other_checkpoints(path)}"
         ) from error
-    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("state_dict"), dict):
+    if problem:
+        raise CheckpointError(
+            f"checkpoint {path} is damaged: {problem}. Copy it again, or use another one.{_other_checkpoints(path)}"
+        )
+    return _checked(checkpoint, path)
+
+
+def _checked(checkpoint: Any, path: Path) -> dict:
+    weights = checkpoint.get("state_dict") if isinstance(checkpoint, dict) else None
+    if not isinstance(weights, dict):
         content = sorted(map(str, checkpoint))[:5] if isinstance(checkpoint, dict) else type(checkpoint).__name__
         raise CheckpointError(f"checkpoint {path} contains no 'state_dict': found {content}")
-    checkpoint["state_dict"] = present_weight_names(checkpoint["state_dict"])
+    if wrong := [name for name in weights if not isinstance(name, str)]:
+        raise CheckpointError(f"checkpoint {path}: found the weight name {wrong[0]!r}; expected text")
+    meta = checkpoint["meta"] = checkpoint.get("meta") or {}
+    records = meta.get("training_data") or [] if isinstance(meta, dict) else None
+    if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
+        raise CheckpointError(f"checkpoint {path}: 'meta' or 'meta.training_data' has a wrong type")
+    if broken := non_finite_weights(weights):
+        raise CheckpointError(
+            f"checkpoint {path}: {len(broken)} of its {len(weights)} weights contain NaN or infinity, such as "
+            f"{broken[0]}. Use a checkpoint from before the training diverged.{_other_checkpoints(path)}"
+        )
+    checkpoint["state_dict"] = present_weight_names(_without_wrappers(weights, checkpoint))
     return checkpoint
+
+
+def _without_wrappers(weights: dict, checkpoint: dict) -> dict:
+    """Remove the prefixes that torch.compile and PyTorch Lightning add to the names of weights."""
+    weights = {name.replace("_orig_mod.", ""): weight for name, weight in weights.items()}
+    parts = {name.partition(".")[0] for name in weights}
+    if "pytorch-lightning_version" in checkpoint and len(parts) == 1:
+        (attribute,) = parts  # of the LightningModule that contains the model
+        weights = {name.removeprefix(f"{attribute}."): weight for name, weight in weights.items()}
+    return weights
+
+
+def non_finite_weights(state_dict: Mapping[str, Any]) -> list[str]:
+    """Names of the weights that contain NaN or infinity."""
+    return [
+        name
+        for name, weight in state_dict.items()
+        if isinstance(weight, Tensor) and weight.is_floating_point() and not weight.isfinite().all()
+    ]
 
 
 def _reason(error: Exception) -> str:

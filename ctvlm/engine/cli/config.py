@@ -15,6 +15,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 from mmengine.utils import import_modules_from_strings
 
+from ctvlm.engine.checkpoint.last import last_checkpoint
 from ctvlm.engine.checkpoint.upgrade import upgrade_config
 from ctvlm.engine.cli.config_error import ConfigError
 from ctvlm.engine.cli.config_items import config_items
@@ -178,7 +179,7 @@ def set_resume(cfg: Config, resume: str | None) -> str | None:
     """
     if resume is None:
         return None
-    checkpoint = _last_checkpoint(Path(cfg.work_dir)) if resume == "auto" else resume
+    checkpoint = _last_checkpoint(cfg) if resume == "auto" else resume
     if checkpoint is not None:
         cfg.load_from, cfg.resume = checkpoint, True
     return checkpoint
@@ -220,14 +221,11 @@ def enable_lr_scaling(cfg: Config) -> None:
     cfg.auto_scale_lr.enable = True
 
 
-def _last_checkpoint(work_dir: Path) -> str | None:
-    pointer = work_dir / "last_checkpoint"
-    if pointer.is_file() and (name := Path(pointer.read_text().strip()).name):
-        # The file contains an absolute path, but the folder may have been moved.
-        return str(work_dir / name)
-    # The run was killed after it had written the first checkpoint and before it wrote `last_checkpoint`.
-    numbered = sorted((int(path.stem.rpartition("_")[2]), str(path)) for path in work_dir.glob("epoch_[0-9]*.pth"))
-    return numbered[-1][1] if numbered else None
+def _last_checkpoint(cfg: Config) -> str | None:
+    work_dir = Path(cfg.work_dir)
+    out_dir = ((cfg.get("default_hooks") or {}).get("checkpoint") or {}).get("out_dir")
+    # mmengine's CheckpointHook adds the name of the work folder.
+    return last_checkpoint(Path(out_dir) / work_dir.name if out_dir else work_dir, work_dir)
 
 
 def _keys(value: Any) -> Iterator[Any]:

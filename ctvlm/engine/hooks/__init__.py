@@ -3,6 +3,7 @@
 from ctvlm.engine.hooks.case_visualization_hook import CaseVisualizationHook
 from ctvlm.engine.hooks.epoch_seed_hook import EpochSeedHook
 from ctvlm.engine.hooks.fit_tokenizer_hook import FitTokenizerHook
+from ctvlm.engine.hooks.non_finite_hook import NonFiniteError, NonFiniteHook
 from ctvlm.engine.hooks.plain_checkpoint_hook import PlainCheckpointHook
 from ctvlm.engine.hooks.prediction_keys_hook import PredictionKeysHook
 from ctvlm.engine.hooks.prompt_hook import PromptHook
@@ -13,6 +14,8 @@ __all__ = [
     "CaseVisualizationHook",
     "EpochSeedHook",
     "FitTokenizerHook",
+    "NonFiniteError",
+    "NonFiniteHook",
     "PlainCheckpointHook",
     "PredictionKeysHook",
     "PromptHook",

@@ -15,6 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
+from ctvlm.utils import CTVLMError
+
+_HEADER = b"SQLite format 3\0"
+_TABLES = "SELECT name FROM sqlite_master WHERE type != 'index'"
+_CHOOSE = "it is left unchanged. Choose another cache_dir of the text encoder, or remove the file"
 _LOOKUP = 500  # below SQLite's limit of parameters in one query
 
 
@@ -30,9 +35,12 @@ def _check(key: bytes, value: bytes) -> bytes:
 class EmbeddingCache:
     """A file of embeddings (E), float32, by text.
 
-    Entries with a wrong checksum or size are ignored. A file that is not a database is replaced. If the file cannot be
-    used (locked for a minute, full disk, read-only folder), there is a warning, and no entry is read or written.
+    Entries with a wrong checksum or size are ignored. If the file cannot be used (damaged, locked for a minute, full
+    disk, read-only folder), there is a warning, and no entry is read or written. A file is never deleted or replaced.
     Each call opens its own connection, so the cache can be copied, forked and used from threads.
+
+    Raises:
+        CTVLMError: ``get`` or ``put`` found a file that is not an embedding cache.
     """
 
     def __init__(self, path: str | Path, embed_dims: int):
@@ -50,7 +58,8 @@ class EmbeddingCache:
                 marks = ",".join("?" * len(part))
                 rows = database.execute(f"SELECT key, value, sum FROM embedding WHERE key IN ({marks})", part)
                 for key, value, checksum in rows:
-                    if len(value) == 4 * self.embed_dims and checksum == _check(key, value):
+                    known = key in keys and isinstance(value, bytes) and len(value) == 4 * self.embed_dims
+                    if known and checksum == _check(key, value):
                         cached[keys[key]] = np.frombuffer(value, dtype="<f4")
 
         self._use(read)
@@ -69,15 +78,23 @@ class EmbeddingCache:
         database = None
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._refuse_other_files()
             database = sqlite3.connect(self.path, timeout=60)
             with database:  # one transaction
+                if other := [name for (name,) in database.execute(_TABLES) if name != "embedding"]:
+                    raise CTVLMError(f"{self.path} is another database, with the table {other[0]!r}: {_CHOOSE}")
                 database.execute("CREATE TABLE IF NOT EXISTS embedding (key BLOB PRIMARY KEY, value BLOB, sum BLOB)")
                 work(database)
         except (sqlite3.OperationalError, OSError) as error:
             warnings.warn(f"text embedding cache {self.path} cannot be used: {error}", stacklevel=3)
         except sqlite3.DatabaseError as error:
-            warnings.warn(f"text embedding cache {self.path} is broken ({error}) and deleted", stacklevel=3)
-            self.path.unlink(missing_ok=True)
+            warnings.warn(f"text embedding cache {self.path} is damaged ({error}): delete it", stacklevel=3)
         finally:
             if database is not None:
                 database.close()
+
+    def _refuse_other_files(self) -> None:
+        if self.path.is_file() and self.path.stat().st_size:
+            with open(self.path, "rb") as file:
+                if file.read(len(_HEADER)) != _HEADER:
+                    raise CTVLMError(f"{self.path} is not a database of text embeddings: {_CHOOSE}")

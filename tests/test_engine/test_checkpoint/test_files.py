@@ -13,12 +13,11 @@ from torch import nn
 from ctvlm.engine.checkpoint.files import (
     AtomicLocalBackend,
     CheckpointError,
-    pack_message_hub,
     read_checkpoint,
     to_plain,
-    unpack_message_hub,
     write_json,
 )
+from ctvlm.engine.checkpoint.message_hub import pack_message_hub, unpack_message_hub
 
 
 def test_plain_containers_can_be_loaded_safely(tmp_path):

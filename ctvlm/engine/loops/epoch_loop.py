@@ -1,0 +1,45 @@
+"""mmengine's loop over epochs, which can be resumed within an epoch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mmengine.runner import EpochBasedTrainLoop
+from torch import nn
+
+from ctvlm.engine.loops.resumable import ResumableLoop
+
+
+class ResumableEpochLoop(ResumableLoop, EpochBasedTrainLoop):
+    """EpochBasedTrainLoop that continues after the last batch of a checkpoint, and repeats an interrupted validation.
+
+    The arguments are those of EpochBasedTrainLoop.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.init_state()
+
+    def run(self) -> nn.Module:
+        """Train; returns the model."""
+        self.runner.call_hook("before_train")
+        if not self.batches.position:  # otherwise when the rest of the epoch begins
+            self.batches.restore_random_state()
+        self.validate()
+        while self._epoch < self._max_epochs and not self.stop_training:
+            self.run_epoch()
+            self.validate()
+        self.runner.call_hook("after_train")
+        return self.runner.model
+
+    def run_epoch(self) -> None:
+        """Train one epoch, or the rest of the interrupted one."""
+        self.runner.call_hook("before_train_epoch")
+        self.runner.model.train()
+        for index, batch in self.batches:
+            self.run_iter(index, batch)
+        # Hooks save the state of the next epoch.
+        self.batches.restart()
+        self.pending_validation = self.validation_due(self._epoch + 1, self._max_epochs)
+        self.runner.call_hook("after_train_epoch")
+        self._epoch += 1

@@ -1,0 +1,91 @@
+"""What the resumable loops have in common."""
+
+from __future__ import annotations
+
+import bisect
+from typing import Any
+
+from mmengine.dist import all_gather_object, get_rank, get_world_size
+
+from ctvlm.engine.checkpoint.files import CheckpointError
+from ctvlm.engine.loops.batches import Batches
+
+
+class ResumableLoop:
+    """State of a training loop: position in the data, random generators of all ranks, and the pending validation.
+
+    Attributes:
+        batches: the training data.
+        pending_validation: whether the model must be validated before the training goes on. A checkpoint is written
+            before its validation, so a run that was killed in between validates when it is resumed.
+    """
+
+    runner: Any
+    dataloader: Any
+    val_begin: int
+    val_interval: int
+    dynamic_milestones: list[int]
+    dynamic_intervals: list[int]
+
+    def init_state(self) -> None:
+        """Start from the first batch."""
+        self.batches = Batches(self.dataloader)
+        self.pending_validation = False
+        self.passes = 0  # complete passes over the data, in a loop without epochs
+
+    def state_dict(self) -> dict[str, Any]:
+        """State for a checkpoint. All ranks must call this."""
+        ranks = all_gather_object(self.batches.state_dict())
+        return dict(pending_validation=self.pending_validation, passes=self.passes, ranks=ranks)
+
+    def load_state_dict(self, state: Any) -> None:
+        """Continue from a state; None: the checkpoint of an earlier version.
+
+        Raises:
+            CheckpointError: an entry has a wrong type.
+        """
+        if state is None:
+            self.load_counts()
+            return
+        ranks = state.get("ranks") if isinstance(state, dict) else None
+        if not isinstance(ranks, list) or not ranks or not all(isinstance(rank, dict) for rank in ranks):
+            raise CheckpointError("the checkpoint's state of the training loop (run_state) is invalid")
+        passes = state.get("passes")
+        if type(passes) is not int or passes < 0:
+            raise CheckpointError("the checkpoint's number of passes over the data (run_state.passes) is invalid")
+        self.passes, self.pending_validation = passes, state.get("pending_validation") is True
+        self.batches.load_state_dict(ranks[get_rank() % len(ranks)])
+        self._warn_about_changes(ranks)
+
+    def load_counts(self) -> None:
+        """Continue from the number of iterations only."""
+
+    def validation_due(self, done: int, last: int) -> bool:
+        """Whether to validate after ``done`` of ``last`` epochs or iterations."""
+        # As in mmengine, the interval can change during the training.
+        self.val_interval = self.dynamic_intervals[bisect.bisect(self.dynamic_milestones, done + 1) - 1]
+        at_interval = done % self.val_interval == 0 or done == last
+        return self.runner.val_loop is not None and done >= self.val_begin and at_interval
+
+    def validate(self) -> None:
+        """Run the pending validation."""
+        if self.pending_validation and self.runner.val_loop is not None:
+            self.runner.val_loop.run()
+        self.pending_validation = False
+
+    def _warn_about_changes(self, ranks: list[dict]) -> None:
+        if not self.batches.position:
+            return
+        before = (len(ranks), ranks[0]["num_batches"], ranks[0]["num_workers"])
+        now = (get_world_size(), len(self.dataloader), self.dataloader.num_workers)
+        names = ("processes", "batches per epoch", "data workers")
+        changes = [f"{old} {name}, now {new}" for name, old, new in zip(names, before, now) if old != new]
+        if changes:
+            self.runner.logger.warning(
+                f"The checkpoint was written within an epoch with {'; '.join(changes)}: the rest of this epoch differs "
+                "from that of an uninterrupted run"
+            )
+        if before[:2] != now[:2]:
+            self.batches.restart()
+        elif before[2] != now[2]:
+            self.batches.forget_workers()
