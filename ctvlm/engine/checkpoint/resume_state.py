@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from mmengine.optim import OptimWrapper
+from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import Runner
 
 from ctvlm.engine.checkpoint.files import CheckpointError
@@ -28,7 +28,10 @@ def resume_run(runner: Runner, checkpoint: dict, path: str | Path) -> None:
     runner.train_loop._epoch, runner.train_loop._iter = (_count(meta, key, path) for key in ("epoch", "iter"))
     _resume_seed(runner, meta.get("seed"), path)
     if hasattr(runner.train_loop, "load_state_dict"):
-        runner.train_loop.load_state_dict(checkpoint.get("run_state"))
+        try:
+            runner.train_loop.load_state_dict(checkpoint.get("run_state"))
+        except CheckpointError as error:
+            raise CheckpointError(f"checkpoint {path}: {error}") from error
     if "message_hub" in checkpoint:
         runner.message_hub.load_state_dict(unpack_message_hub(checkpoint["message_hub"], path))
     optimizer = checkpoint.get("optimizer")
@@ -54,31 +57,45 @@ def _count(meta: dict, key: str, path: str | Path) -> int:
 def _resume_seed(runner: Runner, seed: Any, path: str | Path) -> None:
     if seed is None or seed == runner._randomness_cfg.get("seed"):
         return
-    if type(seed) is not int or seed < 0:
-        raise CheckpointError(f"checkpoint {path}: meta.seed is {seed!r:.60}; expected a number")
+    if type(seed) is not int or not 0 <= seed < 2**32:
+        raise CheckpointError(f"checkpoint {path}: meta.seed is {seed!r:.60}; expected a number below 2**32")
     runner._randomness_cfg.update(seed=seed)
     runner.set_randomness(**runner._randomness_cfg)
 
 
-def _load_optimizer(wrapper: OptimWrapper, state: dict, path: str | Path) -> None:
-    kind = type(wrapper.optimizer).__name__
-    current = wrapper.state_dict()
-    expected, found = current.get("param_groups"), state.get("param_groups")
+def _load_optimizer(wrapper: OptimWrapper, state: Any, path: str | Path) -> None:
+    if isinstance(wrapper, OptimWrapperDict):
+        for name, inner in wrapper.items():
+            _load_optimizer(inner, state.get(name) if isinstance(state, dict) else None, path)
+        return
     try:
-        # Older versions of torch have fewer settings; setdefault keeps the current ones.
-        groups = [
-            {**now, **{key: value for key, value in group.items() if key in now and _similar(value, now[key])}}
-            for group, now in zip(found, expected, strict=True)  # type: ignore[arg-type]
-        ]
-        moments = _moments(state["state"])
-        extra = [key for key in ("loss_scaler", "base_param_settings") if key in current]
+        # Not the state_dict of the wrapper: that of a sharded optimizer is complete on rank 0 only.
+        expected = wrapper.optimizer.param_groups
+        groups = [_settings(group, now) for group, now in zip(state["param_groups"], expected, strict=True)]
+        extra = [key for key in ("loss_scaler", "base_param_settings") if getattr(wrapper, key, None) is not None]
         known = {key: state[key] for key in extra if isinstance(state.get(key), dict)}
-        wrapper.load_state_dict({**known, "state": moments, "param_groups": groups})
+        wrapper.load_state_dict({**known, "state": _moments(state["state"]), "param_groups": groups})
     except _MISFITS as error:
         raise CheckpointError(
-            f"checkpoint {path}: its optimizer state does not fit {kind} and this model ({error}). Resume with the "
-            "config of the run, or start a new run from its weights: --cfg-options load_from=FILE"
+            f"checkpoint {path}: its optimizer state does not fit {type(wrapper.optimizer).__name__} and this model "
+            f"({error}). Resume with the config of the run, or start a new run from its weights: --cfg-options "
+            "load_from=FILE"
         ) from error
+
+
+def _settings(group: dict, now: dict) -> dict[str, Any]:
+    """Settings of a parameter group. Versions of torch differ in their flags; the missing ones keep their value."""
+    found, expected = _numeric(group), _numeric(now)
+    if found != expected:
+        raise ValueError(f"found the settings {sorted(found)}; expected {sorted(expected)}")
+    kept = {key: value for key, value in group.items() if key in now and _similar(value, now[key])}
+    return {**now, **kept, "params": [int(number) for number in group["params"]]}
+
+
+def _numeric(group: dict) -> set[str]:
+    """Names of the settings that are numbers, such as ``betas``. Schedules add the ``initial_`` ones."""
+    numbers = {key for key, value in group.items() if isinstance(value, (int, float, list, tuple)) and key != "params"}
+    return {key for key in numbers if not isinstance(group[key], bool) and not key.startswith("initial_")}
 
 
 def _moments(state: Any) -> dict[int, dict[str, Any]]:
