@@ -21,7 +21,7 @@ from torch import nn
 from ctvlm.engine.checkpoint import CheckpointError, read_checkpoint
 from ctvlm.engine.checkpoint.changed_settings import describe_changes
 from ctvlm.engine.checkpoint.files import non_finite_weights
-from ctvlm.engine.checkpoint.last import last_checkpoint
+from ctvlm.engine.checkpoint.last import last_checkpoint_of
 from ctvlm.engine.checkpoint.resume_state import resume_run
 from ctvlm.engine.checkpoint.weight_match import check_fits, load_matching
 from ctvlm.engine.cli.console import quiet_logger, stdout_console
@@ -157,11 +157,13 @@ class CTVLMRunner(Runner):
                 f"the weights are not finite ({names}): no checkpoint is written, and earlier ones stay. Lower the "
                 "learning rate, and resume from the last checkpoint"
             )
-        # Gathering the state of a sharded optimizer needs all ranks; mmengine calls it on rank 0 only.
-        if self.rank != 0 and save_optimizer and is_sharded(self.optim_wrapper.optimizer):
-            self.optim_wrapper.optimizer.state_dict()
-        if save_optimizer and isinstance(self._train_loop, ResumableLoop):
-            self._run_state = self._train_loop.state_dict()
+        resumable = save_optimizer and isinstance(self._train_loop, ResumableLoop)
+        self._run_state = self._train_loop.state_dict() if resumable else None
+        # Gathering the state of a sharded optimizer needs all ranks; mmengine calls it on rank 0 only, and after the
+        # state of the loop has been gathered.
+        optimizer = getattr(self.optim_wrapper, "optimizer", None)
+        if self.rank != 0 and save_optimizer and is_sharded(optimizer):
+            optimizer.state_dict()
         if self.rank == 0:
             meta = {**(meta or {}), "training_data": self.training_data}
         super().save_checkpoint(*args, save_optimizer=save_optimizer, meta=meta, **kwargs)
@@ -208,7 +210,7 @@ class CTVLMRunner(Runner):
         if self._has_loaded:
             return
         if self._resume and self._load_from is None:
-            self._load_from = last_checkpoint(Path(self.work_dir))
+            self._load_from = last_checkpoint_of(self.cfg, self.work_dir)
         if self._resume and self._load_from is not None:
             self.resume(self._load_from)
         elif self._load_from is not None:

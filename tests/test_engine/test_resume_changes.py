@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.optim import OptimWrapperDict
 
 from ctvlm.engine import CheckpointError, ConfigError, CTVLMRunner, read_checkpoint, set_resume
+from ctvlm.engine.checkpoint.resume_state import _load_optimizer
 from ctvlm.engine.optim.accumulation import SINGLE_CASE
 from ctvlm.engine.run_lock import run_lock
 
@@ -46,6 +48,31 @@ def test_the_best_checkpoint_has_no_optimizer_and_is_not_resumed(toy_config, tra
         CTVLMRunner.from_cfg(cfg).train()
 
 
+def test_the_state_of_another_optimizer_is_an_error(toy_config, trained):
+    cfg = toy_config("run", optim_wrapper__optimizer=dict(type="SGD", lr=0.1, _delete_=True))
+    set_resume(cfg, "auto")
+    with pytest.raises(CheckpointError, match=r"does not fit SGD .*betas.*expected.*momentum"):
+        CTVLMRunner.from_cfg(cfg).train()
+
+
+def test_states_of_several_optimizers_are_resumed(toy_config, trained):
+    runner = CTVLMRunner.from_cfg(toy_config("new"))
+    state = torch.load(trained / "epoch_1.pth", weights_only=True)["optimizer"]
+    first, second = (runner.build_optim_wrapper(runner.cfg.optim_wrapper.to_dict()) for _ in range(2))
+    _load_optimizer(OptimWrapperDict(a=first, b=second), dict(a=state, b=state), "x.pth")
+    assert second.optimizer.state_dict()["state"][0]["step"] == 3
+    with pytest.raises(CheckpointError, match=r"x\.pth.*does not fit AdamW"):
+        _load_optimizer(OptimWrapperDict(a=first, b=second), dict(a=state), "x.pth")
+
+
+def test_resume_finds_the_checkpoints_of_another_folder(toy_config, tmp_path):
+    options = dict(default_hooks__checkpoint__out_dir=str(tmp_path / "elsewhere"))
+    CTVLMRunner.from_cfg(toy_config("run", train_cfg__max_epochs=1, **options)).train()
+    runner = CTVLMRunner.from_cfg(toy_config("run", train_cfg__max_epochs=2, resume=True, **options))
+    runner.train()
+    assert runner._load_from == str(tmp_path / "elsewhere" / "run" / "epoch_1.pth")
+
+
 @pytest.mark.parametrize("prefix", ["_orig_mod.", "module._orig_mod.", "model.", "net._orig_mod."])
 def test_prefixes_of_compiled_and_lightning_models(toy_config, trained, tmp_path, prefix):
     content = torch.load(trained / "epoch_1.pth", weights_only=True)
@@ -81,7 +108,7 @@ def test_a_second_run_in_the_folder_is_refused_and_changes_nothing(toy_config, t
 
     before = {path: path.read_bytes() for path in trained.rglob("*") if path.is_file()}
     with run_lock(trained):
-        monkeypatch.setattr(module, "_held", set())  # as in another process
+        monkeypatch.setattr(module, "_held", {})  # as in another process
         with pytest.raises(Exception, match="in use by another training"):
             CTVLMRunner.from_cfg(toy_config("run")).train()
     after = {path: path.read_bytes() for path in trained.rglob("*") if path.is_file()}

@@ -5,10 +5,20 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from mmengine.config import Config
+
 from ctvlm.engine.checkpoint.files import CheckpointError, read_checkpoint
 
 POINTER = "last_checkpoint"
 _NUMBERED = re.compile(r"(epoch|iter)_(\d+)\.pth")
+
+
+def last_checkpoint_of(cfg: Config, work_dir: str | Path) -> str | None:
+    """The last checkpoint of the run with this config and work folder; see ``last_checkpoint``."""
+    work_dir = Path(work_dir)
+    out_dir = ((cfg.get("default_hooks") or {}).get("checkpoint") or {}).get("out_dir")
+    # mmengine's CheckpointHook adds the name of the work folder.
+    return last_checkpoint(Path(out_dir) / work_dir.absolute().name if out_dir else work_dir, work_dir)
 
 
 def last_checkpoint(folder: Path, work_dir: Path | None = None) -> str | None:

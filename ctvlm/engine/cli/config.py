@@ -15,7 +15,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 from mmengine.utils import import_modules_from_strings
 
-from ctvlm.engine.checkpoint.last import last_checkpoint
+from ctvlm.engine.checkpoint.last import last_checkpoint_of
 from ctvlm.engine.checkpoint.upgrade import upgrade_config
 from ctvlm.engine.cli.config_error import ConfigError
 from ctvlm.engine.cli.config_items import config_items
@@ -179,7 +179,7 @@ def set_resume(cfg: Config, resume: str | None) -> str | None:
     """
     if resume is None:
         return None
-    checkpoint = _last_checkpoint(cfg) if resume == "auto" else resume
+    checkpoint = last_checkpoint_of(cfg, cfg.work_dir) if resume == "auto" else resume
     if checkpoint is not None:
         cfg.load_from, cfg.resume = checkpoint, True
     return checkpoint
@@ -219,13 +219,6 @@ def enable_lr_scaling(cfg: Config) -> None:
             "total batch size over all devices for which the learning rate was chosen"
         )
     cfg.auto_scale_lr.enable = True
-
-
-def _last_checkpoint(cfg: Config) -> str | None:
-    work_dir = Path(cfg.work_dir)
-    out_dir = ((cfg.get("default_hooks") or {}).get("checkpoint") or {}).get("out_dir")
-    # mmengine's CheckpointHook adds the name of the work folder.
-    return last_checkpoint(Path(out_dir) / work_dir.name if out_dir else work_dir, work_dir)
 
 
 def _keys(value: Any) -> Iterator[Any]:
