@@ -19,7 +19,19 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 LOCK = ".run_lock"
-_held: set[Path] = set()
+_held: dict[Path, IO[str] | None] = {}
+
+
+def _close_inherited() -> None:
+    """A forked data worker, which can outlive a killed training for seconds, must not hold its lock."""
+    for file in _held.values():
+        if file is not None:
+            file.close()
+    _held.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_close_inherited)
 
 
 @contextmanager
@@ -38,13 +50,12 @@ def run_lock(folder: str | Path) -> Iterator[None]:
         return
     created = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
-    file = _locked(folder / LOCK)
-    _held.add(folder)
+    file = _held[folder] = _locked(folder / LOCK)
     try:
         yield
     finally:
-        _held.discard(folder)
-        if file is not None:
+        _held.pop(folder, None)
+        if file is not None and not file.closed:
             (folder / LOCK).unlink(missing_ok=True)
             file.close()
         for path in created:
