@@ -127,6 +127,22 @@ def test_endless_sampler(config):
     assert_resumes(config, end(whole), "iter", 0, "InfiniteSampler", interruptions=[("after_train_iter", 7)])
 
 
+def test_the_order_of_the_cases_is_resumed_without_a_seed_in_the_config(config):
+    def without_seed(folder):
+        cfg = config(folder, "epoch", 0)
+        cfg.randomness = dict(seed=None)
+        return cfg
+
+    cfg = without_seed("killed")
+    interrupt(cfg, "after_train_iter", 3)
+    seed = torch.load(Path(cfg.work_dir) / "iter_2.pth", weights_only=True)["meta"]["seed"]
+    cfg = without_seed("killed")
+    set_resume(cfg, "auto")
+    runner = CTVLMRunner.from_cfg(cfg)
+    runner.train()
+    assert runner.train_dataloader.sampler.seed == runner.seed == seed
+
+
 def test_skipped_batches_are_not_loaded(config, monkeypatch):
     from tests.test_engine.toy import ToyDataset
 
@@ -158,6 +174,7 @@ def test_the_number_of_workers_may_change(config, capsys):
         lambda state: state.update(ranks=[]),
         lambda state: state.update(passes="x"),
         lambda state: state["ranks"][0].update(position=-1),
+        lambda state: state["ranks"].append(dict(state["ranks"][0], position=1)),
         lambda state: state["ranks"][0].update(workers=[1]),
         lambda state: state["ranks"][0].update(base_seed="1"),
         lambda state: state["ranks"][0]["random_state"].update(torch=[1, 2]),

@@ -97,6 +97,7 @@ class Batches:
             num_workers=self.loader.num_workers,
             base_seed=self._base_seed,
             workers=dict(self._workers),
+            sampler_seed=getattr(self.sampler, "seed", None),
             random_state=random_state(),
         )
 
@@ -114,10 +115,24 @@ class Batches:
             raise CheckpointError("the checkpoint's seeds of the data workers are invalid")
         self.position, self._random_state = state["position"], state.get("random_state")
         self._base_seed, self._workers = seed, dict(workers)
+        sampler_seed = state.get("sampler_seed")
+        # Without randomness.seed in the config, the sampler has drawn another seed.
+        if type(sampler_seed) is int and 0 <= sampler_seed < 2**32 and hasattr(self.sampler, "seed"):
+            self.sampler.seed = sampler_seed
+
+    @property
+    def sampler(self) -> Any:
+        """The sampler of the cases."""
+        batch_sampler = self.loader.batch_sampler
+        return getattr(batch_sampler, "sampler", batch_sampler)
 
     def forget_workers(self) -> None:
         """Give new random states to the data workers."""
         self._base_seed, self._workers = None, {}
+
+    def forget_random_state(self) -> None:
+        """Keep the present random state of this process."""
+        self._random_state = None
 
     def restore_random_state(self) -> None:
         """Restore the random state of this process; does nothing if the run was not resumed."""

@@ -63,7 +63,7 @@ class ResumableIterLoop(ResumableLoop, IterBasedTrainLoop):
 
     def load_counts(self) -> None:
         """Skip the batches of the earlier iterations."""
-        endless = isinstance(self.dataloader.sampler, InfiniteSampler)
+        endless = isinstance(self.batches.sampler, InfiniteSampler)
         self.passes, self.batches.position = (0, self._iter) if endless else divmod(self._iter, len(self.dataloader))
 
     def _next_batch(self) -> Any:
@@ -76,9 +76,7 @@ class ResumableIterLoop(ResumableLoop, IterBasedTrainLoop):
 
     def _start_pass(self) -> None:
         if self.passes:
-            sampler = self.dataloader.sampler
-            if not hasattr(sampler, "set_epoch"):
-                sampler = getattr(self.dataloader.batch_sampler, "sampler", None)
-            if hasattr(sampler, "set_epoch"):
-                sampler.set_epoch(self.passes)
+            for sampler in (self.dataloader.sampler, self.batches.sampler):
+                if hasattr(sampler, "set_epoch"):
+                    sampler.set_epoch(self.passes)
         self._iterator = iter(self.batches)

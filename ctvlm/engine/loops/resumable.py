@@ -50,12 +50,14 @@ class ResumableLoop:
         ranks = state.get("ranks") if isinstance(state, dict) else None
         if not isinstance(ranks, list) or not ranks or not all(isinstance(rank, dict) for rank in ranks):
             raise CheckpointError("the checkpoint's state of the training loop (run_state) is invalid")
+        if any(rank.get("position") != ranks[0].get("position") for rank in ranks):  # they would wait for each other
+            raise CheckpointError("the checkpoint's positions of its processes in the training data differ")
         passes = state.get("passes")
         if type(passes) is not int or passes < 0:
             raise CheckpointError("the checkpoint's number of passes over the data (run_state.passes) is invalid")
         self.passes, self.pending_validation = passes, state.get("pending_validation") is True
         self.batches.load_state_dict(ranks[get_rank() % len(ranks)])
-        self._warn_about_changes(ranks)
+        self._apply_changes(ranks)
 
     def load_counts(self) -> None:
         """Continue from the number of iterations only."""
@@ -73,10 +75,13 @@ class ResumableLoop:
             self.runner.val_loop.run()
         self.pending_validation = False
 
-    def _warn_about_changes(self, ranks: list[dict]) -> None:
+    def _apply_changes(self, ranks: list[dict]) -> None:
+        """Discard what does not fit another number of processes, batches or data workers, with a warning."""
+        if len(ranks) != get_world_size():  # two processes would have the same random numbers
+            self.batches.forget_random_state()
         if not self.batches.position:
             return
-        before = (len(ranks), ranks[0]["num_batches"], ranks[0]["num_workers"])
+        before = (len(ranks), ranks[0].get("num_batches"), ranks[0].get("num_workers"))
         now = (get_world_size(), len(self.dataloader), self.dataloader.num_workers)
         names = ("processes", "batches per epoch", "data workers")
         changes = [f"{old} {name}, now {new}" for name, old, new in zip(names, before, now) if old != new]
