@@ -77,11 +77,11 @@ def test_leftovers_of_a_crash_are_removed_when_the_run_is_resumed(toy_config, tr
     shutil.copy(trained / "epoch_2.pth", trained / "epoch_1.pth")
     edit(trained / "epoch_2.pth", lambda c: c["message_hub"]["runtime_info"].update(keep_ckpt_ids=[0, 1, 2]))
     (trained / "epoch_0.pth").write_text("outdated")
-    parts = [trained / f".part_{'0' * 16}_{name}" for name in ("epoch_3.pth", "last_checkpoint", "mine.txt")]
+    parts = [trained / f".part_{'0' * 16}_{name}" for name in ("epoch_3.pth", "last_checkpoint", "x.json", "my.txt")]
     for part in parts:
         part.write_text("unfinished")
     resume(toy_config, "run", train_cfg__max_epochs=3)
-    assert [part.name for part in parts if part.exists()] == [parts[2].name]
+    assert [part.name for part in parts if part.exists()] == [parts[3].name]
     assert sorted(path.name for path in trained.glob("epoch_*.pth")) == ["epoch_2.pth", "epoch_3.pth"]
 
 
@@ -91,6 +91,7 @@ def test_leftovers_of_a_crash_are_removed_when_the_run_is_resumed(toy_config, tr
         (lambda c: c["meta"].update(epoch="1"), r"meta\.epoch"),
         (lambda c: c["meta"].update(iter=-1), r"meta\.iter"),
         (lambda c: c["meta"].update(seed=[1]), r"meta\.seed"),
+        (lambda c: c["meta"].update(seed=2**32), r"meta\.seed"),
         (lambda c: c.update(meta=None), r"meta\.epoch"),
         (lambda c: c.update(meta=[1]), "'meta'"),
         (lambda c: c["meta"].update(training_data="x"), "training_data"),
@@ -103,6 +104,7 @@ def test_leftovers_of_a_crash_are_removed_when_the_run_is_resumed(toy_config, tr
         (lambda c: c.update(param_schedulers=[]), "expected 1"),
         (lambda c: c["state_dict"].update({3: torch.ones(1)}), "weight name 3"),
         (lambda c: c["state_dict"]["net.0.weight"].fill_(float("nan")), r"1 of its \d+ weights .* net\.0\.weight"),
+        (lambda c: c.update(ema_state_dict={"module.x": torch.tensor(float("inf"))}), r"such as module\.x"),
     ],
 )
 def test_entries_of_a_wrong_type_are_errors(toy_config, trained, change, message):

@@ -12,6 +12,7 @@ from mmengine.config import Config
 from ctvlm.engine.checkpoint.files import CheckpointError
 from ctvlm.engine.checkpoint.upgrade import upgrade_config
 
+_BITS = 1024
 _NAMES = {"inf": math.inf, "nan": math.nan}
 
 
@@ -60,6 +61,8 @@ def parse_config_text(text: str) -> dict[str, Any]:
 
 def _value(node: ast.expr) -> Any:
     if isinstance(node, ast.Constant):
+        if isinstance(node.value, int) and node.value.bit_length() > _BITS:  # Python cannot print very long ones
+            raise ValueError(f"line {node.lineno}: found a number of {node.value.bit_length()} bits")
         return node.value
     if isinstance(node, (ast.List, ast.Tuple)):
         kind = list if isinstance(node, ast.List) else tuple

@@ -135,9 +135,11 @@ def _checked(checkpoint: Any, path: Path) -> dict:
     records = meta.get("training_data") or [] if isinstance(meta, dict) else None
     if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
         raise CheckpointError(f"checkpoint {path}: 'meta' or 'meta.training_data' has a wrong type")
-    if broken := non_finite_weights(weights):
+    average = checkpoint.get("ema_state_dict")  # of mmengine's EMAHook
+    every = {**average, **weights} if isinstance(average, dict) else weights
+    if broken := non_finite_weights(every):
         raise CheckpointError(
-            f"checkpoint {path}: {len(broken)} of its {len(weights)} weights contain NaN or infinity, such as "
+            f"checkpoint {path}: {len(broken)} of its {len(every)} weights contain NaN or infinity, such as "
             f"{broken[0]}. Use a checkpoint from before the training diverged.{_other_checkpoints(path)}"
         )
     checkpoint["state_dict"] = present_weight_names(_without_wrappers(weights, checkpoint))

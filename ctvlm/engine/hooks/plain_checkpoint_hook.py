@@ -18,7 +18,7 @@ from ctvlm.engine.checkpoint.message_hub import pack_message_hub
 from ctvlm.registry import HOOKS
 
 # Temporary names of ``atomic_write``.
-_PART = re.compile(rf"\.part_[0-9a-f]{{16}}_(.+\.pth|{POINTER})")
+_PART = re.compile(rf"\.part_[0-9a-f]{{16}}_(.+\.(pth|json)|{POINTER})")
 
 
 @HOOKS.register_module()
@@ -41,12 +41,13 @@ class PlainCheckpointHook(CheckpointHook):
         self._previous_best: dict[str, str | None] = {}
 
     def before_train(self, runner: Runner) -> None:
-        """Find the checkpoints of a resumed run in its own folder, and remove unfinished ones of a killed process."""
+        """Find the checkpoints of a resumed run in its own folder, and remove unfinished files of a killed process."""
         super().before_train(runner)
         if is_main_process():
-            for path in Path(self.out_dir).glob(".part_*"):
-                if _PART.fullmatch(path.name):
-                    path.unlink(missing_ok=True)
+            for folder in {Path(self.out_dir), Path(runner.work_dir)}:
+                for path in folder.glob(".part_*"):
+                    if _PART.fullmatch(path.name):
+                        path.unlink(missing_ok=True)
         best = {key: self._own(path) for key, path in self._best().items()}
         self._set_best(best)
         for key, path in best.items():
