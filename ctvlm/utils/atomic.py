@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -34,7 +34,8 @@ def atomic_write(path: str | Path, sync: bool = False) -> Iterator[Path]:
             part.chmod(path.stat().st_mode & 0o7777)
         os.replace(part, path)
         if sync and os.name == "posix":
-            _flush(path.parent, os.O_RDONLY)
+            with suppress(OSError):  # some network file systems cannot flush folders; the file is complete
+                _flush(path.parent, os.O_RDONLY)
     finally:
         part.unlink(missing_ok=True)
 

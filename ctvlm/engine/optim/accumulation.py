@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mmengine.dataset import InfiniteSampler
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -20,7 +21,7 @@ def compares_cases(model: nn.Module) -> bool:
 
 def check_batches(loader: DataLoader) -> None:
     """Raise ConfigError if a training data loader has no batch."""
-    if not hasattr(loader.dataset, "__len__") or len(loader):
+    if not hasattr(loader.dataset, "__len__") or len(loader) or isinstance(loader.sampler, InfiniteSampler):
         return
     cases = len(loader.dataset)
     reason = f"fewer than a batch of {loader.batch_sampler.batch_size}, and drop_last is True" if cases else "no case"
@@ -32,7 +33,6 @@ def check_batches(loader: DataLoader) -> None:
 
 def refuse_accumulation(model: nn.Module, optim_wrapper: dict, batch_size: int | None) -> None:
     """Reject gradient accumulation for a model with a module whose loss compares the cases of a batch.
-
 
     Accumulated gradients are those of small batches with few negatives, not those of the large batch. Gradient
     caching gives the gradient of the large batch exactly, in the same memory.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from mmengine.device import get_device
 from mmengine.optim import OptimWrapper
 from torch import Tensor
 
@@ -44,7 +45,7 @@ class StepGuard:
             self._step(**kwargs)
 
     def _is_finite(self) -> Tensor:
-        finite = torch.stack(self.finite).all()
+        finite = torch.stack(self.finite).all() if self.finite else torch.tensor(True, device=get_device())
         if hasattr(self._wrapper, "loss_scaler"):
             return finite
         groups = self._wrapper.optimizer.param_groups

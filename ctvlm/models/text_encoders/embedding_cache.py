@@ -18,7 +18,7 @@ import numpy as np
 from ctvlm.utils import CTVLMError
 
 _HEADER = b"SQLite format 3\0"
-_TABLES = "SELECT name FROM sqlite_master WHERE type != 'index'"
+_OTHERS = "SELECT name FROM sqlite_master WHERE type != 'index' AND (type != 'table' OR name != 'embedding')"
 _CHOOSE = "it is left unchanged. Choose another cache_dir of the text encoder, or remove the file"
 _LOOKUP = 500  # below SQLite's limit of parameters in one query
 
@@ -81,7 +81,7 @@ class EmbeddingCache:
             self._refuse_other_files()
             database = sqlite3.connect(self.path, timeout=60)
             with database:  # one transaction
-                if other := [name for (name,) in database.execute(_TABLES) if name != "embedding"]:
+                if other := database.execute(_OTHERS).fetchone():
                     raise CTVLMError(f"{self.path} is another database, with the table {other[0]!r}: {_CHOOSE}")
                 database.execute("CREATE TABLE IF NOT EXISTS embedding (key BLOB PRIMARY KEY, value BLOB, sum BLOB)")
                 work(database)
