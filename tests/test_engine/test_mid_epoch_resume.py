@@ -9,7 +9,7 @@ import pytest
 import torch
 from mmengine.hooks import Hook
 
-from ctvlm.engine import CTVLMRunner, set_resume
+from ctvlm.engine import CheckpointError, CTVLMRunner, set_resume
 
 STEPS = 10  # two epochs of five batches
 
@@ -114,6 +114,36 @@ def test_interrupted_runs_equal_an_uninterrupted_one(config, loop, tmp_path):
 
 
 @pytest.mark.parametrize("loop", ["epoch", "iter"])
+def test_accumulated_gradients_are_restored(config, loop, capsys):
+    def accumulating(folder, *args):
+        cfg = config(folder, *args)
+        cfg.optim_wrapper.accumulative_counts = 3
+        return cfg
+
+    whole = accumulating("whole", loop, 0)
+    CTVLMRunner.from_cfg(whole).train()
+    interruptions = [("after_train_iter", 3), ("after_train_iter", 3)]  # after the checkpoints 2 and 4
+    assert_resumes(accumulating, end(whole), loop, 0, interruptions=interruptions)
+    assert "divisible" not in capsys.readouterr().err
+    assert "gradients" not in torch.load(Path(whole.work_dir) / f"iter_{STEPS}.pth", weights_only=True)["run_state"]
+
+
+def test_accumulated_gradients_that_do_not_fit_are_an_error(config):
+    cfg = config("killed", "epoch", 0)
+    cfg.optim_wrapper.accumulative_counts = 3
+    interrupt(cfg, "after_train_iter", 2)
+    path = Path(cfg.work_dir) / "iter_2.pth"
+    content = torch.load(path, weights_only=True)
+    content["run_state"]["gradients"][0]["net.0.weight"] = torch.ones(1)
+    torch.save(content, path)
+    cfg = config("killed", "epoch", 0)
+    cfg.optim_wrapper.accumulative_counts = 3
+    set_resume(cfg, "auto")
+    with pytest.raises(CheckpointError, match=r"iter_2\.pth.*gradient of 'net\.0\.weight'"):
+        CTVLMRunner.from_cfg(cfg).train()
+
+
+@pytest.mark.parametrize("loop", ["epoch", "iter"])
 def test_random_states_of_data_workers_are_restored(config, loop):
     whole = config("whole", loop, 2)
     CTVLMRunner.from_cfg(whole).train()
@@ -182,8 +212,6 @@ def test_the_number_of_workers_may_change(config, capsys):
     ],
 )
 def test_invalid_states_are_errors(config, change):
-    from ctvlm.engine import CheckpointError
-
     cfg = config("killed", "epoch", 0)
     interrupt(cfg, "after_train_iter", 2)
     path = Path(cfg.work_dir) / "iter_2.pth"

@@ -28,6 +28,8 @@ _HARMLESS = re.compile(
             r"Dataset .* has no metainfo",
             r"The prefix is not set in metric class",
             r"The dataset metainfo from the resumed checkpoint is different",
+            # The loops of ctvlm restore these gradients.
+            r"Resumed iteration number is not divisible by",
             # Printed for each frozen weight.
             r"is skipped since its requires_grad=False",
         )

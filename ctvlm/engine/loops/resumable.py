@@ -9,10 +9,12 @@ from mmengine.dist import all_gather_object, get_rank, get_world_size
 
 from ctvlm.engine.checkpoint.files import CheckpointError
 from ctvlm.engine.loops.batches import Batches
+from ctvlm.engine.loops.gradients import gather_gradients, restore_gradients
+from ctvlm.engine.model_wrapper import unwrap_model
 
 
 class ResumableLoop:
-    """State of a training loop: position in the data, random generators of all ranks, and the pending validation.
+    """State of a training loop: position in the data, random states, accumulated gradients, pending validation.
 
     Attributes:
         batches: the training data.
@@ -22,6 +24,7 @@ class ResumableLoop:
 
     runner: Any
     dataloader: Any
+    _iter: int
     val_begin: int
     val_interval: int
     dynamic_milestones: list[int]
@@ -36,7 +39,10 @@ class ResumableLoop:
     def state_dict(self) -> dict[str, Any]:
         """State for a checkpoint. All ranks must call this."""
         ranks = all_gather_object(self.batches.state_dict())
-        return dict(pending_validation=self.pending_validation, passes=self.passes, ranks=ranks)
+        state = dict(pending_validation=self.pending_validation, passes=self.passes, ranks=ranks)
+        if self._accumulates() > 1 and not self.runner.optim_wrapper.should_update():
+            state["gradients"] = gather_gradients(unwrap_model(self.runner.model))
+        return state
 
     def load_state_dict(self, state: Any) -> None:
         """Continue from a state; None: the checkpoint of an earlier version.
@@ -46,6 +52,7 @@ class ResumableLoop:
         """
         if state is None:
             self.load_counts()
+            self._load_gradients(None)
             return
         ranks = state.get("ranks") if isinstance(state, dict) else None
         if not isinstance(ranks, list) or not ranks or not all(isinstance(rank, dict) for rank in ranks):
@@ -58,6 +65,7 @@ class ResumableLoop:
         self.passes, self.pending_validation = passes, state.get("pending_validation") is True
         self.batches.load_state_dict(ranks[get_rank() % len(ranks)])
         self._apply_changes(ranks)
+        self._load_gradients(state.get("gradients"))
 
     def load_counts(self) -> None:
         """Continue from the number of iterations only."""
@@ -74,6 +82,22 @@ class ResumableLoop:
         if self.pending_validation and self.runner.val_loop is not None:
             self.runner.val_loop.run()
         self.pending_validation = False
+
+    def _accumulates(self) -> int:
+        """Number of batches per optimizer step; a wrapper of several optimizers does not accumulate."""
+        return getattr(self.runner.optim_wrapper, "_accumulative_counts", 1)
+
+    def _load_gradients(self, ranks: Any) -> None:
+        """Restore the gradients of a checkpoint that was written between two optimizer steps."""
+        if self._iter % self._accumulates() == 0:
+            return
+        if not isinstance(ranks, list) or len(ranks) != get_world_size() or not isinstance(ranks[get_rank()], dict):
+            self.runner.logger.warning(
+                "The checkpoint was written between two optimizer steps, and has no accumulated gradients for this "
+                "number of processes: the gradients of some batches are lost"
+            )
+            return
+        restore_gradients(unwrap_model(self.runner.model), ranks[get_rank()])
 
     def _apply_changes(self, ranks: list[dict]) -> None:
         """Discard what does not fit another number of processes, batches or data workers, with a warning."""
