@@ -39,7 +39,9 @@ def test_another_process_is_named_and_its_death_releases_the_lock(tmp_path):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_data_worker_that_outlives_the_training_does_not_hold_the_lock(tmp_path):
-    code = HOLD.replace("time.sleep", "import os\n    pid = os.fork()\n    pid and print(pid, flush=True)\n    time.sleep")
+    code = HOLD.replace(
+        "time.sleep", "import os\n    pid = os.fork()\n    pid and print(pid, flush=True)\n    time.sleep"
+    )
     other = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     worker = int([other.stdout.readline() for _ in range(2)][1])
     try:

@@ -60,6 +60,13 @@ def test_a_file_that_is_not_a_cache_is_refused_and_not_changed(tmp_path):
         assert path.read_bytes() == before
 
 
+def test_a_view_is_not_read(tmp_path):
+    with sqlite3.connect(tmp_path / "c.sqlite") as database:
+        database.execute("CREATE VIEW embedding (key, value, sum) AS SELECT 1, 2, 3")
+    with pytest.raises(CTVLMError, match=r"c\.sqlite is another database"):
+        EmbeddingCache(tmp_path / "c.sqlite", 6).get(TEXTS)
+
+
 def test_a_damaged_cache_is_not_used(tmp_path):
     cache = EmbeddingCache(tmp_path / "c.sqlite", 6)
     cache.put({text: embedding(text) for text in TEXTS})

@@ -92,6 +92,21 @@ def test_long_names(tmp_path):
     assert names(tmp_path) == [path.name]
 
 
+@pytest.mark.skipif(os.name != "posix", reason="folders are flushed on POSIX systems")
+def test_a_folder_that_cannot_be_flushed_is_not_an_error(tmp_path, monkeypatch):
+    flush = os.fsync
+
+    def refuse_folders(file):
+        if os.path.samestat(os.fstat(file), tmp_path.stat()):
+            raise OSError(22, "Invalid argument")
+        flush(file)
+
+    monkeypatch.setattr(os, "fsync", refuse_folders)
+    with atomic_write(tmp_path / "a.txt", sync=True) as part:
+        part.write_text("x")
+    assert names(tmp_path) == ["a.txt"]
+
+
 def test_the_part_is_created_exclusively(tmp_path, monkeypatch):
     """A link with the name of the part, made by somebody else, is not followed."""
     monkeypatch.setattr(ctvlm.utils.atomic.secrets, "token_hex", lambda _: "known")

@@ -169,7 +169,16 @@ def test_a_second_release_replaces_the_first(copy):
 def test_config_text_is_parsed_and_not_executed():
     cfg = Config(dict(a=(1, -2.5), b=dict(c=[None, True], **{"x-y": float("inf")}), d="é'\"", e=dict(type="F")))
     assert parse_config_text(cfg.pretty_text) == cfg.to_dict()
-    for text in ("import os", "a = open('x')", "a = dict(**b)", "a = b", "a.b = 1", "f(1)", "a = [x for x in (1,)]"):
+    for text in (
+        "import os",
+        "a = open('x')",
+        "a = dict(**b)",
+        "a = b",
+        "a.b = 1",
+        "f(1)",
+        "a = [x for x in (1,)]",
+        f"a = 0x{'f' * 5000}",
+    ):
         with pytest.raises(ValueError, match="line 1: found"):
             parse_config_text(text)
 
