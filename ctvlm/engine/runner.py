@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.device import get_device
+from mmengine.dist import master_only
 from mmengine.logging import MMLogger
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper, OptimWrapperDict
@@ -34,7 +35,7 @@ from ctvlm.engine.optim.accumulation import SINGLE_CASE, check_batches, compares
 from ctvlm.engine.optim.after_step import call_after_step
 from ctvlm.engine.optim.sharded_optimizer import is_sharded
 from ctvlm.engine.run_lock import run_lock
-from ctvlm.utils import keep_freed_memory
+from ctvlm.utils import atomic_write, keep_freed_memory
 from ctvlm.utils.distributed import any_rank
 from ctvlm.utils.pretrained_files import use_pretrained_files
 from ctvlm.utils.terminal_text import printable
@@ -80,6 +81,13 @@ class CTVLMRunner(Runner):
         """
         check_required_keys(cfg)
         return super().from_cfg(cfg)
+
+    @master_only
+    def dump_config(self) -> None:
+        """Write the config into the work folder. A link with its name is replaced, not followed."""
+        name = Path(self.cfg.filename or f"{self.timestamp}.py").name
+        with atomic_write(Path(self.work_dir) / name) as part:
+            self.cfg.dump(str(part))
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
         """Build mmengine's logger, which prints only warnings to the terminal; the log file is complete."""

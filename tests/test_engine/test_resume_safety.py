@@ -66,6 +66,19 @@ def test_a_checkpoint_cannot_name_a_file_to_remove(toy_config, trained, tmp_path
     assert (trained / "victim.pth").exists()
 
 
+def test_a_link_in_the_work_folder_is_not_followed(toy_config, trained, tmp_path):
+    victim = tmp_path / "victim.py"
+    victim.write_text("kept")
+    for name in ("toy_config.py", "last_checkpoint", "epoch_3.pth", "results.json"):
+        (trained / name).unlink(missing_ok=True)
+        (trained / name).symlink_to(victim)
+    cfg = toy_config("run", train_cfg__max_epochs=3)
+    set_resume(cfg, str(trained / "epoch_2.pth"))
+    CTVLMRunner.from_cfg(cfg).train()
+    assert victim.read_text() == "kept"
+    assert "ToyModel" in (trained / "toy_config.py").read_text()
+
+
 def test_checkpoints_store_names_not_paths(toy_config, trained):
     info = torch.load(trained / "epoch_2.pth", weights_only=True)["message_hub"]["runtime_info"]
     assert (info["last_ckpt"], Path(info["best_ckpt"]).name) == ("epoch_2.pth", info["best_ckpt"])

@@ -26,7 +26,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors, save as save_safetensors
 from torch import Tensor
 
-from ctvlm.engine.checkpoint.files import AtomicLocalBackend, CheckpointError, write_json
+from ctvlm.engine.checkpoint.files import AtomicLocalBackend, CheckpointError, non_finite_weights, write_json
 from ctvlm.engine.checkpoint.model_tasks import model_tasks
 from ctvlm.engine.checkpoint.portable_config import SCHEME_FILE, file_name, portable_config, restore_scheme
 from ctvlm.engine.checkpoint.renames import present_weight_names
@@ -157,8 +157,8 @@ def read_release(folder: str | Path) -> Release:
     """Read a released model.
 
     Raises:
-        CheckpointError: the folder is not a released model, a file is missing, or its content differs from the
-            checksum in ``config.json``.
+        CheckpointError: the folder is not a released model, a file is missing, its content differs from the checksum
+            in ``config.json``, or a weight is not finite.
     """
     folder = Path(folder).expanduser()
     info = read_release_info(folder)
@@ -170,6 +170,8 @@ def read_release(folder: str | Path) -> Release:
         loaded = load_safetensors(files[WEIGHTS])
     except SafetensorError as error:
         raise CheckpointError(f"{folder / WEIGHTS} is not a safetensors file: {error}") from error
+    if broken := non_finite_weights(loaded):
+        raise CheckpointError(f"{folder / WEIGHTS}: {len(broken)} weights contain NaN or infinity, such as {broken[0]}")
     state_dict = {key: _full(value) for key, value in loaded.items()}
     state_dict |= {key: to_bytes(files[name].decode()) for name, key in info["tokenizers"].items()}
     config = Config(restore_scheme(info["config"], folder / SCHEME_FILE), filename=str(folder / CONFIG))

@@ -111,7 +111,8 @@ class Batches:
         seed, workers = state.get("base_seed"), state.get("workers")
         if not all(type(number) is int and number >= 0 for number in numbers) or not isinstance(workers, dict):
             raise CheckpointError("the checkpoint's position in the training data is invalid")
-        if not (seed is None or type(seed) is int) or not all(type(worker) is int for worker in workers):
+        known_seed = seed is None or type(seed) is int and 0 <= seed < 2**63
+        if not known_seed or not all(type(worker) is int for worker in workers):
             raise CheckpointError("the checkpoint's seeds of the data workers are invalid")
         self.position, self._random_state = state["position"], state.get("random_state")
         self._base_seed, self._workers = seed, dict(workers)

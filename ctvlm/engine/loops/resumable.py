@@ -60,10 +60,12 @@ class ResumableLoop:
         if any(rank.get("position") != ranks[0].get("position") for rank in ranks):  # they would wait for each other
             raise CheckpointError("the checkpoint's positions of its processes in the training data differ")
         passes = state.get("passes")
-        if type(passes) is not int or passes < 0:
+        if type(passes) is not int or not 0 <= passes <= self._iter:
             raise CheckpointError("the checkpoint's number of passes over the data (run_state.passes) is invalid")
         self.passes, self.pending_validation = passes, state.get("pending_validation") is True
         self.batches.load_state_dict(ranks[get_rank() % len(ranks)])
+        if self.batches.position > self._iter:
+            raise CheckpointError("the checkpoint's position in the training data is after its iteration")
         self._apply_changes(ranks)
         self._load_gradients(state.get("gradients"))
 

@@ -51,6 +51,12 @@ def test_weights_return_in_full_precision(tmp_path):
         release(tmp_path / "large", {"a": torch.tensor([70_000.0])}, half=True)
 
 
+def test_weights_that_are_not_finite_are_not_loaded(tmp_path):
+    folder = release(tmp_path / "out", {"a": torch.tensor([1.0, float("nan")])})
+    with pytest.raises(CheckpointError, match=r"model\.safetensors: 1 weights contain NaN or infinity, such as a"):
+        read_release(folder)
+
+
 def test_config_contains_nothing_of_the_machine(tmp_path):
     cfg = Config(
         dict(
