@@ -18,6 +18,7 @@ from torch import Tensor
 from ctvlm.engine.checkpoint.renames import present_weight_names
 from ctvlm.utils import CTVLMError, atomic_write
 from ctvlm.utils.checksum import add_checksum, damage
+from ctvlm.utils.torch_files import oversized_records, oversized_tensor
 
 _PLAIN = (str, bytes, int, float, bool, type(None), Tensor, torch.dtype, torch.Size, torch.device)
 
@@ -101,8 +102,8 @@ def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict:
     """Read a checkpoint that contains only tensors and plain containers, and verify its checksum.
 
     Raises:
-        CheckpointError: the file is missing, truncated or damaged, contains pickled objects, contains no weights, or
-            has weights that are not finite.
+        CheckpointError: the file is missing, truncated, damaged or too large, contains pickled objects, contains no
+            weights, or has weights that are not finite.
     """
     path = Path(path).expanduser()
     if "://" in str(path) or str(path).startswith(("http:", "https:", "torchvision:", "open-mmlab:")):
@@ -110,8 +111,9 @@ def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict:
     if not path.is_file():
         raise CheckpointError(f"checkpoint not found: {path}{_other_checkpoints(path)}")
     try:
-        problem = damage(path)
+        problem = oversized_records(path) or damage(path)
         checkpoint = None if problem else torch.load(path, map_location=map_location, weights_only=True)
+        problem = problem or oversized_tensor(checkpoint)
     except Exception as error:  # the content can be anything
         raise CheckpointError(
             f"checkpoint {path} ({path.stat().st_size:,} bytes) cannot be read: {_reason(error)} "
@@ -119,7 +121,8 @@ def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict:
         ) from error
     if problem:
         raise CheckpointError(
-            f"checkpoint {path} is damaged: {problem}. Copy it again, or use another one.{_other_checkpoints(path)}"
+            f"checkpoint {path} is damaged or too large: {problem}. Copy it again, or use another one."
+            f"{_other_checkpoints(path)}"
         )
     return _checked(checkpoint, path)
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from collections import OrderedDict
 from pathlib import Path
 
@@ -111,3 +112,17 @@ def test_truncated_checkpoint(tmp_path):
 def test_addresses_are_not_supported():
     with pytest.raises(CheckpointError, match="example.org/x.pth"):
         read_checkpoint("https://example.org/x.pth")
+
+
+def test_small_files_with_large_content_are_errors(tmp_path):
+    """They are refused before their content is read or its weights are checked."""
+    path, packed = tmp_path / "x.pth", tmp_path / "packed.pth"
+    torch.save({"state_dict": {"a": torch.zeros(10_000)}}, path)
+    with zipfile.ZipFile(path) as source, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as target:
+        for name in source.namelist():
+            target.writestr(name, source.read(name))
+    with pytest.raises(CheckpointError, match=r"packed\.pth .*without compression"):
+        read_checkpoint(packed)
+    torch.save({"state_dict": {"a": torch.zeros(1).expand(2**33)}}, path)
+    with pytest.raises(CheckpointError, match=r"x\.pth .*state_dict\.a: found 8589934592 voxels with 4 bytes of data"):
+        read_checkpoint(path)
