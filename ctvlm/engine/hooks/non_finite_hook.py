@@ -9,7 +9,7 @@ from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapperDict
 from mmengine.runner import Runner
 
-from ctvlm.engine.optim.step_guard import StepGuard
+from ctvlm.engine.optim.step_guard import MIN_SCALE, StepGuard
 from ctvlm.registry import HOOKS
 from ctvlm.utils import CTVLMError
 from ctvlm.utils.terminal_text import printable
@@ -32,7 +32,7 @@ class NonFiniteHook(Hook):
         max_consecutive: the training stops after this number of skipped steps in a row.
 
     Raises:
-        NonFiniteError: during the training, see ``max_consecutive``.
+        NonFiniteError: during the training, see ``max_consecutive``; or a loss scaler finds no scale.
     """
 
     # Before the hook that logs the losses.
@@ -62,6 +62,12 @@ class NonFiniteHook(Hook):
             self._report(runner, self._suspects())
             if isinstance(outputs, dict):
                 outputs.clear()
+        elif any(guard.is_scale_exhausted() for guard in self._guards):
+            raise NonFiniteError(
+                f"the loss scale has fallen below {MIN_SCALE} at step {runner.iter + 1}: the gradients are not finite "
+                "with any scale; the training stopped. Lower the learning rate, or train without mixed precision, and "
+                "resume from an earlier checkpoint"
+            )
         else:
             runner.message_hub.update_info("consecutive_skipped_steps", 0)
         self._batches = []

@@ -11,13 +11,16 @@ from torch import Tensor
 
 from ctvlm.utils.distributed import any_rank
 
+# Of a loss scaler, as in fairseq; usual scales are above 1.
+MIN_SCALE = 1e-4
+
 
 class StepGuard:
     """Replaces ``step`` of an optimizer wrapper: a step with a non-finite loss or gradient does nothing.
 
     With accumulated gradients, one such batch skips the step of all its batches. All ranks skip the same steps. Each
     step reads one value from the device. Gradients that a loss scaler has scaled are left to the scaler, which skips
-    steps while it searches its scale; their loss is checked.
+    steps while it searches its scale; their loss and the scale are checked.
 
     Attributes:
         skipped: whether the last step was skipped; None while gradients are accumulated.
@@ -43,6 +46,11 @@ class StepGuard:
         self.skipped = any_rank(~self._is_finite())
         if not self.skipped:
             self._step(**kwargs)
+
+    def is_scale_exhausted(self) -> bool:
+        """Whether a loss scaler has lowered its scale so far that no scale would make the gradients finite."""
+        scaler = getattr(self._wrapper, "loss_scaler", None)
+        return scaler is not None and scaler.get_scale() < MIN_SCALE
 
     def _is_finite(self) -> Tensor:
         finite = torch.stack(self.finite).all() if self.finite else torch.tensor(True, device=get_device())

@@ -3,6 +3,7 @@ from __future__ import annotations
 import logging
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -115,6 +116,22 @@ def test_cases_are_named(toy_config, caplog):
     assert runner.message_hub.get_info("skipped_steps") == 1
     text = next(Path(runner.work_dir).glob("*/*.log")).read_text()
     assert "a\\x1b[1m, b" in text and ", c" not in text
+
+
+def test_training_stops_when_a_loss_scaler_finds_no_scale(toy_config):
+    runner, hook = CTVLMRunner.from_cfg(toy_config()), NonFiniteHook()
+    runner._train_loop = runner.build_train_loop(runner._train_loop)
+    runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
+    hook.before_train(runner)
+    parameter = next(runner.model.parameters())
+    for scale in (1.0, 1e-5):
+        runner.optim_wrapper.loss_scaler = SimpleNamespace(get_scale=lambda scale=scale: scale)
+        hook.before_train_iter(runner, 0, {})
+        runner.optim_wrapper.update_params(parameter.sum())
+        if scale == 1.0:
+            hook.after_train_iter(runner, 0, None, {})
+    with pytest.raises(NonFiniteError, match="loss scale has fallen below 0.0001 at step 1"):
+        hook.after_train_iter(runner, 0, None, {})
 
 
 def _two_ranks(rank, world_size, folder, kind):
