@@ -188,6 +188,20 @@ def test_skipped_batches_are_not_loaded(config, monkeypatch):
     assert len(loaded) == 2 * 8  # the batches 9 and 10
 
 
+def test_checkpoints_of_earlier_versions_do_not_repeat_batches(config):
+    cfg = config("killed", "epoch", 0)
+    interrupt(cfg, "after_train_iter", 3)
+    path = Path(cfg.work_dir) / "iter_2.pth"
+    content = torch.load(path, weights_only=True)
+    del content["run_state"]
+    torch.save(content, path)
+    cfg = config("killed", "epoch", 0)
+    set_resume(cfg, "auto")
+    runner = CTVLMRunner.from_cfg(cfg)
+    runner.train()
+    assert runner.iter == STEPS
+
+
 def test_the_number_of_workers_may_change(config, capsys):
     cfg = config("killed", "epoch", 2)
     interrupt(cfg, "after_train_iter", 3)

@@ -32,6 +32,12 @@ class ResumableEpochLoop(ResumableLoop, EpochBasedTrainLoop):
         self.runner.call_hook("after_train")
         return self.runner.model
 
+    def load_counts(self) -> None:
+        """Skip the batches of this epoch that earlier iterations used."""
+        done = self._iter - self._epoch * len(self.dataloader)
+        if 0 < done <= len(self.dataloader):
+            self.batches.position = done
+
     def run_epoch(self) -> None:
         """Train one epoch, or the rest of the interrupted one."""
         self.runner.call_hook("before_train_epoch")
