@@ -17,8 +17,10 @@ def last_checkpoint_of(cfg: Config, work_dir: str | Path) -> str | None:
     """The last checkpoint of the run with this config and work folder; see ``last_checkpoint``."""
     work_dir = Path(work_dir)
     out_dir = ((cfg.get("default_hooks") or {}).get("checkpoint") or {}).get("out_dir")
+    if not out_dir or Path(out_dir) == work_dir.absolute():
+        return last_checkpoint(work_dir)
     # mmengine's CheckpointHook adds the name of the work folder.
-    return last_checkpoint(Path(out_dir) / work_dir.absolute().name if out_dir else work_dir, work_dir)
+    return last_checkpoint(Path(out_dir) / work_dir.absolute().name, work_dir)
 
 
 def last_checkpoint(folder: Path, work_dir: Path | None = None) -> str | None:

@@ -21,7 +21,7 @@ def gather_gradients(model: nn.Module) -> list[dict[str, Tensor]]:
     ranks: list[dict[str, Tensor]] = [{} for _ in range(get_world_size())]
     for name in sorted(set().union(*all_gather_object(own))):
         gradient = parameters[name].grad
-        gathered = all_gather(torch.zeros_like(parameters[name]) if gradient is None else gradient)
+        gathered = all_gather(torch.zeros_like(parameters[name]) if gradient is None else gradient.contiguous())
         if get_rank() == 0:
             for rank, part in zip(ranks, gathered):
                 rank[name] = part.detach().cpu()
