@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -99,3 +100,80 @@ def test_names_in_headers(folder):
     assert data_files(header(folder, ".mha", "LOCAL")).names == []
     assert data_files(header(folder, ".nrrd", "LIST\na.raw\nb.raw")).names == ["a.raw", "b.raw"]
     assert data_files(folder / "a.nii").names == []
+
+
+@pytest.fixture
+def linked(folder):
+    """``folder`` with links to files of 8 slices outside it, and one file of voxels with another name."""
+    for number in range(1, 9):
+        (folder.parent / f"q{number}").write_bytes((np.arange(64, dtype=np.int16) - 900).tobytes())
+        (folder / f"t{number}.raw").symlink_to(folder.parent / f"q{number}")
+    for name in ("LoCaL", "Müller.raw"):
+        (folder / name).symlink_to(folder.parent / "secret")
+    return folder
+
+
+SLICES = "".join(f"\n../q{number}" for number in range(1, 9))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ElementDataFileX = inside.raw\nElementDataFile = ../secret",
+        "ElementDataFileX = inside.raw\rElementDataFile = ../secret",
+        " " * 9990 + "ElementDataFile = ../secret",
+        f"ElementDataFile = LISTING{SLICES}",
+        f"ElementDataFile = LIST\t2{SLICES}",
+        "ElementDataFile = LoCaL",
+        "ElementDataFile = t%d.raw",
+        "ElementDataFile = t%d.raw 1x 8x 1",
+        "ElementDataFile = Müller.raw",
+    ],
+)
+def test_lines_that_parsers_read_in_another_way(linked, text):
+    path = linked / "a.mhd"
+    path.write_text(META.replace("30000", "8").replace("ElementDataFile = {}", text), encoding="utf-8", newline="")
+    with pytest.raises(CTReadError, match="folder of the header|link to a file elsewhere|line of"):
+        read_ct(path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "# x\rdata file: ../secret",
+        "data file: t%d.raw +1 +8 1 2",
+        f"data file: LIST 2{SLICES}",
+        "data file: Müller.raw",
+        "x" * 100_000 + ": y",  # ends the process in ITK 5.4
+    ],
+)
+def test_lines_of_nrrd_headers(linked, text):
+    path = linked / "a.nhdr"
+    path.write_text(NRRD.replace("30000", "8").replace("{}", text), encoding="utf-8", newline="")
+    with pytest.raises(CTReadError, match="folder of the header|link to a file elsewhere|line of"):
+        read_ct(path)
+
+
+def test_usual_headers_are_read(folder):
+    """A long value as in files of 3D Slicer, and a name that is not ASCII, also of compressed data."""
+    path = header(folder, ".nhdr", "inside.raw")
+    path.write_text(path.read_text().replace("data file", f"Segment0_Tags:={'y' * 20_000}\ndata file"))
+    assert read_ct(path, check_range=False).shape == (8, 8, 8)
+    image = sitk.GetImageFromArray((np.arange(512, dtype=np.int16) - 1000).reshape(8, 8, 8))
+    sitk.WriteImage(image, str(folder / "Größe.mhd"), useCompression=True)
+    assert read_ct(folder / "Größe.mhd").array.min() == -1000
+
+
+def test_a_header_longer_than_any_real_one(folder):
+    path = header(folder, ".mhd", "inside.raw")
+    path.write_bytes(b"\n" * (1 << 20) + path.read_bytes())
+    with pytest.raises(CTReadError, match="header of more than"):
+        read_ct(path)
+
+
+def test_compressed_data_is_bounded(folder, monkeypatch):
+    sitk.WriteImage(sitk.GetImageFromArray(np.zeros((8, 8, 8), np.int16)), str(folder / "c.mhd"), useCompression=True)
+    (folder / "c.zraw").write_bytes(zlib.compress(bytes(50_000_000)))
+    monkeypatch.setenv("CTVLM_MAX_BYTES", "1000000")
+    with pytest.raises(CTReadError, match="CTVLM_MAX_BYTES"):
+        read_ct(folder / "c.mhd")
