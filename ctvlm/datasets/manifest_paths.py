@@ -10,7 +10,7 @@ from urllib.parse import unquote
 
 from ctvlm.utils.terminal_text import printable
 from ctvlm.volume import files
-from ctvlm.volume.detached import TEXT_HEADERS
+from ctvlm.volume.detached import may_name_files
 
 
 class ManifestError(ValueError):
@@ -49,8 +49,7 @@ class ManifestPaths:
             raise ManifestError(f"path of {name}: found {raw[:80]!r}, which contains a null character")
         path = files.join(self.root, raw)
         if self.allow_outside:
-            # Parsers follow the data file that such a header names.
-            return {"path": path, **({"allow_outside": True} if path.lower().endswith(TEXT_HEADERS) else {})}
+            return {"path": path, **({"allow_outside": True} if may_name_files(path) else {})}
         if not self._is_allowed(path):
             raise ManifestError(
                 f"path of {name}: {raw!r} is outside the manifest's folder {self.root}. If you trust the manifest, add "
@@ -65,7 +64,9 @@ class ManifestPaths:
             plain = not {".", ".."} & set(unquote(path).split("/"))
             inside = [r for r in self._roots if files.is_url(r) and f"{path}/".startswith(f"{r.rstrip('/')}/")]
             return plain and any(path.count("::") == r.count("::") for r in inside)
-        real = self._real(path)
+        return self._is_inside(self._real(path)) and all(map(self._is_inside, _linked_slices(path)))
+
+    def _is_inside(self, real: str) -> bool:
         return any(real == r or real.startswith(os.path.join(r, "")) for r in self._roots if not files.is_url(r))
 
     def _real(self, path: str) -> str:
@@ -78,6 +79,15 @@ class ManifestPaths:
         if folder not in self._real_folders:
             self._real_folders[folder] = os.path.realpath(folder)
         return os.path.join(self._real_folders[folder], name)
+
+
+def _linked_slices(path: str) -> list[str]:
+    """Targets of the links in a DICOM folder."""
+    try:
+        with os.scandir(path) as entries:
+            return [os.path.realpath(entry.path) for entry in entries if entry.is_symlink()]
+    except OSError:  # a file, which is the usual case, or missing
+        return []
 
 
 def outside_folder(cases: Iterable[dict], path: str | Path) -> str | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import posixpath
+import re
 import tempfile
 import time
 from collections.abc import Iterator
@@ -32,8 +33,10 @@ def local(path: str | Path) -> Path:
 
 
 def data_roots() -> list[str]:
-    """Folders of CTVLM_DATA_ROOTS: their files may be named by manifests and image headers that are elsewhere."""
-    return [join(folder) for folder in os.environ.get("CTVLM_DATA_ROOTS", "").split(os.pathsep) if folder]
+    """Folders and URLs of CTVLM_DATA_ROOTS, whose files may be named by manifests and image headers elsewhere."""
+    # The colons of URLs, also of chained ones (filecache::s3://bucket), separate nothing.
+    separator = rf"(?<!:){os.pathsep}(?!:|//)"
+    return [join(folder) for folder in re.split(separator, os.environ.get("CTVLM_DATA_ROOTS", "")) if folder]
 
 
 def join(root: str | Path, *parts: str) -> str:

@@ -11,6 +11,7 @@ from ctvlm.apis.case_input import find_cases
 from ctvlm.datasets import ManifestCT, read_manifest, write_manifest
 from ctvlm.datasets.manifest import ManifestError
 from ctvlm.datasets.manifest_paths import ManifestPaths
+from ctvlm.volume import files
 
 
 @pytest.fixture
@@ -148,3 +149,33 @@ def test_a_manifest_cannot_allow_itself(folder):
     path.write_text(json.dumps(case))
     with pytest.raises(ManifestError, match="allow_outside"):
         read_manifest(path)
+
+
+def test_a_dicom_folder_with_links(folder, monkeypatch):
+    (folder / "dicom").mkdir()
+    (folder / "dicom" / "1.dcm").symlink_to(folder.parent / "other" / "a.nii")
+    with pytest.raises(ManifestError, match="'dicom' is outside"):
+        read_manifest(manifest(folder, "dicom"))
+    assert read_manifest(manifest(folder, "dicom"), allow_outside=True)
+    monkeypatch.setenv("CTVLM_DATA_ROOTS", str(folder.parent / "other"))
+    assert read_manifest(manifest(folder, "dicom"))
+
+
+def test_urls_among_the_data_roots(folder, monkeypatch):
+    roots = ["/data/ct", "s3://bucket/ct", "filecache::s3://other/ct", "/data/b"]
+    monkeypatch.setenv("CTVLM_DATA_ROOTS", ":".join(roots))
+    assert files.data_roots() == roots
+    for path in ("s3://bucket/ct/a.nii", "filecache::s3://other/ct/a.nii", "/data/b/a.nii"):
+        assert read_manifest(manifest(folder, path))[0]["volume"] == {"path": path}
+    with pytest.raises(ManifestError, match="CTVLM_DATA_ROOTS"):
+        read_manifest(manifest(folder, "s3://bucket/ct2/a.nii"))
+
+
+@pytest.mark.parametrize("name", ["a.mhd", "a.nrrd", "a.hdr", "a.img"])
+def test_permission_includes_the_data_of_headers(folder, name):
+    case = read_manifest(manifest(folder, name), allow_outside=True)[0]
+    assert case["volume"] == {"path": str(folder / name), "allow_outside": True}
+    (folder / name).write_bytes(b"")
+    found = find_cases(folder / name, allow_outside=True).cases[0]
+    assert found.entry["volume"] == {"path": str(folder / name), "allow_outside": True}
+    assert find_cases(folder / name).cases[0].entry["volume"] == {"path": str(folder / name)}
