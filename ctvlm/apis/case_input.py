@@ -15,6 +15,7 @@ from ctvlm.datasets.conversion.folder import SUFFIXES, FolderRules, class_of, fo
 from ctvlm.datasets.manifest import read_manifest
 from ctvlm.utils import CTVLMError
 from ctvlm.volume import CTVolume
+from ctvlm.volume.detached import may_name_files
 from ctvlm.volume.files import is_url, local
 
 Volume = str | Path | CTVolume
@@ -102,7 +103,8 @@ def find_cases(
             patient's right.
         affine: 4x4 of arrays, voxel index (x, y, z) to RAS+ mm, instead of ``spacing``; for any orientation.
         scheme: default: the scheme of the package.
-        allow_outside: accept manifests whose files are outside their folder (see ``read_manifest``).
+        allow_outside: accept manifests whose files are outside their folder (see ``read_manifest``), and image headers
+            whose data is (see ``read_ct``).
 
     Raises:
         FileNotFoundError: the only input does not exist.
@@ -130,6 +132,8 @@ def find_cases(
             raise CaseInputError(
                 f"input: found {type(part).__name__}; expected a path, an array, a CTVolume or a list of these"
             )
+    if allow_outside:
+        found.cases = [InputCase(_with_linked_data(case.entry)) for case in found.cases]
     if not several and len(found.cases) == 1 and found.cases[0].path:
         _check_exists(found.cases[0].path)
     if not found.cases:
@@ -288,6 +292,17 @@ def _add_folder(found: CaseInputs, folder: Path, mask: Mask | None, source: str 
         reason = f"{folder / name if name != '.' else folder}: {reason}"
         found.failures.append(CaseFailure(name, str(folder / name), reason))
     found.notes += listed.notes
+
+
+def _with_linked_data(entry: dict[str, Any]) -> dict[str, Any]:
+    """Case in which the data of image headers may be anywhere."""
+    out = dict(entry)
+    for key in ("volume", "region_map"):
+        image = entry.get(key)
+        paths = (image.get("path"), *image.get("files", {}).values()) if isinstance(image, dict) else ()
+        if any(path and may_name_files(path) for path in paths):
+            out[key] = {**image, "allow_outside": True}
+    return out
 
 
 def _check_exists(path: str) -> None:

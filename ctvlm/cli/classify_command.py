@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ctvlm.cli.arguments import Debug, Json
+from ctvlm.cli.arguments import AllowOutside, Debug, Json
 from ctvlm.cli.case_arguments import BatchSize, Checkpoint, Device, Inputs, Mask, MaskSource, Model
 
 
@@ -36,6 +36,7 @@ def classify_command(
     ] = None,
     mask: Mask = None,
     mask_source: MaskSource = None,
+    allow_outside: AllowOutside = False,
     model: Model = None,
     checkpoint: Checkpoint = None,
     device: Device = None,
@@ -60,7 +61,9 @@ def classify_command(
     classify = ZeroShotClassifier(
         trained_model(model, checkpoint), checkpoint, known_device(device), findings=findings, protocol=protocol
     )
-    found = classify.run(one_or_several(inputs), mask, mask_source, batch_size, progress=True)
+    found = classify.run(
+        one_or_several(inputs), mask, mask_source, batch_size, progress=True, allow_outside=allow_outside
+    )
     if out:
         write_findings(found.results, out)
     if console := report_run(found, as_json):

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ctvlm.cli.arguments import Debug, Json, flag
+from ctvlm.cli.arguments import AllowOutside, Debug, Json, flag
 from ctvlm.cli.case_arguments import (
     BatchSize,
     Checkpoint,
@@ -39,6 +39,7 @@ def embed_command(
     patches: Annotated[bool, flag("--patches", help="also write the embeddings of the patches")] = False,
     mask: Mask = None,
     mask_source: MaskSource = None,
+    allow_outside: AllowOutside = False,
     model: Model = None,
     checkpoint: Checkpoint = None,
     device: Device = None,
@@ -64,4 +65,7 @@ def embed_command(
     options = run_options(batch_size, workers, shard, scheduler)
     extract = FeatureExtractor(trained_model(model, checkpoint), checkpoint, known_device(device))
     kind = format.value if format else None
-    return report_saved(extract.save(one_or_several(inputs), out, mask, mask_source, kind, patches, options), as_json)
+    summary = extract.save(
+        one_or_several(inputs), out, mask, mask_source, kind, patches, options, allow_outside=allow_outside
+    )
+    return report_saved(summary, as_json)

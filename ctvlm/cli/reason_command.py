@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ctvlm.cli.arguments import Debug, Json
+from ctvlm.cli.arguments import AllowOutside, Debug, Json
 from ctvlm.cli.case_arguments import BatchSize, Checkpoint, Device, Inputs, Mask, MaskSource, Model
 
 
@@ -10,6 +10,7 @@ def reason_command(
     inputs: Inputs,
     mask: Mask = None,
     mask_source: MaskSource = None,
+    allow_outside: AllowOutside = False,
     model: Model = None,
     checkpoint: Checkpoint = None,
     device: Device = None,
@@ -31,7 +32,9 @@ def reason_command(
 
     quiet_warnings()
     reason = ReasoningInferencer(trained_model(model, checkpoint), checkpoint, known_device(device))
-    found = reason.run(one_or_several(inputs), mask, mask_source, batch_size, progress=True)
+    found = reason.run(
+        one_or_several(inputs), mask, mask_source, batch_size, progress=True, allow_outside=allow_outside
+    )
     if console := report_run(found, as_json):
         print_reasoning(found.results, console)
     return found.exit_code

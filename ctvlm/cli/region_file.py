@@ -13,14 +13,20 @@ from ctvlm.utils.terminal_text import printable, shown
 
 
 def save_region_file(
-    segment: RegionSegmenter, inputs: Sequence[str], mask: str | None, mask_source: str | None, out: str, as_json: bool
+    segment: RegionSegmenter,
+    inputs: Sequence[str],
+    mask: str | None,
+    mask_source: str | None,
+    out: str,
+    as_json: bool,
+    allow_outside: bool = False,
 ) -> int:
     """Write the map of one CT to ``out`` and print the volumes of its regions; returns the exit code.
 
     Raises:
         CaseInputError: more than one CT.
     """
-    found = segment.find(one_or_several(inputs), mask, mask_source)
+    found = segment.find(one_or_several(inputs), mask, mask_source, allow_outside=allow_outside)
     if len(found.cases) != 1 or found.failures:
         count = len(found.cases) + len(found.failures)
         raise CaseInputError(f"--out {out}: found {count} CTs for one file; expected one CT, or a folder for the maps")

@@ -28,12 +28,17 @@ def search(
     device: str | None,
     batch_size: int,
     as_json: bool,
+    allow_outside: bool = False,
 ) -> int:
     """See ``ctvlm search --help``; returns the exit code."""
     find = Retriever(
         trained_model(model, checkpoint), checkpoint, known_device(device), index=index, k=k, backend=backend
     )
-    added = find.add(one_or_several(inputs), mask, mask_source, batch_size, progress=True) if inputs else None
+    added = None
+    if inputs:
+        added = find.add(
+            one_or_several(inputs), mask, mask_source, batch_size, progress=True, allow_outside=allow_outside
+        )
     if added and added.exit_code and len(added.outcomes) == 1:
         raise CaseInputError(added.outcomes[0].reason)
     hits = [*(find.search(texts) if texts else []), *(find(path) for path in like)]

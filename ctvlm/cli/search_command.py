@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ctvlm.cli.arguments import Debug, Json
+from ctvlm.cli.arguments import AllowOutside, Debug, Json
 from ctvlm.cli.case_arguments import BatchSize, Checkpoint, Device, Mask, MaskSource, Model, OptionalInputs
 
 
@@ -27,6 +27,7 @@ def search_command(
     backend: Annotated[Backend, typer.Option(help="faiss is for large indexes")] = Backend.numpy,
     mask: Mask = None,
     mask_source: MaskSource = None,
+    allow_outside: AllowOutside = False,
     model: Model = None,
     checkpoint: Checkpoint = None,
     device: Device = None,
@@ -49,5 +50,5 @@ def search_command(
         raise typer.BadParameter("found neither CTs nor a query; expected CTs to add, --text or --like")
     return search(
         inputs or [], text or [], like or [], index, k, backend.value, mask, mask_source, model, checkpoint, device,
-        batch_size, as_json,
+        batch_size, as_json, allow_outside,
     )  # fmt: skip

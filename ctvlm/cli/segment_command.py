@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ctvlm.cli.arguments import Debug, Json
+from ctvlm.cli.arguments import AllowOutside, Debug, Json
 from ctvlm.cli.case_arguments import (
     BatchSize,
     Checkpoint,
@@ -28,6 +28,7 @@ def segment_command(
     ] = "regions",
     mask: Mask = None,
     mask_source: MaskSource = None,
+    allow_outside: AllowOutside = False,
     model: Model = None,
     checkpoint: Checkpoint = None,
     device: Device = None,
@@ -56,5 +57,6 @@ def segment_command(
     options = run_options(batch_size, workers, shard, scheduler)
     segment = RegionSegmenter(trained_model(model, checkpoint), checkpoint, known_device(device))
     if out.lower().endswith((".nii", ".nii.gz")):
-        return save_region_file(segment, inputs, mask, mask_source, out, as_json)
-    return report_saved(segment.save(one_or_several(inputs), out, mask, mask_source, options), as_json)
+        return save_region_file(segment, inputs, mask, mask_source, out, as_json, allow_outside)
+    summary = segment.save(one_or_several(inputs), out, mask, mask_source, options, allow_outside=allow_outside)
+    return report_saved(summary, as_json)

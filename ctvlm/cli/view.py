@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ctvlm.cli.arguments import Debug, flag
+from ctvlm.cli.arguments import AllowOutside, Debug, flag
 from ctvlm.cli.case_arguments import Checkpoint, Device, Mask, MaskSource, Model
 
 
@@ -16,6 +16,7 @@ def view_command(
     ],
     mask: Mask = None,
     mask_source: MaskSource = None,
+    allow_outside: AllowOutside = False,
     text: Annotated[
         list[str] | None, typer.Option(metavar="TEXT", help="show this text instead of generated steps; repeatable")
     ] = None,
@@ -43,5 +44,5 @@ def view_command(
     source = dict(model=trained_model(model, checkpoint), checkpoint=checkpoint, device=known_device(device))
     settings = dict(source, texts=text or (), index=index)
     if serve:
-        return serve_pages(ct, mask, mask_source, settings, max_voxels, port)
-    return write_page(ct, mask, mask_source, settings, max_voxels, out)
+        return serve_pages(ct, mask, mask_source, settings, max_voxels, port, allow_outside)
+    return write_page(ct, mask, mask_source, settings, max_voxels, out, allow_outside)

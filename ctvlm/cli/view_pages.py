@@ -18,14 +18,20 @@ from ctvlm.visualization.viewer.server import PageServer
 
 
 def write_page(
-    ct: str, mask: str | None, mask_source: str | None, settings: dict[str, Any], max_voxels: int, out: str | None
+    ct: str,
+    mask: str | None,
+    mask_source: str | None,
+    settings: dict[str, Any],
+    max_voxels: int,
+    out: str | None,
+    allow_outside: bool = False,
 ) -> int:
     """Write the page of one CT."""
     if out and Path(out).suffix.lower() not in (".html", ".htm"):
         raise CTVLMError(f"--out {out}: found suffix {Path(out).suffix!r}; expected .html")
     niivue_module()  # a missing package is reported before the model runs
     builder = PageBuilder(**settings)
-    found = builder.find(ct, mask, mask_source)
+    found = builder.find(ct, mask, mask_source, allow_outside=allow_outside)
     explain(found.notes, [(failure.case_id, failure.reason) for failure in found.failures])
     cases = found.cases
     if len(cases) > 1:
@@ -43,12 +49,18 @@ def write_page(
 
 
 def serve_pages(
-    source: str, mask: str | None, mask_source: str | None, settings: dict[str, Any], max_voxels: int, port: int
+    source: str,
+    mask: str | None,
+    mask_source: str | None,
+    settings: dict[str, Any],
+    max_voxels: int,
+    port: int,
+    allow_outside: bool = False,
 ) -> int:
     """Serve the pages of all CTs of a folder, a manifest or a file until Ctrl-C."""
     niivue_module()
     builder = PageBuilder(**settings)
-    found = builder.find(source, mask, mask_source)
+    found = builder.find(source, mask, mask_source, allow_outside=allow_outside)
 
     def build(number: int) -> str:
         case = builder.read.read_case(found.cases[number].entry)

@@ -108,3 +108,19 @@ def test_a_broken_case_among_others(use, phantoms, tmp_path):
     for command, out in (("embed", "x"), ("classify", "y.csv")):
         outcome = use(command, *inputs, "-o", out)
         assert outcome.code == 1 and "failed: broken" in outcome.err and "\x1b" not in outcome.err
+
+
+@pytest.mark.parametrize("command", ["embed", "segment", "classify", "reason", "search", "view"])
+def test_allow_outside_reaches_the_reader(use, phantoms, monkeypatch, command):
+    import ctvlm.apis.inferencer as module
+    import ctvlm.cli.view_pages as pages
+    from ctvlm.apis import CaseInputError
+
+    def find_cases(*_, allow_outside, **__):
+        raise CaseInputError(f"allow_outside is {allow_outside}")
+
+    monkeypatch.setattr(module, "find_cases", find_cases)
+    monkeypatch.setattr(pages, "niivue_module", lambda: None)
+    for flags, expected in (([], False), (["--allow-outside"], True)):
+        outcome = use(command, phantoms / "p0/ct.nii.gz", *flags)
+        assert outcome.code == 2 and f"allow_outside is {expected}" in outcome.err
