@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from ctvlm.utils import atomic_write
-from ctvlm.utils.limits import excess
+from ctvlm.utils.limits import excess, excess_bytes
 from ctvlm.utils.torch_files import oversized_records, oversized_tensor
 
 _FORMAT = "ctvlm-predictions"
@@ -80,6 +80,8 @@ def load_dump(path: str | Path) -> dict[str, Any]:
         raise ValueError(f"{path}: {problem}.")
     renamed = _RENAMED if version < 2 else {}
     try:
+        if problem := excess_bytes(sum(_decoded_bytes(item) for case in content["cases"] for item in case.values())):
+            raise ValueError(f"found {problem[0]}; expected {problem[1]}; {problem[2]}")
         return {
             "cases": [
                 {renamed.get(key, key): _decode(item) for key, item in case.items()} for case in content["cases"]
@@ -122,13 +124,24 @@ def _run_lengths(labels: torch.Tensor) -> dict[str, Any]:
     return {"run_lengths": lengths.to(torch.int32), "run_values": values, "shape": list(labels.shape)}
 
 
+def _is_encoded(value: Any) -> bool:
+    return isinstance(value, dict) and set(value) == {"run_lengths", "run_values", "shape"}
+
+
+def _decoded_bytes(value: Any) -> int:
+    """Memory of a label map after ``_decode``; 0 for other values, which are stored as they are."""
+    if not _is_encoded(value):
+        return 0
+    if problem := excess(value["shape"]):
+        raise ValueError(f"found {problem[0]}; expected {problem[1]}; {problem[2]}")
+    return max(0, math.prod(int(n) for n in value["shape"])) * value["run_values"].element_size()
+
+
 def _decode(value: Any) -> Any:
-    if isinstance(value, dict) and set(value) == {"run_lengths", "run_values", "shape"}:
+    if _is_encoded(value):
         lengths, shape = value["run_lengths"], value["shape"]
         # In float64, because a sum of integers may overflow.
         if lengths.numel() and (int(lengths.min()) < 0 or lengths.double().sum().item() != math.prod(shape)):
             raise ValueError(f"run lengths that do not fill the shape {shape}")
-        if problem := excess(shape):
-            raise ValueError(f"found {problem[0]}; expected {problem[1]}; {problem[2]}")
         return torch.repeat_interleave(value["run_values"], lengths.long()).reshape(shape)
     return value

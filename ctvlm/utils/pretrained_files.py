@@ -8,7 +8,6 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -48,7 +47,9 @@ def unpack_files(packed: Tensor) -> tuple[str, dict[str, bytes]]:
                 raise CTVLMError(f"{KEY}: found {problem[0]}; expected {problem[1]}. {problem[2]}")
             files = {name: archive.read(name) for name in archive.namelist()}
         return str(json.loads(files.pop(_SOURCE))), files
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, KeyError, TypeError, NotImplementedError) as error:
+    except CTVLMError:
+        raise
+    except Exception as error:  # zipfile, its decompressors and json raise many types
         raise CTVLMError(f"{KEY}: cannot be read ({type(error).__name__}: {error}); use another checkpoint") from error
 
 

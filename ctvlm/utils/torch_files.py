@@ -42,9 +42,13 @@ def oversized_tensor(content: Any) -> str | None:
 
 
 def _tensors(value: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
-    if isinstance(value, Tensor):
-        yield name or "the file", value
-    elif isinstance(value, (dict, list, tuple, set)):
-        items = value.items() if isinstance(value, dict) else enumerate(value)
-        for key, item in items:
-            yield from _tensors(item, f"{name}.{key}" if name else str(key))
+    # Without recursion and each container once: a file can nest containers deeply, share them and contain cycles.
+    waiting, seen = [(name, value)], set()
+    while waiting:
+        name, value = waiting.pop()
+        if isinstance(value, Tensor):
+            yield name or "the file", value
+        elif isinstance(value, (dict, list, tuple, set)) and id(value) not in seen:
+            seen.add(id(value))
+            items = value.items() if isinstance(value, dict) else enumerate(value)
+            waiting += [(f"{name}.{str(key)[:80]}"[-200:].lstrip("."), item) for key, item in items]

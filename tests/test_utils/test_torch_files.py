@@ -87,3 +87,30 @@ def test_damaged_files_in_a_checkpoint(content):
         content = file.getvalue()
     with pytest.raises(CTVLMError, match="pretrained_files"):
         unpack_files(torch.frombuffer(bytearray(content or b"\0"), dtype=torch.uint8))
+
+
+def test_many_label_maps_in_a_small_dump_are_refused(tmp_path, monkeypatch):
+    path = dump(tmp_path / "a.pt", [{"region_map": runs(10**6, [100, 100, 100])}] * 50)
+    assert len(load_dump(path)["cases"]) == 50
+    monkeypatch.setenv("CTVLM_MAX_BYTES", "10000000")
+    with pytest.raises(ValueError, match="CTVLM_MAX_BYTES=50000000"):
+        load_dump(path)
+
+
+def test_containers_that_are_deep_shared_or_cyclic():
+    deep: list = [torch.zeros(1).expand(2**34)]
+    for _ in range(5000):
+        deep = [deep, deep]
+    deep.append(deep)
+    assert "CTVLM_MAX" in (oversized_tensor(deep) or "")
+
+
+def test_an_encrypted_archive_in_a_checkpoint():
+    content = bytearray(pack_files("org/model", {"a.json": b"{}"}).numpy().tobytes())
+    for mark, place in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
+        start = content.find(mark)
+        while start >= 0:
+            content[start + place] |= 1
+            start = content.find(mark, start + 4)
+    with pytest.raises(CTVLMError, match="pretrained_files"):
+        unpack_files(torch.frombuffer(content, dtype=torch.uint8))
