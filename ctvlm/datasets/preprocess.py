@@ -93,13 +93,18 @@ def read_record(out: str, case_id: str, name: str = "case.json") -> dict | None:
         return None
 
 
-def is_current(record: dict | None, case: dict, recipe: Recipe, content: bool = False) -> bool:
-    """Whether a record is of this case, recipe and source files; ``content`` compares the latter by SHA-256."""
-    return (
-        record is not None
-        and record["fingerprint"] == fingerprint(case, recipe)
-        and is_unchanged(record["sources"], source_state(case, content), content)
-    )
+def is_current(
+    record: dict | None, case: dict, recipe: Recipe, sources: State | None = None, content: bool = False
+) -> bool:
+    """Whether a record is of this case, recipe and source files.
+
+    Args:
+        sources: ``source_state`` of the case if it is known.
+        content: compare the source files by SHA-256.
+    """
+    if record is None or record["fingerprint"] != fingerprint(case, recipe):
+        return False
+    return is_unchanged(record["sources"], source_state(case, content) if sources is None else sources, content)
 
 
 def damaged_files(out: str, record: dict, content: bool = True) -> list[str]:
@@ -131,21 +136,18 @@ def preprocess_case(case: dict, out: str, recipe: Recipe, compare_content: bool 
     folder = folder_of(out, case["case_id"])
     record = read_record(out, case["case_id"])
     notes: list[str] = []
-    if record and is_current(record, case, recipe, compare_content):
+    # Before the files are read, so that a file that changes now is noticed by the next run.
+    sources = source_state(case, compare_content)
+    if record and is_current(record, case, recipe, sources, compare_content):
         damaged = damaged_files(out, record)
         if not damaged:
-            _update_sources(record, source_state(case, compare_content), folder)
+            _update_sources(record, sources, folder)
             return Outcome(case["case_id"], "kept", stored_bytes=record["stored_bytes"])
         notes.append(f"{', '.join(damaged)} was missing or damaged, and was written again")
     files.remove_parts(folder)
     # Remove the old record before its files are overwritten.
     files.remove(files.join(folder, "case.json"))
-    # Before the files are read, so that a file that changes now is noticed by the next run.
-    identity = dict(
-        case_id=case["case_id"],
-        fingerprint=fingerprint(case, recipe),
-        sources=source_state(case, compare_content),
-    )
+    identity = dict(case_id=case["case_id"], fingerprint=fingerprint(case, recipe), sources=sources)
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")

@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 
 from ctvlm.datasets.verify import files_of
+from ctvlm.utils import MissingPackageError
 from ctvlm.volume import files
 from ctvlm.volume.checksums import sha256_of
 from ctvlm.volume.detached import linked_files
@@ -17,7 +18,7 @@ def source_state(case: dict, content: bool = False) -> State:
     """Size and time of change of each file of a case, with ``content`` also its SHA-256.
 
     Includes the slices of a DICOM folder and detached data. Files at a URL have the properties that their file system
-    gives (``ukey`` of fsspec). A missing file has no properties.
+    gives (``ukey`` of fsspec). A missing or unreadable file has no properties.
     """
     state: State = {}
     for path in files_of(case):
@@ -25,9 +26,15 @@ def source_state(case: dict, content: bool = False) -> State:
             state[path] = _remote(path, content)
             continue
         name = files.local(path)
-        members = sorted(name.iterdir()) if name.is_dir() else [name, *(linked_files(name) if name.is_file() else ())]
-        state |= {str(member): _local(member, content) for member in members}
+        state |= {str(member): _local(member, content) for member in _members(name)}
     return state
+
+
+def _members(path: Path) -> list[Path]:
+    try:
+        return sorted(path.iterdir()) if path.is_dir() else [path, *(linked_files(path) if path.is_file() else ())]
+    except (OSError, ValueError):  # the reader names the file
+        return [path]
 
 
 def _local(path: Path, content: bool) -> dict[str, str | int | None]:
@@ -37,17 +44,22 @@ def _local(path: Path, content: bool) -> dict[str, str | int | None]:
         if content and path.is_file():
             found["sha256"] = sha256_of(path)
         return found
-    except OSError:
+    except (OSError, ValueError):
         return {}  # the reader names the file
 
 
 def _remote(path: str, content: bool) -> dict[str, str | int | None]:
-    if not files.exists(path):
-        return {}
-    found: dict[str, str | int | None] = dict(changed=files.remote_key(path))
-    if content:
-        found["sha256"] = hashlib.sha256(files.read_bytes(path)).hexdigest()
-    return found
+    try:
+        if not files.exists(path):
+            return {}
+        found: dict[str, str | int | None] = dict(changed=files.remote_key(path))
+        if content:
+            found["sha256"] = hashlib.sha256(files.read_bytes(path)).hexdigest()
+        return found
+    except MissingPackageError:
+        raise
+    except Exception:  # file systems raise many types
+        return {}  # the reader names the file
 
 
 def is_unchanged(recorded: State, current: State, content: bool = False) -> bool:

@@ -161,3 +161,21 @@ def test_writes_are_flushed_before_the_rename(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "replace", lambda a, b: done.append("rename") or replace(a, b))
     module.files.write_bytes(tmp_path / "a", np.zeros(4).tobytes())
     assert done == ["flush", "rename"]
+
+
+def test_an_unknown_file_system_is_a_failed_case(case_folder, tmp_path):
+    case = read_manifest(case_folder / "cases.jsonl")[1]
+    case["volume"] = {"path": "nowhere://bucket/ct.nii.gz"}
+    outcome = preprocess_case(case, str(tmp_path / "store"), RECIPE)
+    assert outcome.state == "failed" and "nowhere" in outcome.note
+
+
+def test_sources_are_hashed_once(stored, monkeypatch):
+    import ctvlm.datasets.source_state as state
+
+    case, out, folder = stored
+    hashed, sha256_of = [], state.sha256_of
+    monkeypatch.setattr(state, "sha256_of", lambda path: hashed.append(path) or sha256_of(path))
+    assert preprocess_case(case, out, RECIPE, compare_content=True).state == "done"
+    assert preprocess_case(case, out, RECIPE, compare_content=True).state == "kept"
+    assert len(hashed) == 2 * len(set(hashed))
