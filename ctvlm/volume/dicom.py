@@ -50,7 +50,7 @@ def read_dicom(path: Path, key: str | None = None, modality: str | None = None) 
     if path.is_file() and not multi:
         raise CTReadError(path, "one slice of a series", CT_IMAGES, "give the folder of the slices")
     rows, columns = (int(n or 0) for n in sizes.pop())
-    # GDCM decodes to at most 8 bytes per voxel.
+    # GDCM decodes to 2 or 4 bytes per voxel, except for a rescale slope that is not an integer.
     check_size(path, (sum(h.frames for h in headers), rows, columns), 4)
     frames = [frame for header in headers for frame in read_frames(header)]
     affine, order = affine_from_frames(frames, path)

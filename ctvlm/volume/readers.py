@@ -98,10 +98,10 @@ def _sitk_bytes(reader) -> int:
     """Bytes per voxel of an opened image."""
     import SimpleITK as sitk
 
-    one = (sitk.sitkUInt8, sitk.sitkInt8, sitk.sitkVectorUInt8, sitk.sitkVectorInt8)
-    two = (sitk.sitkUInt16, sitk.sitkInt16, sitk.sitkVectorUInt16, sitk.sitkVectorInt16)
-    kind = reader.GetPixelID()
-    return reader.GetNumberOfComponents() * (1 if kind in one else 2 if kind in two else 8)
+    kind = sitk.GetPixelIDValueAsString(reader.GetPixelID())  # such as "vector of 16-bit signed integer"
+    bits = re.search(r"(\d+)-bit", kind)
+    parts = 2 if "complex" in kind else reader.GetNumberOfComponents()
+    return parts * (int(bits[1]) // 8 if bits else 8)
 
 
 def _from_sitk(image, path: Path) -> RawImage:
