@@ -10,7 +10,7 @@ Expected files::
 Each sentence of a finding becomes a reasoning step about the regions of its organ. Every case is opened; a case with
 an unknown label id or organ is dropped, and its reason is written to OUT.dropped.tsv.
 
-    python projects/chest_ct_folders/folders_to_manifest.py DATA data/chest_ct/manifest.jsonl
+    python projects/chest_ct_folders/folders_to_manifest.py DATA DATA/manifest.jsonl
 """
 
 from __future__ import annotations
