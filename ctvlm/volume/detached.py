@@ -70,7 +70,9 @@ def data_files(path: Path) -> DataFiles:
         longer = bool(file.read(1))
     end = (_META_END if meta else _NRRD_END).search(head)
     offset = end.end() if end else len(head)
-    names, listed = _names(head, meta)
+    # Voxels after the header are not split into lines, unless they could contain the key.
+    with_voxels = b"LIST" in head[:offset] or b"file" in head[offset:].lower()
+    names, listed = _names(head if with_voxels else head[:offset], meta)
     lines = _LINE_END.split(head[:offset])
     if longer and (end is None or listed or (meta and end[1].strip() not in _LOCAL)):
         problem = f"a header of more than {_MAX_HEADER:,} bytes"
@@ -132,13 +134,14 @@ def check_linked(path: Path, allow_outside: bool = False) -> None:
         raise CTReadError(path, content.problem, "a MetaImage or NRRD header", "write the file again")
     if allow_outside:
         return
-    roots = [os.path.realpath(folder) for folder in (str(path.parent), *files.data_roots())]
+    folders = (str(path.parent), *files.data_roots())
+    roots = [os.path.realpath(folder) for folder in folders if not files.is_url(folder)]
     for name in content.names:
         if "%" in name and not _PATTERN.fullmatch(name):
             raise CTReadError(path, f"data file {name!r}", "one number such as %03d in the name", "rewrite the header")
         if not _is_inside(path.parent / (re.split("[ \\t]", name)[0] if "%" in name else name), roots):
             raise CTReadError(path, f"data file {name!r} outside the folder of the header", *_REMEDY)
-    for other in linked_files(path):
+    for other in linked_files(path) if content.names or path.suffix.lower() in PAIRS else ():
         if not _is_inside(other, roots):
             raise CTReadError(path, f"{other.name}, a link to a file elsewhere", *_REMEDY)
 

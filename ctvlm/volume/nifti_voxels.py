@@ -33,13 +33,14 @@ def nifti_voxels(image: nib.Nifti1Pair, path: str | Path) -> np.ndarray:
     voxels = math.prod(int(n) for n in proxy.shape)
     if problem := excess_bytes(voxels * itemsize + int(proxy.offset)):
         raise CTReadError(path, *problem)
-    if not str(path).lower().endswith(".gz"):
-        return np.asanyarray(proxy)
-    # nibabel reserves and clears the memory before it reads.
-    declared, size = voxels * proxy.dtype.itemsize, Path(path).stat().st_size
-    if declared > _MAX_RATIO * size:
+    # nibabel reserves and clears the memory before it reads. A pair has its voxels in the .img file.
+    data, is_gzip = image.file_map["image"].filename or path, str(path).lower().endswith(".gz")
+    declared, size = voxels * proxy.dtype.itemsize, Path(data).stat().st_size
+    if declared > (_MAX_RATIO if is_gzip else 1) * size:
         found = f"{declared:,} bytes of voxels in a file of {size:,} bytes"
-        raise CTReadError(path, found, "a complete file", "download it again")
+        raise CTReadError(path, found, "a complete file", "download the truncated or damaged file again")
+    if not is_gzip:
+        return np.asanyarray(proxy)
     try:
         return _from_gzip(proxy, path)
     except (gzip.BadGzipFile, zlib.error, EOFError) as error:

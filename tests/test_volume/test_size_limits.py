@@ -152,8 +152,9 @@ def test_the_setting_in_the_message_raises_the_limit(tmp_path, monkeypatch):
         pytest.fail("the suggested limits do not suffice")
 
 
-def test_a_small_gzip_file_reserves_no_memory_for_voxels_that_it_cannot_contain(tmp_path):
-    path = nifti(tmp_path / "a.nii.gz", (1000, 1000, 400))
+@pytest.mark.parametrize("name", ["a.nii.gz", "a.nii"])
+def test_a_small_file_reserves_no_memory_for_voxels_that_it_cannot_contain(tmp_path, name):
+    path = nifti(tmp_path / name, (1000, 1000, 400))
     tracemalloc.start()
     with pytest.raises(CTReadError, match="complete file"):
         read_ct(path)
