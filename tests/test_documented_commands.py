@@ -29,6 +29,7 @@ SIZES = {
     "shape": (24, 96, 96), "img_size": (24, 96, 96), "num_cases": 8, "batch_size": 4, "num_workers": 0,
 }  # fmt: skip
 MANIFEST = "data/ct/manifest.jsonl"
+TUNE = "configs/tune/phantom.py"
 ABLATIONS = ("configs/ablations/full.py", "configs/ablations/no_slice_bias.py")
 # Words that stand for a file or a number of the reader.
 WORDS = {
@@ -47,7 +48,7 @@ SHORTER = {
     "tools/analysis_tools/gradient_cache_memory.py": ["--batches", "4", "8", "--chunk", "2", "--cases", "4"],
     "tools/analysis_tools/benchmark_attention.py": ["--tokens", "256", "--repeats", "1"],
     "tools/analysis_tools/encoder_memory.py": [DEFAULT],
-    "tools/tune.py": ["configs/tune/phantom.py", "--trials", "2"],
+    "tools/tune.py": [TUNE, "--trials", "1"],
     "tools/visualization/draw_viewer.py": ["--size", "640", "480", "--out", "viewer.png"],
 }
 # Needs the width of the 2D model.
@@ -101,9 +102,8 @@ def workspace(tmp_path_factory, released_model):
     for name in ("tools", "projects"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     presets = [ROOT / "configs/finetune_classification.py", ROOT / "configs/evaluation/phantom_full.py"]
-    for path in [*ROOT.glob("configs/vit3d*.py"), *presets, *(ROOT / name for name in ABLATIONS)]:
+    for path in [*ROOT.glob("configs/vit3d*.py"), *presets, *(ROOT / name for name in ABLATIONS), ROOT / TUNE]:
         write_shrunken(path, folder / path.relative_to(ROOT))
-    shutil.copytree(ROOT / "configs/tune", folder / "configs/tune")
     write_cts(folder / "cts")
     shutil.copy(folder / "cts/p0/ct.nii.gz", folder / "ct.nii.gz")
     shutil.copytree(released_model, folder / "released")
