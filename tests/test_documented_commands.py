@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from ctvlm.anatomy import RegionScheme
 from ctvlm.engine import load_config
 from ctvlm.phantom import PhantomCT
 from ctvlm.volume import CTVolume, write_nifti
+from tests.chromium import needs_chromium
 from tests.test_docs import ROOT, commands, read
 
 DOCUMENTS = ("README.md", "configs/README.md", "projects/README.md")
@@ -107,7 +109,6 @@ def workspace(tmp_path_factory, released_model):
     write_cts(folder / "cts")
     shutil.copy(folder / "cts/p0/ct.nii.gz", folder / "ct.nii.gz")
     shutil.copytree(released_model, folder / "released")
-    shutil.copy(ROOT / SMALL, folder)
     network = timm.create_model("vit_small_patch16_224", pretrained=False)
     torch.save(network.state_dict(), folder / "timm.pth")
     convert = ("tools/dataset_converters/folder_to_manifest.py", "cts", MANIFEST, "--test-fraction", "0.2")
@@ -136,8 +137,14 @@ def run(folder: Path, call: tuple[str, ...]) -> subprocess.CompletedProcess:
     )  # fmt: skip
 
 
+def parameters() -> Iterator[Any]:
+    for call in documented():
+        marks = [needs_chromium] if call[0] == "tools/visualization/draw_viewer.py" else []
+        yield pytest.param(call, id=" ".join(call), marks=marks)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("call", documented(), ids=" ".join)
+@pytest.mark.parametrize("call", parameters())
 def test_command_runs(workspace, call):
     done = run(workspace, call)
     assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
