@@ -144,7 +144,7 @@ def parameters() -> Iterator[Any]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("call", parameters())
+@pytest.mark.parametrize("call", list(parameters()))
 def test_command_runs(workspace, call):
     done = run(workspace, call)
     assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
