@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from ctvlm.anatomy import RegionScheme
 from ctvlm.engine import load_config
 from ctvlm.phantom import PhantomCT
 from ctvlm.volume import CTVolume, write_nifti
+from tests.chromium import needs_chromium
 from tests.test_docs import ROOT, commands, read
 
 DOCUMENTS = ("README.md", "configs/README.md", "projects/README.md")
@@ -29,6 +31,7 @@ SIZES = {
     "shape": (24, 96, 96), "img_size": (24, 96, 96), "num_cases": 8, "batch_size": 4, "num_workers": 0,
 }  # fmt: skip
 MANIFEST = "data/ct/manifest.jsonl"
+TUNE = "configs/tune/phantom.py"
 ABLATIONS = ("configs/ablations/full.py", "configs/ablations/no_slice_bias.py")
 # Words that stand for a file or a number of the reader.
 WORDS = {
@@ -48,7 +51,7 @@ SHORTER = {
     "tools/analysis_tools/gradient_cache_memory.py": ["--batches", "4", "8", "--chunk", "2", "--cases", "4"],
     "tools/analysis_tools/benchmark_attention.py": ["--tokens", "256", "--repeats", "1"],
     "tools/analysis_tools/encoder_memory.py": [DEFAULT],
-    "tools/tune.py": ["configs/tune/phantom.py", "--trials", "2"],
+    "tools/tune.py": [TUNE, "--trials", "1"],
     "tools/visualization/draw_viewer.py": ["--size", "640", "480", "--out", "viewer.png"],
 }
 # Needs the width of the 2D model.
@@ -102,13 +105,11 @@ def workspace(tmp_path_factory, released_model):
     for name in ("tools", "projects"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     presets = [ROOT / "configs/finetune_classification.py", ROOT / "configs/evaluation/phantom_full.py"]
-    for path in [*ROOT.glob("configs/vit3d*.py"), *presets, *(ROOT / name for name in ABLATIONS)]:
+    for path in [*ROOT.glob("configs/vit3d*.py"), *presets, *(ROOT / name for name in ABLATIONS), ROOT / TUNE]:
         write_shrunken(path, folder / path.relative_to(ROOT))
-    shutil.copytree(ROOT / "configs/tune", folder / "configs/tune")
     write_cts(folder / "data/ct")
     shutil.copy(folder / "data/ct/p0/ct.nii.gz", folder / "ct.nii.gz")
     shutil.copytree(released_model, folder / "released")
-    shutil.copy(ROOT / SMALL, folder)
     network = timm.create_model("vit_small_patch16_224", pretrained=False)
     torch.save(network.state_dict(), folder / "timm.pth")
     convert = ("tools/dataset_converters/folder_to_manifest.py", "data/ct", MANIFEST, "--test-fraction", "0.2")
@@ -137,8 +138,14 @@ def run(folder: Path, call: tuple[str, ...]) -> subprocess.CompletedProcess:
     )  # fmt: skip
 
 
+def parameters() -> Iterator[Any]:
+    for call in documented():
+        marks = [needs_chromium] if call[0] == "tools/visualization/draw_viewer.py" else []
+        yield pytest.param(call, id=" ".join(call), marks=marks)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("call", documented(), ids=" ".join)
+@pytest.mark.parametrize("call", list(parameters()))
 def test_command_runs(workspace, call):
     done = run(workspace, call)
     assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-4000:]}"

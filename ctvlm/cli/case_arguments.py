@@ -26,7 +26,8 @@ Model = Annotated[
     str | None,
     typer.Option(
         metavar="MODEL",
-        help="released folder, checkpoint, config (with --checkpoint), or name (see ctvlm list models)",
+        help="name (see ctvlm list models), released folder, checkpoint, or config with --checkpoint "
+        "(default: vit3d_phantom)",
     ),
 ]
 Checkpoint = Annotated[str | None, typer.Option(metavar="FILE", help="weights for a config that --model names")]

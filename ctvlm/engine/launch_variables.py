@@ -69,7 +69,7 @@ def _slurm_host(variables: Mapping[str, str]) -> str:
         raise CTVLMError(f"--launcher slurm: no scontrol to expand '{hosts}'; set MASTER_ADDR to the host of rank 0")
     done = subprocess.run([scontrol, "show", "hostnames", hosts], capture_output=True, text=True)
     if done.returncode or not done.stdout.strip():
-        reason = (done.stderr.strip() or "no output").splitlines()[-1]
+        reason = (done.stderr.strip() or "no output").split("\n")[-1]
         raise CTVLMError(f"--launcher slurm: scontrol show hostnames {hosts}: {reason}; set MASTER_ADDR")
     return done.stdout.split()[0]
 

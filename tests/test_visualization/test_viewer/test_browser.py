@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import io
-import os
-import shutil
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from ctvlm.visualization.viewer import PageStep, page_html
+from tests.chromium import CHROMIUM, needs_chromium
 
 from .conftest import BRIGHT, HOSTILE, SHAPE, attention_on, example_page
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-# Set by .ci/run, where a missing browser is an error.
-REQUIRED = os.environ.get("CTVLM_REQUIRE_BROWSER") == "1"
 # Software rendering is slow on a busy machine.
 TIMEOUT = 120_000
 SOFTWARE_GL = ("--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not CHROMIUM and not REQUIRED, reason="no Chromium: apt-get install chromium"),
-]
+pytestmark = [pytest.mark.slow, needs_chromium]
 
 
 @pytest.fixture(scope="module")
