@@ -3,7 +3,7 @@
     python tools/misc/verify_dataset.py data/ct/manifest.jsonl --workers 4
 
 Errors stop training or make it incorrect; warnings should be checked. The exit code is 1 if there is any problem
-(``--errors-only``: any error), otherwise 0. ``ctvlm verify`` does the same, and its ``--json`` prints the problems.
+(``--errors-only``: any error), otherwise 0. ``ctvlm verify`` does the same; its ``--json`` prints the problems.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--errors-only", action="store_true", help="omit warnings")
     parser.add_argument("--rows", type=int, default=20, help="cases to list per kind of problem (0: all)")
     parser.add_argument("--workers", type=int, default=1, help="processes")
-    parser.add_argument("--json", metavar="FILE", help="write all problems to this file")
+    parser.add_argument("--out", metavar="FILE", help="write all problems to this JSON file")
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
     return parser.parse_args(argv)
 
@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     checksums = not args.no_checksums
     return run_tool(
         lambda: verify_manifest(
-            args.manifest, args.split, args.scheme, checksums, args.errors_only, args.rows, args.workers, args.json
+            args.manifest, args.split, args.scheme, checksums, args.errors_only, args.rows, args.workers, args.out
         )
     )
 
