@@ -76,14 +76,26 @@ def shrunken(part: Any) -> Any:
     return type(part)(map(shrunken, part)) if isinstance(part, (list, tuple)) else part
 
 
+def differences(cfg: dict, small: dict) -> dict:
+    """Values of ``small`` that differ from those of ``cfg``."""
+    changed = {key: value for key, value in small.items() if key not in cfg or value != cfg[key]}
+    return {
+        key: differences(cfg[key], value) if isinstance(value, dict) and isinstance(cfg.get(key), dict) else value
+        for key, value in changed.items()
+    }
+
+
 def write_shrunken(path: Path, out: Path) -> None:
-    cfg = Config(shrunken(load_config(path)._cfg_dict))
-    if "train_cfg" in cfg:
+    """Write a child of the config, so that its variables, such as ``ann_file``, can be set."""
+    cfg = load_config(path)
+    small = Config(shrunken(cfg._cfg_dict))
+    if "train_cfg" in small:
         epochs = EPOCHS if path == ROOT / DEFAULT else 1
-        cfg.train_cfg.update(max_epochs=epochs, val_interval=epochs)
-        cfg.param_scheduler = None
+        small.train_cfg.update(max_epochs=epochs, val_interval=epochs)
+        small.param_scheduler = None
     out.parent.mkdir(parents=True, exist_ok=True)
-    cfg.dump(out)
+    changes = Config(differences(cfg.to_dict(), small.to_dict()))
+    out.write_text(f"_base_ = [{str(path)!r}]\n{changes.pretty_text}")
 
 
 def write_cts(folder: Path) -> None:

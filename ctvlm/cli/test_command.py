@@ -33,7 +33,9 @@ def _at_least_one(bootstrap: int | None) -> int | None:
 
 def test_command(
     config: Config,
-    checkpoint: Annotated[str, typer.Argument(metavar="CHECKPOINT", help="checkpoint file")],
+    checkpoint: Annotated[
+        str, typer.Argument(metavar="CHECKPOINT", help="checkpoint file, or folder of a released model")
+    ],
     work_dir: WorkDir = None,
     out: Annotated[
         list[str] | None,
@@ -71,9 +73,9 @@ def test_command(
         init_distributed,
         load_config,
         quiet_warnings,
-        read_checkpoint,
         set_work_dir,
     )
+    from ctvlm.engine.checkpoint.release import read_weights
     from ctvlm.engine.cli.config_options import parse_options
     from ctvlm.engine.cli.evaluator_config import set_test_metrics
     from ctvlm.engine.cli.metrics_table import write_metrics
@@ -88,7 +90,7 @@ def test_command(
     cfg = load_config(config, parse_options(cfg_options or []), ARGUMENTS)
     if cfg.get("test_dataloader") is None:
         raise ConfigError(f"config {config} has no test_dataloader")
-    read_checkpoint(checkpoint)  # report a wrong path before the data set is built
+    read_weights(checkpoint)  # report a wrong path before the data set is built
     set_work_dir(cfg, work_dir)
     cfg.launcher, cfg.load_from, cfg.resume, cfg.load_strict = runner_launcher, checkpoint, False, True
     dumps = [path for path in outs if path.lower().endswith(".pt")]

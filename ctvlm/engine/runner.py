@@ -19,10 +19,11 @@ from mmengine.runner import BaseLoop, Runner
 from mmengine.runner.checkpoint import _load_checkpoint_to_model
 from torch import nn
 
-from ctvlm.engine.checkpoint import CheckpointError, read_checkpoint
+from ctvlm.engine.checkpoint import CheckpointError
 from ctvlm.engine.checkpoint.changed_settings import describe_changes
 from ctvlm.engine.checkpoint.files import non_finite_weights
 from ctvlm.engine.checkpoint.last import last_checkpoint_of
+from ctvlm.engine.checkpoint.release import read_weights
 from ctvlm.engine.checkpoint.resume_state import resume_run
 from ctvlm.engine.checkpoint.weight_match import check_fits, load_matching
 from ctvlm.engine.cli.console import quiet_logger, stdout_console
@@ -110,7 +111,7 @@ class CTVLMRunner(Runner):
         strict = self._resume or self.cfg.get("load_strict", True)
         if self._load_from is None or not strict:  # a warm start may keep the pretrained weights
             return super().build_model(model)
-        with use_pretrained_files(read_checkpoint(self._load_from)["state_dict"]):
+        with use_pretrained_files(read_weights(self._load_from)["state_dict"]):
             return super().build_model(model)
 
     def build_optim_wrapper(self, optim_wrapper: OptimWrapper | dict) -> OptimWrapper | OptimWrapperDict:
@@ -187,12 +188,14 @@ class CTVLMRunner(Runner):
     def load_checkpoint(
         self, filename: str, map_location: Any = "cpu", strict: bool | None = None, revise_keys: list | None = None
     ) -> dict:
-        """Load weights. ``strict`` defaults to True when resuming, else to the config's ``load_strict`` (default True).
+        """Load the weights of a checkpoint or released model.
+
+        ``strict`` defaults to True when resuming, else to the config's ``load_strict`` (default True).
 
         Raises:
             CheckpointError: the file is missing or damaged, or does not fit the model.
         """
-        checkpoint = read_checkpoint(filename, map_location)
+        checkpoint = read_weights(filename, map_location)
         model = unwrap_model(self.model)
         if strict is None:
             strict = self._resume or self.cfg.get("load_strict", True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from types import SimpleNamespace
 
 import pytest
@@ -54,6 +55,20 @@ def test_publish_without_a_license_or_a_config(tool, checkpoint, tmp_path):
     torch.save(dict(state_dict=content["state_dict"]), tmp_path / "bare.pth")
     run = tool(PUBLISH, tmp_path / "bare.pth", tmp_path / "out")
     assert run.code == 2 and "bare.pth contains no config (meta.cfg)" in run.err
+
+
+def test_released_model_gives_the_metrics_of_its_checkpoint(tool, checkpoint, released_model, tmp_path):
+    cfg = small_config()
+    cfg.test_evaluator = [dict(type="RetrievalMetric")]
+    cfg.dump(tmp_path / "small.py")
+    results = []
+    for name, weights in (("file", checkpoint), ("folder", released_model)):
+        run = tool("test.py", tmp_path / "small.py", weights, "--work-dir", tmp_path / name)
+        assert run.code == 0, run.err
+        results.append(json.loads((tmp_path / name / "test_results.json").read_text())["metrics"])
+    assert results[0] == results[1]
+    run = tool("test.py", tmp_path / "small.py", tmp_path, "--work-dir", tmp_path / "third")
+    assert run.code == 2 and f"{tmp_path} is not a released model" in run.err
 
 
 def test_table_of_a_card_cannot_be_broken():

@@ -3,7 +3,7 @@
     python tools/misc/verify_dataset.py data/ct/manifest.jsonl --workers 4
 
 Errors stop training or make it incorrect; warnings should be checked. The exit code is 1 if there is any problem
-(``--errors-only``: any error), otherwise 0. ``ctvlm verify`` does the same, and its ``--json`` prints the problems.
+(``--errors-only``: any error), otherwise 0. ``ctvlm verify`` does the same; its ``--json`` prints the problems.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--errors-only", action="store_true", help="omit warnings")
     parser.add_argument("--rows", type=int, default=20, help="cases to list per kind of problem (0: all)")
     parser.add_argument("--workers", type=int, default=1, help="processes")
-    parser.add_argument("--json", metavar="FILE", help="write all problems to this file")
+    parser.add_argument("--out", metavar="FILE", help="write all problems to this JSON file")
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
     return parser.parse_args(argv)
 
@@ -46,7 +46,7 @@ def main(argv: list[str] | None = None) -> int:
             args.errors_only,
             args.rows,
             args.workers,
-            args.json,
+            args.out,
             allow_outside=args.allow_outside,
         )
     )

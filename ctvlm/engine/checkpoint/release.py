@@ -26,7 +26,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors, save as save_safetensors
 from torch import Tensor
 
-from ctvlm.engine.checkpoint.files import AtomicLocalBackend, CheckpointError, non_finite_weights, write_json
+from ctvlm.engine.checkpoint.files import (
+    AtomicLocalBackend,
+    CheckpointError,
+    non_finite_weights,
+    read_checkpoint,
+    write_json,
+)
 from ctvlm.engine.checkpoint.model_tasks import model_tasks
 from ctvlm.engine.checkpoint.portable_config import SCHEME_FILE, file_name, portable_config, restore_scheme
 from ctvlm.engine.checkpoint.renames import present_weight_names
@@ -176,6 +182,18 @@ def read_release(folder: str | Path) -> Release:
     state_dict |= {key: to_bytes(files[name].decode()) for name, key in info["tokenizers"].items()}
     config = Config(restore_scheme(info["config"], folder / SCHEME_FILE), filename=str(folder / CONFIG))
     return Release(folder, upgrade_config(config), present_weight_names(state_dict), info)
+
+
+def read_weights(path: str | Path, map_location: Any = "cpu") -> dict:
+    """Read a checkpoint file, or a released model as a checkpoint with ``state_dict`` and ``meta``.
+
+    Raises:
+        CheckpointError: as ``read_checkpoint`` and ``read_release``.
+    """
+    if not Path(path).expanduser().is_dir():
+        return read_checkpoint(path, map_location)
+    release = read_release(path)
+    return dict(state_dict=release.state_dict, meta=dict(training_data=release.training_data))
 
 
 def _read_checked(folder: Path, name: str, digest: str) -> bytes:
