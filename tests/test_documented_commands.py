@@ -29,6 +29,7 @@ EPOCHS = 7  # a document names epoch_7.pth
 SIZES = {
     "depth": 2, "embed_dims": 24, "num_heads": 2, "vocab_size": 300, "shared_dims": 16, "max_length": 48,
     "shape": (24, 96, 96), "img_size": (24, 96, 96), "num_cases": 8, "batch_size": 4, "num_workers": 0,
+    "bootstrap": 20,
 }  # fmt: skip
 MANIFEST = "data/ct/manifest.jsonl"
 TUNE = "configs/tune/phantom.py"
@@ -44,6 +45,7 @@ WORDS = {
     "MODEL": "released",
     "MANIFEST": MANIFEST,
     "FILE": "timm.pth",
+    "1000": "20",  # --bootstrap
 }
 # Arguments that shorten a command, in place of those of the document.
 SHORTER = {
