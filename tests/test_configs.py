@@ -86,8 +86,6 @@ def test_data_is_named_right(cfg):
             assert DATASETS.get(dataset.type), f"{key}.dataset.type {dataset.type}"
             for step in dataset.get("pipeline", []):
                 assert TRANSFORMS.get(step.type), f"{key}.dataset.pipeline {step.type}"
-    # EpochSeedHook refuses them.
-    assert not cfg.train_dataloader.get("persistent_workers", False)
     assert cfg.train_dataloader.sampler.shuffle
 
 

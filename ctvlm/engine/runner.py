@@ -18,6 +18,7 @@ from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import BaseLoop, Runner
 from mmengine.runner.checkpoint import _load_checkpoint_to_model
 from torch import nn
+from torch.utils.data import DataLoader
 
 from ctvlm.engine.checkpoint import CheckpointError
 from ctvlm.engine.checkpoint.changed_settings import describe_changes
@@ -31,6 +32,7 @@ from ctvlm.engine.cli.required_keys import check_required_keys
 from ctvlm.engine.loops.epoch_loop import ResumableEpochLoop
 from ctvlm.engine.loops.iter_loop import ResumableIterLoop
 from ctvlm.engine.loops.resumable import ResumableLoop
+from ctvlm.engine.loops.seeded_loader import SeededLoader
 from ctvlm.engine.model_wrapper import unwrap_model
 from ctvlm.engine.optim.accumulation import SINGLE_CASE, check_batches, compares_cases, refuse_accumulation
 from ctvlm.engine.optim.after_step import call_after_step
@@ -130,6 +132,14 @@ class CTVLMRunner(Runner):
         call_after_step(model, built)
         return built
 
+    @staticmethod
+    def build_dataloader(
+        dataloader: DataLoader | dict, seed: int | None = None, diff_rank_seed: bool = False
+    ) -> DataLoader:
+        """Build a data loader; with a seed, the random numbers of each case are seeded, see ``SeededLoader``."""
+        loader = Runner.build_dataloader(dataloader, seed, diff_rank_seed)
+        return loader if seed is None or isinstance(loader, SeededLoader) else SeededLoader(loader, seed)
+
     def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
         """Build the loop; mmengine's two loops are replaced by resumable ones."""
         if isinstance(loop, dict):
@@ -179,11 +189,9 @@ class CTVLMRunner(Runner):
         self._run_state = None
 
     def register_default_hooks(self, hooks: dict | None = None) -> None:
-        """Register the default hooks, which include a NonFiniteHook unless the config has ``non_finite=None``."""
-        hooks = {"non_finite": dict(type="NonFiniteHook"), **(hooks or {})}
-        if hooks["non_finite"] is None:
-            del hooks["non_finite"]
-        super().register_default_hooks(hooks)
+        """Register the default hooks, which include ``non_finite`` and ``run_record`` unless the config sets None."""
+        hooks = {"non_finite": dict(type="NonFiniteHook"), "run_record": dict(type="RunRecordHook"), **(hooks or {})}
+        super().register_default_hooks({name: hook for name, hook in hooks.items() if hook is not None})
 
     def load_checkpoint(
         self, filename: str, map_location: Any = "cpu", strict: bool | None = None, revise_keys: list | None = None

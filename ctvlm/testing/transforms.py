@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import copy
 import pickle
-import random
 from typing import Any
 
 import numpy as np
-import torch
 
 from ctvlm.registry import TRANSFORMS
 from ctvlm.testing.building import Component, Recipe
 from ctvlm.testing.require import require
 from ctvlm.testing.samples import pipeline_case
 from ctvlm.testing.tensors import equal
+from ctvlm.utils import seed_everything
 
 MAPS = ("region_map", "lesion_map")
 
@@ -23,11 +22,10 @@ def check_transform(component: Component, case: dict[str, Any] | None = None, **
     """Check a transform, a callable from a results dict to a results dict.
 
     Properties: ``picklable config``, ``picklable`` (workers receive the transform), ``inputs unchanged`` (data sets
-    cache what a transform receives), ``deterministic`` (equal torch seeds give equal results, and any seed does if the
-    transform declares ``deterministic = True``), ``random state`` (random numbers come from torch, not from NumPy or
-    ``random``, which workers do not seed by epoch), ``case_id``, ``maps`` (region and lesion maps have the volume's
-    shape and stay integer), ``spacing`` (equal to the voxel size in the affine), ``optional keys`` (a case may lack
-    maps and text).
+    cache what a transform receives), ``deterministic`` (equal seeds of Python, NumPy and torch give equal results, and
+    any seed does if the transform declares ``deterministic = True``), ``case_id``, ``maps`` (region and lesion maps
+    have the volume's shape and stay integer), ``spacing`` (equal to the voxel size in the affine), ``optional keys`` (a
+    case may lack maps and text).
 
     Args:
         component: class, registered name, or config.
@@ -48,16 +46,8 @@ def check_transform(component: Component, case: dict[str, Any] | None = None, **
         require(False, name, "picklable", f"{type(error).__name__}: {error}", "a transform that pickles")
 
     before = copy.deepcopy(case)
-    states = _global_states()
     first = _run(transform, case, 0)
     require(equal(case, before), name, "inputs unchanged", "a results dict that changed in place", "a new dict")
-    require(
-        equal(_global_states(), states),
-        name,
-        "random state",
-        "draws from NumPy's or Python's global state",
-        "draws from torch",
-    )
 
     for seed in range(1, 9):
         output = _run(transform, case, seed)
@@ -77,13 +67,8 @@ def check_transform(component: Component, case: dict[str, Any] | None = None, **
         require(False, name, "optional keys", f"{type(error).__name__}: {error}", expected)
 
 
-def _global_states() -> tuple:
-    """States of NumPy's and Python's global generators."""
-    return np.random.get_state(), random.getstate()  # noqa: NPY002
-
-
 def _run(transform: Any, case: dict[str, Any], seed: int) -> dict[str, Any]:
-    torch.manual_seed(seed)
+    seed_everything(seed)
     return transform(case)
 
 

@@ -3,8 +3,8 @@ from .checks import check_choice as check_choice
 from .distributed import all_gather_with_grad as all_gather_with_grad
 from .env import (
     describe_environment as describe_environment,
+    random_states_kept as random_states_kept,
     seed_everything as seed_everything,
-    seed_worker as seed_worker,
 )
 from .errors import CTVLMError as CTVLMError, MissingPackageError as MissingPackageError
 from .memory import keep_freed_memory as keep_freed_memory

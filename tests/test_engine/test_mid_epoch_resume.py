@@ -144,8 +144,8 @@ def test_accumulated_gradients_that_do_not_fit_are_an_error(config):
 
 
 @pytest.mark.parametrize("loop", ["epoch", "iter"])
-def test_random_states_of_data_workers_are_restored(config, loop):
-    whole = config("whole", loop, 2)
+def test_data_workers_may_be_added(config, loop):
+    whole = config("whole", loop, 0)
     CTVLMRunner.from_cfg(whole).train()
     interruptions = [("after_train_iter", 2), ("after_train_iter", 1), ("after_train_iter", 3)]
     assert_resumes(config, end(whole), loop, 2, interruptions=interruptions)
@@ -202,16 +202,6 @@ def test_checkpoints_of_earlier_versions_do_not_repeat_batches(config):
     assert runner.iter == STEPS
 
 
-def test_the_number_of_workers_may_change(config, capsys):
-    cfg = config("killed", "epoch", 2)
-    interrupt(cfg, "after_train_iter", 3)
-    cfg = config("killed", "epoch", 0)
-    set_resume(cfg, "auto")
-    CTVLMRunner.from_cfg(cfg).train()
-    assert "2 data workers, now 0" in capsys.readouterr().err
-    assert Path(cfg.work_dir, f"iter_{STEPS}.pth").exists()
-
-
 @pytest.mark.parametrize(
     "change",
     [
@@ -220,10 +210,7 @@ def test_the_number_of_workers_may_change(config, capsys):
         lambda state: state["ranks"][0].update(position=-1),
         lambda state: state["ranks"][0].update(position=2**70),
         lambda state: state.update(passes=2**70),
-        lambda state: state["ranks"][0].update(base_seed=-1),
         lambda state: state["ranks"].append(dict(state["ranks"][0], position=1)),
-        lambda state: state["ranks"][0].update(workers=[1]),
-        lambda state: state["ranks"][0].update(base_seed="1"),
         lambda state: state["ranks"][0]["random_state"].update(torch=[1, 2]),
         lambda state: state["ranks"][0]["random_state"].pop("numpy"),
     ],

@@ -58,12 +58,6 @@ def test_run_resumed_after_its_last_epoch_reports_metrics(toy_config):
     assert train(cfg)["metrics"] == whole["metrics"]
 
 
-def test_persistent_workers_are_an_error(toy_config):
-    cfg = toy_config(train_dataloader__num_workers=1, train_dataloader__persistent_workers=True)
-    with pytest.raises(ValueError, match="train_dataloader.persistent_workers"):
-        CTVLMRunner.from_cfg(cfg).train()
-
-
 def test_last_two_checkpoints_and_the_best_are_kept(toy_config):
     end = train(toy_config())
     checkpoints = sorted(path.name for path in Path(toy_config().work_dir).glob("*.pth"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 
 import numpy as np
@@ -17,7 +18,7 @@ from ctvlm.registry import DATASETS, METRICS, MODELS
 
 @DATASETS.register_module(force=True)
 class ToyDataset(Dataset):
-    """Random vectors and their sums. Augmentation adds noise from NumPy's global generator."""
+    """Random vectors and their sums. Augmentation draws from the three global generators."""
 
     metainfo = {}
 
@@ -33,7 +34,9 @@ class ToyDataset(Dataset):
         if self.fail_with:
             raise ValueError(self.fail_with)
         x = self.inputs[index]
-        noise = torch.from_numpy(np.random.normal(size=8)).float() if self.augment else torch.zeros(8)  # noqa: NPY002
+        noise = torch.zeros(8)
+        if self.augment:
+            noise = torch.from_numpy(np.random.normal(size=8)).float() + random.random() + torch.rand(8)  # noqa: NPY002
         return {"inputs": x + 0.1 * noise, "data_samples": x.sum()[None]}
 
     def texts(self):

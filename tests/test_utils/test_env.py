@@ -3,10 +3,10 @@ from __future__ import annotations
 import random
 
 import numpy as np
+import pytest
 import torch
-from torch.utils.data import DataLoader, Dataset
 
-from ctvlm.utils import seed_everything, seed_worker
+from ctvlm.utils import random_states_kept, seed_everything
 
 
 def draw():
@@ -23,19 +23,18 @@ def test_equal_entropy_gives_equal_numbers_and_its_order_matters():
     assert len(set(draws.values())) == 4
 
 
-class Noise(Dataset):
-    def __len__(self):
-        return 4
+def test_random_states_are_restored():
+    before = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state()  # noqa: NPY002
+    with pytest.raises(KeyError), random_states_kept():
+        random.random(), np.random.rand(), torch.rand(1)  # noqa: NPY002
+        raise KeyError
+    assert random.getstate() == before[0] and np.random.get_state()[1].tolist() == before[1]  # noqa: NPY002
+    assert torch.equal(torch.get_rng_state(), before[2])
 
-    def __getitem__(self, index):
-        return np.random.random(), random.random()  # noqa: NPY002
 
-
-def test_workers_and_epochs_differ_and_are_reproducible():
-    loader = DataLoader(Noise(), num_workers=2, worker_init_fn=seed_worker, multiprocessing_context="fork")
-    epochs = []
-    for seed in (1, 2, 1):
-        seed_everything(seed)
-        epochs.append(torch.cat([torch.stack(batch) for batch in loader]).flatten().tolist())
-    assert epochs[0] == epochs[2]
-    assert len(set(epochs[0] + epochs[1])) == 16
+def test_other_devices_are_not_seeded_for_data(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", lambda seed: pytest.fail("the GPUs were seeded"))
+    seed_everything(3, devices=False)
+    numbers = draw()
+    seed_everything(3, devices=False)
+    assert draw() == numbers

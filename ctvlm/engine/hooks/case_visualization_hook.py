@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -17,7 +16,7 @@ from torch import Tensor
 from ctvlm.anatomy import region_names_of, scheme_of
 from ctvlm.engine.model_wrapper import unwrap_model
 from ctvlm.registry import HOOKS
-from ctvlm.utils import seed_everything
+from ctvlm.utils import random_states_kept, seed_everything
 
 # Predictions that the hook reads; each is optional.
 KEYS = frozenset(
@@ -69,19 +68,6 @@ class CaseVisualizationHook(Hook):
             runner.visualizer.add_image("attention", picture, epoch)
         if (text := sample_texts(sample)) and hasattr(runner.visualizer, "add_text"):
             runner.visualizer.add_text("texts", f"{title}\n\n{text}", epoch)
-
-
-@contextmanager
-def random_states_kept() -> Iterator[None]:
-    """Restore the random states of Python, NumPy and torch (CPU and the current GPU) on exit."""
-    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - the global generator of transforms
-    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
-    with torch.random.fork_rng(devices):
-        try:
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(numpy)  # noqa: NPY002 - as above
 
 
 @contextmanager

@@ -11,11 +11,8 @@ import torch
 from ctvlm.engine.checkpoint.files import CheckpointError
 
 
-def random_state(devices: bool = True) -> dict[str, Any]:
-    """States of the generators of Python, NumPy, torch, and (``devices``) the current CUDA device.
-
-    They are numbers and bytes, which data workers can send without shared memory.
-    """
+def random_state() -> dict[str, Any]:
+    """States of the generators of Python, NumPy, torch, and the current CUDA device."""
     version, numbers, gauss = random.getstate()
     kind, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002 - transforms use the global one
     state = {
@@ -23,7 +20,7 @@ def random_state(devices: bool = True) -> dict[str, Any]:
         "numpy": [kind, keys.astype("<u4").tobytes(), position, has_gauss, cached],
         "torch": torch.get_rng_state().numpy().tobytes(),
     }
-    if devices and torch.cuda.is_available():
+    if torch.cuda.is_available():
         state["cuda"] = torch.cuda.get_rng_state().numpy().tobytes()
     return state
 

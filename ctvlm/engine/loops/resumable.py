@@ -102,21 +102,18 @@ class ResumableLoop:
         restore_gradients(unwrap_model(self.runner.model), ranks[get_rank()])
 
     def _apply_changes(self, ranks: list[dict]) -> None:
-        """Discard what does not fit another number of processes, batches or data workers, with a warning."""
+        """Discard what does not fit another number of processes or batches, with a warning."""
         if len(ranks) != get_world_size():  # two processes would have the same random numbers
             self.batches.forget_random_state()
         if not self.batches.position:
             return
-        before = (len(ranks), ranks[0].get("num_batches"), ranks[0].get("num_workers"))
-        now = (get_world_size(), len(self.dataloader), self.dataloader.num_workers)
-        names = ("processes", "batches per epoch", "data workers")
+        before = (len(ranks), ranks[0].get("num_batches"))
+        now = (get_world_size(), len(self.dataloader))
+        names = ("processes", "batches per epoch")
         changes = [f"{old} {name}, now {new}" for name, old, new in zip(names, before, now) if old != new]
         if changes:
             self.runner.logger.warning(
                 f"The checkpoint was written within an epoch with {'; '.join(changes)}: the rest of this epoch differs "
                 "from that of an uninterrupted run"
             )
-        if before[:2] != now[:2]:
             self.batches.restart()
-        elif before[2] != now[2]:
-            self.batches.forget_workers()

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import random
 
 import numpy as np
 import pytest
-import torch
 from matplotlib.image import imread
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from ctvlm.engine import CaseVisualizationHook, CTVLMRunner, load_config
-from ctvlm.engine.hooks.case_visualization_hook import markdown_table, random_states_kept, sample_texts
+from ctvlm.engine.hooks.case_visualization_hook import markdown_table, sample_texts
 from ctvlm.structures import CoTStep, CTDataSample
 
 SMALL = {
@@ -73,15 +71,6 @@ def test_generated_steps_are_next_to_the_reference(losses):
     _, folder = losses("generate", "vit3d_cot_generation.py", **options)
     text = (folder / "vis_text" / "texts_1.md").read_text()
     assert "| step | reference | generated |" in text and "| impression | " in text
-
-
-def test_random_states_are_restored():
-    before = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state()  # noqa: NPY002
-    with pytest.raises(KeyError), random_states_kept():
-        random.random(), np.random.rand(), torch.rand(1)  # noqa: NPY002
-        raise KeyError
-    assert random.getstate() == before[0] and np.random.get_state()[1].tolist() == before[1]  # noqa: NPY002
-    assert torch.equal(torch.get_rng_state(), before[2])
 
 
 def test_texts_of_a_model_that_generates():
