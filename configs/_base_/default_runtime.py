@@ -8,6 +8,8 @@ default_hooks = dict(
     epoch_seed=dict(type="EpochSeedHook"),
     # Steps with a non-finite loss or gradient are skipped; the training stops after this number in a row.
     non_finite=dict(type="NonFiniteHook", max_consecutive=10),
+    # run.json next to the log, and meta.runs of checkpoints: commit, versions, command, seed and config.
+    run_record=dict(type="RunRecordHook"),
     tokenizer=dict(type="FitTokenizerHook"),
     # Embeds the prompts of zero-shot metrics.
     prompts=dict(type="PromptHook"),

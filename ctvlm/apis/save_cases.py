@@ -16,6 +16,7 @@ from ctvlm.apis.case_input import CaseFailure, CaseInputs, InputCase
 from ctvlm.apis.fingerprint import case_fingerprint, case_key, model_checksum, outdated
 from ctvlm.apis.inferencer import Inferencer, tracked
 from ctvlm.utils import CTVLMError, atomic_write
+from ctvlm.utils.code_version import code_version
 from ctvlm.utils.parallel import WorkerKilledError, run_parallel, shard_of
 
 # Increment when the files change, so that existing ones are written again.
@@ -225,7 +226,12 @@ def _run_chunk(
         case, fingerprint = chunk[index]
         path = writer.path(case.case_id)
         record = dict(
-            fingerprint=fingerprint, model=checksum, case_id=case.case_id, input=case.path, key=case_key(case)
+            fingerprint=fingerprint,
+            model=checksum,
+            ctvlm=code_version(),
+            case_id=case.case_id,
+            input=case.path,
+            key=case_key(case),
         )
         failed = writer.failure_path(case.case_id)
         if isinstance(result, CaseFailure):

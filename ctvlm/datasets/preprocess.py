@@ -32,6 +32,7 @@ from ctvlm.datasets.training_text import MEASURED, NO_TEXT, text_source
 from ctvlm.datasets.transforms.load_ct import LoadCT
 from ctvlm.datasets.transforms.resample_ct import ResampleCT
 from ctvlm.utils import CTVLMError, MissingPackageError
+from ctvlm.utils.code_version import code_version
 from ctvlm.volume import CTVolume, files
 from ctvlm.volume.checksums import record_checksum, sha256_of
 from ctvlm.volume.store import SUFFIX, encode
@@ -147,7 +148,9 @@ def preprocess_case(case: dict, out: str, recipe: Recipe, compare_content: bool 
     files.remove_parts(folder)
     # Remove the old record before its files are overwritten.
     files.remove(files.join(folder, "case.json"))
-    identity = dict(case_id=case["case_id"], fingerprint=fingerprint(case, recipe), sources=sources)
+    identity = dict(
+        case_id=case["case_id"], fingerprint=fingerprint(case, recipe), sources=sources, ctvlm=code_version()
+    )
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")

@@ -12,6 +12,7 @@ from typing import Any
 
 from ctvlm.engine.checkpoint.files import AtomicLocalBackend, write_json
 from ctvlm.evaluation.functional.protocols import THRESHOLD_FREE
+from ctvlm.utils.code_version import code_version
 
 # Protocol of metrics that follow this project's own definitions.
 OWN_PROTOCOL = "ctvlm"
@@ -90,9 +91,9 @@ def write_metrics(path: str | Path, metrics: Mapping[str, Any], **origin: Any) -
     """Write metrics to a JSON or CSV file, atomically.
 
     Args:
-        path: a ``.json`` file contains ``metrics`` (NaN is null), their numbers of cases as ``n``, and ``origin``. A
-            ``.csv`` file contains one row per metric with the columns of MetricRow (NaN and None are empty) and the
-            keys of ORIGIN.
+        path: a ``.json`` file contains ``metrics`` (NaN is null), their numbers of cases as ``n``, ``origin``, and the
+            version and commit of ``ctvlm``. A ``.csv`` file contains one row per metric with the columns of MetricRow
+            (NaN and None are empty) and the keys of ORIGIN.
         origin: further information, such as the checkpoint.
 
     Raises:
@@ -101,7 +102,7 @@ def write_metrics(path: str | Path, metrics: Mapping[str, Any], **origin: Any) -
     path = Path(path)
     if path.suffix.lower() == ".json":
         counts = {row.metric: row.n for row in metric_rows(metrics)}
-        write_json(path, {**origin, "metrics": dict(metrics), "n": counts})
+        write_json(path, {**origin, "ctvlm": code_version(), "metrics": dict(metrics), "n": counts})
     elif path.suffix.lower() == ".csv":
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")

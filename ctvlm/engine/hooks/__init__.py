@@ -9,6 +9,7 @@ from ctvlm.engine.hooks.prediction_keys_hook import PredictionKeysHook
 from ctvlm.engine.hooks.prompt_hook import PromptHook
 from ctvlm.engine.hooks.results_table_hook import ResultsTableHook
 from ctvlm.engine.hooks.rich_progress_hook import RichProgressHook
+from ctvlm.engine.hooks.run_record_hook import RunRecordHook
 
 __all__ = [
     "CaseVisualizationHook",
@@ -21,4 +22,5 @@ __all__ = [
     "PromptHook",
     "ResultsTableHook",
     "RichProgressHook",
+    "RunRecordHook",
 ]
