@@ -1,4 +1,4 @@
-"""Random manifests, steps and file headers raise only the project's errors.
+"""Random manifests, steps, file headers and dumps raise only the project's errors.
 
 300 examples per test; CTVLM_FUZZ_EXAMPLES=5000 sets another number, as in the nightly workflow.
 """

@@ -48,7 +48,8 @@ def read_record(record: dict) -> dict[str, str]:
     Raises:
         ConversionError: no volume, or no text; the message lists the keys.
     """
-    turns = [t for t in record.get("conversations") or record.get("messages") or [] if isinstance(t, dict)]
+    talk = record.get("conversations") or record.get("messages")
+    turns = [turn for turn in talk if isinstance(turn, dict)] if isinstance(talk, list) else []
     texts = [str(first_of(turn, ("value", "content")) or "") for turn in turns]
     roles = [str(first_of(turn, ("from", "role")) or "").lower() for turn in turns]
     user_text = next((text for text, role in zip(texts, roles) if role in ("human", "user")), "")

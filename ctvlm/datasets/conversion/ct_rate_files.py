@@ -130,7 +130,7 @@ def _numbers(text: str | None, count: int) -> list[float] | None:
         values = json.loads(text or "null")
         values = values if isinstance(values, list) else [values]
         values = [float(v) for v in values]
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError, RecursionError):
         return None
     return values if len(values) == count and all(np.isfinite(values)) else None
 

@@ -31,7 +31,7 @@ def read_json(path: Path) -> tuple[Any, list[str]]:
     text, notes = read_text(path)
     try:
         return json.loads(text, object_pairs_hook=_object), notes
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConversionError(f"{path} is not JSON ({error})") from None
 
 
@@ -53,10 +53,10 @@ def read_records(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
         for number, line in enumerate(text.split("\n"), start=1):
             try:
                 raw += [json.loads(line, object_pairs_hook=_object)] if line.strip() else []
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 message = f"{path} is neither JSON nor JSON Lines: line {number} ({error})"
                 raise ConversionError(message) from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConversionError(f"{path}: {error}") from None
     if isinstance(raw, dict) and raw and all(isinstance(value, list) for value in raw.values()):
         raw = [record for value in raw.values() for record in value]
