@@ -23,6 +23,7 @@ from .hooks import (
     PromptHook as PromptHook,
     ResultsTableHook as ResultsTableHook,
     RichProgressHook as RichProgressHook,
+    RunRecordHook as RunRecordHook,
 )
 from .launch import init_distributed as init_distributed
 from .model_wrapper import CTDistributedDataParallel as CTDistributedDataParallel
