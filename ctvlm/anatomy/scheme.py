@@ -12,11 +12,12 @@ from pathlib import Path
 import numpy as np
 
 from ctvlm.anatomy.default_scheme import DEFAULT_SCHEME
+from ctvlm.utils import BadDataError
 
 DATA_DIR = Path(__file__).parent / "data"
 
 
-class UnknownLabelError(ValueError):
+class UnknownLabelError(BadDataError):
     """A label id or class name does not exist in the declared source."""
 
 

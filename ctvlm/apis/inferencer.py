@@ -17,8 +17,10 @@ from torch import Tensor, nn
 from ctvlm.apis.case_input import CaseFailure, CaseInputs, InputCase, Inputs, Mask, Volume, find_cases
 from ctvlm.apis.case_reader import CaseReader, ReadCase
 from ctvlm.apis.init_model import ModelSource, init_model
+from ctvlm.engine.loading.case_fetcher import case_error
 from ctvlm.models.objectives import BatchContext
 from ctvlm.utils import CTVLMError
+from ctvlm.utils.terminal_text import printable
 from ctvlm.utils.training_data import PHANTOMS_ONLY, only_phantoms
 from ctvlm.volume import CTVolume, patch_grid_affine
 
@@ -151,6 +153,9 @@ class Inferencer(ABC, Generic[Result]):
 
         Args:
             reraise: raise the error of a case instead of yielding a CaseFailure.
+
+        Raises:
+            RuntimeError, CaseError: a transform of the pipeline has a fault, or memory is full; with the case.
         """
         batch: list[tuple[int, ReadCase]] = []
         for index, case in enumerate(cases):
@@ -161,6 +166,8 @@ class Inferencer(ABC, Generic[Result]):
                     raise
                 yield index, CaseFailure(case.case_id, case.path, " ".join(str(error).split()))
                 continue
+            except Exception as error:  # a fault of the code, or not enough memory
+                raise case_error(error, f"case {printable(case.case_id)} ({printable(case.path)})") from error
             if batch and (len(batch) == batch_size or read.shape != batch[0][1].shape):
                 yield from self._results(batch)
                 batch = []

@@ -11,11 +11,12 @@ from ctvlm.anatomy import DEFAULT_SCHEME, RegionScheme
 from ctvlm.datasets.manifest import ManifestError, read_manifest
 from ctvlm.datasets.training_text import GIVEN, NO_TEXT, text_origin, text_source, with_steps
 from ctvlm.registry import DATASETS, TRANSFORMS
+from ctvlm.utils.bad_cases import BAD_DATA, RAISE, ReplacesBadCases
 from ctvlm.utils.training_data import PHANTOM_SOURCE, data_record
 
 
 @DATASETS.register_module()
-class ManifestCT(BaseDataset):
+class ManifestCT(ReplacesBadCases, BaseDataset):
     """Cases of one split of a manifest (see ``ctvlm.datasets.manifest``).
 
     A case with a report and no ``cot`` gets one step per sentence of its findings, or of its impression if it has no
@@ -31,10 +32,14 @@ class ManifestCT(BaseDataset):
         evaluation_set: keep the cases with this set in ``extra.sets`` (CT-RATE: all, first, nohead, colipri).
         allow_outside: accept a manifest whose files are neither in its folder nor in ``data_root``; only for manifests
             that you trust (see ``read_manifest``).
+        bad_cases: for a case that cannot be read or transformed: ``raise``, or ``skip``: train on another case instead,
+            with a warning that contains the file. Only for training data.
+        max_bad_cases: with ``skip``, the training stops if more than this fraction of the cases cannot be read.
         kwargs: see ``mmengine.dataset.BaseDataset``.
 
     Raises:
         FileNotFoundError, ManifestError: see ``read_manifest``.
+        TooManyBadCasesError: see ``max_bad_cases``.
     """
 
     def __init__(
@@ -46,8 +51,11 @@ class ManifestCT(BaseDataset):
         cache: bool = False,
         evaluation_set: str | None = None,
         allow_outside: bool = False,
+        bad_cases: str = RAISE,
+        max_bad_cases: float = 0.01,
         **kwargs: Any,
     ) -> None:
+        self.set_bad_cases(bad_cases, max_bad_cases, kwargs.get("test_mode", False))
         self.split = split
         self.allow_outside = allow_outside
         self.evaluation_set = evaluation_set
@@ -76,7 +84,8 @@ class ManifestCT(BaseDataset):
     def get_data_info(self, idx: int) -> dict:
         return with_steps(super().get_data_info(idx), self.scheme.reference)
 
-    def prepare_data(self, idx: int) -> Any:
+    def load_case(self, idx: int) -> Any:
+        """Result of the pipeline for a case."""
         results = self._prefix(idx)
         for transform in self.pipeline.transforms[self._prefix_length :]:
             results = transform(results)
@@ -87,14 +96,20 @@ class ManifestCT(BaseDataset):
     def texts(self) -> list[str]:
         """Return all impressions and step texts, for example to train a tokenizer.
 
-        Cases without text are loaded if the pipeline has a transform that writes text (MeasuredReasoning).
+        Cases without text are loaded if the pipeline has a transform that writes text (MeasuredReasoning). Those that
+        cannot be read have no text if ``bad_cases`` is ``skip``.
         """
         writes = any(getattr(t, "writes_text", False) for t in self.pipeline.transforms[: self._prefix_length])
         out: list[str] = []
         for idx in range(len(self)):
             case = self.get_data_info(idx)
             if writes and text_source(case) == NO_TEXT:
-                case = self._prefix(idx)
+                try:
+                    case = self._prefix(idx)
+                except BAD_DATA as error:
+                    if self.bad_cases == RAISE:
+                        raise
+                    self.record_bad_case(idx, error)
             out += [case["report"].get("impression", ""), *(step["text"] for step in case["cot"])]
         return [text for text in out if text]
 

@@ -8,16 +8,18 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+from ctvlm.utils import CTVLMError
 from ctvlm.utils.terminal_text import printable
+from ctvlm.utils.worker_text import worker_message
 from ctvlm.volume import files
 from ctvlm.volume.detached import may_name_files
 
 
-class ManifestError(ValueError):
+class ManifestError(CTVLMError, ValueError):
     """Invalid manifest; the message contains the file and, if known, the line. It is one line, whatever the texts."""
 
     def __init__(self, message: object) -> None:
-        super().__init__(printable(message))
+        super().__init__(printable(worker_message(str(message))))
 
 
 class ManifestPaths:

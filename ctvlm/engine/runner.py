@@ -29,6 +29,8 @@ from ctvlm.engine.checkpoint.resume_state import resume_run
 from ctvlm.engine.checkpoint.weight_match import check_fits, load_matching
 from ctvlm.engine.cli.console import quiet_logger, stdout_console
 from ctvlm.engine.cli.required_keys import check_required_keys
+from ctvlm.engine.loading.complete import complete
+from ctvlm.engine.loading.worker_errors import build_loader, worker_error
 from ctvlm.engine.loops.epoch_loop import ResumableEpochLoop
 from ctvlm.engine.loops.iter_loop import ResumableIterLoop
 from ctvlm.engine.loops.resumable import ResumableLoop
@@ -44,6 +46,12 @@ from ctvlm.utils.pretrained_files import use_pretrained_files
 from ctvlm.utils.terminal_text import printable
 from ctvlm.utils.training_data import checkpoint_records, dataset_records, merge_records
 
+# Default hooks by their name in the config.
+_HOOKS = {
+    "non_finite": dict(type="NonFiniteHook"),
+    "bad_cases": dict(type="BadCasesHook"),
+    "run_record": dict(type="RunRecordHook"),
+}
 _LOOPS = {"EpochBasedTrainLoop": ResumableEpochLoop, "IterBasedTrainLoop": ResumableIterLoop}
 
 
@@ -136,8 +144,11 @@ class CTVLMRunner(Runner):
     def build_dataloader(
         dataloader: DataLoader | dict, seed: int | None = None, diff_rank_seed: bool = False
     ) -> DataLoader:
-        """Build a data loader; with a seed, the random numbers of each case are seeded, see ``SeededLoader``."""
-        loader = Runner.build_dataloader(dataloader, seed, diff_rank_seed)
+        """Build a data loader whose errors contain the case, see ``build_loader``.
+
+        With a seed, the random numbers of each case are seeded, see ``SeededLoader``.
+        """
+        loader = build_loader(dataloader, seed, diff_rank_seed)
         return loader if seed is None or isinstance(loader, SeededLoader) else SeededLoader(loader, seed)
 
     def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
@@ -150,6 +161,14 @@ class CTVLMRunner(Runner):
         built = super().build_train_loop(loop)
         check_batches(built.dataloader)
         return built
+
+    def build_val_loop(self, loop: BaseLoop | dict) -> BaseLoop:
+        """Build the loop. A data set that replaces cases is refused."""
+        return complete(super().build_val_loop(loop), "val_dataloader")
+
+    def build_test_loop(self, loop: BaseLoop | dict) -> BaseLoop:
+        """Build the loop. A data set that replaces cases is refused."""
+        return complete(super().build_test_loop(loop), "test_dataloader")
 
     @property
     def training_data(self) -> list[dict]:
@@ -189,8 +208,8 @@ class CTVLMRunner(Runner):
         self._run_state = None
 
     def register_default_hooks(self, hooks: dict | None = None) -> None:
-        """Register the default hooks, which include ``non_finite`` and ``run_record`` unless the config sets None."""
-        hooks = {"non_finite": dict(type="NonFiniteHook"), "run_record": dict(type="RunRecordHook"), **(hooks or {})}
+        """Register the default hooks and those of ``_HOOKS``, which ``None`` in the config removes."""
+        hooks = {**_HOOKS, **(hooks or {})}
         super().register_default_hooks({name: hook for name, hook in hooks.items() if hook is not None})
 
     def load_checkpoint(
@@ -290,16 +309,24 @@ class CTVLMRunner(Runner):
         try:
             with run_lock(self.work_dir) if lock else nullcontext():
                 return loop()
-        except Exception as error:
-            self.logger.exception("The run ended with an error")
+        except Exception as caught:
+            error = worker_error(caught, self._loaders())
+            self.logger.exception(f"The run ended with an error: {error}")
             if self._advanced:
                 error.log_file = self.logger.log_file  # type: ignore[attr-defined]  # read by run_tool
             else:
                 self._remove_created_files()
-            raise
+            if error is caught:
+                raise
+            raise error from caught
         finally:
             # mmengine does not call after_run after an error, but hooks must restore the terminal.
             self.call_hook("on_exit")
+
+    def _loaders(self) -> dict[str, DataLoader]:
+        """The data loaders that have been built, by their key in the config."""
+        loops = {"train": self._train_loop, "val": self._val_loop, "test": self._test_loop}
+        return {f"{name}_dataloader": loop.dataloader for name, loop in loops.items() if isinstance(loop, BaseLoop)}
 
     def _remove_created_files(self) -> None:
         """Remove the files and folders that this run has created; they contain no result."""

@@ -24,6 +24,7 @@ from ctvlm.phantom.packed import Job, PackedCase
 from ctvlm.phantom.plan import sample_plan
 from ctvlm.phantom.reasoning import write_report
 from ctvlm.registry import DATASETS, TRANSFORMS
+from ctvlm.utils.bad_cases import RAISE, ReplacesBadCases
 from ctvlm.utils.progress import progress_bar
 from ctvlm.utils.training_data import PHANTOM_SOURCE, data_record
 
@@ -42,7 +43,7 @@ def _draw_chunk(jobs: list[Job]) -> list[PackedCase]:
 
 
 @DATASETS.register_module()
-class PhantomCT(BaseDataset):
+class PhantomCT(ReplacesBadCases, BaseDataset):
     """Synthetic chest-abdomen CTs with region maps, lesion maps, labels and reasoning steps.
 
     Different splits have different patients. Cases are drawn on first access: with ``cache`` all at once in
@@ -62,10 +63,14 @@ class PhantomCT(BaseDataset):
         cache_dir: folder of the disk cache (about 2.3 bytes per voxel); None writes nothing.
         num_workers: number of processes that draw; 0 draws in this process.
         scheme: ``thorax_abdomen_20``; part of the interface of data sets.
+        bad_cases: for a case that cannot be read or transformed: ``raise``, or ``skip``: train on another case instead,
+            with a warning that contains the file. Only for training data.
+        max_bad_cases: with ``skip``, the training stops if more than this fraction of the cases cannot be read.
         kwargs: see ``mmengine.dataset.BaseDataset``.
 
     Raises:
         ValueError: ``num_cases`` below 1, a shape that is not three sizes of at least 8, an unknown field or scheme.
+        TooManyBadCasesError: see ``max_bad_cases``.
     """
 
     def __init__(
@@ -82,6 +87,8 @@ class PhantomCT(BaseDataset):
         cache_dir: str | Path | None = None,
         num_workers: int = 2,
         scheme: str = SCHEME,
+        bad_cases: str = RAISE,
+        max_bad_cases: float = 0.01,
         **kwargs: Any,
     ) -> None:
         if num_cases < 1:
@@ -92,6 +99,7 @@ class PhantomCT(BaseDataset):
             raise ValueError(f"scheme is {scheme!r}; expected {SCHEME!r}, the only scheme of phantoms")
         if field not in FIELDS:
             raise ValueError(f"field is {field!r}; expected one of {', '.join(FIELDS)}")
+        self.set_bad_cases(bad_cases, max_bad_cases, kwargs.get("test_mode", False))
         self.num_cases, self.seed, self.split, self.field = num_cases, seed, split, field
         self.shape = tuple(int(n) for n in shape)
         self.with_region_map, self.reword = with_region_map, reword
@@ -115,7 +123,8 @@ class PhantomCT(BaseDataset):
             for i in range(self.num_cases)
         ]
 
-    def prepare_data(self, idx: int) -> Any:
+    def load_case(self, idx: int) -> Any:
+        """Result of the pipeline for a case."""
         return self.pipeline(self.results(idx))
 
     def results(self, idx: int) -> dict:

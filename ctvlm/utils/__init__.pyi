@@ -6,6 +6,12 @@ from .env import (
     random_states_kept as random_states_kept,
     seed_everything as seed_everything,
 )
-from .errors import CTVLMError as CTVLMError, MissingPackageError as MissingPackageError
+from .errors import (
+    BadDataError as BadDataError,
+    CaseError as CaseError,
+    CTVLMError as CTVLMError,
+    DataWorkerError as DataWorkerError,
+    MissingPackageError as MissingPackageError,
+)
 from .memory import keep_freed_memory as keep_freed_memory
 from .natural_sort import natural_key as natural_key

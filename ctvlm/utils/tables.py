@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ctvlm.utils.errors import CTVLMError
+
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 BOMS = {
     codecs.BOM_UTF8: "utf-8-sig",
@@ -31,7 +33,7 @@ UTF8_LETTER = re.compile(rb"[\xc3-\xc5][\x80-\xbf]|\xe2\x80[\x80-\xbf]")
 MAX_LISTED = 5
 
 
-class TableError(ValueError):
+class TableError(CTVLMError, ValueError):
     """A table cannot be read. The message states the file, the cause and what to do."""
 
 

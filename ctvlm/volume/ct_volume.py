@@ -8,21 +8,23 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
+from ctvlm.utils import BadDataError
 from ctvlm.utils.terminal_text import printable
 from ctvlm.volume.headers import HeaderGeometry
 
 
-class CTReadError(ValueError):
+class CTReadError(BadDataError):
     """A file cannot be read as a valid volume. The message states what was found, what was expected, and what to do."""
 
-    def __init__(self, path: str | Path, found: str, expected: str, action: str) -> None:
+    def __init__(self, path: str | Path, found: str = "", expected: str = "", action: str = "") -> None:
+        if not (found or expected):  # torch rebuilds an error of a data worker from its text, see CTVLMError
+            super().__init__(str(path))
+            path, *_ = self.args
+            self.path, self.found, self.expected, self.action = "", path, "", ""
+            return
         self.path, self.found, self.expected, self.action = str(path), found, expected, action
         # One line, whatever the name of the file and its content.
         super().__init__(printable(f"{path}: found {found}; expected {expected}. {action[:1].upper()}{action[1:]}."))
-
-    def __reduce__(self):
-        # Pickling calls the class with ``args``, which contains only the message.
-        return type(self), (self.path, self.found, self.expected, self.action)
 
 
 @dataclass(frozen=True)

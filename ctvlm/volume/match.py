@@ -6,6 +6,7 @@ import warnings
 
 import numpy as np
 
+from ctvlm.utils import BadDataError
 from ctvlm.volume.ct_volume import CTVolume
 from ctvlm.volume.headers import describe_conflict, fits_only_alternative
 from ctvlm.volume.resample import resample_to_grid
@@ -14,7 +15,7 @@ from ctvlm.volume.resample import resample_to_grid
 MIN_OVERLAP = 0.5
 
 
-class MaskMismatchError(ValueError):
+class MaskMismatchError(BadDataError):
     """A mask does not overlap its CT in physical space."""
 
 

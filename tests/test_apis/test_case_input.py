@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import warnings
+from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
@@ -11,6 +12,8 @@ import pytest
 
 from ctvlm.anatomy.plausibility import MIN_VOXELS
 from ctvlm.apis import CaseInputError, FeatureExtractor, array_volume, find_cases
+from ctvlm.apis.case_input import InputCase
+from ctvlm.apis.inferencer import Inferencer
 from ctvlm.datasets.manifest import ManifestError, write_manifest
 from ctvlm.datasets.transforms import load_ct
 from ctvlm.volume import CTReadError, CTVolume, MaskMismatchError, read_ct, read_label_map, sample_mask, write_nifti
@@ -273,3 +276,19 @@ def test_nibabel_and_reader_agree_on_the_grid_of_the_input(extract, phantom_file
     image = nib.load(phantom_files / "p0" / "ct.nii.gz")
     assert read.ct.header.shape == image.shape and read.path == str(phantom_files / "p0" / "ct.nii.gz")
     np.testing.assert_allclose(read.ct.header.affine, image.affine, atol=1e-4)
+
+
+def test_fault_of_the_code_names_the_case():
+    class Task(Inferencer):
+        def predict(self, cases, context=None):
+            return list(cases)
+
+    def read_case(entry):
+        return len(3)
+
+    task = Task.__new__(Task)
+    task.read = SimpleNamespace(read_case=read_case)
+    case = InputCase(dict(case_id="c7", volume=dict(path="/data/c7.nii.gz")))
+    with pytest.raises(RuntimeError, match=r"^case c7 \(/data/c7.nii.gz\): TypeError: ") as info:
+        list(task.stream([case]))
+    assert type(info.value.__cause__) is TypeError

@@ -54,10 +54,11 @@ class ToyModel(BaseModel):
         crash_on_rank: int | None = None,
         seconds: float = 0.0,
         unused: bool = False,
+        dropout: float = 0.5,
     ):
         super().__init__()
         self.crash_on_rank = crash_on_rank
-        self.net = nn.Sequential(nn.Linear(8, width), nn.ReLU(), nn.Dropout(0.5), nn.Linear(width, 1))
+        self.net = nn.Sequential(nn.Linear(8, width), nn.ReLU(), nn.Dropout(dropout), nn.Linear(width, 1))
         self.unused = nn.Linear(2, 2) if unused else None
         self.register_buffer("tokenizer_bytes", torch.empty(0, dtype=torch.uint8))
         self.crash_at_epoch, self.seconds, self.steps = crash_at_epoch, seconds, 0

@@ -47,14 +47,16 @@ def embed(model: BaseModel, cfg: Config, split: str) -> tuple[np.ndarray, list[d
     """Embeddings (N, P), and id, patient and labels of each case of a split."""
     import numpy as np
     import torch
-    from mmengine.runner import Runner
     from rich.progress import track
+
+    from ctvlm.engine.loading.worker_errors import build_loader
 
     loader_cfg = cfg[f"{split}_dataloader"].copy()
     loader_cfg.update(sampler=dict(type="DefaultSampler", shuffle=False), drop_last=False)
+    loader_cfg.dataset.pop("bad_cases", None)  # no case is replaced
     loader_cfg.dataset.pipeline = cfg.val_dataloader.dataset.pipeline
     rows, cases = [], []
-    for batch in track(Runner.build_dataloader(loader_cfg), f"embedding {split}", transient=True):
+    for batch in track(build_loader(loader_cfg), f"embedding {split}", transient=True):
         data = model.data_preprocessor(batch, False)
         with torch.no_grad():
             rows.append(model.context(data["inputs"]).volume_BP.float().cpu().numpy())

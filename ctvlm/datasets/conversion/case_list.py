@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from ctvlm.utils import CTVLMError
 
-class ConversionError(ValueError):
+
+class ConversionError(CTVLMError, ValueError):
     """A data set that cannot be converted; the message states what was found, what was expected and what to do."""
 
 

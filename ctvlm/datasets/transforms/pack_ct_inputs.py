@@ -8,6 +8,7 @@ import torch
 from ctvlm.anatomy import scheme_of
 from ctvlm.registry import TRANSFORMS
 from ctvlm.structures import CoTStep, CTDataSample
+from ctvlm.utils import BadDataError
 
 
 @TRANSFORMS.register_module()
@@ -19,7 +20,7 @@ class PackCTInputs:
             a case is excluded from volume-level training and from retrieval.
 
     Raises:
-        ValueError: a region of the region map or of a step is not in the scheme; the message contains the case.
+        BadDataError: a region of the region map or of a step is not in the scheme; the message contains the case.
     """
 
     def __init__(self, impression_from_steps: bool = False) -> None:
@@ -30,7 +31,7 @@ class PackCTInputs:
         case = results["case_id"]
         region_map = results.get("region_map")
         if region_map is not None and int(region_map.max()) > scheme.num_regions:
-            raise ValueError(
+            raise BadDataError(
                 f"case {case}: found region id {int(region_map.max())}; expected 0..{scheme.num_regions} of the scheme "
                 f"{scheme.name!r}; declare the source of the region map"
             )
@@ -47,7 +48,7 @@ class PackCTInputs:
                 for step in results.get("cot") or []
             ]
         except ValueError as error:
-            raise ValueError(f"case {case}: {error}") from None
+            raise BadDataError(f"case {case}: {error}") from None
         report = results.get("report") or {}
         sample = CTDataSample(
             metainfo=dict(

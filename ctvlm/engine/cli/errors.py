@@ -13,6 +13,7 @@ from difflib import get_close_matches
 from ctvlm.engine.cli.console import debugging
 from ctvlm.utils import CTVLMError
 from ctvlm.utils.terminal_text import printable
+from ctvlm.utils.worker_text import worker_message
 
 # Raised by ctvlm for invalid input, and by the system for files. All other exceptions are bugs.
 USER_ERRORS = (CTVLMError, ValueError, OSError)
@@ -70,7 +71,7 @@ def user_message(error: Exception) -> str | None:
     """Message for the user; None if the error is a bug."""
     from ctvlm.engine.cli.argument_errors import missing_type, unexpected_argument
 
-    text = _without_worker_traceback(str(error))
+    text = worker_message(str(error))
     unregistered = _UNREGISTERED.search(text) if isinstance(error, KeyError) else None
     if unregistered:
         return _unregistered_message(*unregistered.groups())
@@ -110,12 +111,3 @@ def _is_wrong_arguments(error: TypeError) -> bool:
     """Whether calling a component with the arguments of its config failed, and not code inside the component."""
     frames = traceback.extract_tb(error.__traceback__)
     return bool(frames) and frames[-1].filename.replace("\\", "/").endswith("mmengine/registry/build_functions.py")
-
-
-def _without_worker_traceback(text: str) -> str:
-    """Extract the last message from the traceback text into which torch wraps an exception of a data worker."""
-    if "Original Traceback" not in text:
-        return text
-    lines = text.rstrip().splitlines()
-    start = max((i for i, line in enumerate(lines) if re.match(r"[\w.]+(: |$)", line)), default=0)
-    return "\n".join(lines[start:]).partition(": ")[2] or lines[start]

@@ -1,5 +1,6 @@
 """Hooks of the Runner."""
 
+from ctvlm.engine.hooks.bad_cases_hook import BadCasesHook
 from ctvlm.engine.hooks.case_visualization_hook import CaseVisualizationHook
 from ctvlm.engine.hooks.epoch_seed_hook import EpochSeedHook
 from ctvlm.engine.hooks.fit_tokenizer_hook import FitTokenizerHook
@@ -12,6 +13,7 @@ from ctvlm.engine.hooks.rich_progress_hook import RichProgressHook
 from ctvlm.engine.hooks.run_record_hook import RunRecordHook
 
 __all__ = [
+    "BadCasesHook",
     "CaseVisualizationHook",
     "EpochSeedHook",
     "FitTokenizerHook",

@@ -10,6 +10,7 @@ import torch
 from mmengine.dist import get_rank, get_world_size
 from torch.utils.data import BatchSampler, DataLoader
 
+from ctvlm.engine.loading.case_fetcher import load_case
 from ctvlm.utils.env import random_states_kept, seed_everything
 
 # The kind of draw is a part of the seed.
@@ -38,7 +39,7 @@ class SeededBatches:
         with random_states_kept(devices=False):
             for key in keys:
                 seed_everything(_CASE, *key.entropy, devices=False)
-                samples.append(self.dataset[key.index])
+                samples.append(load_case(self.dataset, key.index))
             seed_everything(_BATCH, *keys[0].entropy, devices=False)
             return self.collate_fn(samples)
 

@@ -1,0 +1,1 @@
+"""Errors of data loaders and of their workers, with the case."""
