@@ -16,7 +16,7 @@ from ctvlm.utils.env import describe_device
 PACKAGES = ("mmengine", "transformers", "timm", "numpy")
 # Checkpoints contain the latest ones.
 MAX_RECORDS = 100
-_TYPES = dict(
+_TYPES: dict[str, Any] = dict(
     started=str,
     command=list,
     ctvlm=dict,

@@ -14,7 +14,8 @@ from ctvlm.engine.checkpoint.files import CheckpointError
 def random_state() -> dict[str, Any]:
     """States of the generators of Python, NumPy, torch, and the current CUDA device."""
     version, numbers, gauss = random.getstate()
-    kind, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002 - transforms use the global one
+    numpy: Any = np.random.get_state()  # noqa: NPY002 - transforms use the global one
+    kind, keys, position, has_gauss, cached = numpy
     state = {
         "python": [version, list(numbers), gauss],
         "numpy": [kind, keys.astype("<u4").tobytes(), position, has_gauss, cached],

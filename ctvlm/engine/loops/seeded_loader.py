@@ -115,7 +115,6 @@ class SeededLoader(DataLoader):
         return iter(self._inner)
 
     def _build(self) -> DataLoader:
-        options = dict(prefetch_factor=self.prefetch_factor) if self.num_workers else {}
         return DataLoader(
             SeededBatches(self.dataset, self.collate_fn),  # type: ignore[arg-type]
             batch_sampler=self._keys,
@@ -127,7 +126,7 @@ class SeededLoader(DataLoader):
             multiprocessing_context=self.multiprocessing_context,
             generator=torch.Generator(),
             persistent_workers=self.persistent_workers,
-            **options,
+            prefetch_factor=self.prefetch_factor,
         )
 
 
