@@ -30,6 +30,8 @@ _REMEDY = (
     "move both into one folder; if you trust the header, add the folder of the data to the environment variable "
     "CTVLM_DATA_ROOTS, or use allow_outside=True (--allow-outside of a tool)",
 )
+# MetaIO reads NDims values of most keys, and does not check this number: with -1 it does not end.
+_DIMENSIONS = re.compile(rb"NDims[^=:\r\n]*[=:][ \t]*([^\r\n]*?)[ \t]*(?:[\r\n]|$)")
 _MAX_HEADER = 1 << 20
 # The parsers copy lines into buffers of fixed size. Longer values of NRRD keys ("key:=value") are common in 3D Slicer.
 _MAX_LINE = {"meta": 500, "nrrd": 1000}
@@ -77,7 +79,7 @@ def data_files(path: Path) -> DataFiles:
     if longer and (end is None or listed or (meta and end[1].strip() not in _LOCAL)):
         problem = f"a header of more than {_MAX_HEADER:,} bytes"
     else:
-        problem = _long_line(lines, meta)
+        problem = _long_line(lines, meta) or (_wrong_dimensions(head[:offset]) if meta else "")
     compressed = any(map(_COMPRESSED.match, lines)) and not any(map(_SKIPPED.match, lines))
     return DataFiles([os.fsdecode(name) for name in names], offset, compressed, problem)
 
@@ -101,6 +103,11 @@ def _long_line(lines: list[bytes], meta: bool) -> str:
         if len(line) >= limit and (meta or not (line.startswith(b"#") or b":=" in line[:limit])):
             return f"a line of {len(line):,} bytes in the header"
     return ""
+
+
+def _wrong_dimensions(head: bytes) -> str:
+    wrong = [value for value in _DIMENSIONS.findall(head) if not re.fullmatch(rb"0*[1-9]", value)]
+    return f"NDims = {wrong[0].decode('latin-1'):.20}, not a number from 1 to 9" if wrong else ""
 
 
 def linked_files(path: Path) -> list[Path]:

@@ -177,3 +177,11 @@ def test_compressed_data_is_bounded(folder, monkeypatch):
     monkeypatch.setenv("CTVLM_MAX_BYTES", "1000000")
     with pytest.raises(CTReadError, match="CTVLM_MAX_BYTES"):
         read_ct(folder / "c.mhd")
+
+
+@pytest.mark.parametrize("number", ["-1", "-1 8 8", "1e9", "0", ""])
+def test_a_number_of_dimensions_for_which_metaio_does_not_end_is_refused(folder, number):
+    path = header(folder, ".mha", "inside.raw")
+    path.write_text(path.read_text().replace("NDims = 3", f"NDims = {number}"))
+    with pytest.raises(CTReadError, match="NDims"):
+        read_ct(path)
