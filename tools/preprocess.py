@@ -132,6 +132,7 @@ def main(argv: list[str] | None = None) -> int:
     from ctvlm.anatomy import RegionScheme
     from ctvlm.datasets.manifest import read_manifest
     from ctvlm.datasets.preprocess import Recipe
+    from ctvlm.utils import check_out_folder
     from ctvlm.utils.parallel import shard_of
     from ctvlm.utils.terminal_text import shown
     from ctvlm.volume import files
@@ -147,6 +148,8 @@ def main(argv: list[str] | None = None) -> int:
     )
     RegionScheme.load(args.scheme)
     out = files.join(args.out)
+    if not files.is_url(out):
+        check_out_folder("out", files.local(out))
     all_cases = read_manifest(args.manifest, args.split, allow_outside=args.allow_outside)
     cases = shard_of(all_cases, args.shard)
     results = run(cases, out, recipe, args.workers, args.scheduler, args.compare_content)

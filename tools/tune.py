@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from ctvlm.engine import ConfigError, ConfigOptions, quiet_warnings, run_tool, user_message
 from ctvlm.engine.cli.console import stdout_console
-from ctvlm.utils import CTVLMError
+from ctvlm.utils import CTVLMError, check_out_folder
 
 if TYPE_CHECKING:
     from ctvlm.experiments.search import Search
@@ -92,6 +92,7 @@ def main() -> None:
     search = read_search(cfg)
     check_models(args, search)
     work_dir = Path(args.work_dir or cfg.get("work_dir") or f"work_dirs/tune_{Path(args.config).stem}")
+    check_out_folder("--work-dir" if args.work_dir else "work_dir", work_dir)
     study = open_study(cfg, search, work_dir)
     console = stdout_console()
     # Exit through the finally clauses, as Ctrl-C does, so that the training processes are stopped.

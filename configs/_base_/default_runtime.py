@@ -16,7 +16,8 @@ default_hooks = dict(
     # The model computes only the predictions that metrics read.
     prediction_keys=dict(type="PredictionKeysHook"),
     param_scheduler=dict(type="ParamSchedulerHook"),
-    checkpoint=dict(type="PlainCheckpointHook", interval=1, max_keep_ckpts=2),
+    # A checkpoint that cannot be written is a warning; the training stops after this number of failures in a row.
+    checkpoint=dict(type="PlainCheckpointHook", interval=1, max_keep_ckpts=2, max_failed_saves=3),
     # The log file and scalars.json; the terminal shows what `progress` and `results` print.
     logger=dict(type="LoggerHook", interval=10),
     progress=dict(type="RichProgressHook", interval=10),

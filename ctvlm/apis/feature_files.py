@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -68,7 +69,8 @@ class NpzWriter(FeatureWriter):
 
     def read_record(self, path: Path) -> dict[str, Any]:
         with np.load(path, allow_pickle=False) as data:
-            return json.loads(str(data["record"]))
+            # Reading verifies the CRC-32 of an array.
+            return json.loads(str({name: data[name] for name in data}["record"]))
 
 
 @dataclass(frozen=True)
@@ -80,12 +82,23 @@ class SafetensorsWriter(FeatureWriter):
     def write(self, result: Any, path: Path, record: dict[str, Any]) -> None:
         text = json.dumps({**record, "region_names": result.region_names})
         arrays = {name: np.ascontiguousarray(array) for name, array in self.arrays(result).items()}
+        metadata = {"record": text, "sha256": _sha256(arrays, text)}
         with atomic_write(path) as part:
-            safetensors.numpy.save_file(arrays, part, metadata={"record": text})
+            safetensors.numpy.save_file(arrays, part, metadata=metadata)
 
     def read_record(self, path: Path) -> dict[str, Any]:
         with safetensors.safe_open(path, "np") as data:
-            return json.loads(data.metadata()["record"])
+            metadata = data.metadata()
+            arrays = {name: data.get_tensor(name) for name in data.keys()}  # noqa: SIM118  not a dict
+        return json.loads(metadata["record"]) if metadata["sha256"] == _sha256(arrays, metadata["record"]) else {}
+
+
+def _sha256(arrays: Arrays, text: str) -> str:
+    """Digest of arrays and a text, in the order of their names."""
+    digest = hashlib.sha256(text.encode())
+    for name, array in sorted(arrays.items()):
+        digest.update(f"{name} {array.dtype} {array.shape}".encode() + array.tobytes())
+    return digest.hexdigest()
 
 
 WRITERS: dict[str, type[FeatureWriter]] = {"npz": NpzWriter, "safetensors": SafetensorsWriter}
@@ -111,7 +124,7 @@ def write_table(paths: Sequence[Path], out: Path) -> None:
                 rows = [row for path in paths[start : start + CASES_PER_GROUP] for row in _rows(path)]
                 vector = pa.list_(pa.float32(), len(rows[0]["embedding"]))
                 schema = pa.schema([*names, ("embedding", vector)])
-                file = file or parquet.ParquetWriter(part, schema)
+                file = file or parquet.ParquetWriter(part, schema, write_page_checksum=True)
                 file.write_table(pa.Table.from_pylist(rows, schema))
         finally:
             if file is not None:

@@ -15,9 +15,11 @@ from ctvlm.apis.case_input import Inputs, Mask
 from ctvlm.apis.case_reader import ReadCase
 from ctvlm.apis.inferencer import Inferencer, UnsupportedTaskError
 from ctvlm.apis.save_cases import CaseWriter, RunOptions, SaveSummary, save_cases
-from ctvlm.engine import write_json
+from ctvlm.engine.checkpoint.files import json_text
 from ctvlm.models.objectives import BatchContext
+from ctvlm.utils import atomic_write
 from ctvlm.volume import CTVolume, resample_to_grid, write_nifti
+from ctvlm.volume.checksums import sha256_of
 from ctvlm.volume.orient import is_sheared, orthogonal_grid
 
 PREDICTED, FROM_MASK = "predicted", "mask"
@@ -71,9 +73,13 @@ class RegionMap:
         path = Path(path)
         if not path.name.endswith((".nii", ".nii.gz")):
             raise ValueError(f"{path}: found suffix {path.suffix!r}; expected .nii or .nii.gz")
-        write_nifti(self.labels, path)
-        write_json(sidecar_of(path), dict(file=path.name, **self.to_dict(), record=record or {}))
-        return sidecar_of(path)
+        sidecar = sidecar_of(path)
+        with atomic_write(sidecar) as part, atomic_write(path) as map_part:
+            write_nifti(self.labels, map_part)
+            content = dict(file=path.name, sha256=sha256_of(map_part), **self.to_dict(), record=record or {})
+            part.write_text(json_text(content), encoding="utf-8")
+            sidecar.unlink(missing_ok=True)  # belongs to the old map, which is replaced first
+        return sidecar
 
 
 def sidecar_of(path: Path) -> Path:
@@ -88,7 +94,6 @@ class NiftiWriter(CaseWriter):
     suffix = ".nii.gz"
 
     def write(self, result: RegionMap, path: Path, record: dict[str, Any]) -> None:
-        sidecar_of(path).unlink(missing_ok=True)  # belongs to the old map
         result.save(path, record)
 
     def discard(self, case_id: str) -> None:
@@ -96,9 +101,8 @@ class NiftiWriter(CaseWriter):
         sidecar_of(self.path(case_id)).unlink(missing_ok=True)
 
     def read_record(self, path: Path) -> dict[str, Any]:
-        if not path.is_file():
-            return {}
-        return json.loads(sidecar_of(path).read_text(encoding="utf-8"))["record"]
+        content = json.loads(sidecar_of(path).read_text(encoding="utf-8"))
+        return content["record"] if sha256_of(path) == content["sha256"] else {}
 
 
 class RegionSegmenter(Inferencer[RegionMap]):

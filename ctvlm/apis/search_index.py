@@ -13,6 +13,7 @@ import safetensors.numpy
 
 from ctvlm.engine import write_json
 from ctvlm.utils import CTVLMError, atomic_write, check_choice
+from ctvlm.volume.checksums import sha256_of
 
 FORMAT = 2
 BACKENDS = ("numpy", "faiss")
@@ -100,7 +101,10 @@ class SearchIndex:
         with atomic_write(self.folder / name) as part:
             safetensors.numpy.save_file({"embeddings": array}, part)
         self._add(array, cases)
-        self._parts.append(dict(file=name, cases=[asdict(case) for case in cases], removed=self._removed))
+        checksum = sha256_of(self.folder / name)
+        self._parts.append(
+            dict(file=name, sha256=checksum, cases=[asdict(case) for case in cases], removed=self._removed)
+        )
         self._removed = []
         self._write()
 
@@ -163,6 +167,8 @@ class SearchIndex:
                     f"{self.model[:12]}: open the model that wrote it, or build an index in another folder"
                 )
             for entry in content["parts"]:
+                if entry.get("sha256") not in (None, sha256_of(self.folder / entry["file"])):
+                    raise ValueError(f"{entry['file']} has changed")
                 array = safetensors.numpy.load_file(self.folder / entry["file"])["embeddings"]
                 cases = [IndexedCase(**case) for case in entry["cases"]]
                 if len(array) != len(cases):

@@ -55,8 +55,11 @@ def classify_command(
     from ctvlm.cli.findings import chosen_findings, print_findings, write_findings
     from ctvlm.cli.inference import known_device, one_or_several, report_run, trained_model
     from ctvlm.engine import quiet_warnings
+    from ctvlm.utils import check_out_file
 
     quiet_warnings()
+    if out:
+        check_out_file("--out", out)
     findings = chosen_findings(finding, prompts)
     classify = ZeroShotClassifier(
         trained_model(model, checkpoint), checkpoint, known_device(device), findings=findings, protocol=protocol

@@ -60,11 +60,14 @@ def embed_command(
     from ctvlm.apis import FeatureExtractor
     from ctvlm.cli.inference import known_device, one_or_several, report_saved, run_options, trained_model
     from ctvlm.engine import quiet_warnings
+    from ctvlm.utils import check_out_file, check_out_folder
 
     quiet_warnings()
     options = run_options(batch_size, workers, shard, scheduler)
-    extract = FeatureExtractor(trained_model(model, checkpoint), checkpoint, known_device(device))
     kind = format.value if format else None
+    check = check_out_file if (kind or out).endswith("parquet") else check_out_folder
+    check("--out", out)
+    extract = FeatureExtractor(trained_model(model, checkpoint), checkpoint, known_device(device))
     summary = extract.save(
         one_or_several(inputs), out, mask, mask_source, kind, patches, options, allow_outside=allow_outside
     )

@@ -11,6 +11,7 @@ from ctvlm.apis import CaseInputError, Hits, Retriever, SaveSummary
 from ctvlm.cli.inference import explain, known_device, one_or_several, title, trained_model, warn
 from ctvlm.engine.checkpoint.files import json_text
 from ctvlm.engine.cli.console import stdout_console
+from ctvlm.utils import check_out_folder
 from ctvlm.utils.terminal_text import printable
 
 
@@ -31,6 +32,8 @@ def search(
     allow_outside: bool = False,
 ) -> int:
     """See ``ctvlm search --help``; returns the exit code."""
+    if inputs:
+        check_out_folder("--index", index)
     find = Retriever(
         trained_model(model, checkpoint), checkpoint, known_device(device), index=index, k=k, backend=backend
     )

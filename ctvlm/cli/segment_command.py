@@ -52,11 +52,14 @@ def segment_command(
     from ctvlm.cli.inference import known_device, one_or_several, report_saved, run_options, trained_model
     from ctvlm.cli.region_file import save_region_file
     from ctvlm.engine import quiet_warnings
+    from ctvlm.utils import check_out_file, check_out_folder
 
     quiet_warnings()
     options = run_options(batch_size, workers, shard, scheduler)
+    is_file = out.lower().endswith((".nii", ".nii.gz"))
+    (check_out_file if is_file else check_out_folder)("--out", out)
     segment = RegionSegmenter(trained_model(model, checkpoint), checkpoint, known_device(device))
-    if out.lower().endswith((".nii", ".nii.gz")):
+    if is_file:
         return save_region_file(segment, inputs, mask, mask_source, out, as_json, allow_outside)
     summary = segment.save(one_or_several(inputs), out, mask, mask_source, options, allow_outside=allow_outside)
     return report_saved(summary, as_json)

@@ -82,11 +82,16 @@ def test_command(
     from ctvlm.engine.cli.result_plots import PLOT_KEYS, write_plots
     from ctvlm.engine.launch_variables import set_launch_variables
     from ctvlm.evaluation import load_dump
+    from ctvlm.utils import check_out_file, check_out_folder
 
     # Sets RANK first: an error of all processes is printed once.
     runner_launcher = set_launch_variables(launcher.value)
     quiet_warnings()
     outs = out or []
+    for path in outs:
+        check_out_file("--out", path)
+    if plots:
+        check_out_folder("--plots", plots)
     cfg = load_config(config, parse_options(cfg_options or []), ARGUMENTS)
     if cfg.get("test_dataloader") is None:
         raise ConfigError(f"config {config} has no test_dataloader")

@@ -46,12 +46,14 @@ def train_command(
         set_work_dir,
     )
     from ctvlm.engine.cli.config_options import parse_options
+    from ctvlm.engine.cli.streams import outlive_full_streams
     from ctvlm.engine.launch_variables import set_launch_variables
     from ctvlm.engine.run_lock import run_lock
 
     # Sets RANK first: an error of all processes is printed once.
     runner_launcher = set_launch_variables(launcher.value)
     quiet_warnings()
+    outlive_full_streams()
     cfg = load_config(config, parse_options(cfg_options or []), {"launcher": "--launcher"})
     set_work_dir(cfg, work_dir)
     cfg.launcher = runner_launcher

@@ -20,6 +20,7 @@ from ctvlm.engine import write_json
 from ctvlm.engine.checkpoint.files import json_text
 from ctvlm.engine.cli.console import stdout_console
 from ctvlm.text import is_latin
+from ctvlm.utils import check_out_file
 from ctvlm.utils.terminal_text import shown
 
 
@@ -117,6 +118,8 @@ def verify_manifest(
     Returns:
         The exit code: 1 if there is any problem (``errors_only``: any error), otherwise 0.
     """
+    if out:
+        check_out_file("--out", out)
     scheme = scheme or DEFAULT_SCHEME
     RegionScheme.load(scheme)
     cases: list[dict] = []

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from ctvlm.apis.page_builder import PageBuilder
 from ctvlm.cli.inference import explain, warn
-from ctvlm.utils import CTVLMError, atomic_write
+from ctvlm.utils import CTVLMError, atomic_write, check_out_file
 from ctvlm.utils.terminal_text import shown
 from ctvlm.visualization.viewer import page_html
 from ctvlm.visualization.viewer.niivue import niivue_module
@@ -29,6 +29,7 @@ def write_page(
     """Write the page of one CT."""
     if out and Path(out).suffix.lower() not in (".html", ".htm"):
         raise CTVLMError(f"--out {out}: found suffix {Path(out).suffix!r}; expected .html")
+    check_out_file("--out", out or "page.html")
     niivue_module()  # a missing package is reported before the model runs
     builder = PageBuilder(**settings)
     found = builder.find(ct, mask, mask_source, allow_outside=allow_outside)

@@ -146,8 +146,6 @@ def preprocess_case(case: dict, out: str, recipe: Recipe, compare_content: bool 
             return Outcome(case["case_id"], "kept", stored_bytes=record["stored_bytes"])
         notes.append(f"{', '.join(damaged)} was missing or damaged, and was written again")
     files.remove_parts(folder)
-    # Remove the old record before its files are overwritten.
-    files.remove(files.join(folder, "case.json"))
     identity = dict(
         case_id=case["case_id"], fingerprint=fingerprint(case, recipe), sources=sources, ctvlm=code_version()
     )
@@ -162,6 +160,7 @@ def preprocess_case(case: dict, out: str, recipe: Recipe, compare_content: bool 
         expected = isinstance(error, (CTVLMError, ValueError, OSError))
         reason = str(error) if expected and str(error) else f"{type(error).__name__}: {error}"
         details = {} if expected else dict(traceback=traceback.format_exc())
+        files.remove(files.join(folder, "case.json"))
         files.write_bytes(files.join(folder, "failed.json"), _json({**identity, "reason": reason, **details}))
         return Outcome(case["case_id"], "failed", reason)
     record = _write(results, case, folder, recipe, identity)
@@ -190,14 +189,13 @@ def _load(case: dict, recipe: Recipe) -> dict:
 
 def _write(results: dict, case: dict, folder: str, recipe: Recipe, identity: dict) -> dict:
     arrays: dict[str, dict[str, Any]] = {}
+    contents: dict[str, bytes] = {}
     for key in ARRAYS:
         name = f"{key}{SUFFIX}"
         array = results.get(key)
         if array is None or (key != "volume" and not array.any()):
-            files.remove(files.join(folder, name))
             continue
-        data = encode(CTVolume(array, results["affine"]), recipe.level)
-        files.write_bytes(files.join(folder, name), data)
+        contents[name] = data = encode(CTVolume(array, results["affine"]), recipe.level)
         arrays[key] = dict(file=name, sha256=sha256(data).hexdigest(), bytes=len(data), dtype=str(array.dtype))
     record = dict(
         **identity,
@@ -210,7 +208,9 @@ def _write(results: dict, case: dict, folder: str, recipe: Recipe, identity: dic
         from_volume=case["volume"]["path"],
         line=_line(results, case, folder, arrays),
     )
-    files.write_bytes(files.join(folder, "case.json"), _json(record))
+    files.write_together(folder, {**contents, "case.json": _json(record)}, last="case.json")
+    for name in {f"{key}{SUFFIX}" for key in ARRAYS} - contents.keys():
+        files.remove(files.join(folder, name))
     return record
 
 

@@ -16,6 +16,7 @@ from .hooks import (
     CaseVisualizationHook as CaseVisualizationHook,
     EpochSeedHook as EpochSeedHook,
     FitTokenizerHook as FitTokenizerHook,
+    LoggerHook as LoggerHook,
     NonFiniteError as NonFiniteError,
     NonFiniteHook as NonFiniteHook,
     PlainCheckpointHook as PlainCheckpointHook,

@@ -6,7 +6,7 @@ import os
 import platform
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -82,8 +82,8 @@ def _locked(path: Path) -> IO[str] | None:
         if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
             break
         file.close()  # the other process has just removed its file
-    file.truncate()
     started = time.strftime("%Y-%m-%d %H:%M:%S")
-    file.write(f"process {os.getpid()} on {platform.node()}, started {started}")
-    file.flush()
+    with suppress(OSError):  # a full disk; the text is for the message of other processes
+        file.truncate()
+        os.write(file.fileno(), f"process {os.getpid()} on {platform.node()}, started {started}".encode())
     return file

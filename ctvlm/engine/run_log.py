@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,7 +39,8 @@ class RunLog:
 def read_run_log(path: str | Path) -> RunLog:
     """Read a ``scalars.json``, or that of the newest run of a work folder.
 
-    If a run was resumed in the same file, the last line of an iteration counts.
+    If a run was resumed in the same file, the last line of an iteration counts. The unfinished last line of a killed
+    run is ignored.
 
     Raises:
         CTVLMError: no log, or a line that is not JSON.
@@ -54,7 +56,11 @@ def read_run_log(path: str | Path) -> RunLog:
     elif not path.is_file():
         raise CTVLMError(f"{path}: no such file or folder; expected a work folder or a scalars.json")
     rows: list[dict] = []
-    for number, line in enumerate(file.read_text(encoding="utf-8").split("\n"), start=1):
+    *lines, unfinished = file.read_text(encoding="utf-8").split("\n")
+    with suppress(ValueError):
+        json.loads(unfinished)
+        lines.append(unfinished)
+    for number, line in enumerate(lines, start=1):
         if line.strip():
             try:
                 row = json.loads(line)

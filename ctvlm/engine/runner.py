@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import BaseLoop, Runner
 from mmengine.runner.checkpoint import _load_checkpoint_to_model
+from mmengine.visualization import Visualizer
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -31,6 +32,7 @@ from ctvlm.engine.cli.console import quiet_logger, stdout_console
 from ctvlm.engine.cli.required_keys import check_required_keys
 from ctvlm.engine.loading.complete import complete
 from ctvlm.engine.loading.worker_errors import build_loader, worker_error
+from ctvlm.engine.log_guard import LogGuard
 from ctvlm.engine.loops.epoch_loop import ResumableEpochLoop
 from ctvlm.engine.loops.iter_loop import ResumableIterLoop
 from ctvlm.engine.loops.resumable import ResumableLoop
@@ -40,8 +42,8 @@ from ctvlm.engine.optim.accumulation import SINGLE_CASE, check_batches, compares
 from ctvlm.engine.optim.after_step import call_after_step
 from ctvlm.engine.optim.sharded_optimizer import is_sharded
 from ctvlm.engine.run_lock import run_lock
-from ctvlm.utils import atomic_write, keep_freed_memory
-from ctvlm.utils.distributed import any_rank
+from ctvlm.utils import WriteError, atomic_write, keep_freed_memory
+from ctvlm.utils.distributed import any_rank, raise_on_all_ranks
 from ctvlm.utils.pretrained_files import use_pretrained_files
 from ctvlm.utils.terminal_text import printable
 from ctvlm.utils.training_data import checkpoint_records, dataset_records, merge_records
@@ -72,6 +74,7 @@ class CTVLMRunner(Runner):
         self._loaded_data: list[dict] = []
         self._own_data: list[dict] | None = None
         self._run_state: dict | None = None
+        self._log_guard = LogGuard()
         if get_device() == "cpu":
             keep_freed_memory()
         folder = Path(work_dir).absolute()
@@ -102,9 +105,19 @@ class CTVLMRunner(Runner):
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
         """Build mmengine's logger, which prints only warnings to the terminal; the log file is complete."""
+        # Opens the file again if the work folder is removed and created again.
+        kwargs.setdefault("file_handler_cfg", {"type": "WatchedFileHandler"})
         logger = super().build_logger(*args, **kwargs)
         quiet_logger(logger)
+        self._log_guard.watch_logger(logger)
         return logger
+
+    def build_visualizer(self, visualizer: Visualizer | dict | None = None) -> Visualizer:
+        """Build the visualizer. A file of it that cannot be written is a warning."""
+        built = super().build_visualizer(visualizer)
+        for backend in built._vis_backends.values():
+            self._log_guard.watch_backend(backend)
+        return built
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         """Wrap the model for distributed training; the default wrapper also works on the CPU."""
@@ -187,6 +200,7 @@ class CTVLMRunner(Runner):
 
         Raises:
             CheckpointError: a weight is not finite. No file is written or removed.
+            WriteError: on all ranks, if the file cannot be written.
         """
         broken = non_finite_weights(unwrap_model(self.model).state_dict())
         if any_rank(torch.tensor(bool(broken), device=get_device())):
@@ -204,8 +218,14 @@ class CTVLMRunner(Runner):
             optimizer.state_dict()
         if self.rank == 0:
             meta = {**(meta or {}), "training_data": self.training_data}
-        super().save_checkpoint(*args, save_optimizer=save_optimizer, meta=meta, **kwargs)
-        self._run_state = None
+        failure = None
+        try:
+            super().save_checkpoint(*args, save_optimizer=save_optimizer, meta=meta, **kwargs)
+        except WriteError as error:
+            failure = error
+        finally:
+            self._run_state = None
+        raise_on_all_ranks(failure)
 
     def register_default_hooks(self, hooks: dict | None = None) -> None:
         """Register the default hooks and those of ``_HOOKS``, which ``None`` in the config removes."""
@@ -333,7 +353,8 @@ class CTVLMRunner(Runner):
         if getattr(self, "_rank", 0) != 0:
             return
         for handler in getattr(getattr(self, "logger", None), "handlers", []):
-            handler.close()
+            with suppress(OSError):  # the disk is full
+                handler.close()
         # The folder name is a time in seconds; another run that started in the same second shares it.
         if getattr(self, "_log_dir", None) and Path(self._log_dir).absolute() not in self._files_before:
             shutil.rmtree(self._log_dir, ignore_errors=True)

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from ctvlm.utils import atomic_write
+from ctvlm.utils.checksum import damage
 from ctvlm.utils.limits import excess, excess_bytes
 from ctvlm.utils.torch_files import oversized_records, oversized_tensor
 
@@ -50,8 +51,8 @@ def save_dump(
         "scale": float(scale),
         "remark": remark,
     }
-    with atomic_write(path) as part:
-        torch.save(content, part)
+    with atomic_write(path) as part, open(part, "wb") as file:
+        torch.save(content, file)  # with a path, torch would not state why it cannot write
 
 
 def load_dump(path: str | Path) -> dict[str, Any]:
@@ -65,7 +66,7 @@ def load_dump(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file. Write a dump with the metric DumpPredictions.")
-    if problem := oversized_records(path):
+    if problem := oversized_records(path) or damage(path):
         raise ValueError(f"{path}: {problem}.")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)

@@ -14,6 +14,7 @@ from mmengine.config import Config
 
 from ctvlm.engine.cli.config import ConfigError, load_config
 from ctvlm.registry import DATASETS
+from ctvlm.utils import atomic_write
 
 LOADERS = ("train_dataloader", "val_dataloader")
 
@@ -91,7 +92,8 @@ def plan_runs(
     for name, path in zip(names, paths):
         cfg, digest = prepare_config(path, work_dir, settings)
         merged = work_dir / "configs" / f"{name}.py"
-        cfg.dump(str(merged))
+        with atomic_write(merged) as part:
+            cfg.dump(str(part))
         configs.append(cfg)
         runs.append([SeedRun(name, seed, merged, digest, work_dir) for seed in seeds])
     # The first seed of all configs comes first, so that the table is complete early.

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from rich.table import Table
 
 from ctvlm.engine.checkpoint import write_json
+from ctvlm.engine.checkpoint.files import AtomicLocalBackend
 from ctvlm.evaluation.functional.over_seeds import mean_interval, paired_difference
 
 
@@ -145,7 +146,7 @@ def write_tables(summary: Mapping[str, Any], folder: Path) -> None:
     """Write ``table.json``, ``table.csv`` and ``table.md``."""
     write_json(folder / "table.json", dict(summary))
     for name, text in (("table.csv", csv_text(summary)), ("table.md", markdown(summary))):
-        (folder / name).write_text(text, encoding="utf-8")
+        AtomicLocalBackend().put_text(text, folder / name)
 
 
 def _with_interval(value: float, half: float, form: str) -> str:

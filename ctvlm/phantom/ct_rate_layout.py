@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from ctvlm.anatomy import RegionScheme
+from ctvlm.utils import atomic_write
 from ctvlm.utils.training_data import PHANTOM_SOURCE
 from ctvlm.volume import CTVolume, write_nifti
 
@@ -117,9 +118,9 @@ def _copied_rows(tables: Path, data: Path, limit: int | None) -> list[tuple[dict
         raise FileNotFoundError(f"{tables}: found no *_metadata.csv; expected the tables of CT-RATE")
     for folder, pattern in TABLES.items():
         ending = pattern.split("}")[1].removesuffix(".csv")
-        (data / folder).mkdir(parents=True, exist_ok=True)
         for path in sorted(tables.glob(f"*{ending}*.csv")):
-            shutil.copyfile(path, data / folder / path.name)
+            with atomic_write(data / folder / path.name) as part:
+                shutil.copyfile(path, part)
     rows: list[dict[str, str]] = []
     for path in metadata:
         with open(path, encoding="utf-8", newline="") as file:
@@ -165,8 +166,7 @@ def _own_rows(cases: list[dict], data: Path) -> list[tuple[dict[str, str], int]]
     for split, of_split in rows.items():
         for (folder, pattern), table in zip(TABLES.items(), zip(*of_split)):
             path = data / folder / pattern.format(long=LONG[split], short=split)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with open(path, "w", encoding="utf-8", newline="") as file:
+            with atomic_write(path) as part, open(part, "w", encoding="utf-8", newline="") as file:
                 writer = csv.DictWriter(file, list(table[0]))
                 writer.writeheader()
                 writer.writerows(table)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import struct
+import warnings
 import zipfile
 from collections.abc import Sequence
 from functools import lru_cache
@@ -16,7 +18,7 @@ from mmengine.logging import print_log
 
 import ctvlm.anatomy
 from ctvlm.phantom.packed import Job, PackedCase
-from ctvlm.utils import atomic_write
+from ctvlm.utils import WriteError, atomic_write
 
 # Exceptions of zipfile and NumPy for a truncated or changed file.
 BROKEN = (OSError, ValueError, KeyError, EOFError, RuntimeError, struct.error, zipfile.BadZipFile)
@@ -63,7 +65,11 @@ class DiskCache:
             return None
 
     def save(self, jobs: Sequence[Job], cases: Sequence[PackedCase]) -> None:
-        """Write a chunk atomically. Processes that draw the same chunk write identical files."""
+        """Write a chunk atomically. Processes that draw the same chunk write identical files.
+
+        Warns:
+            UserWarning: the file cannot be written; the cases are used without it.
+        """
         arrays: dict[str, Any] = {}
         texts = []
         for i, case in enumerate(cases):
@@ -73,8 +79,16 @@ class DiskCache:
             keys = ("seed", "case_id", "patient_id", "spacing", "report", "cot", "labels")
             texts.append({key: getattr(case, key) for key in keys})
         arrays["texts"] = np.frombuffer(json.dumps(texts).encode(), np.uint8)
-        with atomic_write(self.path(jobs)) as part:
-            np.savez(part, **arrays)
+        try:
+            with atomic_write(self.path(jobs)) as part:
+                np.savez(part, **arrays)
+        except WriteError as error:
+            # One text for all chunks, so that it is printed once.
+            warnings.warn(
+                f"the cache of phantoms {self.folder} cannot be written ({os.strerror(error.errno or 0)}); the cases "
+                "are drawn again in the next run. Set cache_dir of PhantomCT to another folder, or to None",
+                stacklevel=2,
+            )
 
 
 def _read(file: np.lib.npyio.NpzFile, i: int, text: dict) -> PackedCase:

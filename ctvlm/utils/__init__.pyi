@@ -1,4 +1,4 @@
-from .atomic import atomic_write as atomic_write
+from .atomic import WriteError as WriteError, append_text as append_text, atomic_write as atomic_write
 from .checks import check_choice as check_choice
 from .distributed import all_gather_with_grad as all_gather_with_grad
 from .env import (
@@ -15,3 +15,4 @@ from .errors import (
 )
 from .memory import keep_freed_memory as keep_freed_memory
 from .natural_sort import natural_key as natural_key
+from .outputs import OutputPathError as OutputPathError, check_out_file as check_out_file, check_out_folder as check_out_folder

@@ -6,6 +6,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from ctvlm.utils.atomic import WriteError
+
 
 class _AllGather(torch.autograd.Function):
     @staticmethod
@@ -50,3 +52,10 @@ def any_rank(flag: Tensor) -> bool:
         flag = flag.to(torch.uint8)
         dist.all_reduce(flag, dist.ReduceOp.MAX)
     return bool(flag)
+
+
+def raise_on_all_ranks(error: WriteError | None) -> None:
+    """Raise the error on its rank, and on the other ranks one that says so. Every rank must call this function."""
+    nccl = dist.is_available() and dist.is_initialized() and dist.get_backend() == "nccl"
+    if any_rank(torch.tensor(error is not None, device="cuda" if nccl else "cpu")):
+        raise error or WriteError("another process cannot write its file")

@@ -10,14 +10,14 @@ import posixpath
 import re
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import fsspec
 
-from ctvlm.utils import MissingPackageError, atomic_write
+from ctvlm.utils import MissingPackageError, atomic, atomic_write
 from ctvlm.volume.ct_volume import CTReadError
 
 
@@ -133,6 +133,16 @@ def write_bytes(path: str | Path, data: bytes) -> None:
         part.write_bytes(data)
 
 
+def write_together(folder: str, contents: Mapping[str, bytes], last: str) -> None:
+    """Write files of a folder, see ``ctvlm.utils.atomic.write_together``. At a URL they are written one by one."""
+    if not is_url(folder):
+        atomic.write_together(local(folder), contents, last)
+        return
+    remove(join(folder, last))
+    for name in (*(name for name in contents if name != last), last):
+        write_bytes(join(folder, name), contents[name])
+
+
 def remove(path: str | Path) -> None:
     """Remove a file if it exists."""
     if not is_url(path):
@@ -171,7 +181,8 @@ def as_local_file(path: str | Path) -> Iterator[Path]:
     data = read_bytes(path)
     with tempfile.TemporaryDirectory(prefix="ctvlm_") as folder:
         copy = Path(folder) / posixpath.basename(str(path))
-        copy.write_bytes(data)
+        with atomic.write_errors(copy):
+            copy.write_bytes(data)
         try:
             yield copy
         except CTReadError as error:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import pickle
 import signal
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 import ctvlm.utils.atomic
-from ctvlm.utils import atomic_write
+from ctvlm.utils import WriteError, append_text, atomic_write
+from ctvlm.utils.atomic import write_error, write_together
+from tests.faults import FailingCalls, files_of, limited_files
 
 KILLED = """
 import os, runpy, signal, sys
@@ -113,6 +119,76 @@ def test_the_part_is_created_exclusively(tmp_path, monkeypatch):
     victim = tmp_path / "victim.txt"
     victim.write_text("kept")
     (tmp_path / ".part_known_a.bin").symlink_to(victim)
-    with pytest.raises(FileExistsError), atomic_write(tmp_path / "a.bin") as part:
+    with pytest.raises(WriteError), atomic_write(tmp_path / "a.bin") as part:
         part.write_text("new")
     assert victim.read_text() == "kept" and (tmp_path / ".part_known_a.bin").is_symlink()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits of POSIX systems")
+def test_a_full_disk_names_the_file_and_leaves_the_old_one(tmp_path):
+    """The system writes a part of the data, then refuses the rest."""
+    path = tmp_path / "a.bin"
+    path.write_text("old")
+    for write in (lambda part: part.write_bytes(bytes(5000)), lambda part: save_file({"x": np.zeros(2000)}, part)):
+        error = pytest.raises(WriteError, match=f"^cannot write {path}: File too large$")
+        with limited_files(1000), error as caught, atomic_write(path) as part:
+            write(part)
+        assert caught.value.errno == errno.EFBIG
+        assert path.read_text() == "old" and names(tmp_path) == ["a.bin"]
+
+
+@pytest.mark.parametrize("call", ["open", "fsync", "replace", "mkdir"])
+def test_errors_of_the_system_name_the_file(tmp_path, monkeypatch, call):
+    path = tmp_path / "folder" / "a.bin"
+    if call != "mkdir":
+        path.parent.mkdir()
+    with monkeypatch.context() as patch:
+        FailingCalls(patch, tmp_path, (call,), errno.EROFS)
+        error = pytest.raises(WriteError, match=f"^cannot write {path}: Read-only file system")
+        with error as caught, atomic_write(path, sync=True) as part:
+            part.write_text("new")
+    assert caught.value.errno == errno.EROFS and not any(path.parent.iterdir() if call != "mkdir" else [])
+
+
+def test_errors_of_processes_keep_their_message(tmp_path):
+    error = write_error(tmp_path / "a.bin", OSError(errno.ENOSPC, "No space left on device"))
+    assert (
+        str(pickle.loads(pickle.dumps(error)))
+        == str(error)
+        == f"cannot write {tmp_path}/a.bin: No space left on device"
+    )
+
+
+@pytest.mark.parametrize("limit", [None, 30, 6])
+def test_files_of_a_folder_are_replaced_together(tmp_path, limit):
+    old = {"a.txt": b"old", "index.json": b"old", "b.txt": b"old"}
+    write_together(tmp_path, old, last="index.json")
+    new = {"index.json": b"new", "a.txt": b"new", "b.txt": bytes(40)}
+    if limit is None:
+        write_together(tmp_path, new, last="index.json")
+    else:
+        with limited_files(limit), pytest.raises(WriteError, match="b.txt: File too large"):
+            write_together(tmp_path, new, last="index.json")
+    assert files_of(tmp_path) == (old if limit else new)
+
+
+def test_a_parent_that_is_a_file_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    path = tmp_path / "file" / "folder" / "a.bin"
+    with pytest.raises(WriteError, match=rf"{path}: Not a directory"), atomic_write(path):
+        pass
+
+
+def test_errors_of_other_files_stay(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"other\.txt"), atomic_write(tmp_path / "a.bin"):
+        (tmp_path / "other.txt").read_text()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits of POSIX systems")
+def test_a_text_is_appended_completely_or_not_at_all(tmp_path):
+    path = tmp_path / "log.json"
+    append_text(path, "one\n")
+    with limited_files(6), pytest.raises(WriteError, match=f"cannot write {path}: File too large"):
+        append_text(path, "two\n")
+    append_text(path, "three\n")
+    assert path.read_text() == "one\nthree\n"

@@ -71,8 +71,10 @@ def main() -> int:
     from ctvlm.experiments import seed_table
     from ctvlm.experiments.run_scheduler import train_missing
     from ctvlm.experiments.seed_runs import RunSettings, generate_phantoms, plan_runs
+    from ctvlm.utils import check_out_folder
 
     quiet_warnings()
+    check_out_folder("--work-dir", args.work_dir)
     sys.path.insert(0, str(ROOT))  # custom_imports may name modules of projects/, which is not installed
     signal.signal(signal.SIGTERM, interrupt)
     paths = [Path(p) for p in args.configs]

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ctvlm.engine import run_tool
-from ctvlm.utils import CTVLMError
+from ctvlm.utils import CTVLMError, atomic_write, check_out_file
 
 if TYPE_CHECKING:
     from ctvlm.engine.run_log import RunLog
@@ -66,8 +66,8 @@ def plot_curves(args: argparse.Namespace, logs: list[RunLog]) -> None:
             if x:
                 panels[key][name], xlabels[key] = (x, y), label
     figure = curves_page(panels, xlabels, args.title)
-    Path(args.out).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(args.out, dpi=args.dpi)
+    with atomic_write(args.out) as part:
+        figure.savefig(part, dpi=args.dpi)
     print(f"written: {args.out}")
 
 
@@ -87,6 +87,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     from ctvlm.engine.run_log import read_run_log
 
+    if args.task == "plot_curve":
+        check_out_file("--out", args.out)
     logs = [read_run_log(run) for run in args.runs]
     if args.task == "plot_curve":
         plot_curves(args, logs)

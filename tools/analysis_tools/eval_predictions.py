@@ -147,8 +147,13 @@ def main() -> None:
     from ctvlm.engine.cli.result_plots import write_plots
     from ctvlm.engine.cli.results_tables import print_results
     from ctvlm.evaluation import load_dump
+    from ctvlm.utils import check_out_file, check_out_folder
 
     quiet_warnings()
+    if args.out:
+        check_out_file("--out", args.out)
+    if args.plots:
+        check_out_folder("--plots", args.plots)
     # custom_imports of a config may name modules in projects/, which are not installed.
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
     dump = load_dump(args.dump)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from ctvlm.engine import ConfigError, ConfigOptions, quiet_warnings, run_tool
 from ctvlm.engine.cli.console import stdout_console
-from ctvlm.utils import CTVLMError
+from ctvlm.utils import CTVLMError, check_out_file
 
 if TYPE_CHECKING:
     import numpy as np
@@ -119,6 +119,8 @@ def main(argv: list[str] | None = None) -> int:
     from ctvlm.volume import CTVolume
 
     quiet_warnings()
+    if args.out:
+        check_out_file("--out", args.out)
     # custom_imports of a config may name modules in projects/, which are not installed.
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
     cfg = load_config(args.config, args.cfg_options)

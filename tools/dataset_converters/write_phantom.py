@@ -85,7 +85,9 @@ def main(argv: list[str] | None = None) -> int:
 
     from ctvlm.datasets import write_manifest
     from ctvlm.phantom import PhantomCT
+    from ctvlm.utils import check_out_folder
 
+    check_out_folder("out", args.out)
     console = Console()
     manifest = args.out / ("manifest.jsonl" if args.layout == "manifest" else "dataset")
     if manifest.exists() and not args.overwrite:

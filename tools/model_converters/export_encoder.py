@@ -102,8 +102,10 @@ def export(args: argparse.Namespace) -> None:
 
     from ctvlm.apis import CTEncoder, init_model
     from ctvlm.apis.encoder import example_input
-    from ctvlm.utils import CTVLMError
+    from ctvlm.utils import CTVLMError, check_out_file
+    from ctvlm.utils.atomic import write_errors
 
+    check_out_file("out", args.out)
     model: Any = init_model(args.model, device="cpu")
     shape = args.shape or model.cfg.model.backbone.get("img_size")
     if shape is None:
@@ -114,7 +116,7 @@ def export(args: argparse.Namespace) -> None:
     write = write_onnx if args.out.suffix == ".onnx" else write_pt2
     args.out.parent.mkdir(parents=True, exist_ok=True)
     # A folder, because a large ONNX model has a second file that the first one names.
-    with tempfile.TemporaryDirectory(dir=args.out.parent, prefix=".part_") as folder:
+    with write_errors(args.out), tempfile.TemporaryDirectory(dir=args.out.parent, prefix=".part_") as folder:
         exported = write(encoder, example_input(shape, batch=2), shapes, Path(folder) / args.out.name)
         compare(differences(encoder, exported, shape), shape, args.tolerance)
         del exported  # closes the file

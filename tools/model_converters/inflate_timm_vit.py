@@ -106,8 +106,10 @@ def main() -> None:
     from ctvlm.engine.checkpoint.files import AtomicLocalBackend
     from ctvlm.models.backbones.inflate import inflate_vit
     from ctvlm.registry import BACKBONES
+    from ctvlm.utils import check_out_file
 
     quiet_warnings()
+    check_out_file("out", args.out)
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
     cfg = load_config(args.config, args.cfg_options)
     encoder = BACKBONES.build(cfg.model.backbone)

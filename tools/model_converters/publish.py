@@ -32,7 +32,9 @@ def publish(args: argparse.Namespace) -> None:
     from ctvlm.apis import init_model
     from ctvlm.engine.checkpoint.model_card import license_of, model_card
     from ctvlm.engine.checkpoint.release import write_release
+    from ctvlm.utils import check_out_folder
 
+    check_out_folder("out", args.out)
     text = args.card.read_text(encoding="utf-8") if args.card else ""
     model: Any = init_model(args.checkpoint, device="cpu")
     records = model.training_data

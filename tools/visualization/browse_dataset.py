@@ -17,7 +17,7 @@ from pathlib import Path
 
 from ctvlm.anatomy import DEFAULT_SCHEME
 from ctvlm.engine import quiet_warnings, run_tool
-from ctvlm.utils import CTVLMError
+from ctvlm.utils import CTVLMError, atomic_write, check_out_folder
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -92,16 +92,17 @@ def main(argv: list[str] | None = None) -> int:
     from ctvlm.volume.windows import resolve_window
 
     quiet_warnings()
+    check_out_folder("--out", args.out)
     for name in args.windows:
         resolve_window(name)
     console = Console()
     cases = from_config(args) if args.source.endswith(".py") else from_manifest(args)
-    args.out.mkdir(parents=True, exist_ok=True)
     count = 0
     for results in track(cases, "drawing", total=args.num or None, console=console, transient=True):
         name = re.sub(r"[^\w.,+-]+", "_", results["case_id"]).strip(".") or "case"
         figure = montage(results, tuple(args.windows))
-        figure.savefig(args.out / f"{name}.png", dpi=args.dpi, facecolor=figure.get_facecolor())
+        with atomic_write(args.out / f"{name}.png") as part:
+            figure.savefig(part, dpi=args.dpi, facecolor=figure.get_facecolor())
         count += 1
     if not count:
         raise CTVLMError(f"{args.source}: found no matching case; --cases expects case ids of the manifest")

@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 
 from ctvlm.engine import run_tool
-from ctvlm.utils import CTVLMError, MissingPackageError
+from ctvlm.utils import CTVLMError, MissingPackageError, atomic_write, check_out_file
 
 SHAPE = (96, 224, 224)
 SOFTWARE_GL = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
@@ -65,6 +65,7 @@ def main(argv: list[str] | None = None) -> int:
     from ctvlm.visualization.viewer import page_html
     from ctvlm.volume import CTVolume
 
+    check_out_file("--out", args.out)
     case = generate_case(args.seed, SHAPE)
     content = PageBuilder()(CTVolume(case.volume, case.affine))
     if not 1 <= args.step <= len(content.steps):
@@ -74,8 +75,8 @@ def main(argv: list[str] | None = None) -> int:
         page.write_text(page_html(content), encoding="utf-8")
         png = picture(page, args.step - 1, tuple(args.size))
     # 256 colours keep the file below 300 kB.
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    Image.open(io.BytesIO(png)).convert("RGB").quantize(256).save(args.out, optimize=True)
+    with atomic_write(args.out) as part:
+        Image.open(io.BytesIO(png)).convert("RGB").quantize(256).save(part, optimize=True)
     print(f"{args.out}: {args.out.stat().st_size / 1000:.0f} kB")
     return 0
 

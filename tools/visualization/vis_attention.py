@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ctvlm.engine import ConfigOptions, quiet_warnings, run_tool
-from ctvlm.utils import CTVLMError
+from ctvlm.utils import CTVLMError, atomic_write, check_out_folder
 
 if TYPE_CHECKING:
     from ctvlm.anatomy import RegionScheme
@@ -161,6 +161,7 @@ def main(argv: list[str] | None = None) -> int:
     from ctvlm.visualization.overlay import overlay_page
 
     quiet_warnings()
+    check_out_folder("--out", args.out or "work_dirs/attention")
     # custom_imports may name modules of projects/, which are not installed.
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
     extractor = FeatureExtractor(load_config(args.config, args.cfg_options), args.checkpoint, args.device)
@@ -179,7 +180,8 @@ def main(argv: list[str] | None = None) -> int:
     remark = extractor.remark_on(case)
     for stem, page in pages.items():
         figure = overlay_page(case.ct, page, case.case_id, extractor.read.scheme, UNIT, remark)
-        figure.savefig(out / f"{stem}.png", dpi=args.dpi, facecolor=figure.get_facecolor())
+        with atomic_write(out / f"{stem}.png") as part:
+            figure.savefig(part, dpi=args.dpi, facecolor=figure.get_facecolor())
     console = Console()
     if not maps.regions.array.any():
         console.print("no region map: the input has no mask and this model predicts no regions", soft_wrap=True)

@@ -5,8 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import warnings
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
+
+from ctvlm.utils import append_text
 
 
 def files_of(case: dict) -> list[str]:
@@ -50,7 +53,7 @@ class Journal:
                     self.results[entry.pop("key")] = entry
                 except (ValueError, KeyError, AttributeError, TypeError):
                     continue  # incomplete last line of a killed run
-        self._file: IO[str] | None = None
+        self._started = self._failed = False
 
     def get(self, key: str) -> dict[str, Any] | None:
         """Return the result of an earlier run, or None if there is none or files of it are missing."""
@@ -60,19 +63,23 @@ class Journal:
         return entry
 
     def add(self, key: str, entry: dict[str, Any]) -> None:
-        """Append a result."""
-        if self._file is None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115  stays open during the run
-            if self._file.tell():
-                self._file.write("\n")  # the last line may be incomplete
-        self._file.write(json.dumps({"key": key, **entry}, ensure_ascii=False) + "\n")
-        self._file.flush()
+        """Append a result.
 
-    def close(self, done: bool) -> None:
-        """Close the file, and delete it if ``done``."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-        if done:
-            self.path.unlink(missing_ok=True)
+        Warns:
+            UserWarning: once, if the file cannot be written. An interrupted run would open the later cases again.
+        """
+        line = json.dumps({"key": key, **entry}, ensure_ascii=False) + "\n"
+        # The last line of a killed run may be incomplete.
+        start = "" if self._started or not self.path.is_file() else "\n"
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            append_text(self.path, start + line)
+            self._started = True
+        except OSError as error:
+            if not self._failed:
+                warnings.warn(f"{error}; an interrupted conversion cannot be resumed from it", stacklevel=2)
+            self._failed = True
+
+    def close(self) -> None:
+        """Delete the file, after a complete run."""
+        self.path.unlink(missing_ok=True)

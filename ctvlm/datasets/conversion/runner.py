@@ -14,7 +14,7 @@ from ctvlm.datasets.conversion.splits import drop_leaks
 from ctvlm.datasets.conversion.summary import MAX_ROWS, summary
 from ctvlm.datasets.manifest import ManifestError, write_manifest
 from ctvlm.datasets.manifest_paths import outside_folder
-from ctvlm.utils import atomic_write
+from ctvlm.utils import atomic_write, check_out_file
 from ctvlm.utils.parallel import WorkerKilledError
 from ctvlm.utils.terminal_text import printable
 
@@ -38,6 +38,7 @@ def run_converter(
         Exit code: 0, 1 (nothing to write, or a data set that cannot be converted), 130 (stopped by the user).
     """
     console = console or Console()
+    check_out_file("out", args.out)
     try:
         listed = drop_leaks(find())
     except (ConversionError, FileNotFoundError, ValueError) as error:
@@ -52,8 +53,6 @@ def run_converter(
     except WorkerKilledError as error:
         console.print(f"{error} Finished cases are kept in {journal.path}.", style="red", markup=False)
         return 1
-    finally:
-        journal.close(done=False)
     opened = list(zip(listed.cases, results))
     kept = [result["case"] or case for case, result in opened if not result["reason"]]
     case_notes = [(case["case_id"], result["notes"]) for case, result in opened if not result["reason"]]
@@ -72,7 +71,7 @@ def run_converter(
     except ManifestError as error:
         console.print(printable(error), style="red", markup=False)
         return 1
-    journal.close(done=True)
+    journal.close()
     console.print(printable(f"wrote {args.out}"), markup=False)
     if outside := outside_folder(kept, args.out):
         console.print(

@@ -26,19 +26,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors, save as save_safetensors
 from torch import Tensor
 
-from ctvlm.engine.checkpoint.files import (
-    AtomicLocalBackend,
-    CheckpointError,
-    non_finite_weights,
-    read_checkpoint,
-    write_json,
-)
+from ctvlm.engine.checkpoint.files import CheckpointError, json_text, non_finite_weights, read_checkpoint
 from ctvlm.engine.checkpoint.model_tasks import model_tasks
 from ctvlm.engine.checkpoint.portable_config import SCHEME_FILE, file_name, portable_config, restore_scheme
 from ctvlm.engine.checkpoint.renames import present_weight_names
 from ctvlm.engine.checkpoint.upgrade import upgrade_config
 from ctvlm.engine.checkpoint.weight_match import plain_names
 from ctvlm.text.tokenizer import from_bytes, to_bytes
+from ctvlm.utils.atomic import write_together
 from ctvlm.utils.pretrained_files import KEY as PRETRAINED, pack_files, unpack_files
 from ctvlm.version import __version__
 
@@ -114,13 +109,11 @@ def write_release(
         sha256={name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
         config=content,
     )
-    for old in [folder / CONFIG, folder / CARD, *folder.glob("tokenizer*.json")]:
-        old.unlink(missing_ok=True)
-    for name, data in files.items():
-        AtomicLocalBackend().put(data, folder / name)
     if card:
-        AtomicLocalBackend().put_text(card, folder / CARD)
-    write_json(folder / CONFIG, info)  # last: a folder with this file is complete
+        files[CARD] = card.encode()
+    write_together(folder, {**files, CONFIG: json_text(info).encode()}, last=CONFIG)
+    for old in {folder / CARD, *folder.glob("tokenizer*.json")} - {folder / name for name in files}:
+        old.unlink(missing_ok=True)
     return folder
 
 

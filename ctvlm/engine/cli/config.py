@@ -27,7 +27,7 @@ from ctvlm.engine.cli.config_variables import (
     variables_set_for_bases,
 )
 from ctvlm.engine.cli.installed_configs import find_config, similar_configs
-from ctvlm.utils import CTVLMError
+from ctvlm.utils import CTVLMError, check_out_folder
 
 # Top-level keys that CTVLMRunner reads. Any other key is a variable or belongs to a plugin.
 RUNNER_SETTINGS = set(inspect.signature(Runner.__init__).parameters) | {"find_unused_parameters", "load_strict"}
@@ -161,11 +161,16 @@ def _keys_from(cfg: Config, name: str) -> list[str]:
 
 
 def set_work_dir(cfg: Config, work_dir: str | None) -> None:
-    """Set the work folder: the argument, else the config's, else ``work_dirs/<config name>``."""
+    """Set the work folder: the argument, else the config's, else ``work_dirs/<config name>``.
+
+    Raises:
+        OutputPathError: the run cannot write to it.
+    """
     if work_dir is not None:
         cfg.work_dir = work_dir
     elif cfg.get("work_dir") is None:
         cfg.work_dir = str(Path("work_dirs") / Path(cfg.filename).stem)
+    check_out_folder("work_dir" if work_dir is None else "--work-dir", cfg.work_dir)
 
 
 def set_resume(cfg: Config, resume: str | None) -> str | None:

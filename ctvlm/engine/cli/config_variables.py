@@ -18,6 +18,7 @@ from typing import Any
 from mmengine.config import Config
 
 from ctvlm.engine.cli.installed_configs import find_config
+from ctvlm.utils.atomic import write_errors
 
 _BASE_REFERENCE = re.compile(r"\{\{\s*_base_\.([\w.]+)\s*\}\}")
 # mmengine's references to base configs, environment variables and file names, which are not valid Python.
@@ -128,7 +129,8 @@ def _write_copy(file: ConfigFile, values: dict[str, Any], folder: Path) -> Path:
         replacement = value.replace("\\", "/")  # no backslashes, which re.sub would interpret
         text = re.sub(r"\{\{\s*" + key + r"\s*\}\}", replacement, text)
     copy = folder / file.path.name
-    copy.write_text(text, encoding="utf-8")
+    with write_errors(copy):
+        copy.write_text(text, encoding="utf-8")
     return copy
 
 

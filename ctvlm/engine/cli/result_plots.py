@@ -15,6 +15,7 @@ from ctvlm.evaluation.functional import PROTOCOLS
 from ctvlm.evaluation.functional.calibration import expected_calibration_error, reliability_curve
 from ctvlm.evaluation.functional.classification import auroc, labelled
 from ctvlm.evaluation.metrics.case_metric import to_array
+from ctvlm.utils import atomic_write
 
 # Data that the figures need, in addition to those of the metrics.
 PLOT_KEYS = frozenset({"labels", "pred_volume"})
@@ -26,7 +27,6 @@ def write_plots(folder: str | Path, dump: Mapping[str, Any], results: Mapping[st
     from ctvlm.visualization.evaluation_plots import embedding_figure, metrics_figure, reliability_figure, roc_figure
 
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     figures = {}
     rows = [
         (row.metric, row.value, row.low, row.high, row.chance)
@@ -55,7 +55,8 @@ def write_plots(folder: str | Path, dump: Mapping[str, Any], results: Mapping[st
     paths = []
     for name, figure in figures.items():
         paths.append(folder / f"{name}.png")
-        figure.savefig(paths[-1], dpi=150)
+        with atomic_write(paths[-1]) as part:
+            figure.savefig(part, dpi=150)
     return paths
 
 

@@ -4,6 +4,7 @@ from ctvlm.engine.hooks.bad_cases_hook import BadCasesHook
 from ctvlm.engine.hooks.case_visualization_hook import CaseVisualizationHook
 from ctvlm.engine.hooks.epoch_seed_hook import EpochSeedHook
 from ctvlm.engine.hooks.fit_tokenizer_hook import FitTokenizerHook
+from ctvlm.engine.hooks.logger_hook import LoggerHook
 from ctvlm.engine.hooks.non_finite_hook import NonFiniteError, NonFiniteHook
 from ctvlm.engine.hooks.plain_checkpoint_hook import PlainCheckpointHook
 from ctvlm.engine.hooks.prediction_keys_hook import PredictionKeysHook
@@ -17,6 +18,7 @@ __all__ = [
     "CaseVisualizationHook",
     "EpochSeedHook",
     "FitTokenizerHook",
+    "LoggerHook",
     "NonFiniteError",
     "NonFiniteHook",
     "PlainCheckpointHook",

@@ -60,10 +60,11 @@ class ResultsTableHook(Hook):
         if self.metrics is not None:
             results = Path(runner.work_dir) / "results.json"
             origin = _metainfo_origin(runner.val_dataloader)
-            write_metrics(results, self.metrics, epoch=runner.epoch, iter=runner.iter, **origin)
             print_results(console, self.metrics, table_title(f"Validation after epoch {runner.epoch}", origin))
             self._print_examples(console)
             _print_warning(_remark(runner, runner.val_dataloader))
+            # After they are printed: the disk may be full.
+            write_metrics(results, self.metrics, epoch=runner.epoch, iter=runner.iter, **origin)
         for name, path in _files(runner, with_results=self.metrics is not None).items():
             console.print(f"{name:<17}{path}", soft_wrap=True, markup=False)
 

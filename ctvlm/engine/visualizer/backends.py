@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import importlib
 import re
+import threading
 from collections.abc import Iterator, Mapping
 from html import escape
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from mmengine.config import Config
+from mmengine.fileio import dump
 from mmengine.visualization import vis_backend
 from mmengine.visualization.vis_backend import force_init_env
+from PIL import Image
 
 from ctvlm.registry import VISBACKENDS
-from ctvlm.utils import MissingPackageError
+from ctvlm.utils import MissingPackageError, append_text, atomic_write
 
 
 @VISBACKENDS.register_module()
@@ -24,9 +28,23 @@ class LocalVisBackend(vis_backend.LocalVisBackend):
     @force_init_env
     def add_text(self, name: str, text: str, step: int = 0) -> None:
         """Write ``vis_text/<name>_<step>.md``."""
-        folder = Path(self._save_dir) / "vis_text"
-        folder.mkdir(exist_ok=True)
-        (folder / f"{name}_{step}.md").write_text(text, encoding="utf-8")
+        with atomic_write(Path(self._save_dir) / "vis_text" / f"{name}_{step}.md") as part:
+            part.write_text(text, encoding="utf-8")
+
+    @force_init_env
+    def add_config(self, config: Config, **kwargs: Any) -> None:
+        """Write the config."""
+        with atomic_write(self._config_save_file) as part:
+            config.dump(str(part))
+
+    @force_init_env
+    def add_image(self, name: str, image: np.ndarray, step: int = 0, **kwargs: Any) -> None:
+        """Write ``vis_image/<name>_<step>.png``; ``image`` is RGB, uint8 (H, W, 3)."""
+        with atomic_write(Path(self._img_save_dir) / f"{name}_{step}.png") as part:  # OpenCV ignores a full disk
+            Image.fromarray(image).save(part)
+
+    def _dump(self, value_dict: dict, file_path: str, file_format: str) -> None:
+        append_text(file_path, dump(value_dict, file_format=file_format) + "\n")
 
 
 @VISBACKENDS.register_module()
@@ -39,6 +57,7 @@ class TensorboardVisBackend(vis_backend.TensorboardVisBackend):
 
     def _init_env(self) -> None:
         _require("tensorboard")
+        _silence_writer_threads()
         super()._init_env()
 
     @force_init_env
@@ -102,6 +121,20 @@ def hyperparameters(value: Any, prefix: str = "") -> Iterator[tuple[str, bool | 
                 yield from hyperparameters(item, f"{prefix}.{number}")
         else:
             yield prefix, re.sub(r"\s+", " ", str(list(value)))
+
+
+def _silence_writer_threads() -> None:
+    """TensorBoard writes in a thread, and raises its errors again in the next call: no traceback of the thread."""
+    report = threading.excepthook
+    if getattr(report, "skips_tensorboard", False):
+        return
+
+    def skip(args: threading.ExceptHookArgs) -> None:
+        if type(args.thread).__name__ != "_AsyncWriterThread" or not isinstance(args.exc_value, OSError):
+            report(args)
+
+    skip.skips_tensorboard = True  # type: ignore[attr-defined]
+    threading.excepthook = skip
 
 
 def _require(package: str) -> None:

@@ -14,6 +14,7 @@ from optuna.trial import TrialState
 from rich.table import Table
 
 from ctvlm.experiments.search.search_space import Search
+from ctvlm.utils import atomic_write
 
 
 def best_trials(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
@@ -71,6 +72,7 @@ def write_plots(study: optuna.Study, search: Search, folder: Path) -> Iterator[P
                 axes.tick_params(axis="x", which="both", labelsize=8, rotation=30)
                 axes.set_xlabel(".".join(axes.get_xlabel().split(".")[-2:]))
         path = folder / f"{name}.png"
-        figure.savefig(path, dpi=120, bbox_inches="tight")
+        with atomic_write(path) as part:
+            figure.savefig(part, dpi=120, bbox_inches="tight")
         plt.close(figure)
         yield path

@@ -26,6 +26,8 @@ from transformers import (
 from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPING, MODEL_MAPPING
 from transformers.utils import logging
 
+from ctvlm.utils.atomic import write_errors
+
 _NOTES = "ctvlm.json"
 # Keys that depend on where a file was read from, and keys of custom code: they are removed.
 _TRACES = (
@@ -159,7 +161,8 @@ def write_files(files: Mapping[str, bytes], folder: str) -> None:
         if not path.is_relative_to(root):
             raise ValueError(f"stored file {name!r} is outside its folder; the checkpoint was not written by ctvlm")
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
+        with write_errors(path):
+            path.write_bytes(content)
 
 
 def read_tokenizer(files: Mapping[str, bytes]) -> PreTrainedTokenizerBase:
