@@ -28,6 +28,7 @@ from ctvlm.engine.checkpoint.files import AtomicLocalBackend, read_checkpoint
 from ctvlm.engine.cli.metrics_table import write_metrics
 from ctvlm.evaluation import load_dump
 from ctvlm.evaluation.dump import save_dump
+from ctvlm.evaluation.metrics.dump_predictions import DumpPredictions
 from ctvlm.models.text_encoders.embedding_cache import EmbeddingCache
 from ctvlm.phantom.disk_cache import DiskCache
 from ctvlm.phantom.packed import PackedCase
@@ -115,6 +116,13 @@ class Kind:
     read: Callable[[Path], Any] | None = None
 
 
+def test_metrics_are_kept_if_predictions_cannot_be_written(tmp_path):
+    metric = DumpPredictions(str(tmp_path / "a.pt"))
+    with limited_files(10):
+        assert metric.score([{"sample": {"case_id": "a"}}]) == {"num_cases": 1}
+    assert "a.pt: File too large" in str(metric.failure) and not files_of(tmp_path)
+
+
 def read_dump(path: Path) -> Any:
     return load_dump(path)["cases"][0]["pred_volume"].tolist()
 
@@ -132,8 +140,8 @@ KINDS = {
     "regions": Kind("a.nii.gz", region_map, lambda p: NiftiWriter(str(p.parent)).record("a")),
     "nifti": Kind(
         "ct.nii.gz",
-        lambda p, v: write_nifti(CTVolume(array(v, 8, 16, 16), np.eye(4)), p),
-        lambda p: read_ct(p).array.tolist(),
+        lambda p, v: write_nifti(CTVolume((400 * array(v, 8, 16, 16)).astype(np.int16), np.eye(4)), p),
+        lambda p: read_ct(p, check_range=False).array.tolist(),
     ),
     "manifest": Kind("manifest.jsonl", manifest),
     "store": Kind("volume.b2nd", stored),
@@ -256,10 +264,10 @@ def test_a_full_cache_of_embeddings_is_a_warning(tmp_path):
 
 def test_a_search_index_keeps_its_cases_on_a_full_disk(tmp_path):
     index = SearchIndex(tmp_path / "index", "model")
-    index.append(array(0, 1, 64), [IndexedCase("a", "a", "a.nii.gz", "print")])
+    index.append(array(0, 1, 64), [IndexedCase("a", "a", "a.nii.gz", "print", True)])
     before = files_of(tmp_path)
     with limited_files(100), pytest.raises(WriteError, match="part_00002.safetensors: File too large"):
-        index.append(array(1, 1, 64), [IndexedCase("b", "b", "b.nii.gz", "print")])
+        index.append(array(1, 1, 64), [IndexedCase("b", "b", "b.nii.gz", "print", True)])
     assert files_of(tmp_path) == before
     assert [case.case_id for case in SearchIndex(tmp_path / "index", "model").cases] == ["a"]
     flip_bit(tmp_path / "index" / "part_00001.safetensors", 0.8)

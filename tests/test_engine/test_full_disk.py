@@ -12,6 +12,7 @@ import torch
 from mmengine.hooks import Hook
 
 from ctvlm.engine import CheckpointError, CTVLMRunner
+from ctvlm.utils import WriteError
 from tests.faults import FailingCalls, files_of
 
 
@@ -146,6 +147,16 @@ def test_a_full_disk_for_tensorboard_is_one_warning(toy_config, capsys, monkeypa
     train(cfg)
     lines = [line for line in capsys.readouterr().err.split("\n") if line]
     assert len(lines) == 1 and "TensorboardVisBackend" in lines[0] and "No space left" in lines[0]
+
+
+def test_predictions_that_cannot_be_written_are_an_error_after_the_results(toy_config, monkeypatch, capsys):
+    from tests.test_engine.toy import ToyMetric
+
+    monkeypatch.setattr(ToyMetric, "failure", WriteError("cannot write a.pt: disk full"), raising=False)
+    cfg = toy_config()
+    with pytest.raises(WriteError, match=r"a\.pt"):
+        CTVLMRunner.from_cfg(cfg).test()
+    assert "error" in capsys.readouterr().out and "test_results.csv" in names(cfg.work_dir)
 
 
 def test_a_read_only_disk_removes_nothing(toy_config, monkeypatch):

@@ -88,6 +88,9 @@ class ResultsTableHook(Hook):
             for suffix in (".json", ".csv"):
                 path = Path(runner.work_dir) / f"test_results{suffix}"
                 write_metrics(path, metrics or {}, checkpoint=runner.cfg.get("load_from"), **origin)
+            for metric in runner.test_loop.evaluator.metrics:
+                if failure := getattr(metric, "failure", None):  # of DumpPredictions
+                    raise failure
 
     def _print_examples(self, console: Console) -> None:
         if self.examples:

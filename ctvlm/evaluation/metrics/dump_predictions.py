@@ -11,6 +11,7 @@ from ctvlm.evaluation.functional.zero_shot_protocols import get_protocol
 from ctvlm.evaluation.metrics.case_metric import CaseMetric
 from ctvlm.registry import METRICS
 from ctvlm.text.finding_labels import CT_RATE_LABELS
+from ctvlm.utils import WriteError
 
 _ALWAYS = frozenset({"case_id", "patient_id", "evaluation_set", "labels_source"})
 
@@ -28,6 +29,10 @@ class DumpPredictions(CaseMetric):
         names: findings of those prompts; CT-RATE's 18 by default.
         keys: keys of the samples to write, such as the ``needs`` of the metrics that will score the file; None writes
             all. Case id, patient id, evaluation set and label source are always written.
+
+    Attributes:
+        failure: the error if the file could not be written. ResultsTableHook raises it after it has printed the results
+            of the other metrics.
     """
 
     default_prefix = "dump"
@@ -50,6 +55,7 @@ class DumpPredictions(CaseMetric):
         self._prompts: Mapping[str, Any] = {}
         self._scale = 1.0
         self._remark = ""
+        self.failure: WriteError | None = None
 
     @property
     def needs(self) -> frozenset[str] | None:
@@ -80,5 +86,8 @@ class DumpPredictions(CaseMetric):
         return {"sample": encode_case(selected)}
 
     def score(self, cases: list[dict[str, Any]]) -> dict[str, float]:
-        save_dump(self.out, [case["sample"] for case in cases], self._prompts, self._scale, self._remark)
+        try:
+            save_dump(self.out, [case["sample"] for case in cases], self._prompts, self._scale, self._remark)
+        except WriteError as error:
+            self.failure = error
         return {"num_cases": len(cases)}
