@@ -65,7 +65,6 @@ def test_any_text_survives_the_converters_journal(texts):
         journal = Journal(Path(folder, "m.jsonl"))
         for key, entry in entries.items():
             journal.add(key, entry)
-        journal.close(done=False)
         assert Journal(Path(folder, "m.jsonl")).results == entries
 
 
