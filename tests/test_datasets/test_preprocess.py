@@ -91,15 +91,16 @@ def test_windows_equal_volume_and_are_padded_with_air(tool, case_folder, tmp_pat
 
 def test_interrupted_run_resumes(tool, case_folder, tmp_path, capsys, monkeypatch):
     out, writes = tmp_path / "store", []
-    write_bytes = module.files.write_bytes
+    write_together = module.files.write_together
 
-    def interrupted_write(path, data):
-        writes.append(path)
-        if len(writes) == 6:  # within the second case
+    def interrupted_write(folder, contents, last):
+        writes.append(folder)
+        if len(writes) == 2:  # between two renames of the second case
+            module.files.write_bytes(module.files.join(folder, "volume.b2nd"), contents["volume.b2nd"])
             raise KeyboardInterrupt
-        write_bytes(path, data)
+        write_together(folder, contents, last)
 
-    monkeypatch.setattr(module.files, "write_bytes", interrupted_write)
+    monkeypatch.setattr(module.files, "write_together", interrupted_write)
     with pytest.raises(KeyboardInterrupt):
         run(tool, case_folder / "cases.jsonl", out)
     monkeypatch.undo()

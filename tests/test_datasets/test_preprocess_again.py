@@ -13,7 +13,9 @@ import pytest
 
 from ctvlm.datasets import preprocess as module, read_manifest
 from ctvlm.datasets.preprocess import Recipe, preprocess_case, read_record
+from ctvlm.utils import WriteError
 from ctvlm.volume import read_ct, write_nifti
+from tests.faults import files_of, limited_files
 
 pytest.importorskip("blosc2", reason="the store needs Blosc2: pip install 'ctvlm[store]'")
 RECIPE = Recipe(shape=(8, 16, 16))
@@ -146,13 +148,13 @@ def test_an_unknown_source_of_a_region_map_fails_one_case(case_folder, tmp_path)
     assert outcome.state == "failed" and "totalsegmentator_v9" in outcome.note and "seg.nii.gz" in outcome.note
 
 
-def test_a_full_disk_ends_the_run(case_folder, tmp_path, monkeypatch):
-    def full(path, data):
-        raise OSError(28, "No space left on device", str(path))
-
-    monkeypatch.setattr(module.files, "write_bytes", full)
-    with pytest.raises(OSError, match=r"No space left.*volume\.b2nd"):
-        preprocess_case(read_manifest(case_folder / "cases.jsonl")[1], str(tmp_path / "store"), RECIPE)
+def test_a_full_disk_ends_the_run_and_keeps_the_earlier_result(stored):
+    case, out, folder = stored
+    before = files_of(folder)
+    size = (folder / "volume.b2nd").stat().st_size
+    with limited_files(size // 2), pytest.raises(WriteError, match=r"store/cases/p1/\S+: File too large"):
+        preprocess_case({**case, "extra": {"edited": True}}, out, RECIPE)
+    assert files_of(folder) == before
 
 
 def test_writes_are_flushed_before_the_rename(tmp_path, monkeypatch):
