@@ -36,7 +36,7 @@ TOOLS = {
     "dataset_converters/folder_to_manifest.py": ["DATA", "FOLDER"],
     "model_converters/publish.py": ["a.pth", "FILE"],
     "model_converters/export_encoder.py": ["a.pth", "FOLDER.onnx"],
-    "model_converters/inflate_timm_vit.py": ["resnet", TOY, "FOLDER"],
+    "model_converters/inflate_timm_vit.py": ["--weights", "a.pth", TOY, "vit", "FOLDER"],
 }
 
 
