@@ -28,10 +28,21 @@ per_node=${GPUS_PER_NODE:-$((gpus < 8 ? gpus : 8))}
 [[ $per_node =~ $number ]] || fail "GPUS_PER_NODE is '$per_node'; expected a positive number"
 cpus=${CPUS_PER_TASK:-5}
 [[ $cpus =~ $number ]] || fail "CPUS_PER_TASK is '$cpus'; expected a positive number"
+options=(--partition="$partition" --job-name="$job_name" --gres=gpu:"$per_node" --ntasks="$gpus")
+options+=(--ntasks-per-node="$per_node" --cpus-per-task="$cpus")
+# SRUN_ARGS and PY_ARGS are split at spaces.
+if [[ -n ${SLURM_BATCH:-} ]]; then  # of slurm_train.sh: a command for a batch job
+    seconds=${SAVE_SECONDS:-300}
+    [[ $seconds =~ $number ]] || fail "SAVE_SECONDS is '$seconds'; expected a positive number"
+    command -v sbatch > /dev/null || fail "sbatch is not installed; run this script where SLURM jobs are submitted"
+    batch=$SLURM_BATCH
+    unset SLURM_BATCH
+    # The processes of the training receive the signal, not the shell of the job.
+    # shellcheck disable=SC2086
+    exec sbatch "${options[@]}" --requeue --signal="USR1@$seconds" --open-mode=append ${SRUN_ARGS:-} --wrap "$batch"
+fi
 command -v srun > /dev/null || fail "srun is not installed; run this script where SLURM jobs are submitted"
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$cpus}
-# SRUN_ARGS and PY_ARGS are split at spaces.
 # shellcheck disable=SC2086
-exec srun --partition="$partition" --job-name="$job_name" --gres=gpu:"$per_node" --ntasks="$gpus" \
-    --ntasks-per-node="$per_node" --cpus-per-task="$cpus" --kill-on-bad-exit=1 ${SRUN_ARGS:-} \
+exec srun "${options[@]}" --kill-on-bad-exit=1 ${SRUN_ARGS:-} \
     "${PYTHON:-python}" -u "$script" "$@" --launcher slurm ${PY_ARGS:-}

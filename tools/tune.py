@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -95,12 +94,9 @@ def main() -> None:
     check_out_folder("--work-dir" if args.work_dir else "work_dir", work_dir)
     study = open_study(cfg, search, work_dir)
     console = stdout_console()
-    # Exit through the finally clauses, as Ctrl-C does, so that the training processes are stopped.
-    previous = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         Workers(study, search, work_dir, lambda *trial: train_command(args, *trial), args.trials, args.workers).run()
     finally:
-        signal.signal(signal.SIGTERM, previous)
         console.print(trials_table(study, search))
         for path in write_plots(study, search, work_dir):
             console.print(f"plot: {path}", soft_wrap=True)

@@ -22,6 +22,8 @@ default_hooks = dict(
     logger=dict(type="LoggerHook", interval=10),
     progress=dict(type="RichProgressHook", interval=10),
     results=dict(type="ResultsTableHook"),
+    # After Ctrl-C, SIGTERM, SIGHUP or SIGUSR1: finishes the step, saves a checkpoint, ends.
+    stop_signal=dict(type="StopSignalHook"),
     # draw=True: after each epoch, the attention and the texts of one validation case.
     visualization=dict(type="CaseVisualizationHook", draw=False),
 )
@@ -32,7 +34,8 @@ visualizer = dict(type="CTVisualizer", vis_backends=vis_backends)
 env_cfg = dict(
     cudnn_benchmark=False,
     mp_cfg=dict(mp_start_method="fork", opencv_num_threads=0),
-    dist_cfg=dict(backend="nccl"),
+    # The run ends with an error if a process waits this number of seconds for another one.
+    dist_cfg=dict(backend="nccl", timeout=1800),
 )
 # True allows parameters without a gradient under DDP, at some cost.
 find_unused_parameters = False

@@ -103,7 +103,7 @@ def test_command(
     dev_first = set_test_metrics(cfg, config, bootstrap, [*dumps, *([plot_dump] if plot_dump else [])])
     if plot_dump and (keys := cfg.test_evaluator[-1].get("keys")) is not None:
         cfg.test_evaluator[-1]["keys"] = sorted({*keys, *PLOT_KEYS})
-    init_distributed(runner_launcher)
+    init_distributed(runner_launcher, cfg.get("env_cfg", {}).get("dist_cfg"))
     runner = CTVLMRunner.from_cfg(cfg)
     if dev_first:
         runner.val()

@@ -67,7 +67,7 @@ def train_command(
         enable_lr_scaling(cfg)
     if resume and set_resume(cfg, resume) is None and int(os.environ.get("RANK", 0)) == 0:
         print(f"no checkpoint to resume from in {cfg.work_dir}: training starts from the beginning")
-    init_distributed(runner_launcher)
+    init_distributed(runner_launcher, cfg.get("env_cfg", {}).get("dist_cfg"))
     # Before the runner writes its config.
     with run_lock(cfg.work_dir) if int(os.environ.get("RANK", 0)) == 0 else nullcontext():
         CTVLMRunner.from_cfg(cfg).train()

@@ -25,6 +25,7 @@ from .hooks import (
     ResultsTableHook as ResultsTableHook,
     RichProgressHook as RichProgressHook,
     RunRecordHook as RunRecordHook,
+    StopSignalHook as StopSignalHook,
 )
 from .launch import init_distributed as init_distributed
 from .model_wrapper import CTDistributedDataParallel as CTDistributedDataParallel

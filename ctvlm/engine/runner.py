@@ -53,6 +53,7 @@ _HOOKS = {
     "non_finite": dict(type="NonFiniteHook"),
     "bad_cases": dict(type="BadCasesHook"),
     "run_record": dict(type="RunRecordHook"),
+    "stop_signal": dict(type="StopSignalHook"),
 }
 _LOOPS = {"EpochBasedTrainLoop": ResumableEpochLoop, "IterBasedTrainLoop": ResumableIterLoop}
 
@@ -82,7 +83,7 @@ class CTVLMRunner(Runner):
         self._files_before = set(folder.iterdir()) if folder.is_dir() else set()
         try:
             super().__init__(model, work_dir, *args, **kwargs)
-        except Exception:
+        except BaseException:
             self._remove_created_files()
             raise
 
@@ -324,11 +325,16 @@ class CTVLMRunner(Runner):
     def _run(self, loop: Callable[[], Any], lock: bool = False) -> Any:
         """Run a loop, and hold the lock of the work folder meanwhile.
 
-        After an error, log it, and remove the created files if no iteration has finished.
+        After an error or an interruption, log it, and remove the created files if no iteration has finished.
         """
         try:
             with run_lock(self.work_dir) if lock else nullcontext():
                 return loop()
+        except KeyboardInterrupt as interruption:
+            self.logger.info(f"The run ended early: {interruption}")
+            if not self._advanced:
+                self._remove_created_files()
+            raise
         except Exception as caught:
             error = worker_error(caught, self._loaders())
             self.logger.exception(f"The run ended with an error: {error}")

@@ -11,18 +11,20 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from ctvlm.utils.parent_watch import child_environment
+
 _ERROR = re.compile(r"(error|[\w.]*(Error|Exception)):")
 
 
 def start_process(command: Sequence[str], log: Path, environment: dict[str, str]) -> subprocess.Popen:
-    """Start a command in its own process group; its output goes to ``log``."""
+    """Start a tool in its own process group; its output goes to ``log``. It ends when this process ends."""
     with open(log, "w", encoding="utf-8") as file:
         return subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,
-            env=environment,
+            env={**environment, **child_environment()},
             start_new_session=True,  # so that stop_process also ends the data workers
         )
 

@@ -15,4 +15,8 @@ from .errors import (
 )
 from .memory import keep_freed_memory as keep_freed_memory
 from .natural_sort import natural_key as natural_key
-from .outputs import OutputPathError as OutputPathError, check_out_file as check_out_file, check_out_folder as check_out_folder
+from .outputs import (
+    OutputPathError as OutputPathError,
+    check_out_file as check_out_file,
+    check_out_folder as check_out_folder,
+)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
+import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context, parent_process
 from typing import Any, TypeVar
 
 from ctvlm.utils.errors import CTVLMError
+from ctvlm.utils.stop_signals import blocked
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -63,11 +68,13 @@ def run_parallel(
 def _in_processes(work: Callable[[Item], Result], items: Sequence[Item], workers: int) -> Iterator[tuple[int, Result]]:
     """At most four items per process are queued, which bounds memory."""
     # One thread per process. Spawn instead of fork, because threads (torch, progress bar) do not survive a fork.
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_use_one_thread)
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_start_worker)
     pending: dict[Future, int] = {}
+    others = set(active_children())
     try:
         for index, item in enumerate(items):
-            pending[pool.submit(work, item)] = index
+            with blocked(signal.SIGINT):  # the workers, which are started here, do not receive Ctrl-C
+                pending[pool.submit(_run, work, item)] = index
             while len(pending) >= 4 * workers or (pending and index == len(items) - 1):
                 for future in wait(pending, return_when=FIRST_COMPLETED).done:
                     yield pending.pop(future), future.result()
@@ -76,14 +83,35 @@ def _in_processes(work: Callable[[Item], Result], items: Sequence[Item], workers
             "A worker process was killed, usually because memory ran out. Run the same command with fewer workers to "
             "resume."
         ) from None
+    except (GeneratorExit, KeyboardInterrupt):
+        for process in set(active_children()) - others:
+            process.terminate()
+        raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _use_one_thread() -> None:
+def _start_worker() -> None:
     import torch  # here, because parse_shard is used by command lines, which must start at once
 
     torch.set_num_threads(1)
+    # SystemExit removes unfinished files.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """End this process when its parent has been killed; it would wait for work forever."""
+    if (parent := parent_process()) is not None:
+        parent.join()
+        os._exit(128 + signal.SIGTERM)
+
+
+def _run(work: Callable[[Item], Result], item: Item) -> Result:
+    try:
+        return work(item)
+    except SystemExit as error:  # otherwise the pool would go on with the next item
+        os._exit(error.code if isinstance(error.code, int) else 1)
 
 
 def _on_dask(

@@ -52,12 +52,13 @@ class ToyModel(BaseModel):
         width: int = 16,
         crash_at_epoch: int | None = None,
         crash_on_rank: int | None = None,
+        hang_on_rank: int | None = None,
         seconds: float = 0.0,
         unused: bool = False,
         dropout: float = 0.5,
     ):
         super().__init__()
-        self.crash_on_rank = crash_on_rank
+        self.crash_on_rank, self.hang_on_rank = crash_on_rank, hang_on_rank
         self.net = nn.Sequential(nn.Linear(8, width), nn.ReLU(), nn.Dropout(dropout), nn.Linear(width, 1))
         self.unused = nn.Linear(2, 2) if unused else None
         self.register_buffer("tokenizer_bytes", torch.empty(0, dtype=torch.uint8))
@@ -87,6 +88,8 @@ class ToyModel(BaseModel):
             self.steps += 1
             if self.crash_on_rank is not None and get_rank() == self.crash_on_rank and self.steps == 2:
                 raise RuntimeError("this rank fails")
+            if self.hang_on_rank is not None and get_rank() == self.hang_on_rank and self.steps == 2:
+                time.sleep(600)
             if self.crash_at_epoch is not None and self.steps > self.crash_at_epoch * 3 + 1:
                 raise RuntimeError("killed")
             self.dtype_seen = prediction.dtype

@@ -1,9 +1,15 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import socket
+import subprocess
+import sys
 import time
 
 import pytest
+import torch
 
 TOY = "tests/test_engine/toy_config.py"
 
@@ -38,8 +44,71 @@ def test_failure_of_one_rank_stops_the_others(shell, tmp_path):
     outcome = shell("tools/dist_train.sh", TOY, 2, "--work-dir", tmp_path, "--cfg-options", "model.crash_on_rank=1")
     assert outcome.code != 0
     assert "RuntimeError: this rank fails" in outcome.err
+    assert outcome.err.count("Traceback") == 1
     assert "process 1 failed with exit code 1" in outcome.err
     assert time.monotonic() - start < 300
+
+
+@pytest.mark.slow
+def test_a_hanging_rank_ends_the_run(shell, tmp_path):
+    options = ["model.hang_on_rank=1", "env_cfg.dist_cfg.timeout=5"]
+    start = time.monotonic()
+    outcome = shell("tools/dist_train.sh", TOY, 2, "--work-dir", tmp_path, "--cfg-options", *options)
+    assert outcome.code == 2
+    assert "another process did not answer in time" in outcome.err and "env_cfg.dist_cfg.timeout" in outcome.err
+    assert "Traceback" not in outcome.err
+    assert time.monotonic() - start < 300
+
+
+def test_port_of_another_run(shell, tmp_path):
+    with socket.socket() as other:
+        other.bind(("", 0))
+        other.listen()
+        port = str(other.getsockname()[1])
+        rank = dict(RANK="0", WORLD_SIZE="2", LOCAL_RANK="0", MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
+        train = (sys.executable, "tools/train.py", TOY, "--launcher", "pytorch", "--work-dir", tmp_path / "run")
+        outcome = shell(*train, **rank)
+    assert outcome.code == 2
+    assert f"port {port} of rank 0 is in use" in outcome.err and "Traceback" not in outcome.err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sender", ["launcher", "rank"])
+def test_a_signal_stops_all_ranks_after_the_same_step(repo_root, shell, tmp_path, sender):
+    """The resumed run equals an uninterrupted one. ``rank``: only one rank receives the signal."""
+    train = ["tools/dist_train.sh", TOY, "2", "--resume", "--work-dir"]
+    assert shell(*train, tmp_path / "whole").code == 0
+    options = ["--cfg-options", "model.seconds=0.3"]
+    variables = {"PYTHON": sys.executable, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [*train, str(tmp_path / "run"), *options],
+        cwd=repo_root,
+        env={**os.environ, **variables},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 240
+    while not (tmp_path / "run" / "epoch_1.pth").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    pid = process.pid
+    if sender == "rank":
+        listed = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=True)
+        pid = int(listed.stdout.split()[1])
+    os.kill(pid, signal.SIGUSR1)
+    err = process.communicate(timeout=120)[1]
+    assert process.returncode == 138, err
+    assert err.count("interrupted by SIGUSR1 after step") == 1 and "Traceback" not in err
+    assert "continue with --resume" in err
+    outcome = shell(*train, tmp_path / "run")
+    assert outcome.code == 0 and "resumed after epoch" in outcome.out
+    first, second = (tmp_path / name for name in ("whole", "run"))
+    assert (first / "results.json").read_text() == (second / "results.json").read_text()
+    names = [sorted(path.name for path in folder.glob("*.pth")) for folder in (first, second)]
+    assert names[0] == names[1]
+    states = [torch.load(folder / "epoch_4.pth", weights_only=True)["state_dict"] for folder in (first, second)]
+    torch.testing.assert_close(*states, rtol=0, atol=0)
 
 
 def test_error_of_all_ranks_is_printed_once(shell, tmp_path):

@@ -166,3 +166,58 @@ def test_variables_of_mpi(no_launcher):
     no_launcher.setenv("OMPI_COMM_WORLD_LOCAL_SIZE", "2")
     assert set_launch_variables("mpi") == "pytorch"
     assert [os.environ[name] for name in LAUNCH] == ["1", "2", "1", "127.0.0.1", "29500"]
+
+
+SLEEPING_SRUN = """#!/bin/sh
+echo "srun $*" >> "$CALLS"
+exit "$SRUN_CODE"
+"""
+RECORD = """#!/bin/sh
+printf '%s' "$(basename "$0")" >> "$CALLS"
+printf ' <%s>' "$@" >> "$CALLS"
+echo >> "$CALLS"
+"""
+
+
+@pytest.fixture
+def recorded(tmp_path):
+    """Environment variables with programs that record their calls, and the recorded lines."""
+    for name, text in (("srun", SLEEPING_SRUN), ("scontrol", RECORD), ("sbatch", RECORD)):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    calls = tmp_path / "calls"
+    calls.touch()
+    return {"PATH": f"{tmp_path}:{os.environ['PATH']}", "CALLS": str(calls), "GPUS": "2"}, calls
+
+
+@pytest.mark.parametrize(
+    ("code", "requeue", "requeued"), [("138", "1", True), ("143", "1", False), ("0", "1", False), ("138", "0", False)]
+)
+def test_only_an_interruption_before_the_time_limit_is_requeued(shell, recorded, code, requeue, requeued):
+    variables, calls = recorded
+    job = dict(SRUN_CODE=code, REQUEUE=requeue, SLURM_JOB_ID="17")
+    outcome = shell("tools/slurm_train.sh", "gpu", "name", TOY, **variables, **job)
+    assert outcome.code == int(code)
+    assert ("scontrol <requeue> <17>" in calls.read_text().splitlines()) == requeued
+
+
+@pytest.mark.parametrize(("restarts", "given", "count"), [("1", [], 1), ("0", [], 0), ("1", ["--resume", "a.pth"], 1)])
+def test_a_requeued_job_resumes(shell, recorded, restarts, given, count):
+    variables, calls = recorded
+    job = dict(SRUN_CODE="0", REQUEUE="1", SLURM_JOB_ID="17", SLURM_RESTART_COUNT=restarts)
+    assert shell("tools/slurm_train.sh", "gpu", "name", TOY, *given, **variables, **job).code == 0
+    assert calls.read_text().split().count("--resume") == count
+
+
+def test_a_job_is_submitted_that_receives_a_signal_before_its_time_limit(shell, recorded):
+    variables, calls = recorded
+    settings = dict(REQUEUE="1", SAVE_SECONDS="60", SRUN_ARGS="--time=1:00:00")
+    train = ("tools/slurm_train.sh", "gpu", "name", TOY, "out put", "--amp")
+    outcome = shell(*train, **variables, **settings, SLURM_JOB_ID="")
+    assert outcome.code == 0, outcome.err
+    (line,) = calls.read_text().splitlines()
+    assert line.startswith("sbatch <--partition=gpu> <--job-name=name> <--gres=gpu:2> <--ntasks=2>")
+    assert "<--requeue> <--signal=USR1@60>" in line and "<--time=1:00:00>" in line
+    assert f"<tools/slurm_train.sh gpu name {TOY} out\\ put --amp >" in line
+    outcome = shell(*train, **variables, **{**settings, "SAVE_SECONDS": "soon"}, SLURM_JOB_ID="")
+    assert outcome.code == 2 and "SAVE_SECONDS is 'soon'" in outcome.err

@@ -80,7 +80,8 @@ def test_small_search(tool, tmp_path):
 
 
 @pytest.mark.slow
-def test_terminating_a_search_stops_its_training(tmp_path, repo_root):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_terminating_a_search_stops_its_training(tmp_path, repo_root, number):
     command = [sys.executable, "tools/tune.py", CONFIG, "--work-dir", tmp_path, "--cfg-options", *SMALL]
     search = subprocess.Popen(
         [*map(str, command), "train_cfg.max_epochs=1000"], cwd=repo_root, stdout=subprocess.DEVNULL
@@ -90,8 +91,11 @@ def test_terminating_a_search_stops_its_training(tmp_path, repo_root):
         if log.exists() and "CoTContrastiveVLM with" in log.read_text():
             break
         time.sleep(0.5)
-    search.send_signal(signal.SIGTERM)
-    assert search.wait(60) == 143
+    search.send_signal(number)
+    assert search.wait(60) == (143 if number == signal.SIGTERM else -number)
+    deadline = time.monotonic() + 90  # the training finishes its step and saves a checkpoint
+    while (tmp_path / "trial_0000" / ".run_lock").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
     size = log.stat().st_size
     time.sleep(3)
     assert log.stat().st_size == size

@@ -16,7 +16,6 @@ reference, paired by seed. The seed determines the initial weights and the order
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -60,11 +59,6 @@ def train_command(run: SeedRun) -> list[str]:
     return [str(part) for part in command]
 
 
-def interrupt(*_: object) -> None:
-    """Handle SIGTERM like Ctrl-C, so that the runs are stopped too."""
-    raise KeyboardInterrupt
-
-
 def main() -> int:
     """Plan the runs, train the missing ones, print and write the table. Returns 1 if a run failed."""
     args = parse_args()
@@ -76,7 +70,6 @@ def main() -> int:
     quiet_warnings()
     check_out_folder("--work-dir", args.work_dir)
     sys.path.insert(0, str(ROOT))  # custom_imports may name modules of projects/, which is not installed
-    signal.signal(signal.SIGTERM, interrupt)
     paths = [Path(p) for p in args.configs]
     paths = paths or sorted([*ROOT.glob("configs/ablations/*.py"), *ROOT.glob("configs/baselines/*.py")])
     settings = RunSettings(args.cfg_options, args.epochs, args.cases, args.val_cases)

@@ -16,6 +16,7 @@ from ctvlm.datasets.manifest import ManifestError, write_manifest
 from ctvlm.datasets.manifest_paths import outside_folder
 from ctvlm.utils import atomic_write, check_out_file
 from ctvlm.utils.parallel import WorkerKilledError
+from ctvlm.utils.stop_signals import exit_code_of
 from ctvlm.utils.terminal_text import printable
 
 
@@ -35,7 +36,8 @@ def run_converter(
         assign: sets the splits of the kept cases; returns the cases and a remark, or "".
 
     Returns:
-        Exit code: 0, 1 (nothing to write, or a data set that cannot be converted), 130 (stopped by the user).
+        Exit code: 0, 1 (nothing to write, or a data set that cannot be converted), 128 + number of the signal that
+        stopped it (130 after Ctrl-C).
     """
     console = console or Console()
     check_out_file("out", args.out)
@@ -47,9 +49,9 @@ def run_converter(
     journal = Journal(args.out)
     try:
         results = open_cases(listed.cases, args, journal, prepare, console)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         console.print(f"Stopped. Run the same command again to resume from {journal.path}", style="red", markup=False)
-        return 130
+        return exit_code_of(error)
     except WorkerKilledError as error:
         console.print(f"{error} Finished cases are kept in {journal.path}.", style="red", markup=False)
         return 1

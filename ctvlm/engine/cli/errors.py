@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import sys
 import time
 import traceback
@@ -11,7 +12,10 @@ from collections.abc import Callable
 from difflib import get_close_matches
 
 from ctvlm.engine.cli.console import debugging
+from ctvlm.engine.cli.peer_errors import is_lost_connection, peer_message
 from ctvlm.utils import CTVLMError
+from ctvlm.utils.parent_watch import watch_parent
+from ctvlm.utils.stop_signals import STOP_SIGNALS, exit_code_of, handle_stop_signals, show_cursor
 from ctvlm.utils.terminal_text import printable
 from ctvlm.utils.worker_text import worker_message
 
@@ -27,35 +31,63 @@ def run_tool(main: Callable[[], int | None]) -> int:
     log.
 
     Returns:
-        The exit code of ``main`` (0 for None), 2 after a user error, or 130 after Ctrl-C.
+        The exit code of ``main`` (0 for None), 2 after a user error, or 128 + number of the signal (130 after Ctrl-C).
 
     Raises:
         Exception: any exception that is not a user error.
     """
     if "--debug" in sys.argv:
         os.environ["CTVLM_DEBUG"] = "1"
-    try:
-        code = main()
-        _leave_process_group()
-    except KeyboardInterrupt:
-        print("\ninterrupted", file=sys.stderr)
-        return 130
-    except Exception as error:
-        message = user_message(error)
-        if message is None or debugging():
-            raise
-        rank = int(os.environ.get("RANK", 0))
-        if rank:
-            # Usually all ranks fail with the same error. Then rank 0 prints it, and the launcher ends this process.
-            time.sleep(30)
-            message = f"(process {rank}) {message}"
-        log_file = getattr(error, "log_file", None)
-        hint = f"the traceback is in {log_file}" if log_file else "--debug shows the traceback"
-        # Messages may contain text of files: a manifest, a report, a checkpoint.
-        message = "\n".join(map(printable, message.split("\n")))
-        print(f"error: {message}\n({hint})", file=sys.stderr)
-        return 2
+    watch_parent()
+    interrupted = False
+    with handle_stop_signals():
+        try:
+            code = main()
+            _leave_process_group()
+        except KeyboardInterrupt as error:
+            code, interrupted = _end_interrupted(error), True
+        except Exception as error:
+            if is_lost_connection(error):  # the process that failed prints the cause
+                _wait_for_launcher()
+            message = user_message(error)
+            if message is None or debugging():
+                raise
+            _print_error(error, message)
+            return 2
+    if interrupted and "WORLD_SIZE" in os.environ:
+        # A launcher ends all processes after the first one has ended, which would change their exit codes.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
     return code or 0
+
+
+def _end_interrupted(error: KeyboardInterrupt) -> int:
+    """Print one line; returns the exit code."""
+    show_cursor()
+    if os.environ.get("RANK", "0") == "0":
+        print(f"\n{printable(error) or 'interrupted'}", file=sys.stderr)
+    if getattr(error, "agreed", False):
+        _leave_process_group()
+    return exit_code_of(error)
+
+
+def _print_error(error: Exception, message: str) -> None:
+    rank = int(os.environ.get("RANK", 0))
+    if rank:
+        if not is_lost_connection(error):  # usually all ranks fail with the same error, and rank 0 prints it
+            _wait_for_launcher()
+        message = f"(process {rank}) {message}"
+    log_file = getattr(error, "log_file", None)
+    hint = f"the traceback is in {log_file}" if log_file else "--debug shows the traceback"
+    # Messages may contain text of files: a manifest, a report, a checkpoint.
+    message = "\n".join(map(printable, message.split("\n")))
+    print(f"error: {message}\n({hint})", file=sys.stderr)
+
+
+def _wait_for_launcher() -> None:
+    """Give the launcher time to end this process after another one has failed."""
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
+    time.sleep(30)
 
 
 def _leave_process_group() -> None:
@@ -81,6 +113,8 @@ def user_message(error: Exception) -> str | None:
         return message
     if isinstance(error, TypeError) and _is_wrong_arguments(error):
         return f"invalid arguments in the config: {text}"
+    if message := peer_message(error):
+        return message
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: {printable(error.filename)}" if error.filename else error.strerror
     return text if isinstance(error, USER_ERRORS) and text else None

@@ -12,6 +12,7 @@ from ctvlm.engine.hooks.prompt_hook import PromptHook
 from ctvlm.engine.hooks.results_table_hook import ResultsTableHook
 from ctvlm.engine.hooks.rich_progress_hook import RichProgressHook
 from ctvlm.engine.hooks.run_record_hook import RunRecordHook
+from ctvlm.engine.hooks.stop_signal_hook import StopSignalHook
 
 __all__ = [
     "BadCasesHook",
@@ -27,4 +28,5 @@ __all__ = [
     "ResultsTableHook",
     "RichProgressHook",
     "RunRecordHook",
+    "StopSignalHook",
 ]

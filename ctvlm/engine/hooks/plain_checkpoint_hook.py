@@ -22,6 +22,8 @@ from ctvlm.utils import WriteError
 from ctvlm.utils.distributed import raise_on_all_ranks
 
 _LAST = "last"  # key of the message about a checkpoint that is not a best one
+# Number in the message hub: iterations before the checkpoint of an interruption; 0 without one.
+INTERRUPTED = "interrupted_iter"
 # Temporary names of ``atomic_write``.
 _PART = re.compile(rf"\.part_[0-9a-f]{{16}}_(.+\.(pth|json)|{POINTER})")
 
@@ -58,6 +60,7 @@ class PlainCheckpointHook(CheckpointHook):
         self.max_failed_saves = max_failed_saves
         self._failed_saves = 0
         self._missing: dict[str, str] = {}  # messages about the last and the best checkpoints that were not written
+        self._saved_steps = -1  # iterations before the last checkpoint
 
     def before_train(self, runner: Runner) -> None:
         """Find the checkpoints of a resumed run in its own folder, and remove unfinished files of a killed process."""
@@ -75,6 +78,7 @@ class PlainCheckpointHook(CheckpointHook):
         resumed = Path(runner._load_from).name if runner._resume and runner._load_from else ""
         if resumed and (own := Path(self.out_dir) / resumed).is_file() and own.samefile(runner._load_from):
             self.last_ckpt = str(own)
+            self._saved_steps = runner.iter
             runner.message_hub.update_info("last_ckpt", self.last_ckpt)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
@@ -122,8 +126,11 @@ class PlainCheckpointHook(CheckpointHook):
             return
         self._missing.pop(_LAST, None)
         self._failed_saves = 0
+        self._saved_steps = meta["iter"]
         for number in outdated:
             self._remove(self.file_backend.join_path(self.out_dir, self.filename_tmpl.format(number)))
+        self._remove_interrupted(hub.get_info(INTERRUPTED, 0))
+        hub.update_info(INTERRUPTED, 0)
 
     def _write(self, runner: Runner, name: str, meta: dict) -> None:
         """Write a checkpoint and the file that names it; raises WriteError on all ranks."""
@@ -139,6 +146,37 @@ class PlainCheckpointHook(CheckpointHook):
             by_epoch=self.by_epoch,
             backend_args=self.backend_args,
         )
+        self._point_to(runner, name)
+
+    def save_interrupted(self, runner: Runner, steps: int, force: bool = False) -> str:
+        """Save the checkpoint ``iter_N.pth`` of a training that ends early; the next regular one replaces it.
+
+        All ranks must call this.
+
+        Args:
+            steps: number of finished iterations.
+            force: save also if the last checkpoint has the same number of iterations.
+
+        Returns:
+            Path of the checkpoint from which the run can continue.
+        """
+        if self._saved_steps == steps and self.save_optimizer and not force and self.last_ckpt is not None:
+            return self.last_ckpt
+        name = f"iter_{steps}.pth"
+        path, hub = self.file_backend.join_path(self.out_dir, name), runner.message_hub
+        before = hub.get_info(INTERRUPTED, 0)
+        if path != self.last_ckpt or before == steps:  # otherwise it replaces a regular one
+            hub.update_info(INTERRUPTED, steps)
+        self.last_ckpt, self._saved_steps = path, steps
+        hub.update_info("last_ckpt", path)
+        meta = dict(epoch=runner.epoch, iter=steps)
+        runner.save_checkpoint(self.out_dir, name, meta=meta, by_epoch=False, backend_args=self.backend_args)
+        self._point_to(runner, name)
+        self._remove_interrupted(before)
+        return path
+
+    def _point_to(self, runner: Runner, name: str) -> None:
+        """Write the file that names the last checkpoint; raises WriteError on all ranks."""
         failure = None
         if is_main_process():
             try:
@@ -146,6 +184,12 @@ class PlainCheckpointHook(CheckpointHook):
             except WriteError as error:
                 failure = error
         raise_on_all_ranks(failure)
+
+    def _remove_interrupted(self, steps: int) -> None:
+        """Remove the checkpoint of an earlier interruption, which a newer one has replaced."""
+        path = self.file_backend.join_path(self.out_dir, f"iter_{steps}.pth")
+        if steps and path != self.last_ckpt:
+            self._remove(path)
 
     def _count_failure(self, runner: Runner, error: WriteError) -> None:
         """Warn about a checkpoint that was not written, or stop."""

@@ -34,10 +34,13 @@ class ResumableLoop:
         """Start from the first batch."""
         self.batches = Batches(self.dataloader)
         self.pending_validation = False
+        self._before_validation: dict[str, Any] | None = None
         self.passes = 0  # complete passes over the data, in a loop without epochs
 
     def state_dict(self) -> dict[str, Any]:
-        """State for a checkpoint. All ranks must call this."""
+        """State for a checkpoint; during a validation, the state before it. All ranks must call this."""
+        if self.pending_validation and self._before_validation is not None:
+            return self._before_validation
         ranks = all_gather_object(self.batches.state_dict())
         state = dict(pending_validation=self.pending_validation, passes=self.passes, ranks=ranks)
         if self._accumulates() > 1 and not self.runner.optim_wrapper.should_update():
@@ -82,7 +85,9 @@ class ResumableLoop:
     def validate(self) -> None:
         """Run the pending validation."""
         if self.pending_validation and self.runner.val_loop is not None:
+            self._before_validation = self.state_dict()
             self.runner.val_loop.run()
+            self._before_validation = None
         self.pending_validation = False
 
     def _accumulates(self) -> int:
