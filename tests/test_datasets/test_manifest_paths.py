@@ -67,7 +67,7 @@ def test_every_path_of_a_case_is_checked(folder, key):
     assert str(folder.parent / "other" / "a.nii") in json.dumps(case)
 
 
-@pytest.mark.parametrize("path", ["a.nii", "sub/a.nii", "sub/../a.nii", "./a.nii", "a::b.nii", "%2e%2e/a.nii", "."])
+@pytest.mark.parametrize("path", ["a.nii", "sub/a.nii", "sub/../a.nii", "./a.nii", "a::b.nii", "%2e%2e/a.nii", "sub"])
 def test_paths_inside_the_folder_are_accepted(folder, path):
     (case,) = read_manifest(manifest(folder, path))
     assert Path(case["volume"]["path"]).is_relative_to(folder)

