@@ -299,8 +299,9 @@ def _with_linked_data(entry: dict[str, Any]) -> dict[str, Any]:
     out = dict(entry)
     for key in ("volume", "region_map"):
         image = entry.get(key)
-        paths = (image.get("path"), *image.get("files", {}).values()) if isinstance(image, dict) else ()
-        if any(path and may_name_files(path) for path in paths):
+        if not isinstance(image, dict):
+            continue
+        if any(path and may_name_files(path) for path in (image.get("path"), *image.get("files", {}).values())):
             out[key] = {**image, "allow_outside": True}
     return out
 

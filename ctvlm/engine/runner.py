@@ -70,6 +70,8 @@ class CTVLMRunner(Runner):
     - A run that fails before its first iteration removes the files that it created.
     """
 
+    _load_from: str | None
+
     def __init__(self, model: nn.Module | dict, work_dir: str, *args: Any, **kwargs: Any):
         self._advanced = False
         self._loaded_data: list[dict] = []
@@ -215,7 +217,7 @@ class CTVLMRunner(Runner):
         # Gathering the state of a sharded optimizer needs all ranks; mmengine calls it on rank 0 only, and after the
         # state of the loop has been gathered.
         optimizer = getattr(self.optim_wrapper, "optimizer", None)
-        if self.rank != 0 and save_optimizer and is_sharded(optimizer):
+        if self.rank != 0 and save_optimizer and optimizer is not None and is_sharded(optimizer):
             optimizer.state_dict()
         if self.rank == 0:
             meta = {**(meta or {}), "training_data": self.training_data}

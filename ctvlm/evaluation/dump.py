@@ -81,8 +81,8 @@ def load_dump(path: str | Path) -> dict[str, Any]:
         raise ValueError(f"{path}: {problem}.")
     renamed = _RENAMED if version < 2 else {}
     try:
-        if problem := excess_bytes(sum(_decoded_bytes(item) for case in content["cases"] for item in case.values())):
-            raise ValueError(f"found {problem[0]}; expected {problem[1]}; {problem[2]}")
+        if excess := excess_bytes(sum(_decoded_bytes(item) for case in content["cases"] for item in case.values())):
+            raise ValueError(f"found {excess[0]}; expected {excess[1]}; {excess[2]}")
         return {
             "cases": [
                 {renamed.get(key, key): _decode(item) for key, item in case.items()} for case in content["cases"]
@@ -134,7 +134,7 @@ def _decoded_bytes(value: Any) -> int:
     if not _is_encoded(value):
         return 0
     if problem := excess(value["shape"]):
-        raise ValueError(f"found {problem[0]}; expected {problem[1]}; {problem[2]}")
+        raise ValueError(f"found {excess[0]}; expected {excess[1]}; {excess[2]}")
     return max(0, math.prod(int(n) for n in value["shape"])) * value["run_values"].element_size()
 
 

@@ -186,4 +186,4 @@ def as_local_file(path: str | Path) -> Iterator[Path]:
         try:
             yield copy
         except CTReadError as error:
-            raise CTReadError(path, error.found, error.expected, error.action) from error
+            raise CTReadError(str(path), error.found, error.expected, error.action) from error

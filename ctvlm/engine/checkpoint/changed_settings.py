@@ -70,8 +70,9 @@ def _listing(changes: list[str]) -> str:
 
 def _items(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Dotted keys and values of nested dicts and lists; an empty container is a value."""
-    pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, (list, tuple)) else ()
-    pairs = list(pairs)
+    pairs: list[tuple[Any, Any]] = []
+    if isinstance(value, (dict, list, tuple)):
+        pairs = list(value.items() if isinstance(value, dict) else enumerate(value))
     if not pairs and prefix:
         yield prefix[:-1], value
     for key, item in pairs:

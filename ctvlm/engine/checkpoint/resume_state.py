@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +111,7 @@ def _load_schedulers(schedulers: Any, states: Any, path: str | Path) -> None:
         return
     fitting = isinstance(states, list) and len(states) == len(schedulers) and all(isinstance(s, dict) for s in states)
     if not fitting:
-        found = len(states) if isinstance(states, Iterable) else "no"
+        found = len(states) if isinstance(states, (list, tuple, dict)) else "no"
         raise CheckpointError(
             f"checkpoint {path}: found {found} states of learning-rate schedules; expected {len(schedulers)}, as in "
             "param_scheduler of the config"

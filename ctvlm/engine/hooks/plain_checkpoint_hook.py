@@ -48,6 +48,7 @@ class PlainCheckpointHook(CheckpointHook):
     """
 
     best_ckpt_path: str | None
+    keep_ckpt_ids: deque[int]
 
     def __init__(self, *args: Any, max_failed_saves: int = 3, **kwargs: Any):
         if max_failed_saves < 1:
@@ -72,9 +73,9 @@ class PlainCheckpointHook(CheckpointHook):
                         path.unlink(missing_ok=True)
         best = {key: self._own(path) for key, path in self._best().items()}
         self._set_best(best)
-        for key, path in best.items():
-            if path is not None:
-                runner.message_hub.update_info(self._info_key(key), path)
+        for key, name in best.items():
+            if name is not None:
+                runner.message_hub.update_info(self._info_key(key), name)
         resumed = Path(runner._load_from).name if runner._resume and runner._load_from else ""
         if resumed and (own := Path(self.out_dir) / resumed).is_file() and own.samefile(runner._load_from):
             self.last_ckpt = str(own)

@@ -23,8 +23,8 @@ def check_batches(loader: DataLoader) -> None:
     """Raise ConfigError if a training data loader has no batch."""
     if not hasattr(loader.dataset, "__len__") or len(loader) or isinstance(loader.sampler, InfiniteSampler):
         return
-    cases = len(loader.dataset)
-    reason = f"fewer than a batch of {loader.batch_sampler.batch_size}, and drop_last is True" if cases else "no case"
+    cases, size = len(loader.dataset), getattr(loader.batch_sampler, "batch_size", loader.batch_size)
+    reason = f"fewer than a batch of {size}, and drop_last is True" if cases else "no case"
     raise ConfigError(
         f"the training data have {cases} cases: {reason}. Lower train_dataloader.batch_size, set "
         "train_dataloader.drop_last=False, or add cases"
