@@ -134,7 +134,7 @@ def _decoded_bytes(value: Any) -> int:
     if not _is_encoded(value):
         return 0
     if problem := excess(value["shape"]):
-        raise ValueError(f"found {excess[0]}; expected {excess[1]}; {excess[2]}")
+        raise ValueError(f"found {problem[0]}; expected {problem[1]}; {problem[2]}")
     return max(0, math.prod(int(n) for n in value["shape"])) * value["run_values"].element_size()
 
 

@@ -19,8 +19,7 @@ class CTReadError(BadDataError):
     def __init__(self, path: str | Path, found: str = "", expected: str = "", action: str = "") -> None:
         if not (found or expected):  # torch rebuilds an error of a data worker from its text, see CTVLMError
             super().__init__(str(path))
-            path, *_ = self.args
-            self.path, self.found, self.expected, self.action = "", path, "", ""
+            self.path, self.found, self.expected, self.action = "", str(self.args[0]), "", ""
             return
         self.path, self.found, self.expected, self.action = str(path), found, expected, action
         # One line, whatever the name of the file and its content.
