@@ -79,7 +79,7 @@ def run(
     from ctvlm.utils.parallel import WorkerKilledError, run_parallel
 
     work = partial(preprocess_case, out=out, recipe=recipe, compare_content=content)
-    for index, outcome in run_parallel(work, cases, workers, scheduler):
+    for index, outcome in run_parallel(work, cases, workers, scheduler, lambda case: f"case {case['case_id']}"):
         if isinstance(outcome, WorkerKilledError):
             yield Outcome(cases[index]["case_id"], "failed", str(outcome))
         else:

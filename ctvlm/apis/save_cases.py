@@ -185,7 +185,7 @@ def save_cases(
         reopen = _reopen(inferencer)
         if options.scheduler or len(chunks) > 1:  # otherwise run_parallel needs no other process
             work = partial(_in_worker, reopen=reopen, run=run, kind=_kind(inferencer), checksum=checksum)
-    results = run_parallel(work, chunks, options.workers, options.scheduler)
+    results = run_parallel(work, chunks, options.workers, options.scheduler, _names)
     for index, outcomes in tracked(results, len(chunks), inferencer.task, options.progress):
         if isinstance(outcomes, WorkerKilledError):
             reason = str(outcomes)
@@ -202,6 +202,10 @@ def save_cases(
         if state in (DONE, KEPT):
             summary.current.append(writer.path(case.case_id))
     return summary
+
+
+def _names(chunk: Sequence[tuple[InputCase, str]]) -> str:
+    return ("case " if len(chunk) == 1 else "one of the cases ") + ", ".join(case.case_id for case, _ in chunk)
 
 
 def _check_owner(writer: CaseWriter, case: InputCase) -> None:

@@ -14,7 +14,9 @@ from multiprocessing import active_children, get_context, parent_process
 from typing import Any, TypeVar
 
 from ctvlm.utils.errors import CTVLMError
+from ctvlm.utils.running_items import RunningItems
 from ctvlm.utils.stop_signals import blocked
+from ctvlm.utils.terminal_text import printable
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -42,7 +44,11 @@ def shard_of(items: Sequence[Item], shard: tuple[int, int] | None) -> list[Item]
 
 
 def run_parallel(
-    work: Callable[[Item], Result], items: Sequence[Item], workers: int = 1, scheduler: str | None = None
+    work: Callable[[Item], Result],
+    items: Sequence[Item],
+    workers: int = 1,
+    scheduler: str | None = None,
+    name: Callable[[Item], str] = str,
 ) -> Iterator[tuple[int, Result | WorkerKilledError]]:
     """Yield (index of the item, result) in order of completion.
 
@@ -51,9 +57,10 @@ def run_parallel(
         workers: processes on this machine; 1 runs in this process.
         scheduler: address of a Dask scheduler, which replaces ``workers``. If a worker is killed repeatedly by the
             same item, its result is a WorkerKilledError and the other items continue.
+        name: text for an item in errors.
 
     Raises:
-        WorkerKilledError: a process of this machine was killed.
+        WorkerKilledError: a process of this machine was killed; with the item that it worked on.
         CTVLMError: Dask is not installed, or the scheduler cannot be reached.
     """
     if scheduler:
@@ -62,26 +69,32 @@ def run_parallel(
         for index, item in enumerate(items):
             yield index, work(item)
     else:
-        yield from _in_processes(work, items, min(workers, len(items)))
+        yield from _in_processes(work, items, min(workers, len(items)), name)
 
 
-def _in_processes(work: Callable[[Item], Result], items: Sequence[Item], workers: int) -> Iterator[tuple[int, Result]]:
+def _in_processes(
+    work: Callable[[Item], Result], items: Sequence[Item], workers: int, name: Callable[[Item], str]
+) -> Iterator[tuple[int, Result]]:
     """At most four items per process are queued, which bounds memory."""
     # One thread per process. Spawn instead of fork, because threads (torch, progress bar) do not survive a fork.
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_start_worker)
+    running = RunningItems(workers)
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_start_worker, initargs=(running,))
     pending: dict[Future, int] = {}
     others = set(active_children())
     try:
         for index, item in enumerate(items):
             with blocked(signal.SIGINT):  # the workers, which are started here, do not receive Ctrl-C
-                pending[pool.submit(_run, work, item)] = index
+                pending[pool.submit(_run, work, item, index)] = index
             while len(pending) >= 4 * workers or (pending and index == len(items) - 1):
                 for future in wait(pending, return_when=FIRST_COMPLETED).done:
                     yield pending.pop(future), future.result()
     except BrokenProcessPool:
+        pool.shutdown(wait=True, cancel_futures=True)  # the other processes end, and record nothing any more
+        names = [printable(name(items[number])) for number in running.numbers()]
+        during = f" while it worked on {' or '.join(names)}" if names else ""
         raise WorkerKilledError(
-            "A worker process was killed, usually because memory ran out. Run the same command with fewer workers to "
-            "resume."
+            f"A worker process was killed{during}, usually because memory ran out. Run the same command with fewer "
+            "workers to resume."
         ) from None
     except (GeneratorExit, KeyboardInterrupt):
         for process in set(active_children()) - others:
@@ -91,7 +104,13 @@ def _in_processes(work: Callable[[Item], Result], items: Sequence[Item], workers
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _start_worker() -> None:
+_RUNNING: RunningItems  # of this worker process
+
+
+def _start_worker(running: RunningItems) -> None:
+    global _RUNNING  # a process pool passes arguments to its processes in this way
+    _RUNNING = running
+    running.join()
     import torch  # here, because parse_shard is used by command lines, which must start at once
 
     torch.set_num_threads(1)
@@ -107,9 +126,10 @@ def _end_with_parent() -> None:
         os._exit(128 + signal.SIGTERM)
 
 
-def _run(work: Callable[[Item], Result], item: Item) -> Result:
+def _run(work: Callable[[Item], Result], item: Item, number: int) -> Result:
     try:
-        return work(item)
+        with _RUNNING.working_on(number):
+            return work(item)
     except SystemExit as error:  # otherwise the pool would go on with the next item
         os._exit(error.code if isinstance(error.code, int) else 1)
 

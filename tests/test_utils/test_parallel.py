@@ -20,6 +20,10 @@ def end_process(number: int) -> int:
     return number
 
 
+def end_at_three(number: int) -> int:
+    return end_process(number) if number == 3 else square(number)
+
+
 def test_serial_results_are_lazy_and_in_order():
     seen = []
     results = run_parallel(lambda n: seen.append(n) or n**2, [3, 4, 5])
@@ -33,8 +37,13 @@ def test_processes_give_the_same_results():
 
 
 def test_killed_process_is_one_error():
-    with pytest.raises(WorkerKilledError, match="fewer workers"):
-        list(run_parallel(end_process, [1, 2], workers=2))
+    with pytest.raises(WorkerKilledError, match="while it worked on case c[12].*fewer workers"):
+        list(run_parallel(end_process, [1, 2], workers=2, name="case c{}".format))
+
+
+def test_killed_process_names_its_item_only():
+    with pytest.raises(WorkerKilledError, match="while it worked on item 3, usually"):
+        list(run_parallel(end_at_three, [1, 2, 3, 4], workers=2, name="item {}".format))
 
 
 def test_unreachable_scheduler_is_one_error(monkeypatch):

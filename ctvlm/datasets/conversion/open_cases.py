@@ -55,6 +55,11 @@ def open_case(case: dict, scheme: str, check: str, prepare: Prepare | None) -> d
     return dict(reason="", notes=notes, case=prepared if prepared != case else None)
 
 
+def case_name(case: dict) -> str:
+    """Name of a case in errors."""
+    return f"case {case['case_id']}"
+
+
 def open_cases(
     cases: list[dict], args: argparse.Namespace, journal: Journal, prepare: Prepare | None, console: Console
 ) -> list[dict]:
@@ -70,7 +75,7 @@ def open_cases(
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("opening", total=len(todo))
         workers = args.workers or (available_cores() if len(todo) > MAX_SERIAL else 1)
-        for at, outcome in run_parallel(check, [cases[i] for i in todo], workers):
+        for at, outcome in run_parallel(check, [cases[i] for i in todo], workers, name=case_name):
             if isinstance(outcome, WorkerKilledError):
                 raise outcome
             i = todo[at]
