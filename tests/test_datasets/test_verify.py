@@ -121,7 +121,7 @@ def test_corrupt_stored_file(case_folder, tmp_path):
 
 def test_table_and_exit_code(tool, case_folder, capsys, tmp_path):
     (case_folder / "p1" / "seg.nii.gz").unlink()
-    assert tool.main([str(case_folder / "cases.jsonl"), "--json", str(tmp_path / "problems.json")]) == 1
+    assert tool.main([str(case_folder / "cases.jsonl"), "--out", str(tmp_path / "problems.json")]) == 1
     out = capsys.readouterr().out
     assert "1 of 3" in out and "missing file (1)" in out and "p1/seg.nii.gz" in out
     assert json.loads((tmp_path / "problems.json").read_text())[0]["case_id"] == "p1"
