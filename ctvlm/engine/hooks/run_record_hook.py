@@ -8,7 +8,7 @@ from typing import Any
 
 from mmengine.dist import get_world_size, master_only
 from mmengine.hooks import Hook
-from mmengine.runner import Runner
+from mmengine.runner import BaseLoop, Runner
 
 from ctvlm.engine.checkpoint.files import write_json
 from ctvlm.registry import HOOKS
@@ -37,7 +37,8 @@ class RunRecordHook(Hook):
             self._record = run_record(
                 seed=runner.seed,
                 processes=get_world_size(),
-                iteration=runner.iter,
+                # Runner.iter would build the training data set for a test.
+                iteration=runner._train_loop.iter if isinstance(runner._train_loop, BaseLoop) else 0,
                 loaded=os.path.basename(runner._load_from) if runner._load_from else None,
             )
             content = {**self._record, "folder": os.getcwd(), "config": _jsonable(runner.cfg.to_dict())}
