@@ -36,6 +36,15 @@ class SignalHook(Hook):
         setattr(self, stage, send)
 
 
+@pytest.fixture(autouse=True)
+def signals_are_not_ignored():
+    """A shell starts background jobs with SIGINT ignored, and nohup with SIGHUP ignored."""
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGHUP)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @pytest.fixture
 def config(toy_config):
     def make(folder, loop, by_epoch, workers=0):
