@@ -233,7 +233,8 @@ class CTVLMRunner(Runner):
     def register_default_hooks(self, hooks: dict | None = None) -> None:
         """Register the default hooks and those of ``_HOOKS``, which ``None`` in the config removes."""
         hooks = {**_HOOKS, **(hooks or {})}
-        super().register_default_hooks({name: hook for name, hook in hooks.items() if hook is not None})
+        # mmengine removes only its own hooks for None.
+        super().register_default_hooks({k: hook for k, hook in hooks.items() if hook is not None or k not in _HOOKS})
 
     def load_checkpoint(
         self, filename: str, map_location: Any = "cpu", strict: bool | None = None, revise_keys: list | None = None

@@ -67,6 +67,15 @@ def test_last_two_checkpoints_and_the_best_are_kept(toy_config):
     assert best["message_hub"]["runtime_info"]["best_score"] <= end["metrics"]["toy/error"]
 
 
+def test_hooks_set_to_none_are_removed(toy_config):
+    names = ("checkpoint", "logger", "non_finite", "bad_cases", "run_record", "stop_signal")
+    cfg = toy_config()
+    kinds = {type(hook).__name__ for hook in CTVLMRunner.from_cfg(cfg).hooks}
+    cfg.merge_from_dict({f"default_hooks.{name}": None for name in names})
+    removed = kinds - {type(hook).__name__ for hook in CTVLMRunner.from_cfg(cfg).hooks}
+    assert len(removed) == len(names) and {"PlainCheckpointHook", "StopSignalHook"} < removed
+
+
 def test_old_checkpoint_is_removed_after_the_new_one_is_written(toy_config, monkeypatch):
     """With max_keep_ckpts=1 there is always a checkpoint."""
     existing = []

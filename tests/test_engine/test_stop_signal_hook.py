@@ -17,7 +17,10 @@ from ctvlm.engine import CTVLMRunner, set_resume
 from ctvlm.utils.stop_signals import Interrupted, handle_stop_signals
 from tests.test_engine.test_mid_epoch_resume import LOOPS, STEPS, end
 
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
+pytestmark = [
+    pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals"),
+    pytest.mark.usefixtures("signals_not_ignored"),
+]
 
 
 class SignalHook(Hook):
@@ -34,15 +37,6 @@ class SignalHook(Hook):
                 os.kill(os.getpid(), number)
 
         setattr(self, stage, send)
-
-
-@pytest.fixture(autouse=True)
-def signals_are_not_ignored():
-    """A shell starts background jobs with SIGINT ignored, and nohup with SIGHUP ignored."""
-    before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGHUP)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 @pytest.fixture

@@ -11,7 +11,10 @@ import pytest
 from ctvlm.engine import run_tool
 from ctvlm.utils.stop_signals import STOP_SIGNALS, Interrupted, defer_stop_signals, handle_stop_signals, stop_requested
 
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
+pytestmark = [
+    pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals"),
+    pytest.mark.usefixtures("signals_not_ignored"),
+]
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1"])
