@@ -12,7 +12,7 @@ import time
 import pytest
 
 pty, fcntl, termios = (pytest.importorskip(name) for name in ("pty", "fcntl", "termios"))
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("signals_not_ignored")]
 
 TOY = "tests/test_engine/toy_config.py"
 HIDE, SHOW = b"\x1b[?25l", b"\x1b[?25h"

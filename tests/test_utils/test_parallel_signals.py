@@ -16,6 +16,7 @@ from tests.test_tools.test_dist_run import is_running, pids
 pytestmark = [
     pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals"),
     pytest.mark.slow,  # the workers import torch
+    pytest.mark.usefixtures("signals_not_ignored"),
 ]
 
 SCRIPT = """
