@@ -16,6 +16,7 @@ from mmengine.runner import BaseLoop, Runner
 from mmengine.runner.checkpoint import _load_checkpoint_to_model
 from torch import nn
 
+from ctvlm.engine.checkpoint import read_checkpoint
 from ctvlm.engine.checkpoint.release import read_weights
 from ctvlm.engine.checkpoint.weight_match import check_fits, load_matching
 from ctvlm.engine.cli.console import quiet_logger, stdout_console
@@ -86,7 +87,7 @@ class CTVLMRunner(Runner):
         strict = self._resume or self.cfg.get("load_strict", True)
         if self._load_from is None or not strict:  # a warm start may keep the pretrained weights
             return super().build_model(model)
-        with use_pretrained_files(read_weights(self._load_from)["state_dict"]):
+        with use_pretrained_files(self._read(self._load_from)["state_dict"]):
             return super().build_model(model)
 
     def build_optim_wrapper(self, optim_wrapper: OptimWrapper | dict) -> OptimWrapper | OptimWrapperDict:
@@ -123,6 +124,10 @@ class CTVLMRunner(Runner):
             meta = {**(meta or {}), "training_data": self.training_data}
         super().save_checkpoint(*args, save_optimizer=save_optimizer, meta=meta, **kwargs)
 
+    def _read(self, path: str, map_location: Any = "cpu") -> dict:
+        # A released model contains no state from which a run could be resumed.
+        return read_checkpoint(path, map_location) if self._resume else read_weights(path, map_location)
+
     def load_checkpoint(
         self, filename: str, map_location: Any = "cpu", strict: bool | None = None, revise_keys: list | None = None
     ) -> dict:
@@ -133,7 +138,7 @@ class CTVLMRunner(Runner):
         Raises:
             CheckpointError: the file is missing or damaged, or does not fit the model.
         """
-        checkpoint = read_weights(filename, map_location)
+        checkpoint = self._read(filename, map_location)
         model = unwrap_model(self.model)
         if strict is None:
             strict = self._resume or self.cfg.get("load_strict", True)
