@@ -17,7 +17,7 @@ import ctvlm.phantom  # noqa: F401  (registers PhantomCT)
 from ctvlm.apis.shipped_models import DEFAULT_MODEL, shipped_folder, shipped_names
 from ctvlm.engine import CheckpointError, ConfigError, check_fits, load_config, read_checkpoint
 from ctvlm.engine.checkpoint.config_text import checkpoint_config
-from ctvlm.engine.checkpoint.release import read_release
+from ctvlm.engine.checkpoint.release import read_release, read_weights
 from ctvlm.engine.checkpoint.safe_types import check_types
 from ctvlm.engine.checkpoint.upgrade import upgrade_config
 from ctvlm.engine.checkpoint.weight_match import plain_names
@@ -88,7 +88,7 @@ def init_model(
     if checkpoint is not None:
         if weights is not None:
             raise CheckpointError(f"found two checkpoints, {model} and {checkpoint}: pass a config and a checkpoint")
-        weights = _read_weights(checkpoint)
+        weights = _checkpoint_weights(read_weights(checkpoint), checkpoint)
     built: Any = _build(cfg, weights)
     built.cfg = cfg
     built.training_data = [] if weights is None else weights.training_data
@@ -126,13 +126,6 @@ def _config_by_name(name: str | Path) -> Config:
         known = f"; models: {', '.join(models)}" if models else ""
         raise ConfigError(f"model not found: {name} is no file, folder, name of a model or config{hint}{known}")
     return load_config(name)
-
-
-def _read_weights(path: str | Path) -> _Weights:
-    if Path(path).expanduser().is_dir():
-        release = read_release(path)
-        return _Weights(release.state_dict, release.training_data, path, {})
-    return _checkpoint_weights(read_checkpoint(path), path)
 
 
 def _checkpoint_weights(checkpoint: dict, path: str | Path) -> _Weights:

@@ -21,7 +21,7 @@ from mmengine.visualization import Visualizer
 from torch import nn
 from torch.utils.data import DataLoader
 
-from ctvlm.engine.checkpoint import CheckpointError
+from ctvlm.engine.checkpoint import CheckpointError, read_checkpoint
 from ctvlm.engine.checkpoint.changed_settings import describe_changes
 from ctvlm.engine.checkpoint.files import non_finite_weights
 from ctvlm.engine.checkpoint.last import last_checkpoint_of
@@ -137,7 +137,7 @@ class CTVLMRunner(Runner):
         strict = self._resume or self.cfg.get("load_strict", True)
         if self._load_from is None or not strict:  # a warm start may keep the pretrained weights
             return super().build_model(model)
-        with use_pretrained_files(read_weights(self._load_from)["state_dict"]):
+        with use_pretrained_files(self._read(self._load_from)["state_dict"]):
             return super().build_model(model)
 
     def build_optim_wrapper(self, optim_wrapper: OptimWrapper | dict) -> OptimWrapper | OptimWrapperDict:
@@ -236,6 +236,10 @@ class CTVLMRunner(Runner):
         # mmengine removes only its own hooks for None.
         super().register_default_hooks({k: hook for k, hook in hooks.items() if hook is not None or k not in _HOOKS})
 
+    def _read(self, path: str, map_location: Any = "cpu") -> dict:
+        # A released model contains no state from which a run could be resumed.
+        return read_checkpoint(path, map_location) if self._resume else read_weights(path, map_location)
+
     def load_checkpoint(
         self, filename: str, map_location: Any = "cpu", strict: bool | None = None, revise_keys: list | None = None
     ) -> dict:
@@ -246,7 +250,7 @@ class CTVLMRunner(Runner):
         Raises:
             CheckpointError: the file is missing or damaged, or does not fit the model.
         """
-        checkpoint = read_weights(filename, map_location)
+        checkpoint = self._read(filename, map_location)
         model = unwrap_model(self.model)
         if strict is None:
             strict = self._resume or self.cfg.get("load_strict", True)

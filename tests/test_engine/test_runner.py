@@ -105,6 +105,11 @@ def test_checkpoint_of_another_architecture_is_an_error(toy_config):
     assert not Path(cfg.work_dir).exists()
 
 
+def test_a_run_is_not_resumed_from_a_released_model(toy_config, released_model):
+    with pytest.raises(CheckpointError, match="small is a folder"):
+        CTVLMRunner.from_cfg(toy_config(load_from=str(released_model), resume=True)).train()
+
+
 def test_warm_start_loads_matching_weights(toy_config):
     train(toy_config())
     checkpoint = str(Path(toy_config().work_dir) / "epoch_4.pth")

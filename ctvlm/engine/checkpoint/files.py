@@ -108,6 +108,8 @@ def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict:
     path = Path(path).expanduser()
     if "://" in str(path) or str(path).startswith(("http:", "https:", "torchvision:", "open-mmlab:")):
         raise CheckpointError(f"checkpoint {path} is not a local file: download it and pass the path of the file")
+    if path.is_dir():
+        raise CheckpointError(f"checkpoint {path} is a folder; expected a file, such as epoch_1.pth")
     if not path.is_file():
         raise CheckpointError(f"checkpoint not found: {path}{_other_checkpoints(path)}")
     try:
