@@ -5,6 +5,8 @@ import json
 import pytest
 import torch
 
+import ctvlm
+
 TOY = "tests/test_engine/toy_config.py"
 
 
@@ -21,6 +23,7 @@ def test_training_and_testing_give_equal_metrics(tool, tmp_path):
     assert "toy/error" in tested.out and "out.json" in tested.out
     # The work folder also contains the test results; the results of training are not overwritten.
     results_file = json.loads((tmp_path / "test" / "test_results.json").read_text())
+    assert results_file.pop("ctvlm")["version"] == ctvlm.__version__
     assert results_file == {"checkpoint": str(checkpoint), "metrics": results["metrics"], "n": {"toy/error": 12}}
     assert "toy/error" in (tmp_path / "test" / "test_results.csv").read_text()
     assert not (tmp_path / "test" / "results.json").exists()
@@ -65,10 +68,10 @@ def test_resume(tool, tmp_path):
         ([TOY, "--cfg-options", "model.width"], "'model.width'"),
         ([TOY, "--resume", "nowhere.pth"], "nowhere.pth"),
         ([TOY, "--launcher", "pytorch"], "RANK"),
-        ([TOY, "--cfg-options", "train_dataloader.dataset.fail_with=case 7 is broken"], "error: case 7 is broken"),
+        ([TOY, "--cfg-options", "train_dataloader.dataset.fail_with=case 7 is broken"], "data set: case 7 is broken"),
         (
             [TOY, "--cfg-options", "train_dataloader.dataset.fail_with=case 7", "train_dataloader.num_workers=1"],
-            "error: case 7\n",
+            "data set: case 7\n",
         ),
     ],
 )
