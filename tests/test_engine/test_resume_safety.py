@@ -90,11 +90,12 @@ def test_leftovers_of_a_crash_are_removed_when_the_run_is_resumed(toy_config, tr
     shutil.copy(trained / "epoch_2.pth", trained / "epoch_1.pth")
     edit(trained / "epoch_2.pth", lambda c: c["message_hub"]["runtime_info"].update(keep_ckpt_ids=[0, 1, 2]))
     (trained / "epoch_0.pth").write_text("outdated")
-    parts = [trained / f".part_{'0' * 16}_{name}" for name in ("epoch_3.pth", "last_checkpoint", "x.json", "my.txt")]
+    names = ("epoch_3.pth", "last_checkpoint", "x.json", "toy_config.py", "r.csv", "my.txt")
+    parts = [trained / f".part_{'0' * 16}_{name}" for name in names]
     for part in parts:
         part.write_text("unfinished")
     resume(toy_config, "run", train_cfg__max_epochs=3)
-    assert [part.name for part in parts if part.exists()] == [parts[3].name]
+    assert [part.name for part in parts if part.exists()] == [parts[-1].name]
     assert sorted(path.name for path in trained.glob("epoch_*.pth")) == ["epoch_2.pth", "epoch_3.pth"]
 
 

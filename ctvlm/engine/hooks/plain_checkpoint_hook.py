@@ -24,8 +24,8 @@ from ctvlm.utils.distributed import raise_on_all_ranks
 _LAST = "last"  # key of the message about a checkpoint that is not a best one
 # Number in the message hub: iterations before the checkpoint of an interruption; 0 without one.
 INTERRUPTED = "interrupted_iter"
-# Temporary names of ``atomic_write``.
-_PART = re.compile(rf"\.part_[0-9a-f]{{16}}_(.+\.(pth|json)|{POINTER})")
+# Temporary names of ``atomic_write``: checkpoints, results and the config.
+_PART = re.compile(rf"\.part_[0-9a-f]{{16}}_(.+\.(pth|json|csv|py)|{POINTER})")
 
 
 @HOOKS.register_module()
