@@ -55,7 +55,7 @@ def any_rank(flag: Tensor) -> bool:
 
 
 def raise_on_all_ranks(error: WriteError | None) -> None:
-    """Raise the error on its rank, and on the other ranks one that says so. Every rank must call this function."""
+    """Raise an error on all ranks if one rank has one. Every rank must call this function."""
     nccl = dist.is_available() and dist.is_initialized() and dist.get_backend() == "nccl"
     if any_rank(torch.tensor(error is not None, device="cuda" if nccl else "cpu")):
         raise error or WriteError("another process cannot write its file")

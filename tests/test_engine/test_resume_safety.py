@@ -91,11 +91,17 @@ def test_leftovers_of_a_crash_are_removed_when_the_run_is_resumed(toy_config, tr
     edit(trained / "epoch_2.pth", lambda c: c["message_hub"]["runtime_info"].update(keep_ckpt_ids=[0, 1, 2]))
     (trained / "epoch_0.pth").write_text("outdated")
     names = ("epoch_3.pth", "last_checkpoint", "x.json", "toy_config.py", "r.csv", "my.txt")
+    log_dir, other = trained / "20260102_030405" / "vis_data", trained.parent / "other_run"
+    log_dir.mkdir(parents=True)
+    other.mkdir()
+    (trained / "20260102_030406").symlink_to(other, target_is_directory=True)
     parts = [trained / f".part_{'0' * 16}_{name}" for name in names]
-    for part in parts:
+    logged, elsewhere = [folder / f".part_{'0' * 16}_run.json" for folder in (log_dir, other)]
+    for part in [*parts, logged, elsewhere]:
         part.write_text("unfinished")
     resume(toy_config, "run", train_cfg__max_epochs=3)
     assert [part.name for part in parts if part.exists()] == [parts[-1].name]
+    assert not logged.exists() and elsewhere.exists()
     assert sorted(path.name for path in trained.glob("epoch_*.pth")) == ["epoch_2.pth", "epoch_3.pth"]
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections import deque
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -24,8 +26,8 @@ from ctvlm.utils.distributed import raise_on_all_ranks
 _LAST = "last"  # key of the message about a checkpoint that is not a best one
 # Number in the message hub: iterations before the checkpoint of an interruption; 0 without one.
 INTERRUPTED = "interrupted_iter"
-# Temporary names of ``atomic_write``: checkpoints, results and the config.
-_PART = re.compile(rf"\.part_[0-9a-f]{{16}}_(.+\.(pth|json|csv|py)|{POINTER})")
+# Temporary names of ``atomic_write``: checkpoints, results, the config, texts and images.
+_PART = re.compile(rf"\.part_[0-9a-f]{{16}}_(.+\.(pth|json|csv|py|md|png)|{POINTER})")
 
 
 @HOOKS.register_module()
@@ -68,9 +70,11 @@ class PlainCheckpointHook(CheckpointHook):
         super().before_train(runner)
         if is_main_process():
             for folder in {Path(self.out_dir), Path(runner.work_dir)}:
-                for path in folder.glob(".part_*"):
-                    if _PART.fullmatch(path.name):
-                        path.unlink(missing_ok=True)
+                _remove_parts(folder.glob(".part_*"))
+            for log_dir in Path(runner.work_dir).glob("[0-9]*_[0-9]*"):
+                # Links are not followed: they may lead to other runs.
+                for folder, _, names in [] if log_dir.is_symlink() else os.walk(log_dir):
+                    _remove_parts(Path(folder) / name for name in names)
         best = {key: self._own(path) for key, path in self._best().items()}
         self._set_best(best)
         for key, name in best.items():
@@ -285,3 +289,10 @@ def _set_info(runner: Runner, key: str, value: Any) -> None:
 
 def _is_finite(score: Any) -> bool:
     return not isinstance(score, (float, np.floating)) or math.isfinite(score)
+
+
+def _remove_parts(paths: Iterable[Path]) -> None:
+    """Remove the unfinished files among ``paths``."""
+    for path in paths:
+        if _PART.fullmatch(path.name):
+            path.unlink(missing_ok=True)
