@@ -73,8 +73,8 @@ class PlainCheckpointHook(CheckpointHook):
                 _remove_parts(folder.glob(".part_*"))
             for log_dir in Path(runner.work_dir).glob("[0-9]*_[0-9]*"):
                 # Links are not followed: they may lead to other runs.
-                for folder, _, names in [] if log_dir.is_symlink() else os.walk(log_dir):
-                    _remove_parts(Path(folder) / name for name in names)
+                for parent, _, names in [] if log_dir.is_symlink() else os.walk(log_dir):
+                    _remove_parts(Path(parent) / name for name in names)
         best = {key: self._own(path) for key, path in self._best().items()}
         self._set_best(best)
         for key, name in best.items():
