@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
+# Voxels that are windowed at a time on a CPU.
+PART = 2**16
 # Centre and width in HU, as used in radiology.
 WINDOWS: dict[str, tuple[float, float]] = {
     "lung": (-600.0, 1500.0),
@@ -36,10 +40,16 @@ def apply_windows(hu: Tensor, windows: list[str | tuple[float, float]]) -> Tenso
         scaled = [(hu.float() - (centre - width / 2)) / width for centre, width in map(resolve_window, windows)]
         return torch.stack(scaled, dim=1).clamp(0, 1)
     out = hu.new_empty((hu.shape[0], len(windows), *hu.shape[1:]), dtype=torch.float32)
-    # In place, and slice by slice on a CPU: slices fit into the cache, which is more than twice as fast.
-    depth = 1 if hu.device.type == "cpu" else max(hu.shape[1], 1)
     for channel, window in enumerate(windows):
         centre, width = resolve_window(window)
-        for target, source in zip(out[:, channel].split(depth, dim=1), hu.split(depth, dim=1)):
+        for target, source in zip(_parts(out[:, channel]), _parts(hu), strict=True):
             target.copy_(source).sub_(centre - width / 2).div_(width).clamp_(0, 1)
     return out
+
+
+def _parts(volumes_BDHW: Tensor) -> tuple[Tensor, ...]:
+    """Parts that fit into the cache of a CPU, in which several operations in place are more than twice as fast."""
+    if volumes_BDHW.device.type != "cpu":
+        return (volumes_BDHW,)
+    cases = PART // max(math.prod(volumes_BDHW.shape[1:]), 1)
+    return volumes_BDHW.split(cases) if cases else volumes_BDHW.split(1, dim=1)

@@ -24,12 +24,17 @@ class VisionEncoder(nn.Module, ABC):
     ``spacing_B3`` is in mm (z, y, x) per voxel, 1 mm by default. ``anatomy`` is the overlap of the patches with
     ``region_map_BDHW``; if it is given, region encoders do not compute it again.
 
+    Attributes:
+        reads_hu: True if ``forward`` also takes ``window``, a function from HU (M, 1, D, H, W) to the channels
+            (M, C, D, H, W); the volume is then in HU (B, 1, D, H, W). The encoder windows only what it reads.
+
     Args:
         region_encoder: config of a region encoder; default SoftOverlapRegionEncoder.
         normalize: ``dict(mean=..., std=...)``, one value per channel: the input becomes ``(input - mean) / std``.
             ``None``: the input is used as it is, in [0, 1].
     """
 
+    reads_hu: bool = False
     mean: Tensor
     std: Tensor
 

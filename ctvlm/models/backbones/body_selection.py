@@ -6,20 +6,27 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ctvlm.structures import TokenContext
+
 
 def body_patches(channel_BDHW: Tensor, grid: tuple[int, int, int]) -> Tensor:
     """True for patches that become tokens (B, d*h*w).
 
-    A patch is air if its maximum in the soft-tissue window (scaled to [0, 1]) is 0. Air that is connected to the
-    in-plane border within its slice of the patch grid is outside the body and is dropped. Enclosed air (lung, bowel)
-    is kept. The flood fill is per slice, because in 3D it would enter a lung that is cut by the end of the volume. A
-    case that contains only air keeps all its patches.
+    A patch is air if its maximum in the soft-tissue window (scaled to [0, 1]) is 0, see ``body_of_air``.
     """
-    batch = channel_BDHW.shape[0]
-    d, h, w = grid
     size = [s // g for s, g in zip(channel_BDHW.shape[1:], grid)]
-    air_Bdhw = F.max_pool3d(channel_BDHW.detach()[:, None], size)[:, 0] <= 0
-    air = air_Bdhw.reshape(batch * d, h, w)
+    return body_of_air(F.max_pool3d(channel_BDHW.detach()[:, None], size)[:, 0] <= 0)
+
+
+def body_of_air(air_Bdhw: Tensor) -> Tensor:
+    """True for patches of the body and of air that it encloses (B, d*h*w), from the patches that contain only air.
+
+    Air that is connected to the in-plane border within its slice of the patch grid is outside the body and is dropped.
+    Enclosed air (lung, bowel) is kept. The flood fill is per slice, because in 3D it would enter a lung that is cut by
+    the end of the volume. A case that contains only air keeps all its patches.
+    """
+    batch = air_Bdhw.shape[0]
+    air = air_Bdhw.flatten(0, 1)
     # The loop ends when nothing changes, which depends on the data. An exported graph has no such loop.
     outside = _outside_by_closure(air) if torch.compiler.is_compiling() else _outside_by_growth(air)
     keep_BN = ~outside.view(batch, -1)
@@ -63,6 +70,18 @@ def _grow(mask: Tensor) -> Tensor:
     """The mask and its four neighbours."""
     padded = F.pad(mask, (1, 1, 1, 1))
     return mask | padded[:, :-2, 1:-1] | padded[:, 2:, 1:-1] | padded[:, 1:-1, :-2] | padded[:, 1:-1, 2:]
+
+
+def keep_tokens(ctx: TokenContext, keep_BN: Tensor | None) -> TokenContext:
+    """Drop patches, or mask them where a graph is exported, whose shapes do not depend on the data. ``None``: all."""
+    if keep_BN is None:
+        return ctx
+    if torch.compiler.is_compiling():
+        return TokenContext(ctx.grid, ctx.index_BN, keep_BN, ctx.spacing_B3)
+    index_Bn, mask_Bn = kept_index(keep_BN)
+    if index_Bn.shape[1] < ctx.num_cells:
+        return TokenContext(ctx.grid, index_Bn, mask_Bn, ctx.spacing_B3)
+    return ctx if bool(keep_BN.all()) else TokenContext(ctx.grid, ctx.index_BN, keep_BN, ctx.spacing_B3)
 
 
 def kept_index(keep_BN: Tensor) -> tuple[Tensor, Tensor]:

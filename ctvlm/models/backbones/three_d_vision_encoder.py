@@ -12,8 +12,9 @@ from torch.utils.checkpoint import checkpoint
 
 from ctvlm.models.backbones.base import VisionEncoder
 from ctvlm.models.backbones.block_configs import block_configs
-from ctvlm.models.backbones.body_selection import body_patches, kept_index
-from ctvlm.models.layers import Position3D
+from ctvlm.models.backbones.body_selection import body_of_air, body_patches, keep_tokens
+from ctvlm.models.backbones.positions import build_position
+from ctvlm.models.layers import patch_cells
 from ctvlm.models.layers.patch_embedding import as_grid
 from ctvlm.models.layers.transformer_block import NORM_EPS
 from ctvlm.models.region_encoders import RegionEncoding
@@ -21,8 +22,10 @@ from ctvlm.registry import BACKBONES, LAYERS
 from ctvlm.structures import Anatomy, EncoderOutput, TokenContext
 from ctvlm.utils import check_choice
 
-POSITIONS = {"sincos": "SinCosPosition3D", "learned": "LearnedPosition3D", "rotary": "RotaryPosition3D"}
 SELECTIONS = ("none", "body")
+Grid = tuple[int, int, int]
+# HU (M, 1, D, H, W) to channels (M, C, D, H, W).
+Window = Callable[[Tensor], Tensor]
 PATCH_EMBED = dict(type="ThreeDPatchEmbedding", in_channels=3, patch_size=(4, 16, 16))
 BLOCK = dict(
     type="ThreeDTransformerBlock",
@@ -60,6 +63,8 @@ class ThreeDVisionEncoder(VisionEncoder):
             or a region id above ``num_regions``.
     """
 
+    reads_hu = True
+
     def __init__(
         self,
         img_size: tuple[int, int, int] = (64, 512, 512),
@@ -89,7 +94,7 @@ class ThreeDVisionEncoder(VisionEncoder):
         self.out_layers = {layer % depth for layer in out_layers}
         self.patch_embed = LAYERS.build(patch_embed, default_args=dict(embed_dims=embed_dims))
         self.patch_size: tuple[int, int, int] = self.patch_embed.patch_size
-        self.position = self._build_position(position, img_size, embed_dims, block["num_heads"])
+        self.position = build_position(position, self.patch_embed.grid_of(as_grid(img_size)), embed_dims, block["num_heads"])
 
         if region_layer is None:
             region_layer = depth // 2 if self.region_encoder.reads_features else 0
@@ -107,54 +112,47 @@ class ThreeDVisionEncoder(VisionEncoder):
         normalised = self.blocks[-1].ends_with_norm
         self.norm = nn.Identity() if normalised else nn.LayerNorm(embed_dims, eps=NORM_EPS)
 
-    def _build_position(self, position: str | dict, img_size: tuple, embed_dims: int, num_heads: int) -> Position3D:
-        if isinstance(position, str):
-            check_choice("ThreeDVisionEncoder", "position", position, POSITIONS)
-            position = dict(type=POSITIONS[position])
-        cls = position["type"] if isinstance(position["type"], type) else LAYERS.get(position["type"])
-        # A name that is not registered is an error of build.
-        wanted = getattr(cls, "sizes", Position3D.sizes)
-        sizes: dict[str, Any] = dict(embed_dims=embed_dims, head_dims=embed_dims // num_heads)
-        if "base_grid" in wanted:
-            sizes["base_grid"] = self.patch_embed.grid_of(tuple(img_size))
-        return LAYERS.build(position, default_args={name: sizes[name] for name in wanted})
-
     def forward(
         self,
         volume_BCDHW: Tensor,
         region_map_BDHW: Tensor | None = None,
         spacing_B3: Tensor | None = None,
         anatomy: Anatomy | None = None,
+        window: Window | None = None,
     ) -> EncoderOutput:
         self.check_region_map(volume_BCDHW, region_map_BDHW)
-        tokens_BNE = self.patch_embed(self.standardize(volume_BCDHW))
-        ctx = self._context(volume_BCDHW, spacing_B3).with_anatomy(anatomy)
+        grid = self.patch_embed.grid_of(as_grid(volume_BCDHW.shape[2:]))
+        ctx = TokenContext.full(len(volume_BCDHW), grid, self.token_spacing(volume_BCDHW, spacing_B3, grid))
+        if window is None:
+            ctx = keep_tokens(ctx, self._keep_windowed(volume_BCDHW, grid))
+            tokens_BNE = ctx.gather(self.patch_embed(self.standardize(volume_BCDHW)))
+        else:
+            hu_BNv = patch_cells(volume_BCDHW.squeeze(1), grid).flatten(2)
+            ctx = keep_tokens(ctx, self._keep_hu(hu_BNv, grid, window))
+            tokens_BNE = self._embed_hu(ctx.gather(hu_BNv), window)
         if self.position.additive:
-            tokens_BNE = tokens_BNE + self.position(ctx.grid, tokens_BNE)
-        tokens_BNE = ctx.gather(tokens_BNE)
-        tokens_BNE, encoding, levels = self._run_blocks(tokens_BNE, region_map_BDHW, ctx)
+            code_NE = self.position(grid, tokens_BNE)
+            tokens_BNE = tokens_BNE + ctx.gather(code_NE.expand(len(tokens_BNE), -1, -1))
+        else:
+            ctx = ctx.with_rotary(self.position(ctx))
+        tokens_BNE, encoding, levels = self._run_blocks(tokens_BNE, region_map_BDHW, ctx.with_anatomy(anatomy))
         return self.assemble(tokens_BNE, ctx, encoding, levels)
 
-    def _context(self, volume_BCDHW: Tensor, spacing_B3: Tensor | None) -> TokenContext:
-        grid = self.patch_embed.grid_of(as_grid(volume_BCDHW.shape[2:]))
-        spacing_B3 = self.token_spacing(volume_BCDHW, spacing_B3, grid)
-        ctx = TokenContext.full(volume_BCDHW.shape[0], grid, spacing_B3)
-        if self.token_selection == "body":
-            keep_BN = body_patches(volume_BCDHW[:, self.body_channel], grid)
-            ctx = self._selected(ctx, keep_BN)
-        if not self.position.additive:
-            ctx = ctx.with_rotary(self.position(ctx))
-        return ctx
+    def _keep_windowed(self, volume_BCDHW: Tensor, grid: Grid) -> Tensor | None:
+        """Patches that become tokens (B, d*h*w); ``None``: all."""
+        return body_patches(volume_BCDHW[:, self.body_channel], grid) if self.token_selection == "body" else None
 
-    @staticmethod
-    def _selected(ctx: TokenContext, keep_BN: Tensor) -> TokenContext:
-        """Drop patches, or mask them where a graph is exported, whose shapes do not depend on the data."""
-        if torch.compiler.is_compiling():
-            return TokenContext(ctx.grid, ctx.index_BN, keep_BN, ctx.spacing_B3)
-        index_Bn, mask_Bn = kept_index(keep_BN)
-        if index_Bn.shape[1] < ctx.num_cells:
-            return TokenContext(ctx.grid, index_Bn, mask_Bn, ctx.spacing_B3)
-        return ctx if bool(keep_BN.all()) else TokenContext(ctx.grid, ctx.index_BN, keep_BN, ctx.spacing_B3)
+    def _keep_hu(self, hu_BNv: Tensor, grid: Grid, window: Window) -> Tensor | None:
+        """The same from the voxels of each patch in HU: windows are monotone, so the maximum can be taken first."""
+        if self.token_selection == "none":
+            return None
+        highest_B1dhw = hu_BNv.amax(dim=-1).unflatten(1, grid)[:, None]
+        return body_of_air(window(highest_B1dhw)[:, self.body_channel] <= 0)
+
+    def _embed_hu(self, hu_BNv: Tensor, window: Window) -> Tensor:
+        """Features of patches (B, N, E) from their voxels in HU. A patch embedding reads each patch on its own."""
+        cells_M1dhw = hu_BNv.flatten(0, 1).unflatten(1, (1, *self.patch_size))
+        return self.patch_embed(self.standardize(window(cells_M1dhw))).view(*hu_BNv.shape[:2], -1)
 
     def _run_blocks(
         self, x_BNE: Tensor, region_map_BDHW: Tensor | None, ctx: TokenContext

@@ -58,16 +58,16 @@ class CTDataPreprocessor(BaseDataPreprocessor):
         """Input channels of the encoder (B, C, D, H, W), in [0, 1]."""
         return apply_windows(hu_B1DHW.squeeze(1), self.windows)
 
-    def encoder_inputs(
+    def encoder_regions(
         self, inputs: dict[str, Any], anatomy: Anatomy | None, training: bool
-    ) -> tuple[Tensor, Tensor | None, Anatomy | None]:
-        """Volume (B, C, D, H, W), region map and its overlap with patches, as the encoder receives them."""
+    ) -> tuple[Tensor | None, Anatomy | None]:
+        """Region map and its overlap with patches, as the encoder receives them."""
         region_map_BDHW = inputs.get("region_map")
         if training and region_map_BDHW is not None and self.region_map_drop > 0:
             dropped_B = torch.rand(len(region_map_BDHW), device=region_map_BDHW.device) < self.region_map_drop
             region_map_BDHW = region_map_BDHW.masked_fill(dropped_B[:, None, None, None], UNKNOWN)
             anatomy = None if anatomy is None else anatomy.without(dropped_B)
-        return self.window(inputs["volume"]), region_map_BDHW, anatomy
+        return region_map_BDHW, anatomy
 
     @staticmethod
     def _region_map(region_maps: list[Tensor | None], hu_BDHW: Tensor) -> Tensor | None:

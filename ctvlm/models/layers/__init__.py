@@ -4,6 +4,7 @@ from ctvlm.models.layers.hierarchical_patch_embedding import HierarchicalPatchEm
 from ctvlm.models.layers.init import init_vit, scale_residual_
 from ctvlm.models.layers.masked_softmax import masked_softmax
 from ctvlm.models.layers.mlp import MLP
+from ctvlm.models.layers.patch_cells import patch_cells
 from ctvlm.models.layers.patch_embedding import ThreeDPatchEmbedding, check_channels, grid_of
 from ctvlm.models.layers.position import (
     LearnedPosition3D,
@@ -30,5 +31,6 @@ __all__ = [
     "grid_of",
     "init_vit",
     "masked_softmax",
+    "patch_cells",
     "scale_residual_",
 ]

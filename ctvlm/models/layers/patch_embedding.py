@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch.nn as nn
+import torch.nn.functional as F
 from torch import Tensor
 
 from ctvlm.models.layers.init import init_as_linear
@@ -34,7 +35,9 @@ class ThreeDPatchEmbedding(nn.Module):
 
     def forward(self, volume_BCDHW: Tensor) -> Tensor:
         check_channels(volume_BCDHW, self.in_channels)
-        self.grid_of(as_grid(volume_BCDHW.shape[2:]))
+        if self.grid_of(as_grid(volume_BCDHW.shape[2:])) == (1, 1, 1):
+            # Single patches, of which an encoder has many: a matrix product is faster than a convolution.
+            return F.linear(volume_BCDHW.flatten(1), self.proj.weight.flatten(1), self.proj.bias)[:, None]
         return self.proj(volume_BCDHW).flatten(2).transpose(1, 2)
 
 

@@ -122,8 +122,11 @@ class CoTContrastiveVLM(FittedTokenizers, BaseModel):
 
     def encode(self, inputs: Inputs, anatomy: Anatomy | None = None) -> EncoderOutput:
         """Patch and region features of volumes in HU. ``anatomy``: overlap with the region map, if it is known."""
-        volume_BCDHW, region_map_BDHW, anatomy = self.data_preprocessor.encoder_inputs(inputs, anatomy, self.training)
-        return self.backbone(volume_BCDHW, region_map_BDHW, inputs.get("spacing"), anatomy)
+        hu_B1DHW, window = inputs["volume"], self.data_preprocessor.window
+        region_map_BDHW, anatomy = self.data_preprocessor.encoder_regions(inputs, anatomy, self.training)
+        reads_hu = getattr(self.backbone, "reads_hu", False)
+        volume, extra = (hu_B1DHW, {"window": window}) if reads_hu else (window(hu_B1DHW), {})
+        return self.backbone(volume, region_map_BDHW, inputs.get("spacing"), anatomy, **extra)
 
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
         """Texts in the shared space (len(texts), P), not normalised."""
