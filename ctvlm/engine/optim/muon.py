@@ -17,20 +17,23 @@ QUINTIC = (3.4445, -4.7750, 2.0315)
 MIN_SIDE = 16
 
 
-def orthogonalize(matrix_IO: Tensor, steps: int = 5) -> Tensor:
+def orthogonalize(matrix_XIO: Tensor, steps: int = 5) -> Tensor:
     """Set the singular values of a matrix to about 1 by Newton-Schulz iteration; the singular vectors stay the same.
 
     Singular values of at least 1% of the matrix norm end between 0.6 and 1.2; smaller ones end below. A zero matrix
     stays zero.
+
+    Args:
+        matrix_XIO: a matrix (I, O), or a stack of matrices (X, I, O).
     """
     a, b, c = QUINTIC
-    wide = matrix_IO.shape[0] <= matrix_IO.shape[1]
-    x_IO = matrix_IO if wide else matrix_IO.T
-    x_IO = x_IO / x_IO.norm().clamp(min=1e-7)
+    wide = matrix_XIO.shape[-2] <= matrix_XIO.shape[-1]
+    x = matrix_XIO if wide else matrix_XIO.mT
+    x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
     for _ in range(steps):
-        gram_II = x_IO @ x_IO.T
-        x_IO = torch.addmm(x_IO, torch.addmm(gram_II, gram_II, gram_II, beta=b, alpha=c), x_IO, beta=a)
-    return x_IO if wide else x_IO.T
+        gram = x @ x.mT
+        x = a * x + (b * gram + c * (gram @ gram)) @ x
+    return x if wide else x.mT
 
 
 @OPTIMIZERS.register_module()
@@ -71,7 +74,7 @@ class MuonAdamW(torch.optim.Optimizer):
                 "MuonAdamW: no parameter group has matrix=True. Set optim_wrapper.constructor='MuonConstructor'"
             )
         # AdamW of a dummy parameter; step() replaces its groups, which must have all settings of AdamW.
-        self._adamw = torch.optim.AdamW([nn.Parameter(torch.zeros(1))], lr, betas, eps, weight_decay)
+        self._adamw = torch.optim.AdamW([nn.Parameter(torch.zeros(1))], lr, betas, eps, weight_decay, fused=True)
         defaults = {**self._adamw.defaults, "momentum": momentum, "matrix_lr": matrix_lr, "matrix": False}
         super().__init__(params, defaults)
 
@@ -84,24 +87,44 @@ class MuonAdamW(torch.optim.Optimizer):
                 loss = closure()
         # AdamW uses the state and groups of this optimizer, so that schedulers and checkpoints handle one optimizer.
         self._adamw.state = self.state
-        self._adamw.param_groups = [group for group in self.param_groups if not group["matrix"]]
+        self._adamw.param_groups = _merged(group for group in self.param_groups if not group["matrix"])
         self._adamw.step()
-        for group in self.param_groups:
-            if group["matrix"]:
-                for parameter in group["params"]:
-                    if parameter.grad is not None:
-                        self._step_matrix(parameter, group)
+        for group in _merged(group for group in self.param_groups if group["matrix"]):
+            by_shape: dict[tuple[int, ...], list[Tensor]] = {}
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    by_shape.setdefault((*parameter.shape, parameter.device, parameter.dtype), []).append(parameter)
+            for parameters in by_shape.values():
+                self._step_matrices(parameters, group)
         return loss
 
-    def _step_matrix(self, weight_OI: Tensor, group: dict) -> None:
-        state = self.state[weight_OI]
-        if "momentum_buffer" not in state:
-            state["momentum_buffer"] = torch.zeros_like(weight_OI)
-        momentum_OI = state["momentum_buffer"].mul_(group["momentum"]).add_(weight_OI.grad)
-        step_OI = orthogonalize(weight_OI.grad + group["momentum"] * momentum_OI)
-        outputs, inputs = weight_OI.shape
+    def _step_matrices(self, weights: list[Tensor], group: dict) -> None:
+        """Update matrices of one shape (O, I) in one sequence of batched operations."""
+        for weight in weights:
+            if "momentum_buffer" not in self.state[weight]:
+                self.state[weight]["momentum_buffer"] = torch.zeros_like(weight)
+        buffers = [self.state[weight]["momentum_buffer"] for weight in weights]
+        gradients = [weight.grad for weight in weights]
+        torch._foreach_mul_(buffers, group["momentum"])
+        torch._foreach_add_(buffers, gradients)
+        steps_XOI = orthogonalize(torch.stack(torch._foreach_add(gradients, buffers, alpha=group["momentum"])))
+        outputs, inputs = weights[0].shape
         step_size = group["lr"] * group["matrix_lr"] * max(1.0, outputs / inputs) ** 0.5
-        weight_OI.mul_(1 - group["lr"] * group["weight_decay"]).add_(step_OI, alpha=-step_size)
+        torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
+        torch._foreach_add_(weights, list(steps_XOI), alpha=-step_size)
+
+
+def _merged(groups: Iterable[dict]) -> list[dict]:
+    """Groups of equal settings as one group, for fewer and larger operations."""
+    merged: list[dict] = []
+    for group in groups:
+        settings = {key: value for key, value in group.items() if key != "params"}
+        same = next((one for one in merged if {**one, "params": None} == {**settings, "params": None}), None)
+        if same is None:
+            merged.append({**settings, "params": list(group["params"])})
+        else:
+            same["params"] += group["params"]
+    return merged
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()

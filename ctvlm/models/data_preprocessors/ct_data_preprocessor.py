@@ -42,8 +42,9 @@ class CTDataPreprocessor(BaseDataPreprocessor):
         """Return ``inputs``: ``volume`` (B 1 D H W, HU), ``region_map`` (B D H W or None), ``spacing`` (B 3, mm)."""
         if training and self.by_case:
             return data
-        data = self.cast_data(data)
         data_samples = data["data_samples"]
+        # Samples stay on the host: objectives read texts and ids from them, and lesion maps on a coarse grid.
+        data = self.cast_data({"inputs": data["inputs"]})
         case_ids = [sample.case_id for sample in data_samples]
         hu_B1DHW = _stack(data["inputs"]["volume"], case_ids, "volume")
         spacing_B3 = torch.tensor([sample.spacing for sample in data_samples], dtype=torch.float32)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from ctvlm.structures import Anatomy, TokenContext
 
 UNKNOWN = -1
+# Voxels of one histogram, whose indices take four bytes each.
+VOXELS = 2**26
 
 
 def patch_overlap(region_map_BDHW: Tensor, grid: tuple[int, int, int], num_regions: int) -> tuple[Tensor, Tensor]:
     """Share of each patch's voxels in each region, equal to average-pooling a one-hot volume.
 
-    Computed as a histogram, one case at a time; the largest intermediate result is one index per voxel.
+    Computed as a histogram of one index per voxel, for as many cases at a time as ``VOXELS`` allows.
 
     Returns:
         Shares (B, N, R + 1) of the known voxels; rows sum to 1 (background if no voxel is known). Share of voxels
@@ -23,29 +27,35 @@ def patch_overlap(region_map_BDHW: Tensor, grid: tuple[int, int, int], num_regio
         ValueError: an id outside -1..R, or the grid does not divide the map.
     """
     check_region_map(region_map_BDHW, num_regions)
-    return label_shares(region_map_BDHW, grid, num_regions)
-
-
-def label_shares(label_map_BDHW: Tensor, grid: tuple[int, int, int], num_labels: int) -> tuple[Tensor, Tensor]:
-    """``patch_overlap`` for any label map with ids -1..num_labels, such as lesion ids. Ids are not checked."""
-    batch, *size = label_map_BDHW.shape
-    if any(s % g for s, g in zip(size, grid)):
-        raise ValueError(f"the label map has D, H, W = {tuple(size)}, which the patch grid {grid} does not divide")
+    batch, *size = region_map_BDHW.shape
+    pd, ph, pw = patch_shape(size, grid)
     d, h, w = grid
-    cells, bins = d * h * w, num_labels + 2
-    pd, ph, pw = (s // g for s, g in zip(size, grid))
+    cells, bins = d * h * w, num_regions + 2
     # Shifted by one, so that unknown voxels are in bin 0. 32 bits are enough and halve the memory traffic.
-    first_bin = torch.arange(cells, device=label_map_BDHW.device, dtype=torch.int32) * bins + 1
-    offset = first_bin.view(d, 1, h, 1, w, 1)
-    counts = [
-        torch.bincount((case.view(d, pd, h, ph, w, pw) + offset).flatten(), minlength=cells * bins)
-        for case in label_map_BDHW.int()
-    ]
-    counts_BNx = torch.stack(counts).view(batch, cells, bins).float()
+    at_a_time = max(1, VOXELS // (cells * pd * ph * pw))
+    first_bin = torch.arange(at_a_time * cells, device=region_map_BDHW.device, dtype=torch.int32) * bins + 1
+    first_bin = first_bin.view(at_a_time, d, 1, h, 1, w, 1)
+    counts = []
+    for cases_bDHW in region_map_BDHW.split(at_a_time):
+        index = cases_bDHW.reshape(-1, d, pd, h, ph, w, pw) + first_bin[: len(cases_bDHW)]
+        counts.append(torch.bincount(index.flatten(), minlength=len(cases_bDHW) * cells * bins))
+    counts_BNx = torch.cat(counts).view(batch, cells, bins).float()
     known_BN = 1 - counts_BNx[..., 0] / (pd * ph * pw)
     counts_BNR1 = counts_BNx[..., 1:]
     counts_BNR1[..., 0] += (known_BN == 0).float()
     return counts_BNR1 / counts_BNR1.sum(dim=-1, keepdim=True), known_BN
+
+
+def patch_shape(size: Sequence[int], grid: tuple[int, int, int]) -> tuple[int, int, int]:
+    """Voxels of a patch (z, y, x).
+
+    Raises:
+        ValueError: the grid does not divide the map.
+    """
+    if any(s % g for s, g in zip(size, grid)):
+        raise ValueError(f"the map has D, H, W = {tuple(size)}, which the patch grid {grid} does not divide")
+    pd, ph, pw = (s // g for s, g in zip(size, grid))
+    return pd, ph, pw
 
 
 def overlap_of(region_map_BDHW: Tensor, ctx: TokenContext, num_regions: int) -> Anatomy:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from ctvlm.models.text_encoders.passes import divide, pass_cost
 from ctvlm.models.text_encoders.sections import split_tokens
 
 
@@ -15,12 +16,12 @@ class BaseTextEncoder(nn.Module, ABC):
     """Texts to embeddings (len(texts), ``embed_dims``).
 
     A text longer than the model's limit is split into sections, between sentences if possible. Sections are encoded
-    separately and averaged, weighted by their length, so no text is truncated. Sections of similar length are padded
-    together.
+    separately and averaged, weighted by their length, so no text is truncated. Sections of similar length are encoded
+    in one pass, see ``divide``.
 
     Args:
         max_length: maximum number of tokens of a section, including special tokens.
-        bucket_size: sections encoded in one pass; smaller values need less padding.
+        bucket_size: maximum number of sections of a pass.
     """
 
     embed_dims: int
@@ -53,11 +54,9 @@ class BaseTextEncoder(nn.Module, ABC):
             owners += [owner] * len(parts)
 
         order = sorted(range(len(sections)), key=lambda i: len(sections[i]))
-        features = [
-            self.encode_tokens([sections[i] for i in order[start : start + self.bucket_size]])
-            for start in range(0, len(order), self.bucket_size)
-        ]
-        features_SE = torch.cat(features)
+        lengths = [len(sections[i]) + self.num_special_tokens for i in order]
+        passes = divide(lengths, self.bucket_size, pass_cost(next(self.parameters()).device.type))
+        features_SE = torch.cat([self.encode_tokens([sections[i] for i in order[part]]) for part in passes])
         owner_S = torch.tensor([owners[i] for i in order], device=features_SE.device)
         weight_S = torch.tensor([max(len(sections[i]), 1) for i in order], device=features_SE.device)
         weight_S = weight_S.to(features_SE.dtype)

@@ -65,11 +65,9 @@ class CompactTextEncoder(FittedTokenizerMixin, BaseTextEncoder):
 
     def encode_tokens(self, tokens: list[list[int]]) -> Tensor:
         device = self.bert.embeddings.word_embeddings.weight.device
-        longest = max(len(ids) for ids in tokens) + self.num_special_tokens
-        input_ids = torch.full((len(tokens), longest), PAD)
-        for row, ids in enumerate(tokens):
-            input_ids[row, : len(ids) + 2] = torch.tensor([CLS, *ids, SEP])
-        input_ids = input_ids.to(device)
+        longest = max(len(ids) for ids in tokens)
+        rows = [[CLS, *ids, SEP] + [PAD] * (longest - len(ids)) for ids in tokens]
+        input_ids = torch.tensor(rows).to(device)
         mask = input_ids != PAD
         hidden_STE = self.bert(input_ids=input_ids, attention_mask=mask).last_hidden_state
         weight_ST1 = mask[..., None].to(hidden_STE.dtype)
