@@ -18,22 +18,38 @@ MIN_SIDE = 16
 
 
 def orthogonalize(matrix_XIO: Tensor, steps: int = 5) -> Tensor:
-    """Set the singular values of a matrix to about 1 by Newton-Schulz iteration; the singular vectors stay the same.
+    """Set the singular values of matrices (X, I, O) to about 1 by Newton-Schulz iteration; singular vectors stay.
 
     Singular values of at least 1% of the matrix norm end between 0.6 and 1.2; smaller ones end below. A zero matrix
-    stays zero.
-
-    Args:
-        matrix_XIO: a matrix (I, O), or a stack of matrices (X, I, O).
+    stays zero. The result is a polynomial of the gram matrix, times the matrix. If the longer side is at least twice
+    the shorter side, the polynomial is computed first, which needs only products of the size of the gram matrix.
     """
-    a, b, c = QUINTIC
-    wide = matrix_XIO.shape[-2] <= matrix_XIO.shape[-1]
+    wide = matrix_XIO.shape[1] <= matrix_XIO.shape[2]
     x = matrix_XIO if wide else matrix_XIO.mT
-    x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
+    x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
+    x = _by_gram(x, steps) if x.shape[2] >= 2 * x.shape[1] else _by_matrix(x, steps)
+    return x if wide else x.mT
+
+
+def _by_matrix(x: Tensor, steps: int) -> Tensor:
+    a, b, c = QUINTIC
     for _ in range(steps):
         gram = x @ x.mT
-        x = a * x + (b * gram + c * (gram @ gram)) @ x
-    return x if wide else x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x
+
+
+def _by_gram(x: Tensor, steps: int) -> Tensor:
+    a, b, c = QUINTIC
+    gram = x @ x.mT
+    total = torch.eye(x.shape[1], dtype=x.dtype, device=x.device).expand_as(gram)
+    for step in range(steps):
+        factor = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        factor.diagonal(dim1=1, dim2=2).add_(a)
+        total = factor @ total if step else factor
+        if step < steps - 1:
+            gram = factor @ gram @ factor
+    return total @ x
 
 
 @OPTIMIZERS.register_module()
