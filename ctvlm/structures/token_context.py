@@ -92,8 +92,8 @@ class TokenContext:
         """Select the rows of the tokens from one row per patch: (B, d*h*w, x) to (B, N, x)."""
         if self.is_full_grid:
             return full_BNx
-        index_BNx = self.index_BN[..., None].expand(-1, -1, full_BNx.shape[-1])
-        return full_BNx.gather(1, index_BNx)
+        rows_BNx = full_BNx.flatten(0, 1).index_select(0, self._rows())
+        return rows_BNx.view(*self.index_BN.shape, full_BNx.shape[-1])
 
     def scatter(self, tokens_BNx: Tensor, fill: Tensor | None = None) -> Tensor:
         """Write one row per token to one row per patch: (B, N, x) to (B, d*h*w, x).
@@ -109,8 +109,15 @@ class TokenContext:
         fill = fill.to(tokens_BNx)
         if self.token_mask_BN is not None:
             tokens_BNx = torch.where(self.token_mask_BN[..., None], tokens_BNx, fill)
-        full_BNx = fill.expand(batch, self.num_cells, width)
-        return full_BNx.scatter(1, self.index_BN[..., None].expand_as(tokens_BNx), tokens_BNx)
+        full_Xx = fill.repeat(batch * self.num_cells, 1)
+        return full_Xx.index_copy(0, self._rows(), tokens_BNx.flatten(0, 1)).view(batch, self.num_cells, width)
+
+    def _rows(self) -> Tensor:
+        """Row of each token in the patches of all cases (B * N). Whole rows are copied faster than by element."""
+        if "rows" not in self.cache:
+            first_B1 = torch.arange(len(self.index_BN), device=self.index_BN.device)[:, None] * self.num_cells
+            self.cache["rows"] = (self.index_BN + first_B1).flatten()
+        return self.cache["rows"]
 
     def full_mask(self) -> Tensor:
         """True for patches of the grid that are tokens (B, d*h*w)."""

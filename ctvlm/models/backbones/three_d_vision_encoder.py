@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -24,6 +25,8 @@ from ctvlm.utils import check_choice
 
 SELECTIONS = ("none", "body")
 Grid = tuple[int, int, int]
+# Voxels that are windowed and embedded at a time on a CPU.
+PART = 2**18
 # HU (M, 1, D, H, W) to channels (M, C, D, H, W).
 Window = Callable[[Tensor], Tensor]
 PATCH_EMBED = dict(type="ThreeDPatchEmbedding", in_channels=3, patch_size=(4, 16, 16))
@@ -152,7 +155,10 @@ class ThreeDVisionEncoder(VisionEncoder):
     def _embed_hu(self, hu_BNv: Tensor, window: Window) -> Tensor:
         """Features of patches (B, N, E) from their voxels in HU. A patch embedding reads each patch on its own."""
         cells_M1dhw = hu_BNv.flatten(0, 1).unflatten(1, (1, *self.patch_size))
-        return self.patch_embed(self.standardize(window(cells_M1dhw))).view(*hu_BNv.shape[:2], -1)
+        # In parts that fit into the cache of a CPU.
+        part = max(1, PART // math.prod(self.patch_size)) if hu_BNv.device.type == "cpu" else max(1, len(cells_M1dhw))
+        tokens = [self.patch_embed(self.standardize(window(some))) for some in cells_M1dhw.split(part)]
+        return torch.cat(tokens).view(*hu_BNv.shape[:2], -1)
 
     def _run_blocks(
         self, x_BNE: Tensor, region_map_BDHW: Tensor | None, ctx: TokenContext

@@ -66,10 +66,24 @@ class HierarchicalPatchEmbedding(nn.Module):
     def forward(self, volume_BCDHW: Tensor) -> Tensor:
         check_channels(volume_BCDHW, self.in_channels)
         self.grid_of(as_grid(volume_BCDHW.shape[2:]))
-        x_BDHWC = volume_BCDHW.movedim(1, -1)
-        for merge, linear, norm in zip(self.merges, self.linears, self.norms):
-            x_BDHWC = F.gelu(norm(linear(_merge(x_BDHWC, merge))))
-        return self.linears[-1](_merge(x_BDHWC, self.merges[-1])).flatten(1, 3)
+        x_BDHWC = self._first(volume_BCDHW)
+        for merge, linear, norm in zip(self.merges[1:], self.linears[1:], self.norms):
+            x_BDHWC = linear(_merge(F.gelu(norm(x_BDHWC)), merge))
+        return x_BDHWC.flatten(1, 3)
+
+    def _first(self, volume_BCDHW: Tensor) -> Tensor:
+        """Linear projection of the cells of the first step (B, d, h, w, width).
+
+        The order of a cell's values is that of the volume, with a permuted weight: rows of voxels stay contiguous,
+        which is several times as fast as interleaving the channels.
+        """
+        batch, channels, *size = volume_BCDHW.shape
+        fd, fh, fw = self.merges[0]
+        d, h, w = (s // f for s, f in zip(size, self.merges[0]))
+        cells = volume_BCDHW.reshape(batch, channels, d, fd, h, fh, w, fw).permute(0, 2, 4, 6, 1, 3, 5, 7)
+        linear = self.linears[0]
+        weight = linear.weight.unflatten(1, (-1, channels)).transpose(1, 2).flatten(1)
+        return F.linear(cells.reshape(batch, d, h, w, -1), weight, linear.bias)
 
 
 def _merge(x_BDHWC: Tensor, factors: tuple[int, int, int]) -> Tensor:
