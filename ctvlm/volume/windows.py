@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 # Voxels that are windowed at a time on a CPU.
-PART = 2**16
+PART = 2**18
 # Centre and width in HU, as used in radiology.
 WINDOWS: dict[str, tuple[float, float]] = {
     "lung": (-600.0, 1500.0),

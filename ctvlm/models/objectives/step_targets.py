@@ -52,7 +52,7 @@ def lesion_shares(lesion_map_DHW: Tensor | None, grid: tuple[int, int, int]) -> 
     pd, ph, pw = patch_shape(lesion_map_DHW.shape, grid)
     lesion_map = lesion_map_DHW.cpu().numpy()
     # Lesions are small: the indices of their voxels are few.
-    z, y, x = np.unravel_index(np.flatnonzero(lesion_map), lesion_map.shape)
+    z, y, x = np.unravel_index(np.flatnonzero(lesion_map != 0), lesion_map.shape)
     ids = lesion_map[z, y, x].astype(np.int64)
     patch = (z // pd * h + y // ph) * w + x // pw
     lesions = int(ids.max(initial=0)) + 1

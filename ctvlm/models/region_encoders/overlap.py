@@ -10,14 +10,12 @@ from torch import Tensor
 from ctvlm.structures import Anatomy, TokenContext
 
 UNKNOWN = -1
-# Voxels of one histogram, whose indices take four bytes each.
-VOXELS = 2**26
 
 
 def patch_overlap(region_map_BDHW: Tensor, grid: tuple[int, int, int], num_regions: int) -> tuple[Tensor, Tensor]:
     """Share of each patch's voxels in each region, equal to average-pooling a one-hot volume.
 
-    Computed as a histogram of one index per voxel, for as many cases at a time as ``VOXELS`` allows.
+    Computed as a histogram, one case at a time; the largest intermediate result is one index per voxel.
 
     Returns:
         Shares (B, N, R + 1) of the known voxels; rows sum to 1 (background if no voxel is known). Share of voxels
@@ -32,14 +30,13 @@ def patch_overlap(region_map_BDHW: Tensor, grid: tuple[int, int, int], num_regio
     d, h, w = grid
     cells, bins = d * h * w, num_regions + 2
     # Shifted by one, so that unknown voxels are in bin 0. 32 bits are enough and halve the memory traffic.
-    at_a_time = max(1, VOXELS // (cells * pd * ph * pw))
-    first_bin = torch.arange(at_a_time * cells, device=region_map_BDHW.device, dtype=torch.int32) * bins + 1
-    first_bin = first_bin.view(at_a_time, d, 1, h, 1, w, 1)
-    counts = []
-    for cases_bDHW in region_map_BDHW.split(at_a_time):
-        index = cases_bDHW.reshape(-1, d, pd, h, ph, w, pw) + first_bin[: len(cases_bDHW)]
-        counts.append(torch.bincount(index.flatten(), minlength=len(cases_bDHW) * cells * bins))
-    counts_BNx = torch.cat(counts).view(batch, cells, bins).float()
+    first_bin = torch.arange(cells, device=region_map_BDHW.device, dtype=torch.int32) * bins + 1
+    first_bin_DHW = first_bin.view(d, 1, h, 1, w, 1).expand(d, pd, h, ph, w, pw).reshape(size)
+    counts = [
+        torch.bincount((region_map_DHW.int() + first_bin_DHW).flatten(), minlength=cells * bins)
+        for region_map_DHW in region_map_BDHW
+    ]
+    counts_BNx = torch.stack(counts).view(batch, cells, bins).float()
     known_BN = 1 - counts_BNx[..., 0] / (pd * ph * pw)
     counts_BNR1 = counts_BNx[..., 1:]
     counts_BNR1[..., 0] += (known_BN == 0).float()

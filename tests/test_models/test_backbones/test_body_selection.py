@@ -85,7 +85,7 @@ def ragged_batch():
 
 @pytest.mark.parametrize("position", ["sincos", "learned", "rotary"])
 @pytest.mark.parametrize("attention", ["SliceAwareAttention", "SliceWindowAttention", "AxialAttention"])
-def test_equals_full_computation_on_the_kept_tokens(attention, position):
+def test_equals_full_computation_on_the_kept_tokens(attention, position, monkeypatch):
     """The reference runs all patches and masks the dropped ones as keys; output and gradients agree."""
     settings = dict(SMALL, position=position, block=dict(num_heads=2, attention=dict(type=attention)))
     torch.manual_seed(0)
@@ -96,12 +96,10 @@ def test_equals_full_computation_on_the_kept_tokens(attention, position):
     volume = volume.double()
     keep_BN = body_patches(volume[:, 1], (2, 8, 8))
 
-    def masked_context(volume_BCDHW, spacing_B3):
-        every = TokenContext.full(3, (2, 8, 8), full.token_spacing(volume_BCDHW, spacing_B3, (2, 8, 8)))
-        ctx = TokenContext(every.grid, every.index_BN, keep_BN, every.spacing_B3)
-        return ctx if full.position.additive else ctx.with_rotary(full.position(ctx))
+    def masked(ctx, _):
+        return TokenContext(ctx.grid, ctx.index_BN, keep_BN, ctx.spacing_B3)
 
-    full._context = masked_context
+    monkeypatch.setattr(three_d_vision_encoder, "keep_tokens", lambda ctx, keep: (keep_tokens if keep is not None else masked)(ctx, keep))
     spacing = torch.tensor([[1.5, 0.8, 0.8], [3.0, 1.0, 1.0], [5.0, 0.7, 0.7]])
     outputs = [model(volume, region_map, spacing) for model in (chosen, full)]
     assert torch.equal(outputs[0].token_mask, keep_BN)
