@@ -27,12 +27,14 @@ class Net(nn.Module):
         self.names = nn.Parameter(torch.randn(20, 32))
         self.words = nn.Embedding(40, 32)
         self.wide = nn.Linear(32, 64)
+        self.again = nn.Linear(64, 32)
         self.narrow = nn.Linear(64, 16)
         self.score = nn.Linear(16, 1)
 
     def forward(self) -> torch.Tensor:
         x = self.words.weight[:20] + self.names
-        return self.score(torch.relu(self.narrow(torch.relu(self.wide(x))))).square().mean()
+        x = torch.relu(self.wide(torch.relu(self.again(torch.relu(self.wide(x))))))
+        return self.score(torch.relu(self.narrow(x))).square().mean()
 
 
 def build(model: nn.Module, paramwise_cfg: dict | None = None, **settings) -> MuonAdamW:
@@ -46,14 +48,34 @@ def build(model: nn.Module, paramwise_cfg: dict | None = None, **settings) -> Mu
     return build_optim_wrapper(model, cfg).optimizer
 
 
+def newton_schulz(matrix: torch.Tensor) -> torch.Tensor:
+    """The published iteration, for one matrix."""
+    a, b, c = 3.4445, -4.7750, 2.0315
+    x = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
+    x = x / x.norm().clamp(min=1e-7)
+    for _ in range(5):
+        gram = x @ x.T
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return x if matrix.shape[0] <= matrix.shape[1] else x.T
+
+
 @pytest.mark.parametrize("shape", [(32, 32), (16, 100), (100, 16)])
 def test_orthogonalize_keeps_singular_vectors(shape):
     u, s, v = torch.linalg.svd(torch.randn(shape, dtype=torch.float64), full_matrices=False)
-    matrix = orthogonalize(u * torch.linspace(0.05, 7.0, len(s)) @ v)
+    given = u * torch.linspace(0.05, 7.0, len(s)) @ v
+    matrix = orthogonalize(given[None])[0]
     assert_close(u.T @ matrix @ v.T, torch.diag(torch.diag(u.T @ matrix @ v.T)), atol=1e-10, rtol=0)
     values = torch.linalg.svdvals(matrix)
     assert values.min() > 0.3 and values.max() < 1.3
-    assert orthogonalize(torch.zeros(shape)).abs().max() == 0
+    assert_close(matrix, newton_schulz(given), atol=1e-10, rtol=0)
+    assert orthogonalize(torch.zeros(1, *shape)).abs().max() == 0
+
+
+@pytest.mark.parametrize("shape", [(32, 32), (16, 100), (100, 16)])
+def test_matrices_of_a_stack_do_not_depend_on_each_other(shape):
+    stack = torch.randn(3, *shape) * torch.tensor([1e-6, 1.0, 1e3])[:, None, None]
+    for matrix, alone in zip(orthogonalize(stack), stack):
+        assert_close(matrix, newton_schulz(alone), atol=1e-4, rtol=0)
 
 
 def test_only_weights_of_linear_layers_are_matrices():
@@ -61,7 +83,7 @@ def test_only_weights_of_linear_layers_are_matrices():
     for paramwise in (None, dict(bias_decay_mult=0.0)):
         groups = build(model, paramwise).param_groups
         marked = {id(p) for group in groups if group["matrix"] for p in group["params"]}
-        assert marked == {id(model.wide.weight), id(model.narrow.weight)}
+        assert marked == {id(model.wide.weight), id(model.again.weight), id(model.narrow.weight)}
         assert sum(len(group["params"]) for group in groups) == len(list(model.parameters()))
 
 
@@ -70,7 +92,7 @@ def test_steps_equal_a_naive_muon_and_adamw():
     twin = copy.deepcopy(model)
     muon = build(model, momentum=0.9, matrix_lr=3.0, eps=1e-6)
     adamw = torch.optim.AdamW(twin.parameters(), lr=1e-2, betas=(0.9, 0.98), eps=1e-6, weight_decay=0.1)
-    mean = dict.fromkeys(("wide.weight", "narrow.weight"), 0.0)
+    mean = dict.fromkeys(("wide.weight", "again.weight", "narrow.weight"), 0.0)
     for _ in range(3):
         model().backward()  # both optimizers use the same gradients
         before = {name: p.detach().clone() for name, p in model.named_parameters()}
@@ -82,7 +104,7 @@ def test_steps_equal_a_naive_muon_and_adamw():
             if name in mean:
                 mean[name] = 0.9 * mean[name] + p.grad
                 size = 1e-2 * 3.0 * (2**0.5 if name == "wide.weight" else 1.0)
-                q.data = before[name] * (1 - 1e-2 * 0.1) - size * orthogonalize(p.grad + 0.9 * mean[name])
+                q.data = before[name] * (1 - 1e-2 * 0.1) - size * newton_schulz(p.grad + 0.9 * mean[name])
             assert_close(p, q, atol=1e-12, rtol=0)
         model.zero_grad()
 

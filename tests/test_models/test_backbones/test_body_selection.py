@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ctvlm.models.backbones import ThreeDVisionEncoder, body_patches
+from ctvlm.models.backbones import ThreeDVisionEncoder, body_patches, three_d_vision_encoder
 from ctvlm.models.backbones.body_selection import kept_index
 from ctvlm.structures import TokenContext
 
@@ -99,7 +99,11 @@ def test_equals_full_computation_on_the_kept_tokens(attention, position, monkeyp
     def masked(ctx, _):
         return TokenContext(ctx.grid, ctx.index_BN, keep_BN, ctx.spacing_B3)
 
-    monkeypatch.setattr(three_d_vision_encoder, "keep_tokens", lambda ctx, keep: (keep_tokens if keep is not None else masked)(ctx, keep))
+    # The encoder without a selection gets a mask in place of dropped tokens.
+    choose = three_d_vision_encoder.keep_tokens
+    monkeypatch.setattr(
+        three_d_vision_encoder, "keep_tokens", lambda ctx, keep: (masked if keep is None else choose)(ctx, keep)
+    )
     spacing = torch.tensor([[1.5, 0.8, 0.8], [3.0, 1.0, 1.0], [5.0, 0.7, 0.7]])
     outputs = [model(volume, region_map, spacing) for model in (chosen, full)]
     assert torch.equal(outputs[0].token_mask, keep_BN)
