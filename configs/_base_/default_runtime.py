@@ -41,6 +41,8 @@ env_cfg = dict(
 find_unused_parameters = False
 
 randomness = dict(seed=0, deterministic=False)
+# True, or options of torch.compile: compile the vision encoder. The first step then takes minutes on a CPU.
+compile = False
 log_level = "INFO"
 log_processor = dict(by_epoch=True, window_size=10)
 load_from = None

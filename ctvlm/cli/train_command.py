@@ -19,6 +19,7 @@ def train_command(
         ),
     ] = None,
     amp: Annotated[bool, flag("--amp", help="use mixed precision")] = False,
+    compile_encoder: Annotated[bool, flag("--compile", help="compile the vision encoder with torch.compile")] = False,
     no_validate: Annotated[bool, flag("--no-validate", help="do not validate during training")] = False,
     auto_scale_lr: Annotated[bool, flag("--auto-scale-lr", help="scale the learning rate with the batch size")] = False,
     seed: Annotated[int | None, typer.Option(metavar="N", help="random seed (default: the config's)")] = None,
@@ -61,6 +62,8 @@ def train_command(
         cfg.merge_from_dict({"randomness.seed": seed})
     if amp:
         enable_amp(cfg)
+    if compile_encoder:
+        cfg.compile = cfg.get("compile") or True
     if no_validate:
         drop_validation(cfg)
     if auto_scale_lr:

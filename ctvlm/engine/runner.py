@@ -30,6 +30,7 @@ from ctvlm.engine.checkpoint.resume_state import resume_run
 from ctvlm.engine.checkpoint.weight_match import check_fits, load_matching
 from ctvlm.engine.cli.console import quiet_logger, stdout_console
 from ctvlm.engine.cli.required_keys import check_required_keys
+from ctvlm.engine.compile_encoder import compile_encoder
 from ctvlm.engine.loading.complete import complete
 from ctvlm.engine.loading.worker_errors import build_loader, worker_error
 from ctvlm.engine.log_guard import LogGuard
@@ -131,6 +132,11 @@ class CTVLMRunner(Runner):
                 "find_unused_parameters": self.cfg.get("find_unused_parameters", False),
             }
         return super().wrap_model(model_wrapper_cfg, model)
+
+    def _maybe_compile(self, target: str) -> None:
+        """Compile the vision encoder, where mmengine would compile the whole step. ``compile``: True, or options."""
+        if options := self.cfg.get("compile"):
+            compile_encoder(self.model, **({} if options is True else options))
 
     def build_model(self, model: nn.Module | dict) -> nn.Module:
         """Build the model. Pretrained submodules are built from the files that the checkpoint to load contains."""

@@ -30,7 +30,11 @@ from ctvlm.engine.cli.installed_configs import find_config, similar_configs
 from ctvlm.utils import CTVLMError, check_out_folder
 
 # Top-level keys that CTVLMRunner reads. Any other key is a variable or belongs to a plugin.
-RUNNER_SETTINGS = set(inspect.signature(Runner.__init__).parameters) | {"find_unused_parameters", "load_strict"}
+RUNNER_SETTINGS = set(inspect.signature(Runner.__init__).parameters) | {
+    "compile",
+    "find_unused_parameters",
+    "load_strict",
+}
 
 Result = TypeVar("Result")
 

@@ -72,24 +72,22 @@ def _grow(mask: Tensor) -> Tensor:
     return mask | padded[:, :-2, 1:-1] | padded[:, 2:, 1:-1] | padded[:, 1:-1, :-2] | padded[:, 1:-1, 2:]
 
 
-def keep_tokens(ctx: TokenContext, keep_BN: Tensor | None) -> TokenContext:
-    """Drop patches, or mask them where a graph is exported, whose shapes do not depend on the data. ``None``: all."""
-    if keep_BN is None:
-        return ctx
+def keep_tokens(ctx: TokenContext, keep_BN: Tensor, multiple: int = 1) -> TokenContext:
+    """Drop patches, or mask them where a graph is exported, whose shapes do not depend on the data."""
     if torch.compiler.is_compiling():
         return TokenContext(ctx.grid, ctx.index_BN, keep_BN, ctx.spacing_B3)
-    index_Bn, mask_Bn = kept_index(keep_BN)
+    index_Bn, mask_Bn = kept_index(keep_BN, multiple)
     if index_Bn.shape[1] < ctx.num_cells:
         return TokenContext(ctx.grid, index_Bn, mask_Bn, ctx.spacing_B3)
     return ctx if bool(keep_BN.all()) else TokenContext(ctx.grid, ctx.index_BN, keep_BN, ctx.spacing_B3)
 
 
-def kept_index(keep_BN: Tensor) -> tuple[Tensor, Tensor]:
-    """Indices of the kept patches, padded to the largest number in the batch.
+def kept_index(keep_BN: Tensor, multiple: int = 1) -> tuple[Tensor, Tensor]:
+    """Indices of the kept patches, padded to the largest number in the batch, rounded up to a multiple.
 
     Returns:
         Index (B, n) in grid order, padded with dropped patches, and a mask (B, n) that is False for padding.
     """
-    longest = int(keep_BN.sum(dim=1).max())
+    longest = min(-(-int(keep_BN.sum(dim=1).max()) // multiple) * multiple, keep_BN.shape[1])
     index_Bn = (~keep_BN).to(torch.uint8).argsort(dim=1, stable=True)[:, :longest]
     return index_Bn, keep_BN.gather(1, index_Bn)

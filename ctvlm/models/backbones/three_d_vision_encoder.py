@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +15,7 @@ from ctvlm.models.backbones.block_configs import block_configs
 from ctvlm.models.backbones.body_selection import body_of_air, body_patches, keep_tokens
 from ctvlm.models.backbones.positions import build_position
 from ctvlm.models.layers import patch_cells
+from ctvlm.models.layers.patch_cells import in_parts
 from ctvlm.models.layers.patch_embedding import as_grid
 from ctvlm.models.layers.transformer_block import NORM_EPS
 from ctvlm.models.region_encoders import RegionEncoding
@@ -25,8 +25,6 @@ from ctvlm.utils import check_choice
 
 SELECTIONS = ("none", "body")
 Grid = tuple[int, int, int]
-# Voxels that are windowed and embedded at a time on a CPU.
-PART = 2**18
 # HU (M, 1, D, H, W) to channels (M, C, D, H, W).
 Window = Callable[[Tensor], Tensor]
 PATCH_EMBED = dict(type="ThreeDPatchEmbedding", in_channels=3, patch_size=(4, 16, 16))
@@ -67,6 +65,8 @@ class ThreeDVisionEncoder(VisionEncoder):
     """
 
     reads_hu = True
+    # The number of tokens is rounded up to a multiple: a compiled encoder then has few shapes.
+    token_multiple: int = 1
 
     def __init__(
         self,
@@ -97,7 +97,9 @@ class ThreeDVisionEncoder(VisionEncoder):
         self.out_layers = {layer % depth for layer in out_layers}
         self.patch_embed = LAYERS.build(patch_embed, default_args=dict(embed_dims=embed_dims))
         self.patch_size: tuple[int, int, int] = self.patch_embed.patch_size
-        self.position = build_position(position, self.patch_embed.grid_of(as_grid(img_size)), embed_dims, block["num_heads"])
+        self.position = build_position(
+            position, self.patch_embed.grid_of(as_grid(img_size)), embed_dims, block["num_heads"]
+        )
 
         if region_layer is None:
             region_layer = depth // 2 if self.region_encoder.reads_features else 0
@@ -122,43 +124,43 @@ class ThreeDVisionEncoder(VisionEncoder):
         spacing_B3: Tensor | None = None,
         anatomy: Anatomy | None = None,
         window: Window | None = None,
+        context: TokenContext | None = None,
     ) -> EncoderOutput:
+        """``context``: result of ``token_context`` for the same volume, if it is known already."""
         self.check_region_map(volume_BCDHW, region_map_BDHW)
-        grid = self.patch_embed.grid_of(as_grid(volume_BCDHW.shape[2:]))
-        ctx = TokenContext.full(len(volume_BCDHW), grid, self.token_spacing(volume_BCDHW, spacing_B3, grid))
+        ctx = self.token_context(volume_BCDHW, spacing_B3, window) if context is None else context
         if window is None:
-            ctx = keep_tokens(ctx, self._keep_windowed(volume_BCDHW, grid))
             tokens_BNE = ctx.gather(self.patch_embed(self.standardize(volume_BCDHW)))
         else:
-            hu_BNv = patch_cells(volume_BCDHW.squeeze(1), grid).flatten(2)
-            ctx = keep_tokens(ctx, self._keep_hu(hu_BNv, grid, window))
-            tokens_BNE = self._embed_hu(ctx.gather(hu_BNv), window)
+            tokens_BNE = self._embed_hu(ctx.gather(patch_cells(volume_BCDHW.squeeze(1), ctx.grid).flatten(2)), window)
         if self.position.additive:
-            code_NE = self.position(grid, tokens_BNE)
+            code_NE = self.position(ctx.grid, tokens_BNE)
             tokens_BNE = tokens_BNE + ctx.gather(code_NE.expand(len(tokens_BNE), -1, -1))
         else:
             ctx = ctx.with_rotary(self.position(ctx))
         tokens_BNE, encoding, levels = self._run_blocks(tokens_BNE, region_map_BDHW, ctx.with_anatomy(anatomy))
         return self.assemble(tokens_BNE, ctx, encoding, levels)
 
-    def _keep_windowed(self, volume_BCDHW: Tensor, grid: Grid) -> Tensor | None:
-        """Patches that become tokens (B, d*h*w); ``None``: all."""
-        return body_patches(volume_BCDHW[:, self.body_channel], grid) if self.token_selection == "body" else None
-
-    def _keep_hu(self, hu_BNv: Tensor, grid: Grid, window: Window) -> Tensor | None:
-        """The same from the voxels of each patch in HU: windows are monotone, so the maximum can be taken first."""
+    def token_context(
+        self, volume_BCDHW: Tensor, spacing_B3: Tensor | None = None, window: Window | None = None
+    ) -> TokenContext:
+        """Geometry and selection of the tokens. All that depends on values of the input is decided here."""
+        grid = self.patch_embed.grid_of(as_grid(volume_BCDHW.shape[2:]))
+        ctx = TokenContext.full(len(volume_BCDHW), grid, self.token_spacing(volume_BCDHW, spacing_B3, grid))
         if self.token_selection == "none":
-            return None
-        highest_B1dhw = hu_BNv.amax(dim=-1).unflatten(1, grid)[:, None]
-        return body_of_air(window(highest_B1dhw)[:, self.body_channel] <= 0)
+            return ctx
+        if window is None:
+            return keep_tokens(ctx, body_patches(volume_BCDHW[:, self.body_channel], grid), self.token_multiple)
+        # Windows are monotone, so the maximum can be taken first.
+        highest_BN = patch_cells(volume_BCDHW.squeeze(1), grid).flatten(2).amax(dim=-1)
+        air_Bdhw = window(highest_BN.unflatten(1, grid)[:, None])[:, self.body_channel] <= 0
+        return keep_tokens(ctx, body_of_air(air_Bdhw), self.token_multiple)
 
     def _embed_hu(self, hu_BNv: Tensor, window: Window) -> Tensor:
         """Features of patches (B, N, E) from their voxels in HU. A patch embedding reads each patch on its own."""
         cells_M1dhw = hu_BNv.flatten(0, 1).unflatten(1, (1, *self.patch_size))
-        # In parts that fit into the cache of a CPU.
-        part = max(1, PART // math.prod(self.patch_size)) if hu_BNv.device.type == "cpu" else max(1, len(cells_M1dhw))
-        tokens = [self.patch_embed(self.standardize(window(some))) for some in cells_M1dhw.split(part)]
-        return torch.cat(tokens).view(*hu_BNv.shape[:2], -1)
+        tokens_M1E = in_parts(lambda part: self.patch_embed(self.standardize(window(part))), cells_M1dhw)
+        return tokens_M1E.view(*hu_BNv.shape[:2], -1)
 
     def _run_blocks(
         self, x_BNE: Tensor, region_map_BDHW: Tensor | None, ctx: TokenContext

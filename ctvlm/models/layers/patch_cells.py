@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import torch
 from torch import Tensor
+
+# Voxels that are processed at a time on a CPU.
+PART = 2**18
 
 
 def patch_cells(volume_BDHW: Tensor, grid: tuple[int, int, int]) -> Tensor:
@@ -11,3 +17,11 @@ def patch_cells(volume_BDHW: Tensor, grid: tuple[int, int, int]) -> Tensor:
     (d, h, w), (pd, ph, pw) = grid, (s // g for s, g in zip(size, grid))
     cells = volume_BDHW.reshape(batch, d, pd, h, ph, w, pw).permute(0, 1, 3, 5, 2, 4, 6)
     return cells.reshape(batch, d * h * w, pd, ph, pw)
+
+
+def in_parts(function: Callable[[Tensor], Tensor], cells_M1dhw: Tensor) -> Tensor:
+    """A function of single patches, applied to parts that fit into the cache of a CPU, elsewhere to all at once."""
+    if cells_M1dhw.device.type != "cpu" or torch.compiler.is_compiling():
+        return function(cells_M1dhw)
+    patches = max(1, PART // cells_M1dhw.shape[1:].numel())
+    return torch.cat([function(part) for part in cells_M1dhw.split(patches)])

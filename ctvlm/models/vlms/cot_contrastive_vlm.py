@@ -16,6 +16,7 @@ from ctvlm.models.objectives.batch_context import BatchContext, Inputs
 from ctvlm.models.objectives.text_bank import TextBank, drop_blank_steps
 from ctvlm.models.space import SharedSpace
 from ctvlm.models.vlms.build import build_objectives
+from ctvlm.models.vlms.encode_volumes import encode_volumes
 from ctvlm.models.vlms.tokenizers import FittedTokenizers
 from ctvlm.registry import BACKBONES, HEADS, LOSSES, MODELS, TEXT_ENCODERS
 from ctvlm.structures import Anatomy, CTDataSample, EncoderOutput
@@ -122,11 +123,7 @@ class CoTContrastiveVLM(FittedTokenizers, BaseModel):
 
     def encode(self, inputs: Inputs, anatomy: Anatomy | None = None) -> EncoderOutput:
         """Patch and region features of volumes in HU. ``anatomy``: overlap with the region map, if it is known."""
-        hu_B1DHW, window = inputs["volume"], self.data_preprocessor.window
-        region_map_BDHW, anatomy = self.data_preprocessor.encoder_regions(inputs, anatomy, self.training)
-        reads_hu = getattr(self.backbone, "reads_hu", False)
-        volume, extra = (hu_B1DHW, {"window": window}) if reads_hu else (window(hu_B1DHW), {})
-        return self.backbone(volume, region_map_BDHW, inputs.get("spacing"), anatomy, **extra)
+        return encode_volumes(self.backbone, self.data_preprocessor, inputs, anatomy, self.training)
 
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
         """Texts in the shared space (len(texts), P), not normalised."""

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ctvlm.models.backbones import ThreeDVisionEncoder, body_patches, three_d_vision_encoder
+from ctvlm.models.backbones import ThreeDVisionEncoder, body_patches
 from ctvlm.models.backbones.body_selection import kept_index
 from ctvlm.structures import TokenContext
 
@@ -85,7 +85,7 @@ def ragged_batch():
 
 @pytest.mark.parametrize("position", ["sincos", "learned", "rotary"])
 @pytest.mark.parametrize("attention", ["SliceAwareAttention", "SliceWindowAttention", "AxialAttention"])
-def test_equals_full_computation_on_the_kept_tokens(attention, position, monkeypatch):
+def test_equals_full_computation_on_the_kept_tokens(attention, position):
     """The reference runs all patches and masks the dropped ones as keys; output and gradients agree."""
     settings = dict(SMALL, position=position, block=dict(num_heads=2, attention=dict(type=attention)))
     torch.manual_seed(0)
@@ -96,14 +96,11 @@ def test_equals_full_computation_on_the_kept_tokens(attention, position, monkeyp
     volume = volume.double()
     keep_BN = body_patches(volume[:, 1], (2, 8, 8))
 
-    def masked(ctx, _):
-        return TokenContext(ctx.grid, ctx.index_BN, keep_BN, ctx.spacing_B3)
+    def masked_context(volume_BCDHW, spacing_B3, window):
+        every = TokenContext.full(3, (2, 8, 8), full.token_spacing(volume_BCDHW, spacing_B3, (2, 8, 8)))
+        return TokenContext(every.grid, every.index_BN, keep_BN, every.spacing_B3)
 
-    # The encoder without a selection gets a mask in place of dropped tokens.
-    choose = three_d_vision_encoder.keep_tokens
-    monkeypatch.setattr(
-        three_d_vision_encoder, "keep_tokens", lambda ctx, keep: (masked if keep is None else choose)(ctx, keep)
-    )
+    full.token_context = masked_context
     spacing = torch.tensor([[1.5, 0.8, 0.8], [3.0, 1.0, 1.0], [5.0, 0.7, 0.7]])
     outputs = [model(volume, region_map, spacing) for model in (chosen, full)]
     assert torch.equal(outputs[0].token_mask, keep_BN)

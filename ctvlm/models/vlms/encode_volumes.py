@@ -1,0 +1,31 @@
+"""From a preprocessed batch to the output of the vision encoder."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ctvlm.models.region_encoders.overlap import patch_overlap
+from ctvlm.structures import Anatomy, EncoderOutput
+
+
+def encode_volumes(
+    backbone: Any, preprocessor: Any, inputs: dict[str, Any], anatomy: Anatomy | None, training: bool
+) -> EncoderOutput:
+    """Features of the volumes of a batch.
+
+    What depends on values of the input (windows for other encoders than those that read HU, the selection of tokens,
+    the check of the region map) is done outside of the encoder, which can therefore be compiled as one graph.
+
+    Args:
+        inputs: as ``CoTContrastiveVLM.forward`` takes them.
+        anatomy: overlap of the patches with the region map, if it is known already.
+    """
+    hu_B1DHW, spacing_B3 = inputs["volume"], inputs.get("spacing")
+    if anatomy is None and inputs.get("region_map") is not None:
+        grid = tuple(s // p for s, p in zip(hu_B1DHW.shape[2:], backbone.patch_size))
+        anatomy = Anatomy(*patch_overlap(inputs["region_map"], grid, backbone.num_regions))
+    region_map_BDHW, anatomy = preprocessor.encoder_regions(inputs, anatomy, training)
+    if not getattr(backbone, "reads_hu", False):
+        return backbone(preprocessor.window(hu_B1DHW), region_map_BDHW, spacing_B3, anatomy)
+    context = backbone.token_context(hu_B1DHW, spacing_B3, preprocessor.window)
+    return backbone(hu_B1DHW, region_map_BDHW, spacing_B3, anatomy, preprocessor.window, context)

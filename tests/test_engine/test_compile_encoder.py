@@ -1,0 +1,113 @@
+"""The vision encoder compiles as one graph, with equal results and unchanged keys."""
+
+from __future__ import annotations
+
+import copy
+import shutil
+
+import pytest
+import torch
+from torch import nn
+from torch._dynamo.testing import CompileCounterWithBackend
+
+from ctvlm.engine.compile_encoder import compile_encoder
+from ctvlm.models.backbones.body_selection import kept_index
+from ctvlm.registry import MODELS
+from ctvlm.structures import CTDataSample
+from ctvlm.utils import CTVLMError
+
+SIZE = (4, 32, 32)
+
+
+@pytest.fixture(autouse=True)
+def fresh_compiler():
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
+def build(selection="body", region_encoder="SoftOverlapRegionEncoder") -> nn.Module:
+    torch.manual_seed(0)
+    return MODELS.build(
+        dict(
+            type="CoTContrastiveVLM",
+            backbone=dict(
+                type="ThreeDVisionEncoder",
+                img_size=SIZE,
+                embed_dims=24,
+                depth=2,
+                num_regions=5,
+                patch_embed=dict(patch_size=(2, 4, 4)),
+                block=dict(num_heads=2),
+                region_encoder=dict(type=region_encoder),
+                region_layer=1,
+                token_selection=selection,
+            ),
+            text_encoder=dict(type="CompactTextEncoder", vocab_size=64, embed_dims=16, depth=1, num_heads=2),
+            losses=dict(volume=dict(type="CrossModalContrastiveLoss")),
+        )
+    )
+
+
+def batch(size, with_map=True):
+    """Bodies whose radius grows with the case."""
+    z, y, x = torch.meshgrid(*(torch.linspace(-1, 1, n) for n in SIZE), indexing="ij")
+    radii = torch.linspace(0.4, 0.6, size)
+    volume = torch.stack([torch.where((y**2 + x**2).sqrt() < radius, 50, -1000) for radius in radii])
+    maps = torch.randint(-1, 6, (size, *SIZE), generator=torch.Generator().manual_seed(1)) if with_map else None
+    return dict(volume=volume[:, None].short(), region_map=maps, spacing=torch.ones(size, 3))
+
+
+def outputs(model, inputs):
+    """Values and gradients."""
+    model.zero_grad()
+    encoded = model(inputs, [CTDataSample()] * len(inputs["volume"]), mode="tensor")
+    (encoded.tokens.square().mean() + encoded.region_tokens.square().mean()).backward()
+    grads = {name: p.grad.clone() for name, p in model.backbone.named_parameters() if p.grad is not None}
+    return dict(tokens=encoded.tokens, mask=encoded.token_mask, regions=encoded.region_tokens, **grads)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("with_map", [True, False])
+@pytest.mark.parametrize("region_encoder", ["SoftOverlapRegionEncoder", "LearnedRegionEncoder"])
+@pytest.mark.parametrize("selection", ["none", "body"])
+def test_one_graph_with_equal_results(selection, region_encoder, with_map):
+    model = build(selection, region_encoder)
+    compiled = copy.deepcopy(model)
+    # The capture of the graph is what can fail; code generation takes minutes.
+    counter = CompileCounterWithBackend("eager")
+    compile_encoder(compiled, backend=counter)
+    assert compiled.state_dict().keys() == model.state_dict().keys()
+    for size in (2, 3, 5, 4):
+        inputs = batch(size, with_map)
+        expected, found = outputs(model, inputs), outputs(compiled, inputs)
+        assert found.keys() == expected.keys()
+        for name, value in expected.items():
+            torch.testing.assert_close(found[name], value, atol=1e-5, rtol=1e-4, msg=name)
+    # The first batch, and undetermined sizes.
+    assert counter.frame_count <= 3
+    # A copy, such as that of an average of weights, uses its own weights.
+    average = copy.deepcopy(compiled)
+    for parameter in average.parameters():
+        parameter.data.zero_()
+    assert outputs(average, inputs)["tokens"].abs().max() == 0
+
+
+@pytest.mark.parametrize(("kept", "patches", "tokens"), [(37, 100, 48), (48, 100, 48), (90, 100, 96), (97, 100, 100)])
+def test_tokens_are_padded_to_a_multiple(kept, patches, tokens):
+    keep_BN = torch.zeros(2, patches, dtype=torch.bool)
+    keep_BN[0, :kept], keep_BN[1, 3:5] = True, True
+    index_Bn, mask_Bn = kept_index(keep_BN, multiple=16)
+    assert index_Bn.shape == (2, tokens)
+    assert mask_Bn.sum(dim=1).tolist() == [kept, 2]
+    assert all(row.unique().numel() == tokens for row in index_Bn)
+
+
+def test_other_encoders_and_machines_are_one_line(monkeypatch):
+    model = build()
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(CTVLMError, match=r"C\+\+ compiler"):
+        compile_encoder(model)
+    model.backbone = nn.Identity()
+    with pytest.raises(CTVLMError, match="Identity"):
+        compile_encoder(model)
