@@ -31,3 +31,8 @@ class PackedCase(CaseData):
         shape = self.volume.shape
         region, lesion = (np.frombuffer(bytearray(zlib.decompress(b)), np.uint8) for b in (self.region, self.lesion))
         return region.reshape(shape), lesion.reshape(shape)
+
+
+def draw_chunk(jobs: list[Job]) -> list[PackedCase]:
+    """Draw the cases of a chunk. Imports no torch, so that a new process can begin at once."""
+    return [PackedCase.draw(job) for job in jobs]

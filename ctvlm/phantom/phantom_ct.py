@@ -20,7 +20,7 @@ from mmengine.logging import print_log
 from ctvlm.anatomy import RegionScheme
 from ctvlm.phantom.disk_cache import DiskCache
 from ctvlm.phantom.field import FIELDS
-from ctvlm.phantom.packed import Job, PackedCase
+from ctvlm.phantom.packed import Job, PackedCase, draw_chunk
 from ctvlm.phantom.plan import sample_plan
 from ctvlm.phantom.reasoning import write_report
 from ctvlm.registry import DATASETS, TRANSFORMS
@@ -36,10 +36,6 @@ def case_seed(seed: int, split: str, index: int) -> int:
     """Seed of one case. The split is part of the entropy, so different splits have different cases."""
     sequence = np.random.SeedSequence([seed, zlib.crc32(split.encode()), index])
     return int(sequence.generate_state(1, np.uint64)[0])
-
-
-def _draw_chunk(jobs: list[Job]) -> list[PackedCase]:
-    return [PackedCase.draw(job) for job in jobs]
 
 
 @DATASETS.register_module()
@@ -183,7 +179,7 @@ class PhantomCT(ReplacesBadCases, BaseDataset):
         chunk, position = self._chunks()[idx // CHUNK], idx % CHUNK
         cached = None if self._disk is None else self._disk.load(chunk, only=position)
         if cached is None and self._disk is not None:
-            drawn = _draw_chunk(chunk)
+            drawn = draw_chunk(chunk)
             self._disk.save(chunk, drawn)
             cached = drawn[position : position + 1]
         packed = cached[0] if cached else PackedCase.draw(chunk[position])
@@ -219,11 +215,11 @@ class PhantomCT(ReplacesBadCases, BaseDataset):
             context = multiprocessing.get_context("spawn")
             try:
                 with ProcessPoolExecutor(min(self.num_workers, len(chunks)), mp_context=context) as pool:
-                    for drawn in pool.map(_draw_chunk, chunks):
+                    for drawn in pool.map(draw_chunk, chunks):
                         done += 1
                         yield drawn
                 return
             except (BrokenProcessPool, RuntimeError) as error:
                 # The main script has no __main__ guard, or the system cannot start processes.
                 print_log(f"PhantomCT draws in one process, because workers could not start: {error}", "current")
-        yield from map(_draw_chunk, chunks[done:])
+        yield from map(draw_chunk, chunks[done:])
