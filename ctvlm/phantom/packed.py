@@ -22,6 +22,7 @@ class PackedCase(CaseData):
 
     @classmethod
     def draw(cls, job: Job) -> PackedCase:
+        """Draw a case. Imports no torch, so that a new process can begin at once."""
         case = generate_case(*job)
         region, lesion = (zlib.compress(a.tobytes(), 1) for a in (case.region_map, case.lesion_map))
         return cls(**{f.name: getattr(case, f.name) for f in fields(CaseData)}, region=region, lesion=lesion)
@@ -31,8 +32,3 @@ class PackedCase(CaseData):
         shape = self.volume.shape
         region, lesion = (np.frombuffer(bytearray(zlib.decompress(b)), np.uint8) for b in (self.region, self.lesion))
         return region.reshape(shape), lesion.reshape(shape)
-
-
-def draw_chunk(jobs: list[Job]) -> list[PackedCase]:
-    """Draw the cases of a chunk. Imports no torch, so that a new process can begin at once."""
-    return [PackedCase.draw(job) for job in jobs]
