@@ -11,6 +11,7 @@ from mmengine.dist import get_rank, get_world_size
 from torch.utils.data import BatchSampler, DataLoader
 
 from ctvlm.engine.loading.case_fetcher import load_case
+from ctvlm.engine.loading.packed_batch import PackedBatch
 from ctvlm.utils.env import random_states_kept, seed_everything
 
 # The kind of draw is a part of the seed.
@@ -132,14 +133,15 @@ class SeededLoader(DataLoader):
             self._inner = self._build()
         # As DataLoader does for a new iterator. Persistent workers keep their iterator.
         self._inner.generator.manual_seed(int(torch.empty((), dtype=torch.int64).random_()))
-        return iter(self._inner)
+        batches = iter(self._inner)
+        return map(PackedBatch.unpack, batches) if self.num_workers else batches
 
     def _build(self) -> DataLoader:
         return DataLoader(
             SeededBatches(self.dataset, self.collate_fn),  # type: ignore[arg-type]
             batch_sampler=self._keys,
             num_workers=self.num_workers,
-            collate_fn=_unchanged,
+            collate_fn=PackedBatch.pack if self.num_workers else _unchanged,
             pin_memory=self.pin_memory,
             timeout=self.timeout,
             worker_init_fn=self.worker_init_fn,
