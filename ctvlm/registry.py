@@ -36,7 +36,7 @@ MODELS = _child("model", MMENGINE_MODELS, "ctvlm.models")
 # Wrappers for distributed training (DDP on CPU and GPU).
 MODEL_WRAPPERS = _child("model_wrapper", MMENGINE_MODEL_WRAPPERS, "ctvlm.engine.model_wrapper")
 # Data sets: phantom, manifest.
-DATASETS = _child("dataset", MMENGINE_DATASETS, "ctvlm.datasets", "ctvlm.phantom")
+DATASETS = _child("dataset", MMENGINE_DATASETS, "ctvlm.datasets", "ctvlm.phantom.phantom_ct")
 # Samplers of data sets.
 DATA_SAMPLERS = _child("data_sampler", MMENGINE_DATA_SAMPLERS, "ctvlm.datasets")
 # Steps of a data pipeline: loading, resampling, packing.

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 FLOORS = [
-    {"ctvlm.version"},
+    {"ctvlm.version", "ctvlm.lazy_adafactor"},
     {"ctvlm", "ctvlm.registry"},
     {"ctvlm.utils"},
     {"ctvlm.structures", "ctvlm.volume", "ctvlm.anatomy", "ctvlm.text"},

@@ -225,30 +225,30 @@ def cache(tmp_path):
     from ctvlm.phantom.phantom_ct import PhantomCT
 
     data = PhantomCT(1, shape=(8, 24, 24), cache_dir=None, num_workers=0)
-    (jobs,) = data._chunks()
-    return DiskCache(tmp_path / "cache"), jobs, [PackedCase.draw(job) for job in jobs]
+    job = data._job(data.get_data_info(0))
+    return DiskCache(tmp_path / "cache"), job, PackedCase.draw(job)
 
 
 def test_a_full_cache_of_phantoms_is_a_warning(cache, tmp_path):
-    disk, jobs, cases = cache
+    disk, job, case = cache
     with limited_files(100), pytest.warns(UserWarning, match="cannot be written.*File too large") as caught:
-        disk.save(jobs, cases)
-    assert len(caught) == 1 and not files_of(tmp_path) and disk.load(jobs) is None
+        disk.save(job, case)
+    assert len(caught) == 1 and not files_of(tmp_path) and disk.load(job) is None
     (tmp_path / "file").write_text("")
     with pytest.warns(UserWarning, match="cannot be written"):
-        DiskCache(tmp_path / "file").save(jobs, cases)
+        DiskCache(tmp_path / "file").save(job, case)
 
 
 def test_changed_bits_in_the_cache_of_phantoms_are_noticed(cache):
-    disk, jobs, cases = cache
-    disk.save(jobs, cases)
-    path = disk.path(jobs)
+    disk, job, case = cache
+    disk.save(job, case)
+    path = disk.path(job)
     intact = path.read_bytes()
     for position in np.linspace(0, 0.999, 40):
         flip_bit(path, position)
-        for read in disk.load(jobs) or []:
-            np.testing.assert_array_equal(read.volume, cases[0].volume)
-            assert read.lesion == cases[0].lesion and read.cot == cases[0].cot
+        if (read := disk.load(job)) is not None:
+            np.testing.assert_array_equal(read.volume, case.volume)
+            assert read.lesion == case.lesion and read.cot == case.cot
         path.write_bytes(intact)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import ctvlm.datasets
 import ctvlm.models
-import ctvlm.phantom  # noqa: F401  (registers PhantomCT)
+import ctvlm.phantom.phantom_ct  # noqa: F401  (registers PhantomCT)
 from ctvlm.apis.shipped_models import DEFAULT_MODEL, shipped_folder, shipped_names
 from ctvlm.engine import CheckpointError, ConfigError, check_fits, load_config, read_checkpoint
 from ctvlm.engine.checkpoint.config_text import checkpoint_config

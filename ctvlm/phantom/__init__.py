@@ -5,9 +5,7 @@
 function in ``findings``.
 """
 
-from ctvlm.phantom.case import PhantomCase, generate_case
-from ctvlm.phantom.phantom_ct import PhantomCT
-from ctvlm.phantom.plan import Plan, sample_plan
-from ctvlm.phantom.reasoning import write_report
+import lazy_loader
 
-__all__ = ["PhantomCT", "PhantomCase", "Plan", "generate_case", "sample_plan", "write_report"]
+# A name is imported on first access: the processes that draw import NumPy, but not torch.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -22,6 +22,7 @@ class PackedCase(CaseData):
 
     @classmethod
     def draw(cls, job: Job) -> PackedCase:
+        """Draw a case. Imports no torch, so that a new process can begin at once."""
         case = generate_case(*job)
         region, lesion = (zlib.compress(a.tobytes(), 1) for a in (case.region_map, case.lesion_map))
         return cls(**{f.name: getattr(case, f.name) for f in fields(CaseData)}, region=region, lesion=lesion)

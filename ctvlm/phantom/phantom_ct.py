@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,10 +14,10 @@ import numpy as np
 import torch
 from mmengine.dataset import BaseDataset
 from mmengine.dist import is_main_process
-from mmengine.logging import print_log
 
 from ctvlm.anatomy import RegionScheme
 from ctvlm.phantom.disk_cache import DiskCache
+from ctvlm.phantom.draw_ahead import POOL_ERRORS, DrawAhead, report_no_pool, start_pool
 from ctvlm.phantom.field import FIELDS
 from ctvlm.phantom.packed import Job, PackedCase
 from ctvlm.phantom.plan import sample_plan
@@ -38,17 +37,14 @@ def case_seed(seed: int, split: str, index: int) -> int:
     return int(sequence.generate_state(1, np.uint64)[0])
 
 
-def _draw_chunk(jobs: list[Job]) -> list[PackedCase]:
-    return [PackedCase.draw(job) for job in jobs]
-
-
 @DATASETS.register_module()
 class PhantomCT(ReplacesBadCases, BaseDataset):
     """Synthetic chest-abdomen CTs with region maps, lesion maps, labels and reasoning steps.
 
-    Different splits have different patients. Cases are drawn on first access: with ``cache`` all at once in
-    ``num_workers`` processes, otherwise one by one on every access. With ``cache_dir`` they are drawn once and read by
-    later and concurrent runs (see `DiskCache`). None of these options changes the cases.
+    Different splits have different patients. A training without data workers draws in ``num_workers`` processes while
+    it runs (see ``expect``). Otherwise cases are drawn on first access: with ``cache`` all at once in ``num_workers``
+    processes, without it one by one on every access. With ``cache_dir`` they are drawn once and read by later and
+    concurrent runs (see `DiskCache`). None of these options changes the cases.
 
     Args:
         num_cases: number of cases in this split.
@@ -107,6 +103,7 @@ class PhantomCT(ReplacesBadCases, BaseDataset):
         self.scheme = RegionScheme.load(scheme)
         self._disk = None if cache_dir is None else DiskCache(cache_dir)
         self._store: dict[int, PackedCase] = {}
+        self._ahead = DrawAhead(num_workers, self.shape)
         built = [TRANSFORMS.build(t) if isinstance(t, dict) else t for t in pipeline]
         super().__init__(pipeline=built, **kwargs)
         self._metainfo.update(scheme=self.scheme.name, regions=self.scheme.names, split=split)
@@ -130,7 +127,7 @@ class PhantomCT(ReplacesBadCases, BaseDataset):
     def results(self, idx: int) -> dict:
         """Input of the pipeline for a case: the keys of a manifest, with arrays. ``volume`` is read-only."""
         info = self.get_data_info(idx)
-        case = self._drawn(info, idx % len(self))
+        case = self._drawn(info)
         case.volume.setflags(write=False)  # an in-place transform must not change the cache
         region, lesion = case.maps()
         report, cot = case.report, case.cot
@@ -166,64 +163,73 @@ class PhantomCT(ReplacesBadCases, BaseDataset):
             out += [report.impression, *(step["text"] for step in report.steps)]
         return out
 
-    def _chunks(self) -> list[list[Job]]:
-        """Jobs of the split in the chunks in which they are drawn and cached."""
-        infos = [self.get_data_info(i) for i in range(len(self))]
-        jobs = [(info["case_seed"], self.shape, info["case_id"], info["patient_id"], self.field) for info in infos]
-        return [jobs[i : i + CHUNK] for i in range(0, len(jobs), CHUNK)]
+    @property
+    def ahead(self) -> int:
+        """Number of cases that a training loop should pass to ``expect`` before it reads the first of them."""
+        return self._ahead.size
 
-    def _drawn(self, info: dict, idx: int) -> PackedCase:
+    def expect(self, indices: Iterable[int]) -> None:
+        """Draw these cases next, in processes, before they are read. Other cases are drawn when they are read."""
+        jobs = (self._job(self.get_data_info(idx)) for idx in indices)
+        self._ahead.expect(
+            job for job in jobs if job[0] not in self._store and not (self._disk and self._disk.path(job).exists())
+        )
+
+    def expect_no_more(self) -> None:
+        """Do not draw the rest of the cases that were expected."""
+        self._ahead.forget()
+
+    def _job(self, info: dict) -> Job:
+        return (info["case_seed"], self.shape, info["case_id"], info["patient_id"], self.field)
+
+    def _drawn(self, info: dict) -> PackedCase:
         key = info["case_seed"]
         if key in self._store:
             return self._store[key]
         # Workers of a data loader read a part of the cases and cannot start processes: they draw on access.
-        if self.cache and not multiprocessing.current_process().daemon:
+        in_worker = multiprocessing.current_process().daemon
+        if self.cache and not in_worker and not self._ahead.used:
             self._draw_all()
             return self._store[key]
-        chunk, position = self._chunks()[idx // CHUNK], idx % CHUNK
-        cached = None if self._disk is None else self._disk.load(chunk, only=position)
-        if cached is None and self._disk is not None:
-            drawn = _draw_chunk(chunk)
-            self._disk.save(chunk, drawn)
-            cached = drawn[position : position + 1]
-        packed = cached[0] if cached else PackedCase.draw(chunk[position])
+        job = self._job(info)
+        packed = None if self._disk is None else self._disk.load(job)
+        if packed is None:
+            packed = PackedCase.draw(job) if in_worker else self._ahead.take(job)
+            if self._disk is not None:
+                self._disk.save(job, packed)
         if self.cache:
             self._store[key] = packed
+            if len(self._store) == len(self):
+                self._ahead.close()
         return packed
 
     def _draw_all(self) -> None:
-        chunks = self._chunks()
+        jobs = [self._job(self.get_data_info(i)) for i in range(len(self))]
         description = f"drawing phantom CTs ({self.split})"
         with progress_bar(description, len(self), enabled=is_main_process()) as advance:
             missing = []
-            for chunk in chunks:
-                cached = None if self._disk is None else self._disk.load(chunk)
+            for job in jobs:
+                cached = None if self._disk is None else self._disk.load(job)
                 if cached is None:
-                    missing.append(chunk)
+                    missing.append(job)
                 else:
-                    self._keep(cached)
-                    advance(len(chunk))
-            for chunk, drawn in zip(missing, self._draw(missing), strict=True):
+                    self._store[cached.seed] = cached
+                    advance(1)
+            for job, drawn in zip(missing, self._draw(missing), strict=True):
                 if self._disk is not None:
-                    self._disk.save(chunk, drawn)
-                self._keep(drawn)
-                advance(len(chunk))
+                    self._disk.save(job, drawn)
+                self._store[drawn.seed] = drawn
+                advance(1)
 
-    def _keep(self, cases: list[PackedCase]) -> None:
-        self._store |= {case.seed: case for case in cases}
-
-    def _draw(self, chunks: list[list[Job]]) -> Iterator[list[PackedCase]]:
+    def _draw(self, jobs: list[Job]) -> Iterator[PackedCase]:
         done = 0
-        if self.num_workers > 0 and len(chunks) > 1:
-            # Spawn, not fork: this process has threads (torch, the progress bar).
-            context = multiprocessing.get_context("spawn")
+        if self.num_workers > 0 and len(jobs) > CHUNK:
             try:
-                with ProcessPoolExecutor(min(self.num_workers, len(chunks)), mp_context=context) as pool:
-                    for drawn in pool.map(_draw_chunk, chunks):
+                with start_pool(min(self.num_workers, math.ceil(len(jobs) / CHUNK))) as pool:
+                    for drawn in pool.map(PackedCase.draw, jobs, chunksize=CHUNK):
                         done += 1
                         yield drawn
                 return
-            except (BrokenProcessPool, RuntimeError) as error:
-                # The main script has no __main__ guard, or the system cannot start processes.
-                print_log(f"PhantomCT draws in one process, because workers could not start: {error}", "current")
-        yield from map(_draw_chunk, chunks[done:])
+            except POOL_ERRORS as error:
+                report_no_pool(error)
+        yield from map(PackedCase.draw, jobs[done:])

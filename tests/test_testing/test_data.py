@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.utils.data import get_worker_info
 
-import ctvlm.phantom  # noqa: F401 (registers PhantomCT)
+import ctvlm.phantom.phantom_ct  # noqa: F401 (registers PhantomCT)
 from ctvlm.datasets import write_manifest
 from ctvlm.datasets.preprocess import Recipe, manifest_line, preprocess_case, read_record
 from ctvlm.registry import DATASETS, TRANSFORMS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -35,3 +36,58 @@ def test_help_and_usage_errors_import_no_large_package(script):
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert done.stdout.splitlines() == ["imported:"]
+
+
+@pytest.mark.parametrize(
+    "modules,excluded",
+    [
+        ("ctvlm", "torch mmengine numpy typer lazy_loader"),
+        # Imported by each process that draws phantoms.
+        ("ctvlm.phantom.packed", "torch mmengine scipy matplotlib"),
+        # Of what every run imports. The packages are imported when they are used.
+        (
+            "ctvlm.engine.runner ctvlm.datasets ctvlm.phantom.phantom_ct ctvlm.evaluation ctvlm.engine.hooks",
+            "transformers peft torchvision scipy.stats scipy.optimize sklearn matplotlib wandb torch._dynamo",
+        ),
+    ],
+)
+def test_imports_exclude_packages_that_take_long(modules, excluded):
+    imports = "".join(f"import {module}\n" for module in modules.split())
+    assert python(f"{imports}import sys\nprint(*sorted(set({excluded.split()}) & set(sys.modules)))") == ""
+
+
+@pytest.mark.parametrize("first", ["", "import transformers"])
+def test_adafactor_is_that_of_transformers(first):
+    """It is imported when it is built; ``transformers`` itself is unchanged."""
+    code = f"""
+{first}
+import ctvlm, sys, torch, mmengine.optim
+print("transformers" in sys.modules)
+from ctvlm.registry import OPTIMIZERS
+options = dict(params=[torch.nn.Parameter(torch.ones(2))], lr=0.25, relative_step=False)
+built = [OPTIMIZERS.build(dict(type=name, **options)) for name in ("Adafactor", "mmengine.Adafactor")]
+from transformers import Adafactor
+print({{type(optimizer) for optimizer in built}} == {{Adafactor}}, built[0].defaults["lr"])
+"""
+    lines = python(code).splitlines()
+    assert [lines[0], lines[-1]] == [str(bool(first)), "True 0.25"]
+
+
+@pytest.mark.parametrize("own", ["", "ACTIVE"])
+def test_waiting_threads_leave_the_cores_to_other_jobs(own):
+    """The OpenMP library of torch has the policy; that of the user is kept."""
+    environment = {**os.environ, "OMP_DISPLAY_ENV": "TRUE", "OMP_WAIT_POLICY": own}
+    if not own:
+        del environment["OMP_WAIT_POLICY"]
+    command = [sys.executable, str(TOOLS / "train.py"), "no_such_config.py"]
+    done = subprocess.run(command, cwd=TOOLS.parent, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    if "OMP_WAIT_POLICY" not in done.stderr:
+        pytest.skip("the OpenMP library of torch does not print its settings")
+    assert f"OMP_WAIT_POLICY = '{own or 'PASSIVE'}'" in done.stderr
+
+
+def python(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], cwd=TOOLS.parent, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()

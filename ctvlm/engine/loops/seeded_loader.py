@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -11,6 +11,7 @@ from mmengine.dist import get_rank, get_world_size
 from torch.utils.data import BatchSampler, DataLoader
 
 from ctvlm.engine.loading.case_fetcher import load_case
+from ctvlm.engine.loading.packed_batch import PackedBatch
 from ctvlm.utils.env import random_states_kept, seed_everything
 
 # The kind of draw is a part of the seed.
@@ -51,19 +52,37 @@ class CaseKeys(BatchSampler):
     within the epoch (samplers without end); ``occurrence`` counts a case that is repeated within a turn. Both do not
     depend on the number of processes with mmengine's samplers, which give process r the cases r, r + n, r + 2n ...
 
+    Args:
+        dataset: is told the cases before they are read (``expect``), and when no more are read (``expect_no_more``).
+
     Attributes:
         seed, epoch: of the next pass.
         skipped: number of its first batches that are not loaded.
     """
 
-    def __init__(self, inner: Any, num_cases: int) -> None:
-        self.inner, self.num_cases = inner, num_cases
+    def __init__(self, inner: Any, num_cases: int, dataset: Any = None) -> None:
+        self.inner, self.num_cases, self.dataset = inner, num_cases, dataset
         self.seed = self.epoch = self.skipped = 0
 
     def __len__(self) -> int:
         return max(0, len(self.inner) - self.skipped)
 
     def __iter__(self) -> Iterator[list[CaseKey]]:  # type: ignore[override]
+        if self.dataset is None:
+            yield from self._batches()
+            return
+        waiting: deque[list[CaseKey]] = deque()
+        try:
+            for batch in self._batches():
+                waiting.append(batch)
+                self.dataset.expect(key.index for key in batch)
+                if sum(map(len, waiting)) > self.dataset.ahead:
+                    yield waiting.popleft()
+            yield from waiting
+        finally:
+            self.dataset.expect_no_more()
+
+    def _batches(self) -> Iterator[list[CaseKey]]:
         seed, epoch, skipped = self.seed, self.epoch, self.skipped
         seen: Counter[Any] = Counter()
         position, last = get_rank(), 0
@@ -94,7 +113,9 @@ class SeededLoader(DataLoader):
     def __init__(self, loader: DataLoader, seed: int) -> None:
         self.__dict__.update(loader.__dict__)
         self.seed = seed
-        self._keys = CaseKeys(self.batch_sampler, len(self.dataset))  # type: ignore[arg-type]
+        # Data workers have their own copies of the data set.
+        tells = self.num_workers == 0 and hasattr(self.dataset, "expect")
+        self._keys = CaseKeys(self.batch_sampler, len(self.dataset), self.dataset if tells else None)  # type: ignore[arg-type]
         self._inner: DataLoader | None = None
 
     @property
@@ -112,14 +133,15 @@ class SeededLoader(DataLoader):
             self._inner = self._build()
         # As DataLoader does for a new iterator. Persistent workers keep their iterator.
         self._inner.generator.manual_seed(int(torch.empty((), dtype=torch.int64).random_()))
-        return iter(self._inner)
+        batches = iter(self._inner)
+        return map(PackedBatch.unpack, batches) if self.num_workers else batches
 
     def _build(self) -> DataLoader:
         return DataLoader(
             SeededBatches(self.dataset, self.collate_fn),  # type: ignore[arg-type]
             batch_sampler=self._keys,
             num_workers=self.num_workers,
-            collate_fn=_unchanged,
+            collate_fn=PackedBatch.pack if self.num_workers else _unchanged,
             pin_memory=self.pin_memory,
             timeout=self.timeout,
             worker_init_fn=self.worker_init_fn,

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 import numpy as np
-from scipy.stats import spearmanr
-from sklearn.metrics import roc_auc_score
+import scipy
 
 
 def region_text_hits(
@@ -54,7 +53,7 @@ def attention_spearman(attention_N: np.ndarray, occupancy_N: np.ndarray, mask_N:
     attention, occupancy = _patches(attention_N, occupancy_N, mask_N)
     if len(attention) < 2 or np.ptp(attention) == 0 or np.ptp(occupancy) == 0:
         return float("nan")
-    return float(spearmanr(attention, occupancy).statistic)
+    return float(scipy.stats.spearmanr(attention, occupancy).statistic)
 
 
 def attention_auroc(
@@ -65,6 +64,8 @@ def attention_auroc(
     A patch is inside if the regions fill more than ``min_share`` of it. NaN if all patches or no patches are inside.
     Constant attention scores 0.5.
     """
+    from sklearn.metrics import roc_auc_score  # takes long to import
+
     attention, occupancy = _patches(attention_N, occupancy_N, mask_N)
     inside = occupancy > min_share
     if inside.all() or not inside.any():

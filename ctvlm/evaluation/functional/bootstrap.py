@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy.stats import DegenerateDataWarning, bootstrap as scipy_bootstrap
+import scipy
 
 from ctvlm.utils import check_choice
 
@@ -75,8 +75,8 @@ def bootstrap_intervals(
 
     with np.errstate(all="ignore"), warnings.catch_warnings():
         # scipy warns about statistics without an interval; their bounds are NaN or equal here.
-        warnings.simplefilter("ignore", DegenerateDataWarning)
-        result = scipy_bootstrap(
+        warnings.simplefilter("ignore", scipy.stats.DegenerateDataWarning)
+        result = scipy.stats.bootstrap(
             (np.arange(len(members)),),
             statistic_of_patients,
             vectorized=True,

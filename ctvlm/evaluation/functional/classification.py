@@ -9,7 +9,6 @@ excluding it would let a model skip difficult cases.
 from __future__ import annotations
 
 import numpy as np
-from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 DECISION_SCORES = ("f1", "f1_weighted", "accuracy", "balanced_accuracy", "precision", "recall", "specificity")
 
@@ -37,12 +36,16 @@ def labelled(truth_N: np.ndarray, score_N: np.ndarray) -> tuple[np.ndarray, np.n
 
 def auroc(truth_N: np.ndarray, score_N: np.ndarray) -> float:
     """Area under the ROC curve. A tie counts 0.5, so that a constant score gives 0.5. NaN for one class only."""
+    from sklearn.metrics import roc_auc_score  # takes long to import
+
     truth, score = labelled(truth_N, score_N)
     return float(roc_auc_score(truth, score)) if 0 < truth.sum() < len(truth) else float("nan")
 
 
 def average_precision(truth_N: np.ndarray, score_N: np.ndarray) -> float:
     """Average precision without interpolation. A constant score gives the prevalence. NaN for one class only."""
+    from sklearn.metrics import average_precision_score
+
     truth, score = labelled(truth_N, score_N)
     return float(average_precision_score(truth, score)) if 0 < truth.sum() < len(truth) else float("nan")
 
@@ -101,6 +104,8 @@ def nearest_corner_threshold(truth_N: np.ndarray, score_N: np.ndarray) -> float:
     Unlike ``grid_corner_threshold``, it does not depend on the scale of the scores. The highest of equally near
     thresholds is returned. It is finite, and above all scores if no case should be positive. NaN for one class only.
     """
+    from sklearn.metrics import roc_curve
+
     truth, score = labelled(truth_N, score_N)
     if not 0 < truth.sum() < len(truth):
         return float("nan")
@@ -137,6 +142,8 @@ def youden_threshold(truth_N: np.ndarray, score_N: np.ndarray) -> float:
     The highest of equally good thresholds is returned; infinity (no case is positive) if no threshold has J > 0. NaN
     for one class only.
     """
+    from sklearn.metrics import roc_curve
+
     truth, score = labelled(truth_N, score_N)
     if not 0 < truth.sum() < len(truth):
         return float("nan")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+import scipy
 from scipy.ndimage import find_objects, generate_binary_structure, label
-from scipy.optimize import linear_sum_assignment
 
 from ctvlm.evaluation.functional.localisation import (
     Spacing,
@@ -112,7 +112,7 @@ def _match_counts(quality_PT: np.ndarray) -> tuple[int, int, int]:
     """TP, FP and FN of the best one-to-one assignment; quality is 0 to 1, NaN if two instances cannot form a pair."""
     # An additional pair outweighs any gain in quality.
     gain_PT = np.where(np.isnan(quality_PT), 0, min(quality_PT.shape, default=0) + 1 + quality_PT)
-    rows, columns = linear_sum_assignment(gain_PT, maximize=True)
+    rows, columns = scipy.optimize.linear_sum_assignment(gain_PT, maximize=True)
     tp = int((gain_PT[rows, columns] > 0).sum())
     return tp, quality_PT.shape[0] - tp, quality_PT.shape[1] - tp
 

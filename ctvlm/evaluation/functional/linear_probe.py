@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from ctvlm.evaluation.functional.classification import auroc, best_f1_threshold
+
+if TYPE_CHECKING:
+    from sklearn.pipeline import Pipeline
 
 STRENGTHS = tuple(10.0**power for power in range(-5, 3))
 
@@ -50,6 +51,10 @@ def fit_probe(
     Raises:
         ValueError: an embedding is not finite.
     """
+    from sklearn.linear_model import LogisticRegression  # takes long to import
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     train_NP, dev_NP = (np.asarray(x, dtype=np.float64) for x in (train_NP, dev_NP))
     for embeddings in (train_NP, dev_NP):
         if not np.isfinite(embeddings).all():

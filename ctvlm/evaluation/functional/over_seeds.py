@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from scipy.stats import t as student_t
+import scipy
 
 
 def mean_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float]:
@@ -19,7 +19,7 @@ def mean_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, 
         return float("nan"), float("nan")
     if len(finite) == 1:
         return float(finite[0]), float("nan")
-    quantile = student_t.ppf((1 + level) / 2, len(finite) - 1)
+    quantile = scipy.stats.t.ppf((1 + level) / 2, len(finite) - 1)
     return float(finite.mean()), float(quantile * finite.std(ddof=1) / np.sqrt(len(finite)))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Hashable, Sequence
 from typing import Literal
 
 import numpy as np
-from scipy.stats import hypergeom
+import scipy
 
 from ctvlm.utils import check_choice
 
@@ -140,4 +140,7 @@ def chance_recall(
         groups = groups[first_of_each(groups)]
     size = len(groups)
     positives = np.bincount(groups, minlength=1)[groups] if duplicates == "hit" else np.ones(size, dtype=int)
-    return {f"R@{k}": float("nan") if k >= size else float(hypergeom.sf(0, size, positives, k).mean()) for k in topk}
+    return {
+        f"R@{k}": float("nan") if k >= size else float(scipy.stats.hypergeom.sf(0, size, positives, k).mean())
+        for k in topk
+    }
