@@ -28,7 +28,7 @@ def compile_encoder(model: nn.Module, **options: Any) -> None:
         CTVLMError: the encoder cannot be compiled, or the machine has no C++ compiler and no GPU.
     """
     inner: Any = unwrap_model(model)
-    backbone = getattr(inner, "backbone", None)
+    backbone: Any = getattr(inner, "backbone", None)
     if not hasattr(backbone, "token_context"):
         raise CTVLMError(
             f"compile: found the vision encoder {type(backbone).__name__}, which cannot be compiled; expected a "

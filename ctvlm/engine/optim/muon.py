@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from mmengine.optim import DefaultOptimWrapperConstructor
@@ -120,7 +121,7 @@ class MuonAdamW(torch.optim.Optimizer):
             if "momentum_buffer" not in self.state[weight]:
                 self.state[weight]["momentum_buffer"] = torch.zeros_like(weight)
         buffers = [self.state[weight]["momentum_buffer"] for weight in weights]
-        gradients = [weight.grad for weight in weights]
+        gradients: Any = [weight.grad for weight in weights]
         torch._foreach_mul_(buffers, group["momentum"])
         torch._foreach_add_(buffers, gradients)
         steps_XOI = orthogonalize(torch.stack(torch._foreach_add(gradients, buffers, alpha=group["momentum"])))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch.nn as nn
 import torch.nn.functional as F
@@ -81,7 +82,7 @@ class HierarchicalPatchEmbedding(nn.Module):
         fd, fh, fw = self.merges[0]
         d, h, w = (s // f for s, f in zip(size, self.merges[0]))
         cells = volume_BCDHW.reshape(batch, channels, d, fd, h, fh, w, fw).permute(0, 2, 4, 6, 1, 3, 5, 7)
-        linear = self.linears[0]
+        linear: Any = self.linears[0]
         weight = linear.weight.unflatten(1, (-1, channels)).transpose(1, 2).flatten(1)
         return F.linear(cells.reshape(batch, d, h, w, -1), weight, linear.bias)
 
