@@ -9,6 +9,7 @@ from ctvlm.datasets.conversion.ct_rate import (
 )
 from ctvlm.datasets.conversion.ct_rate_cot import ct_rate_cot_cases
 from ctvlm.datasets.conversion.folder import FolderRules, folder_cases
+from ctvlm.datasets.conversion.merlin import merlin_cases
 from ctvlm.datasets.conversion.omniabnorm import omniabnorm_cot_cases
 from ctvlm.datasets.conversion.omniabnorm_14k import omniabnorm_14k_cases, prepare_omniabnorm_14k
 from ctvlm.datasets.conversion.rad_chestct import rad_chestct_cases
@@ -31,6 +32,7 @@ __all__ = [
     "ct_rate_cot_cases",
     "fill_splits",
     "folder_cases",
+    "merlin_cases",
     "omniabnorm_14k_cases",
     "omniabnorm_cot_cases",
     "open_ct_rate",
