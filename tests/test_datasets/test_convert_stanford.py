@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -129,3 +130,73 @@ def test_merlin_rows_without_match_raise(tmp_path, phantom, capsys):
     write_merlin(tmp_path, phantom, [{"study id": "X1", "Findings": "a.", "Split": "train"}])
     assert tool("merlin_to_manifest")(tmp_path, tmp_path / "m.jsonl") == 1
     assert "'X1'" in printed(capsys)
+
+
+# --- INSPECT
+
+
+def write_inspect(root, phantom) -> None:
+    """Seven files: one good, one with a trailing axis of length 1, four unreadable, one without a row."""
+    folder = root / "CTPA"
+    for name in ("PE1", "PE2", "PE3", "PE4", "PE5", "PE6", "PE7"):
+        write_nifti(folder / f"{name}.nii.gz", phantom)
+    image = nib.load(folder / "PE1.nii.gz")
+    array = np.asarray(image.dataobj)
+    nib.save(nib.Nifti1Image(array[..., None], image.affine), folder / "PE2.nii.gz")
+    nib.save(nib.Nifti1Image(np.stack([array] * 2, axis=-1), image.affine), folder / "PE3.nii.gz")
+    for name, direction in (("PE4", np.nan), ("PE5", 0.0)):
+        broken = nib.Nifti1Image(array, None)
+        affine = image.affine.copy()
+        affine[1, 1] = direction
+        broken.header.set_sform(affine, code=1)
+        broken.header["srow_y"] = affine[1]
+        nib.save(broken, folder / f"{name}.nii.gz")
+    unknown = nib.Nifti1Image(array, None)
+    unknown.header.set_sform(None, code=0)
+    nib.save(unknown, folder / "PE6.nii.gz")
+    ids = range(1, 7)
+    write_table(
+        root / "study_mapping_20250611.tsv",
+        [dict(impression_id=i, person_id=100 + i // 2, image_id=f"PE{i}") for i in [*ids, 9]],
+    )
+    texts = dict.fromkeys(ids, "1. No embolism. 2. Cyst of the liver.")
+    write_table(root / "impressions_20250611.tsv", [dict(impression_id=i, impressions=t) for i, t in texts.items()])
+    write_table(
+        root / "splits_20250611.tsv", [dict(impression_id=i, split="valid" if i == 1 else "train") for i in ids]
+    )
+    censored = {1: "Censored", 2: "TRUE"}
+    write_table(
+        root / "labels_20250611.tsv",
+        [dict(impression_id=i, pe_positive=i % 2, mortality_12=censored.get(i, "FALSE"), days=7 * i) for i in ids],
+    )
+
+
+@pytest.mark.parametrize("check", ["full", "files"])
+def test_inspect_unreadable_files_are_listed(tmp_path, phantom, capsys, check):
+    write_inspect(tmp_path, phantom)
+    out = tmp_path / "m.jsonl"
+    write_table(tmp_path / "splits_20240101.tsv", [dict(impression_id=1, split="test")])
+    assert tool("inspect_to_manifest")(tmp_path, out, "--check", check) == 0
+    one, two = read_manifest(out)
+    assert (one["case_id"], one["patient_id"], one["split"]) == ("PE1", "100", "val")
+    assert (two["case_id"], two["patient_id"], two["split"]) == ("PE2", "101", "train")
+    assert one["report"] == dict(impression="1. No embolism. 2. Cyst of the liver.")
+    assert [s["regions"] for s in one["cot"]] == [[], ["liver"]]
+    assert one["labels"] == {"pe positive": 1, "mortality 12": None}
+    assert two["labels"] == {"pe positive": 0, "mortality 12": 1}
+    for case in (one, two):
+        np.testing.assert_array_equal(LoadCT()(case)["volume"], phantom["volume"])
+    dropped = dict(line.split("\t") for line in out.with_name("m.jsonl.dropped.tsv").read_text().splitlines())
+    assert sorted(dropped) == ["PE3", "PE4", "PE5", "PE6", "PE7"]
+    assert "3 axes" in dropped["PE3"] and "voxel sizes" in dropped["PE4"] and "voxel sizes" in dropped["PE5"]
+    assert "sform_code" in dropped["PE6"] and dropped["PE7"] == "no row in the study mapping"
+    text = printed(capsys)
+    assert "days (such as" in text and "1 studies without a volume" in text
+
+
+@pytest.mark.parametrize("table", ["study_mapping", "impressions", "splits"])
+def test_inspect_names_the_missing_table(tmp_path, phantom, capsys, table):
+    write_inspect(tmp_path, phantom)
+    (tmp_path / f"{table}_20250611.tsv").unlink()
+    assert tool("inspect_to_manifest")(tmp_path, tmp_path / "m.jsonl") == 1
+    assert f"no table {table}" in printed(capsys)

@@ -9,6 +9,7 @@ from ctvlm.datasets.conversion.ct_rate import (
 )
 from ctvlm.datasets.conversion.ct_rate_cot import ct_rate_cot_cases
 from ctvlm.datasets.conversion.folder import FolderRules, folder_cases
+from ctvlm.datasets.conversion.inspect_ctpa import inspect_cases, prepare_inspect
 from ctvlm.datasets.conversion.merlin import merlin_cases
 from ctvlm.datasets.conversion.omniabnorm import omniabnorm_cot_cases
 from ctvlm.datasets.conversion.omniabnorm_14k import omniabnorm_14k_cases, prepare_omniabnorm_14k
@@ -32,11 +33,13 @@ __all__ = [
     "ct_rate_cot_cases",
     "fill_splits",
     "folder_cases",
+    "inspect_cases",
     "merlin_cases",
     "omniabnorm_14k_cases",
     "omniabnorm_cot_cases",
     "open_ct_rate",
     "prepare_ct_rate",
+    "prepare_inspect",
     "prepare_omniabnorm_14k",
     "prepare_rexgrounding",
     "rad_chestct_cases",
