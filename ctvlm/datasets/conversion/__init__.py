@@ -7,6 +7,7 @@ from ctvlm.datasets.conversion.ct_rate import (
     open_ct_rate,
     prepare_ct_rate,
 )
+from ctvlm.datasets.conversion.ct_rate_ab import ct_rate_ab_cases
 from ctvlm.datasets.conversion.ct_rate_cot import ct_rate_cot_cases
 from ctvlm.datasets.conversion.folder import FolderRules, folder_cases
 from ctvlm.datasets.conversion.inspect_ctpa import inspect_cases, prepare_inspect
@@ -29,6 +30,7 @@ __all__ = [
     "CaseList",
     "ReportColumns",
     "add_reports",
+    "ct_rate_ab_cases",
     "ct_rate_cases",
     "ct_rate_cot_cases",
     "fill_splits",
