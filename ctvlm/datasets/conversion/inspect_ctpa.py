@@ -18,11 +18,12 @@ from ctvlm.utils import natural_key
 from ctvlm.volume import check_nifti_header
 
 ID, IMAGE, PATIENT, TEXT, SPLIT = "impression_id", "image_id", "person_id", "impressions", "split"
-# Name patterns and required columns of the tables.
-MAPPING = (("study_mapping*",), (ID, IMAGE, PATIENT))
-IMPRESSIONS = (("impressions*", "Final_Impressions*"), (ID, TEXT))
-SPLIT_TABLE = (("splits*",), (ID, SPLIT))
-LABEL_TABLE = (("labels*",), (ID,))
+# Name patterns and required columns of a table.
+Source = tuple[tuple[str, ...], tuple[str, ...]]
+MAPPING: Source = (("study_mapping*",), (ID, IMAGE, PATIENT))
+IMPRESSIONS: Source = (("impressions*", "Final_Impressions*"), (ID, TEXT))
+SPLIT_TABLE: Source = (("splits*",), (ID, SPLIT))
+LABEL_TABLE: Source = (("labels*",), (ID,))
 SUFFIXES = (".tsv", ".csv", ".xlsx")
 SPLITS = {"train": "train", "valid": "val", "val": "val", "test": "test"}
 LABELS = {"1": 1, "1.0": 1, "true": 1, "0": 0, "0.0": 0, "false": 0, "censored": None, "": None}
@@ -42,7 +43,7 @@ def inspect_cases(root: Path, scheme: str = DEFAULT_SCHEME) -> CaseList:
     if not files:
         raise ConversionError(f"{root}: found no NIfTI volume; expected files such as CTPA/<image_id>.nii.gz")
     listed, lexicon = CaseList(), mention_lexicon(scheme)
-    mapping, impressions, splits = (_rows(root, *table, listed) for table in (MAPPING, IMPRESSIONS, SPLIT_TABLE))
+    mapping, impressions, splits = (_rows(root, table, listed) for table in (MAPPING, IMPRESSIONS, SPLIT_TABLE))
     labels = _labels(root, listed)
     study_of: dict[str, dict[str, str]] = {}
     for row in mapping.values():
@@ -98,8 +99,9 @@ def _table(root: Path, patterns: tuple[str, ...]) -> Path | None:
     return max(found, key=lambda path: path.name) if found else None
 
 
-def _rows(root: Path, patterns: tuple[str, ...], needs: tuple[str, ...], listed: CaseList) -> Rows:
+def _rows(root: Path, source: Source, listed: CaseList) -> Rows:
     """Rows of a table by impression id; the first one, if several rows of an id differ (noted)."""
+    patterns, needs = source
     path = _table(root, patterns)
     if path is None:
         raise ConversionError(f"{root}: found no table {' or '.join(patterns)}; expected .tsv, .csv or .xlsx")
@@ -119,7 +121,7 @@ def _labels(root: Path, listed: CaseList) -> dict[str, dict[str, int | None]]:
     if _table(root, LABEL_TABLE[0]) is None:
         listed.notes.append(f"{root}: found no labels (labels_*.tsv)")
         return {}
-    rows = _rows(root, *LABEL_TABLE, listed)
+    rows = _rows(root, LABEL_TABLE, listed)
     columns, remark = label_columns(list(rows.values()), LABELS, (ID, IMAGE, PATIENT, SPLIT))
     listed.notes += [remark] if remark else []
     return {
