@@ -3,6 +3,11 @@
 _base_ = ["../vit3d_cot_contrastive.py"]
 
 bootstrap = 1000
+# Findings of the phantoms that have a side.
+located = [
+    "lung nodule", "cavitary lesion", "consolidation", "ground-glass opacity", "atelectasis", "emphysema",
+    "bronchiectasis", "pulmonary fibrotic sequela", "renal cyst", "renal stone", "hydronephrosis",
+]  # fmt: skip
 test_evaluator = [
     dict(type="RetrievalMetric", topk=(1, 5, 10, 50), bootstrap=bootstrap),
     dict(type="RegionTextMetric", bootstrap=bootstrap),
@@ -10,6 +15,15 @@ test_evaluator = [
     dict(type="StepTextMetric", bootstrap=bootstrap),
     dict(type="AlignmentMetric", bootstrap=bootstrap),
     dict(type="LocalisationMetric", bootstrap=bootstrap),
+    # Location questions: present? which side? which lobe?
+    dict(type="LocationQuestionMetric", findings=located, bootstrap=bootstrap),
+    dict(
+        type="LocationQuestionMetric",
+        findings=located,
+        features="volume",
+        prefix="location_volume",
+        bootstrap=bootstrap,
+    ),
     dict(type="EmbeddingHealthMetric"),
     # Published protocols, one per line. Their numbers cannot be compared with one another.
     dict(type="RetrievalMetric", protocol="ct_clip", bootstrap=bootstrap),

@@ -107,8 +107,9 @@ def read_csv(path: str | Path, required: Iterable[str] = ()) -> Table:
     """Read the rows of a CSV file.
 
     The delimiter (comma, semicolon, tab, vertical bar) and the encoding are detected, and blanks around column names
-    are removed; ``notes`` reports each of these. A row with more or fewer cells than the header is rejected, because
-    its cells may be in the wrong columns. Row numbers start at 1 for the header, as in a spreadsheet.
+    are removed; ``notes`` reports each of these, except tabs in a ``.tsv``. A row with more or fewer cells than the
+    header is rejected, because its cells may be in the wrong columns. Row numbers start at 1 for the header, as in a
+    spreadsheet.
 
     Args:
         required: names of columns that the file must have.
@@ -121,7 +122,7 @@ def read_csv(path: str | Path, required: Iterable[str] = ()) -> Table:
     required = list(required)
     text, notes = read_text(path)
     delimiter = _delimiter(text, required)
-    if delimiter != ",":
+    if delimiter != ("\t" if str(path).lower().endswith(".tsv") else ","):
         notes.append(f"{path}: columns are separated by {DELIMITERS[delimiter]}")
     # Strict: after a misplaced quotation mark the ends of cells are unknown.
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
@@ -136,7 +137,7 @@ def read_csv(path: str | Path, required: Iterable[str] = ()) -> Table:
     header = [name.strip() for name in records[0]] if records else []
     if header and header != records[0]:
         notes.append(f"{path}: blanks around column names were removed")
-    _check_header(path, header, required)
+    check_header(path, header, required)
     table = Table(notes=notes)
     for number, cells in enumerate(records[1:], start=2):
         if not any(cell.strip() for cell in cells):
@@ -174,7 +175,8 @@ def _delimiter(text: str, required: list[str]) -> str:
     return max(DELIMITERS, key=fit)
 
 
-def _check_header(path: str | Path, header: list[str], required: list[str]) -> None:
+def check_header(path: str | Path, header: list[str], required: list[str]) -> None:
+    """Raise a TableError if a column name occurs twice or a required one is missing."""
     twice = sorted({name for name in header if name and header.count(name) > 1})
     if twice:
         raise TableError(f"{path}: found column {twice[0]!r} twice; expected unique names. Rename one of them.")

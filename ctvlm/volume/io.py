@@ -143,6 +143,34 @@ def read_grid(
     return header.shape[::-1], header.affine
 
 
+def check_nifti_header(path: str | Path) -> None:
+    """Check the shape and orientation of a NIfTI file from its header, without reading voxels.
+
+    Raises:
+        CTReadError: no readable header, more than 3 axes, an orientation that is not stored or is broken (NaN, axes in
+            one plane), or a voxel size that no CT has.
+    """
+    with as_local_file(path) as file:
+        try:
+            image = load_nifti(file)
+            shape, affine = image.shape, np.asarray(image.affine)
+            codes = [int(image.header[code]) for code in ("sform_code", "qform_code")]
+        except FileNotFoundError:
+            raise
+        except Exception as error:
+            # nibabel raises many types of exceptions for damaged headers.
+            found = f"a header that cannot be read ({type(error).__name__}: {error})"
+            raise CTReadError(path, found, "a NIfTI header", "download the file again") from error
+    while len(shape) > 3 and shape[-1] == 1:
+        shape = shape[:-1]
+    if len(shape) != 3:
+        raise CTReadError(path, f"shape {shape}", "3 axes", "leave the file out, or split it into volumes")
+    if not any(codes):
+        found, action = "no orientation (sform_code and qform_code are 0)", "leave the file out, or repair the header"
+        raise CTReadError(path, found, "an orientation in the header", action)
+    _check_grid(shape, affine, path)
+
+
 def write_nifti(volume: CTVolume, path: str | Path, slope: float = 1.0, description: str = "") -> None:
     """Write a .nii or .nii.gz file atomically, with a geometry that all programs read identically.
 

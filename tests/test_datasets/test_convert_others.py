@@ -88,6 +88,60 @@ def test_cot_without_volume_on_disk_raises(tree, tmp_path, capsys):
     assert "train_9_a_1" in printed(capsys)
 
 
+# --- CT-RATE-AB
+
+
+def ab_record(name: str, *turns: tuple[str, str], **more) -> dict:
+    talk = [dict(zip(("from", "value"), turn)) for turn in turns]
+    return {"id": name, "video": f"videos/{name}.mp4", "conversations": talk, **more}
+
+
+def test_ct_rate_ab_turns_and_preferences(tree, tmp_path, capsys):
+    ask = ("human", "<video>\nList the abnormalities.")
+    first = ab_record("train_1_a_1", ask, ("gpt", "The heart is large."), ("human", "Liver?"), ("gpt", "Fatty liver."))
+    second = ab_record("train_1_a_1", ("human", "Kidneys?"), ("gpt", "A cyst of the left kidney."))
+    turn = {"from": "gpt", "value": "The heart is large."}
+    pairs = [
+        ab_record("train_1_a_1", ask, chosen=turn, rejected={**turn, "value": "The aorta is wide."}),
+        ab_record(
+            "valid_1_a_1",
+            ask,
+            ("gpt", "A nodule."),
+            chosen="Emphysema.",
+            rejected=[dict(role="assistant", content="A nodule.")],
+        ),
+        ab_record("train_9_a_1", ask, chosen="a", rejected="b"),
+    ]
+    (tmp_path / "ab").mkdir()
+    (tmp_path / "ab" / "CT-RATE-AB-train.json").write_text(json.dumps([first, second]))
+    (tmp_path / "ab" / "CT-RATE-AB-DPO.json").write_text(json.dumps([*pairs, pairs[0]]))
+    convert, out = tool("ct_rate_ab_to_manifest"), tmp_path / "m.jsonl"
+    assert convert(tree[0], out, "--records", tmp_path / "ab", "--dev-fraction", 0) == 0
+    one, two = read_manifest(out)
+    assert [(s["step"], s["question"], s["text"], s["regions"]) for s in one["cot"]] == [
+        (1, "List the abnormalities.", "The heart is large.", ["heart"]),
+        (2, "Liver?", "Liver? Fatty liver.", ["liver"]),
+        (3, "Kidneys?", "A cyst of the left kidney.", ["kidney_left"]),
+    ]
+    assert one["extra"]["preferences"] == [
+        dict(question="List the abnormalities.", chosen="The heart is large.", rejected="The aorta is wide.")
+    ]
+    assert (two["split"], two["cot"]) == ("test", [])
+    assert two["extra"]["preferences"][0]["rejected"] == "A nodule."
+    assert two["report"] == tree[1][2]["report"]
+    text = printed(capsys)
+    assert "train_9_a_1" in text and "3 turns and 2 preference pairs of 2 volumes" in text
+
+
+@pytest.mark.parametrize(
+    "record", [ab_record("train_1_a_1", chosen="a"), ab_record("train_1_a_1"), dict(conversations=[])]
+)
+def test_ct_rate_ab_incomplete_record_raises(tree, tmp_path, capsys, record):
+    (tmp_path / "a.json").write_text(json.dumps([record]))
+    assert tool("ct_rate_ab_to_manifest")(tree[0], tmp_path / "m.jsonl", "--records", tmp_path / "a.json") == 1
+    assert "a.json, record 1: found the keys" in printed(capsys)
+
+
 # --- RadGenome-ChestCT
 
 

@@ -7,8 +7,11 @@ from ctvlm.datasets.conversion.ct_rate import (
     open_ct_rate,
     prepare_ct_rate,
 )
+from ctvlm.datasets.conversion.ct_rate_ab import ct_rate_ab_cases
 from ctvlm.datasets.conversion.ct_rate_cot import ct_rate_cot_cases
 from ctvlm.datasets.conversion.folder import FolderRules, folder_cases
+from ctvlm.datasets.conversion.inspect_ctpa import inspect_cases, prepare_inspect
+from ctvlm.datasets.conversion.merlin import merlin_cases
 from ctvlm.datasets.conversion.omniabnorm import omniabnorm_cot_cases
 from ctvlm.datasets.conversion.omniabnorm_14k import omniabnorm_14k_cases, prepare_omniabnorm_14k
 from ctvlm.datasets.conversion.rad_chestct import rad_chestct_cases
@@ -27,14 +30,18 @@ __all__ = [
     "CaseList",
     "ReportColumns",
     "add_reports",
+    "ct_rate_ab_cases",
     "ct_rate_cases",
     "ct_rate_cot_cases",
     "fill_splits",
     "folder_cases",
+    "inspect_cases",
+    "merlin_cases",
     "omniabnorm_14k_cases",
     "omniabnorm_cot_cases",
     "open_ct_rate",
     "prepare_ct_rate",
+    "prepare_inspect",
     "prepare_omniabnorm_14k",
     "prepare_rexgrounding",
     "rad_chestct_cases",

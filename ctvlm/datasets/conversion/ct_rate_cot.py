@@ -10,8 +10,9 @@ Each record has a volume, a question and an answer, under different keys:
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any, TypeVar
 
 from ctvlm.anatomy import MentionLexicon
 from ctvlm.datasets.conversion.case_list import CaseList, ConversionError, DropCase
@@ -27,6 +28,7 @@ THINKING = ("thinking", "reasoning", "cot", "rationale")
 ANSWER = ("answer", "response", "output")
 # Reasoning tags of CORTEX; the task tag repeats the question.
 REASONING_TAGS = ("observation", "reason", "reasoning", "think", "thinking")
+T = TypeVar("T", bound=Mapping[str, Any])
 MIN_ANSWER_WORDS = 4  # a shorter answer is prefixed with its question
 
 
@@ -87,16 +89,22 @@ def record_steps(record: dict[str, str], lexicon: MentionLexicon) -> list[dict]:
     return steps + closing
 
 
-def ct_rate_cot_cases(data: CTRate, files: Iterable[Path], max_steps: int | None = None) -> CaseList:
-    """List one case per volume, with the steps of all its records in file order.
+def records_by_volume(
+    data: CTRate, files: Iterable[Path], parse: Callable[[dict], T]
+) -> tuple[dict[str, list[T]], CaseList]:
+    """Parse all records and group them by the volume on disk, in file order.
 
-    The report comes from CT-RATE, or from the records if CT-RATE has none. ``max_steps`` limits the steps of a case.
+    Args:
+        parse: turns a raw record into one with a ``volume``; its ConversionError is extended by the file and number.
+
+    Returns:
+        The records by volume, and a list with notes and with the volumes that are not on disk as dropped.
 
     Raises:
-        ConversionError: no record matches a volume on disk.
+        ConversionError: no record matches a volume on disk, or a record is invalid.
     """
     listed = CaseList(notes=list(data.notes))
-    by_volume: dict[str, list[dict]] = {}
+    by_volume: dict[str, list[T]] = {}
     missing: set[str] = set()
     total = 0
     for path in cot_files(files):
@@ -105,7 +113,7 @@ def ct_rate_cot_cases(data: CTRate, files: Iterable[Path], max_steps: int | None
         for number, raw in enumerate(records, start=1):
             total += 1
             try:
-                record = read_record(raw)
+                record = parse(raw)
             except ConversionError as error:
                 raise ConversionError(f"{path}, record {number}: {error}") from None
             volume = data.find(record["volume"])
@@ -120,6 +128,22 @@ def ct_rate_cot_cases(data: CTRate, files: Iterable[Path], max_steps: int | None
             f"none of the {total} records matches one of the {len(data.volumes)} volumes under {data.root}; records "
             f"have names such as {example}, volumes {next(iter(data.volumes))!r}"
         )
+    listed.dropped += [
+        (volume, "in the records, but not on disk or without a chest reconstruction")
+        for volume in sorted(missing, key=natural_key)
+    ]
+    return by_volume, listed
+
+
+def ct_rate_cot_cases(data: CTRate, files: Iterable[Path], max_steps: int | None = None) -> CaseList:
+    """List one case per volume, with the steps of all its records in file order.
+
+    The report comes from CT-RATE, or from the records if CT-RATE has none. ``max_steps`` limits the steps of a case.
+
+    Raises:
+        ConversionError: no record matches a volume on disk.
+    """
+    by_volume, listed = records_by_volume(data, files, read_record)
     for volume in sorted(by_volume, key=natural_key):
         try:
             case = data.case(volume)
@@ -127,7 +151,7 @@ def ct_rate_cot_cases(data: CTRate, files: Iterable[Path], max_steps: int | None
             listed.dropped.append((volume, str(reason)))
             continue
         steps = number_steps([step for record in by_volume[volume] for step in record_steps(record, data.lexicon)])
-        report = next((r for record in by_volume[volume] if (r := _report(record))), {})
+        report = next((r for record in by_volume[volume] if (r := report_of(record))), {})
         listed.cases.append(
             {
                 **case,
@@ -137,14 +161,10 @@ def ct_rate_cot_cases(data: CTRate, files: Iterable[Path], max_steps: int | None
             }
         )
     listed.notes += data.choice_notes()
-    listed.dropped += [
-        (volume, "in the records, but not on disk or without a chest reconstruction")
-        for volume in sorted(missing, key=natural_key)
-    ]
     return listed
 
 
-def _report(record: dict[str, str]) -> dict[str, str]:
+def report_of(record: dict[str, str]) -> dict[str, str]:
     """Return findings and impression of a record, from its report or its answer."""
     for text in (record["report"], record["answer"]):
         if parts := split_report(text):

@@ -15,6 +15,7 @@ from ctvlm.datasets.conversion.summary import MAX_ROWS, summary
 from ctvlm.datasets.manifest import ManifestError, write_manifest
 from ctvlm.datasets.manifest_paths import outside_folder
 from ctvlm.utils import atomic_write, check_out_file
+from ctvlm.utils.errors import MissingPackageError
 from ctvlm.utils.parallel import WorkerKilledError
 from ctvlm.utils.stop_signals import exit_code_of
 from ctvlm.utils.terminal_text import printable
@@ -43,7 +44,7 @@ def run_converter(
     check_out_file("out", args.out)
     try:
         listed = drop_leaks(find())
-    except (ConversionError, FileNotFoundError, ValueError) as error:
+    except (ConversionError, FileNotFoundError, MissingPackageError, ValueError) as error:
         console.print(printable(error), style="red", markup=False)
         return 1
     journal = Journal(args.out)

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from ctvlm.datasets.conversion.case_list import ConversionError
 from ctvlm.utils.tables import Table, TableError, find_conflicting_keys, read_csv, read_text
+from ctvlm.utils.workbooks import read_table
 
 __all__ = [
     "Table",
     "TableError",
     "first_of",
+    "label_columns",
     "read_csv",
     "read_json",
     "read_records",
+    "read_table",
     "read_text",
     "find_conflicting_keys",
 ]
@@ -78,3 +81,28 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def first_of(record: dict[str, Any], keys: Iterable[str]) -> Any:
     """Return the first non-empty value among ``keys``, or None."""
     return next((record[key] for key in keys if record.get(key) not in (None, "", [])), None)
+
+
+def label_columns(
+    rows: list[dict[str, str]], values: Mapping[str, int | None], skip: Iterable[str]
+) -> tuple[list[str], str]:
+    """Columns that contain only the keys of ``values`` and at least one label that is not None.
+
+    Args:
+        values: lower-case cell to label.
+        skip: columns that are not labels.
+
+    Returns:
+        The columns, and a remark on the ignored ones, or "".
+    """
+    columns, ignored = [], []
+    for column in set(rows[0]) - set(skip):
+        cells = {row[column].strip().lower() for row in rows}
+        if unknown := sorted(cells - set(values)):
+            ignored.append(f"{column} (such as {unknown[0]!r})")
+        elif any(values[cell] is not None for cell in cells):
+            columns.append(column)
+        else:
+            ignored.append(f"{column} (no value)")
+    remark = f"columns that are not used as labels: {', '.join(sorted(ignored))}" if ignored else ""
+    return [column for column in rows[0] if column in columns], remark

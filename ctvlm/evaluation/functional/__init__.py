@@ -42,6 +42,7 @@ from ctvlm.evaluation.functional.localisation import (
     slice_localisation,
     surface_distances_mm,
 )
+from ctvlm.evaluation.functional.location_questions import location_chance, location_scores, paired_organs
 from ctvlm.evaluation.functional.pools import pool_recall
 from ctvlm.evaluation.functional.protocols import (
     finding_scores,
@@ -104,6 +105,8 @@ __all__ = [
     "instance_counts",
     "instance_counts_by_distance",
     "instance_scores",
+    "location_chance",
+    "location_scores",
     "mask_dice",
     "mask_iou",
     "max16",
@@ -114,6 +117,7 @@ __all__ = [
     "one_per_study",
     "paired_region_texts",
     "patches_to_voxels",
+    "paired_organs",
     "peak_distance_mm",
     "peak_hit",
     "pessimistic_ranks",
