@@ -29,6 +29,7 @@ LOSSES_TESTED = [
     ("step", dict(type="StepAlignmentLoss", local_loss=True)),
     ("focus", dict(type="AttentionFocusLoss")),
     ("order", dict(type="StepOrderLoss", embed_dims=P)),
+    ("opposite", dict(type="OppositeTextLoss")),
     ("segmentation", dict(type="SegmentationLoss")),
     (
         "all",
@@ -78,6 +79,10 @@ def loss_of(level, layers, module, cases):
     if level == "segmentation":
         terms = module.terms(visual(data["patches"][cases]), data["shares"][cases], data["known"][cases])
         return module(MeanTerms(terms))
+    if level == "opposite":
+        mask = torch.tensor([[True, case % 2 == 0] for case in cases])
+        others = textual(data["steps"][cases][:, :2])
+        return module(MeanTerms(module.terms(visual(data["image"][cases]), textual(data["text"][cases]), others, mask)))
     steps, patches = textual(data["steps"][cases]), visual(data["patches"][cases])
     attention = step_attention(steps, patches, 10.0, torch.ones(len(cases), N, dtype=torch.bool))
     mask = data["step_mask"][cases]

@@ -16,6 +16,7 @@ OPTIONS: dict[str, dict] = {
     "EmbeddingHealthMetric": {},
     "ImageRetrievalMetric": dict(protocol="ct_clip"),
     "LocalisationMetric": dict(bootstrap=5, per_finding=True),
+    "OppositeTextMetric": dict(bootstrap=5),
     "PoolRetrievalMetric": dict(protocol="spectre"),
     "RegionReportMetric": dict(bootstrap=5, per_region=True),
     "RegionRetrievalMetric": dict(bootstrap=5),

@@ -17,6 +17,7 @@ OPTIONS: dict[str, list[dict]] = {
     "AttentionFocusObjective": [{}],
     "ClassificationObjective": [CLASSIFICATION],
     "GenerationObjective": [dict(head=dict(type="CoTGenerationHead", vocab_size=320, embed_dims=16, num_heads=2))],
+    "OppositeTextObjective": [{}, dict(view="step"), dict(loss=False)],
     "PointSegmentationObjective": [dict(head=dict(type="PointSegmentationHead", dims=8))],
     "RegionTextObjective": [{}, dict(loss=False)],
     "SegmentationObjective": [

@@ -42,6 +42,7 @@ from ctvlm.evaluation.functional.localisation import (
     slice_localisation,
     surface_distances_mm,
 )
+from ctvlm.evaluation.functional.opposite_text import opposite_hits
 from ctvlm.evaluation.functional.pools import pool_recall
 from ctvlm.evaluation.functional.protocols import (
     finding_scores,
@@ -112,6 +113,7 @@ __all__ = [
     "modality_gap",
     "nearest_corner_threshold",
     "one_per_study",
+    "opposite_hits",
     "paired_region_texts",
     "patches_to_voxels",
     "peak_distance_mm",

@@ -9,6 +9,7 @@ from ctvlm.models.losses.fixed_temperature import FixedTemperatureContrastiveLos
 from ctvlm.models.losses.generation import GenerationLoss
 from ctvlm.models.losses.logit_scale import LogitScale
 from ctvlm.models.losses.multi_task import MultiTaskLoss
+from ctvlm.models.losses.opposite_text import OppositeTextLoss
 from ctvlm.models.losses.region_alignment import RegionAlignmentLoss
 from ctvlm.models.losses.segmentation import SegmentationLoss
 from ctvlm.models.losses.sigmoid_contrastive import SigmoidContrastiveLoss
@@ -26,6 +27,7 @@ __all__ = [
     "Loss",
     "MeanLoss",
     "MultiTaskLoss",
+    "OppositeTextLoss",
     "RegionAlignmentLoss",
     "SegmentationLoss",
     "SigmoidContrastiveLoss",

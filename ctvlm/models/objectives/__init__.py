@@ -5,6 +5,7 @@ from ctvlm.models.objectives.base import Objective
 from ctvlm.models.objectives.batch_context import BatchContext
 from ctvlm.models.objectives.classification import ClassificationObjective
 from ctvlm.models.objectives.generation import GenerationObjective
+from ctvlm.models.objectives.opposite_text import OppositeTextObjective
 from ctvlm.models.objectives.point_segmentation import PointSegmentationObjective
 from ctvlm.models.objectives.region_text import RegionTextObjective
 from ctvlm.models.objectives.segmentation import SegmentationObjective
@@ -19,6 +20,7 @@ __all__ = [
     "ClassificationObjective",
     "GenerationObjective",
     "Objective",
+    "OppositeTextObjective",
     "PointSegmentationObjective",
     "RegionTextObjective",
     "SegmentationObjective",

@@ -15,9 +15,10 @@ LEVELS = {
     "step": "StepTextObjective",
     "focus": "AttentionFocusObjective",
     "order": "StepOrderObjective",
+    "opposite": "OppositeTextObjective",
 }
 # Their predictions are available even if they are not trained.
-ALWAYS_PREDICTED = ("volume", "region", "step")
+ALWAYS_PREDICTED = ("volume", "region", "step", "opposite")
 
 Configs = dict[str, Any]
 

@@ -32,8 +32,8 @@ class CoTContrastiveVLM(FittedTokenizers, BaseModel):
         backbone: config of a vision encoder that returns EncoderOutput.
         text_encoder: config of a text encoder.
         space: config of the SharedSpace; the widths of the encoders are filled in.
-        losses: shorthand for the levels: ``volume``, ``region``, ``step``, ``focus`` or ``order`` to the config of its
-            loss. A level that is left out or None is not trained.
+        losses: shorthand for the levels: ``volume``, ``region``, ``step``, ``focus``, ``order`` or ``opposite`` to the
+            config of its loss. A level that is left out or None is not trained.
         objectives: name to the config of an objective, or further arguments of a level.
         multi_task: config of the weighting of the losses; None: each loss has its own ``loss_weight``.
         chunk_size: number of cases whose features are computed at a time, and again in the backward pass: gradient

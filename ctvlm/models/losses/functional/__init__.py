@@ -2,6 +2,7 @@
 
 from ctvlm.models.losses.functional.attention_focus import attention_focus
 from ctvlm.models.losses.functional.info_nce import info_nce
+from ctvlm.models.losses.functional.opposite_text import opposite_text
 from ctvlm.models.losses.functional.positives import same_text
 from ctvlm.models.losses.functional.segmentation import segmentation_terms
 from ctvlm.models.losses.functional.sigmoid import sigmoid_pairs
@@ -10,6 +11,7 @@ from ctvlm.models.losses.functional.step_order import step_order
 __all__ = [
     "attention_focus",
     "info_nce",
+    "opposite_text",
     "same_text",
     "segmentation_terms",
     "sigmoid_pairs",
