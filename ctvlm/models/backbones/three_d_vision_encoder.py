@@ -37,7 +37,8 @@ class ThreeDVisionEncoder(VisionEncoder):
     """Patch embedding, then blocks of slice-aware attention, region-aware attention and MLP.
 
     The default sizes are the spec's; the parts are the corrected forms. LiteralVisionEncoder has the literal forms.
-    Any D, H, W that the patch size divides is valid.
+    Any D, H, W that the patch size divides is valid. ``visible_BN`` of ``forward``: the only patches that become
+    tokens, in place of ``token_selection``.
 
     Args:
         img_size: volume size that learned positions are made for.
@@ -125,21 +126,24 @@ class ThreeDVisionEncoder(VisionEncoder):
         region_map_BDHW: Tensor | None = None,
         spacing_B3: Tensor | None = None,
         anatomy: Anatomy | None = None,
+        visible_BN: Tensor | None = None,
     ) -> EncoderOutput:
         self.check_region_map(volume_BCDHW, region_map_BDHW)
         tokens_BNE = self.patch_embed(self.standardize(volume_BCDHW))
-        ctx = self._context(volume_BCDHW, spacing_B3).with_anatomy(anatomy)
+        ctx = self._context(volume_BCDHW, spacing_B3, visible_BN).with_anatomy(anatomy)
         if self.position.additive:
             tokens_BNE = tokens_BNE + self.position(ctx.grid, tokens_BNE)
         tokens_BNE = ctx.gather(tokens_BNE)
         tokens_BNE, encoding, levels = self._run_blocks(tokens_BNE, region_map_BDHW, ctx)
         return self.assemble(tokens_BNE, ctx, encoding, levels)
 
-    def _context(self, volume_BCDHW: Tensor, spacing_B3: Tensor | None) -> TokenContext:
+    def _context(self, volume_BCDHW: Tensor, spacing_B3: Tensor | None, visible_BN: Tensor | None) -> TokenContext:
         grid = self.patch_embed.grid_of(as_grid(volume_BCDHW.shape[2:]))
         spacing_B3 = self.token_spacing(volume_BCDHW, spacing_B3, grid)
         ctx = TokenContext.full(volume_BCDHW.shape[0], grid, spacing_B3)
-        if self.token_selection == "body":
+        if visible_BN is not None:
+            ctx = self._selected(ctx, visible_BN)
+        elif self.token_selection == "body":
             keep_BN = body_patches(volume_BCDHW[:, self.body_channel], grid)
             ctx = self._selected(ctx, keep_BN)
         if not self.position.additive:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 from torch import nn
@@ -64,9 +65,20 @@ def objective_configs(losses: Configs | None, objectives: Configs | None) -> dic
 
 
 def build_objectives(
-    losses: Configs | None, objectives: Configs | None, vision_dims: int, shared_dims: int
+    losses: Configs | None, objectives: Configs | None, backbone: nn.Module, shared_dims: int
 ) -> nn.ModuleDict:
-    """Name to objective; errors as ``objective_configs``."""
-    widths = dict(vision_dims=vision_dims, shared_dims=shared_dims)
+    """Name to objective.
+
+    Raises:
+        ValueError: as ``objective_configs``, or an objective masks patches and the encoder has no ``visible_BN``.
+    """
+    widths = dict(vision_dims=backbone.embed_dims, shared_dims=shared_dims)
     configs = objective_configs(losses, objectives)
-    return nn.ModuleDict({name: OBJECTIVES.build(config, default_args=widths) for name, config in configs.items()})
+    built = {name: OBJECTIVES.build(config, default_args=widths) for name, config in configs.items()}
+    masking = [name for name, objective in built.items() if not objective.reads_all_patches]
+    if masking and "visible_BN" not in inspect.signature(backbone.forward).parameters:
+        raise ValueError(
+            f"model.objectives.{masking[0]} masks patches, but {type(backbone).__name__}.forward has no argument "
+            "visible_BN: use ThreeDVisionEncoder, or remove the objective."
+        )
+    return nn.ModuleDict(built)

@@ -42,7 +42,7 @@ class CoTContrastiveVLM(FittedTokenizers, BaseModel):
         data_preprocessor: config of the data preprocessor.
 
     Raises:
-        ValueError: as ``objective_configs``, or an unknown part in ``frozen``.
+        ValueError: as ``build_objectives``, or an unknown part in ``frozen``.
     """
 
     data_preprocessor: Any
@@ -65,7 +65,7 @@ class CoTContrastiveVLM(FittedTokenizers, BaseModel):
         self.text_encoder: Any = TEXT_ENCODERS.build(text_encoder)
         dims = dict(vision_dims=self.backbone.embed_dims, text_dims=self.text_encoder.embed_dims)
         self.space: SharedSpace = HEADS.build(space or {}, default_args=dims | dict(type="SharedSpace"))
-        self.objectives = build_objectives(losses, objectives, dims["vision_dims"], self.space.shared_dims)
+        self.objectives = build_objectives(losses, objectives, self.backbone, self.space.shared_dims)
         self._prediction_keys: frozenset[str] | None = None
         parts = {"backbone": self.backbone, "text_encoder": self.text_encoder, "space": self.space}
         parts.update((f"objectives.{name}", objective) for name, objective in self._all().items())
@@ -120,10 +120,11 @@ class CoTContrastiveVLM(FittedTokenizers, BaseModel):
             return self.predict(inputs, data_samples)
         raise ValueError(f"Unknown mode {mode!r}: expected 'tensor', 'loss' or 'predict'.")
 
-    def encode(self, inputs: Inputs, anatomy: Anatomy | None = None) -> EncoderOutput:
-        """Patch and region features of volumes in HU. ``anatomy``: overlap with the region map, if it is known."""
+    def encode(self, inputs: Inputs, anatomy: Anatomy | None = None, visible_BN: Tensor | None = None) -> EncoderOutput:
+        """Features of volumes in HU. ``anatomy``: known overlap with region maps; ``visible_BN``: patches to encode."""
         volume_BCDHW, region_map_BDHW, anatomy = self.data_preprocessor.encoder_inputs(inputs, anatomy, self.training)
-        return self.backbone(volume_BCDHW, region_map_BDHW, inputs.get("spacing"), anatomy)
+        visible = {} if visible_BN is None else {"visible_BN": visible_BN}
+        return self.backbone(volume_BCDHW, region_map_BDHW, inputs.get("spacing"), anatomy, **visible)
 
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
         """Texts in the shared space (len(texts), P), not normalised."""
@@ -159,15 +160,14 @@ class CoTContrastiveVLM(FittedTokenizers, BaseModel):
         if not (trained := self._trained()):
             raise ValueError("The model has no loss to train: configure model.losses or model.objectives.")
         context = self._requested(inputs, data_samples, list(trained.values()))
-        _ = context.encoded  # before the texts, so that random numbers do not depend on the objectives
+        if any(objective.reads_all_patches for objective in trained.values()):
+            _ = context.encoded  # before the texts, so that random numbers do not depend on the objectives
         return {name: objective.features(context) for name, objective in trained.items()}
 
     def losses_of(self, features: Features) -> dict[str, Tensor]:
         """Losses over the features of all cases of all ranks, in full precision."""
-        losses = {}
         with torch.autocast(next(iter(features.values())).device.type, enabled=False):
-            for name, found in features.items():
-                losses[f"loss_{name}"] = self._all()[name].loss(found.full_precision())
+            losses = {f"loss_{n}": self._all()[n].loss(found.full_precision()) for n, found in features.items()}
             return losses if self.multi_task is None else self.multi_task(losses)
 
     def set_predictions(self, keys: Collection[str] | None) -> None:
