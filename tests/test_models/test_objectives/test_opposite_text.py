@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 
 import pytest
@@ -12,7 +11,7 @@ import torch.nn.functional as F
 from ctvlm.models.losses import OppositeTextLoss
 from ctvlm.models.objectives.opposite_sentences import opposite_sentences
 from ctvlm.structures import CoTStep, CTDataSample
-from ctvlm.testing.objectives import random_batch, small_model
+from ctvlm.testing.objectives import small_model
 
 EFFUSION = CoTStep("There is a small right effusion.", (3,), ("effusion",))
 OTHER_SIDE = CoTStep("There is a large left effusion.", (5,), ("effusion",))
@@ -49,32 +48,6 @@ def test_loss_equals_a_loop_over_sentences():
     assert total.item() == pytest.approx(expected, rel=1e-5)
     same = loss.terms(visual, text, text[:, None], torch.ones(4, 1, dtype=torch.bool))
     assert same[0].item() / 4 == pytest.approx(math.log(2))
-
-
-@pytest.mark.parametrize("view", ["volume", "step"])
-def test_one_batch_is_learned(view):
-    """The right side and presence are learned for volumes that differ."""
-    model = small_model(dict(type="OppositeTextObjective", view=view))
-    inputs, samples = random_batch(count=2)
-    texts = [("There is a small right effusion.", 3), ("There is a large left effusion.", 5)]
-    for sample, (text, region) in zip(samples, texts, strict=True):
-        sample.steps = [CoTStep(text, (region,), ("effusion",)), CoTStep("No cyst is seen.", (7,), normal=True)]
-    model.fit_tokenizer([text for text, _ in texts] + ["There is no cyst seen."])
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
-    for _ in range(60):
-        optimizer.zero_grad()
-        loss = model(inputs, copy.deepcopy(samples), mode="loss")["loss_checked"]
-        loss.backward()
-        optimizer.step()
-    assert loss.item() < 0.1
-    model.set_predictions({"pred_opposites", "pred_opposite_texts"})
-    predicted = model(inputs, samples, mode="predict")
-    assert [pair["kind"] for pair in predicted[0].pred_opposites] == ["negation", "laterality", "size", "negation"]
-    if view == "volume":
-        volume = F.normalize(model.context(inputs).volume_BP, dim=-1).detach()
-        for sample, volume_P in zip(predicted, volume, strict=True):
-            cosine = sample.pred_opposite_texts @ volume_P
-            assert (cosine[:, 0] > cosine[:, 1]).all()
 
 
 def test_unknown_view_is_refused():
