@@ -44,7 +44,7 @@ class OppositeTextMetric(CaseMetric):
         kinds = [np.array(case["kinds"], dtype=str) for case in cases]
 
         def summary(index: np.ndarray) -> dict[str, float]:
-            found = {}
+            found: dict[str, float] = {}
             for suffix, hits in (("", own), ("_blind", blind)):
                 chosen = {kind: [hits[i][kinds[i] == kind] for i in index] for kind in KINDS}
                 means = {kind: mean_defined(np.concatenate([np.zeros(0), *parts])) for kind, parts in chosen.items()}

@@ -40,7 +40,8 @@ class PromptClassificationObjective(Objective):
         **kwargs,
     ) -> None:
         super().__init__(**kwargs)
-        self.names, self.templates = list(names), [tuple(template) for template in templates]
+        self.names = list(names)
+        self.templates = [(present, absent) for present, absent in templates]
         if not self.names or len(set(self.names)) < len(self.names):
             raise ValueError(
                 f"PromptClassificationObjective: names = {self.names}; expected one or more findings, each once"
