@@ -96,7 +96,7 @@ def test_equals_full_computation_on_the_kept_tokens(attention, position):
     volume = volume.double()
     keep_BN = body_patches(volume[:, 1], (2, 8, 8))
 
-    def masked_context(volume_BCDHW, spacing_B3):
+    def masked_context(volume_BCDHW, spacing_B3, visible_BN):
         every = TokenContext.full(3, (2, 8, 8), full.token_spacing(volume_BCDHW, spacing_B3, (2, 8, 8)))
         ctx = TokenContext(every.grid, every.index_BN, keep_BN, every.spacing_B3)
         return ctx if full.position.additive else ctx.with_rotary(full.position(ctx))
