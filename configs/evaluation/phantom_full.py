@@ -13,6 +13,7 @@ test_evaluator = [
     dict(type="RegionTextMetric", bootstrap=bootstrap),
     dict(type="RegionRetrievalMetric", bootstrap=bootstrap),
     dict(type="StepTextMetric", bootstrap=bootstrap),
+    dict(type="OppositeTextMetric", bootstrap=bootstrap),
     dict(type="AlignmentMetric", bootstrap=bootstrap),
     dict(type="LocalisationMetric", bootstrap=bootstrap),
     # Location questions: present? which side? which lobe?

@@ -13,10 +13,11 @@ import torch
 from ctvlm.apis.case_input import CaseInputError
 from ctvlm.apis.case_reader import ReadCase
 from ctvlm.apis.inferencer import Inferencer
-from ctvlm.evaluation.functional.zero_shot import prompt_embeddings, prompt_pairs, zero_shot_probabilities
+from ctvlm.evaluation.functional.zero_shot import prompt_embeddings, zero_shot_probabilities
 from ctvlm.evaluation.functional.zero_shot_protocols import PROTOCOLS, Protocol
 from ctvlm.models.objectives import BatchContext
 from ctvlm.text.finding_labels import CT_RATE_LABELS
+from ctvlm.text.prompts import prompt_pairs
 
 # Names of findings, or a finding to its prompts (present, absent); None: the prompts of the protocol.
 Findings = Sequence[str] | Mapping[str, Sequence[str] | None]

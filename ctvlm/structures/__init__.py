@@ -4,7 +4,7 @@ from ctvlm.structures.anatomy import Anatomy
 from ctvlm.structures.ct_data_sample import CoTStep, CTDataSample
 from ctvlm.structures.encoder_output import EncoderOutput
 from ctvlm.structures.mean_terms import MeanTerms
-from ctvlm.structures.pairs import Pairs
+from ctvlm.structures.pairs import Pairs, widened
 from ctvlm.structures.token_context import TokenContext
 
-__all__ = ["Anatomy", "CTDataSample", "CoTStep", "EncoderOutput", "MeanTerms", "Pairs", "TokenContext"]
+__all__ = ["Anatomy", "CTDataSample", "CoTStep", "EncoderOutput", "MeanTerms", "Pairs", "TokenContext", "widened"]

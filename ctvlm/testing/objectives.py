@@ -20,7 +20,7 @@ NAME = "checked"
 # Findings that the random cases are labelled with.
 LABELS = ("Lung nodule", "Pleural effusion")
 SENTENCES = (
-    "A nodule in the lung.",
+    "There is a small nodule in the left lung.",
     "No effusion.",
     "The liver is normal.",
     "A cyst in the kidney.",

@@ -10,6 +10,7 @@ import torch
 from ctvlm.anatomy import RegionScheme
 from ctvlm.structures import CoTStep, CTDataSample
 from ctvlm.text.finding_labels import CT_RATE_LABELS
+from ctvlm.text.opposites import KINDS
 
 _SCHEME = RegionScheme.load()
 
@@ -77,6 +78,10 @@ def predicted_case(number: int) -> CTDataSample:
     case.pred_regions, case.pred_region_mask = _unit(rng, regions, width), torch.tensor([True, True, True, False])
     case.pred_steps, case.pred_patches, case.pred_step_scale = _unit(rng, 2, width), _unit(rng, 8, width), 10.0
     case.pred_step_attention, case.pred_grid = torch.tensor(rng.random((2, 8))).softmax(-1), grid
+    case.pred_opposites = [
+        dict(kind=kind, text="A nodule.", opposite=f"Not {kind}.") for kind in KINDS[: 1 + number % 3]
+    ]
+    case.pred_opposite_texts = _unit(rng, len(case.pred_opposites), 2, width)
     case.pred_report = f"A nodule of {number} mm."
     steps = [
         {"text": f"A nodule in case {number % 3}.", "regions": [_SCHEME.names[number % 4]]},

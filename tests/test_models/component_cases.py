@@ -35,7 +35,13 @@ CHECKS = {
     "SegmentationHead": testing.check_head,
 }
 # Tested in test_heads/ and test_vlms/test_cot_contrastive_vlm.py.
-TESTED_ELSEWHERE = ("CoTGenerationHead", "PointSegmentationHead", "PrefixGenerationHead", "SharedSpace")
+TESTED_ELSEWHERE = (
+    "CoTGenerationHead",
+    "MaskedPatchDecoder",
+    "PointSegmentationHead",
+    "PrefixGenerationHead",
+    "SharedSpace",
+)
 
 VARIANTS: dict[str, list[dict]] = {
     "HierarchicalPatchEmbedding": [dict(merges=((1, 2, 2), (2, 2, 2)), widths=(8,))],

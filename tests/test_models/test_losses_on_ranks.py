@@ -1,5 +1,7 @@
 """Loss and every gradient on k ranks equal those of one process that holds the whole batch."""
 
+import math
+
 import pytest
 import torch
 import torch.distributed as dist
@@ -29,6 +31,9 @@ LOSSES_TESTED = [
     ("step", dict(type="StepAlignmentLoss", local_loss=True)),
     ("focus", dict(type="AttentionFocusLoss")),
     ("order", dict(type="StepOrderLoss", embed_dims=P)),
+    ("opposite", dict(type="OppositeTextLoss")),
+    ("prompts", dict(type="PromptClassificationLoss")),
+    ("masked", dict(type="MaskedReconstructionLoss")),
     ("segmentation", dict(type="SegmentationLoss")),
     (
         "all",
@@ -78,6 +83,19 @@ def loss_of(level, layers, module, cases):
     if level == "segmentation":
         terms = module.terms(visual(data["patches"][cases]), data["shares"][cases], data["known"][cases])
         return module(MeanTerms(terms))
+    if level == "opposite":
+        mask = torch.tensor([[True, case % 2 == 0] for case in cases])
+        others = textual(data["steps"][cases][:, :2])
+        return module(MeanTerms(module.terms(visual(data["image"][cases]), textual(data["text"][cases]), others, mask)))
+    if level == "prompts":
+        prompts = F.normalize(textual(data["text"]), dim=-1)  # of four findings
+        labels = torch.tensor([[0.0, 1.0, math.nan, float(case % 2)] for case in cases], dtype=torch.float64)
+        return module(MeanTerms(module.terms(visual(data["image"][cases]), prompts[:4], prompts[4:], labels)))
+    if level == "masked":
+        chosen = data["known"][cases]
+        return module(
+            MeanTerms(module.terms(visual(data["patches"][cases][chosen]), 300 * data["shares"][cases][chosen]))
+        )
     steps, patches = textual(data["steps"][cases]), visual(data["patches"][cases])
     attention = step_attention(steps, patches, 10.0, torch.ones(len(cases), N, dtype=torch.bool))
     mask = data["step_mask"][cases]

@@ -17,6 +17,7 @@ OPTIONS: dict[str, dict] = {
     "ImageRetrievalMetric": dict(protocol="ct_clip"),
     "LocalisationMetric": dict(bootstrap=5, per_finding=True),
     "LocationQuestionMetric": dict(findings=["nodule", "Cyst"], bootstrap=5),
+    "OppositeTextMetric": dict(bootstrap=5),
     "PoolRetrievalMetric": dict(protocol="spectre"),
     "RegionReportMetric": dict(bootstrap=5, per_region=True),
     "RegionRetrievalMetric": dict(bootstrap=5),

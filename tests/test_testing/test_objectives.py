@@ -17,7 +17,13 @@ OPTIONS: dict[str, list[dict]] = {
     "AttentionFocusObjective": [{}],
     "ClassificationObjective": [CLASSIFICATION],
     "GenerationObjective": [dict(head=dict(type="CoTGenerationHead", vocab_size=320, embed_dims=16, num_heads=2))],
+    "MaskedReconstructionObjective": [dict(decoder=dict(patch_size=(2, 4, 4), embed_dims=16))],
+    "OppositeTextObjective": [{}, dict(view="step"), dict(loss=False)],
     "PointSegmentationObjective": [dict(head=dict(type="PointSegmentationHead", dims=8))],
+    "PromptClassificationObjective": [
+        dict(names=LABELS),
+        dict(names=LABELS, templates=[("{}.", "No {}."), ("{} is seen.", "{} is not seen.")]),
+    ],
     "RegionTextObjective": [{}, dict(loss=False)],
     "SegmentationObjective": [
         dict(head=dict(type="SegmentationHead")),

@@ -38,4 +38,4 @@ val_evaluator = [
     dict(type="StepTextMetric"),
     dict(type="AlignmentMetric"),
 ]
-test_evaluator = val_evaluator
+test_evaluator = [*val_evaluator, dict(type="OppositeTextMetric")]

@@ -43,6 +43,7 @@ from ctvlm.evaluation.functional.localisation import (
     surface_distances_mm,
 )
 from ctvlm.evaluation.functional.location_questions import location_chance, location_scores, paired_organs
+from ctvlm.evaluation.functional.opposite_text import opposite_hits
 from ctvlm.evaluation.functional.pools import pool_recall
 from ctvlm.evaluation.functional.protocols import (
     finding_scores,
@@ -65,8 +66,9 @@ from ctvlm.evaluation.functional.retrieval_protocols import RETRIEVAL_PROTOCOLS,
 from ctvlm.evaluation.functional.step_text import rival_cases, step_text_auc, step_text_scores
 from ctvlm.evaluation.functional.studies import one_per_study, study_of
 from ctvlm.evaluation.functional.vlm3d_reports import vlm3d_clean, vlm3d_label_scores, vlm3d_text_scores
-from ctvlm.evaluation.functional.zero_shot import prompt_embeddings, prompt_texts, zero_shot_probabilities
+from ctvlm.evaluation.functional.zero_shot import prompt_embeddings, zero_shot_probabilities
 from ctvlm.evaluation.functional.zero_shot_protocols import PROTOCOLS, Protocol, get_protocol
+from ctvlm.text.prompts import prompt_texts
 
 __all__ = [
     "DECISION_SCORES",
@@ -115,6 +117,7 @@ __all__ = [
     "modality_gap",
     "nearest_corner_threshold",
     "one_per_study",
+    "opposite_hits",
     "paired_region_texts",
     "patches_to_voxels",
     "paired_organs",

@@ -6,22 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-# Prompts (present, absent) with {} for the finding.
-Template = tuple[str, str]
-# Finding to its wording in the present and in the absent prompt.
-Phrases = Mapping[str, tuple[str, str]]
-
-
-def prompt_pairs(name: str, templates: Sequence[Template], phrases: Phrases | None = None) -> list[Template]:
-    """Prompts (present, absent) of one finding, one pair per template."""
-    words = (phrases or {}).get(name, (name, name))
-    return [(present.format(words[0]), absent.format(words[1])) for present, absent in templates]
-
-
-def prompt_texts(names: Sequence[str], templates: Sequence[Template], phrases: Phrases | None = None) -> list[str]:
-    """All prompts of the findings in order, without duplicates."""
-    pairs = [pair for name in names for pair in prompt_pairs(name, templates, phrases)]
-    return list(dict.fromkeys(text for pair in pairs for text in pair))
+from ctvlm.text.prompts import Phrases, Template, prompt_pairs
 
 
 def prompt_embeddings(

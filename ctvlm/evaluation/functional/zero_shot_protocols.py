@@ -14,8 +14,8 @@ import numpy as np
 
 from ctvlm.evaluation.functional.classification import DECISION_SCORES
 from ctvlm.evaluation.functional.rad_chestct import max16
-from ctvlm.evaluation.functional.zero_shot import Phrases, Template
 from ctvlm.text.finding_labels import CT_RATE_LABELS
+from ctvlm.text.prompts import ENSEMBLE_TEMPLATES, PRESENT_TEMPLATES, Phrases, Template
 
 Fold = Callable[[Sequence[str], np.ndarray, np.ndarray], tuple[list[str], np.ndarray, np.ndarray]]
 
@@ -69,17 +69,6 @@ class Protocol:
         return [name for name in names if self.findings is None or name in self.findings]
 
 
-_PRESENT: tuple[Template, ...] = (("{} is present.", "{} is not present."),)
-_ENSEMBLE: tuple[Template, ...] = (
-    ("{}.", "No {}."),
-    ("Findings are compatible with {}.", "Findings are not compatible with {}."),
-    ("There is {}.", "There is no {}."),
-    ("{} is seen.", "{} is not seen."),
-    ("{}.", "Not {}."),
-    ("{} is observed.", "{} is not observed."),
-    ("{} is present.", "{} is not present."),
-)
-
 # The findings of fVLM and HLIP.
 FINDINGS_16 = tuple(name for name in CT_RATE_LABELS if name not in ("Medical material", "Lymphadenopathy"))
 _FVLM_PHRASES: Mapping[str, tuple[str, str]] = {
@@ -97,14 +86,14 @@ _GRID: dict[str, Any] = dict(threshold="grid_corner", threshold_from="test", zer
 
 _CT_CLIP = Protocol(
     "ct_clip",
-    _PRESENT,
+    PRESENT_TEMPLATES,
     scores=("auroc", "f1_weighted", "accuracy", "precision"),
     source="arXiv 2403.17834; github.com/ibrahimethemhamamci/CT-CLIP, scripts/zero_shot.py and bootstrap_values.py",
     **_GRID,
 )
 _RADFINDER = Protocol(
     "radfinder",
-    _ENSEMBLE,
+    ENSEMBLE_TEMPLATES,
     "youden",
     "test",
     ("auroc", "f1_weighted", "balanced_accuracy", "precision", "recall", "specificity"),
@@ -162,7 +151,7 @@ PROTOCOLS = {
         replace(_HLIP, name="hlip_grid", scores=("auroc", "accuracy", "f1_weighted", "recall", "precision"), **_GRID),
         Protocol(
             "vlm3d",
-            _PRESENT,
+            PRESENT_TEMPLATES,
             0.5,
             "fixed",
             ("auroc", "f1", "accuracy", "precision", "recall", "crg"),
@@ -172,7 +161,7 @@ PROTOCOLS = {
         ),
         Protocol(
             "ctvlm",
-            _ENSEMBLE,
+            ENSEMBLE_TEMPLATES,
             "best_f1",
             "dev",
             ("auroc", "ap", "brier", "ece", *DECISION_SCORES),

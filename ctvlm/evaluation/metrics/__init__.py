@@ -9,6 +9,7 @@ from ctvlm.evaluation.metrics.image_retrieval_metric import ImageRetrievalMetric
 from ctvlm.evaluation.metrics.learned_report_metric import LearnedReportMetric
 from ctvlm.evaluation.metrics.localisation_metric import LocalisationMetric
 from ctvlm.evaluation.metrics.location_question_metric import LocationQuestionMetric
+from ctvlm.evaluation.metrics.opposite_text_metric import OppositeTextMetric
 from ctvlm.evaluation.metrics.pool_retrieval_metric import PoolRetrievalMetric
 from ctvlm.evaluation.metrics.region_report_metric import RegionReportMetric
 from ctvlm.evaluation.metrics.region_retrieval_metric import RegionRetrievalMetric
@@ -30,6 +31,7 @@ __all__ = [
     "LearnedReportMetric",
     "LocalisationMetric",
     "LocationQuestionMetric",
+    "OppositeTextMetric",
     "PoolRetrievalMetric",
     "RegionReportMetric",
     "RegionRetrievalMetric",

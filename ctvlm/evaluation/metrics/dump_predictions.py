@@ -6,11 +6,11 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from ctvlm.evaluation.dump import encode_case, save_dump
-from ctvlm.evaluation.functional.zero_shot import prompt_texts
 from ctvlm.evaluation.functional.zero_shot_protocols import get_protocol
 from ctvlm.evaluation.metrics.case_metric import CaseMetric
 from ctvlm.registry import METRICS
 from ctvlm.text.finding_labels import CT_RATE_LABELS
+from ctvlm.text.prompts import prompt_texts
 from ctvlm.utils import WriteError
 
 _ALWAYS = frozenset({"case_id", "patient_id", "evaluation_set", "labels_source"})

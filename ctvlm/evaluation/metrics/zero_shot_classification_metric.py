@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from ctvlm.evaluation.functional.zero_shot import prompt_embeddings, prompt_texts, zero_shot_probabilities
+from ctvlm.evaluation.functional.zero_shot import prompt_embeddings, zero_shot_probabilities
 from ctvlm.evaluation.metrics.case_metric import to_array
 from ctvlm.evaluation.metrics.classification_metric import ClassificationMetric
 from ctvlm.registry import METRICS
+from ctvlm.text.prompts import prompt_texts
 
 
 @METRICS.register_module()

@@ -26,8 +26,8 @@ class VisionEncoder(nn.Module, ABC):
 
     Attributes:
         reads_hu: True if ``forward`` also takes ``window``, a function from HU (M, 1, D, H, W) to the channels
-            (M, C, D, H, W), and ``context``, the result of ``token_context(volume, spacing, window)``; the volume is
-            then in HU (B, 1, D, H, W). The encoder windows only what it reads.
+            (M, C, D, H, W), and ``context``, the result of ``token_context(volume, spacing, window, visible)``. The
+            volume is then in HU (B, 1, D, H, W), and the encoder windows only what it reads.
 
     Args:
         region_encoder: config of a region encoder; default SoftOverlapRegionEncoder.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -142,11 +143,17 @@ class ThreeDVisionEncoder(VisionEncoder):
         return self.assemble(tokens_BNE, ctx, encoding, levels)
 
     def token_context(
-        self, volume_BCDHW: Tensor, spacing_B3: Tensor | None = None, window: Window | None = None
+        self,
+        volume_BCDHW: Tensor,
+        spacing_B3: Tensor | None = None,
+        window: Window | None = None,
+        visible_BN: Tensor | None = None,
     ) -> TokenContext:
-        """Geometry and selection of the tokens. All that depends on values of the input is decided here."""
+        """Geometry of the tokens, which are selected here. ``visible_BN`` replaces the selection of the config."""
         grid = self.patch_embed.grid_of(as_grid(volume_BCDHW.shape[2:]))
         ctx = TokenContext.full(len(volume_BCDHW), grid, self.token_spacing(volume_BCDHW, spacing_B3, grid))
+        if visible_BN is not None:
+            return keep_tokens(ctx, visible_BN, self.token_multiple)
         if self.token_selection == "none":
             return ctx
         if window is None:
@@ -171,7 +178,7 @@ class ThreeDVisionEncoder(VisionEncoder):
             if i == self.region_layer:
                 encoding = self._assign(x_BNE, region_map_BDHW, ctx)
                 ctx = ctx.with_regions(encoding.assignment, None)
-                pool = self._pool(encoding.assignment)
+                pool = partial(self.region_encoder.region_tokens, assignment_BNR1=encoding.assignment)
             if self.checkpointed[i] and self.training and torch.is_grad_enabled():
                 x_BNE = checkpoint(block, x_BNE, ctx, pool, use_reentrant=False)
             else:
@@ -187,9 +194,6 @@ class ThreeDVisionEncoder(VisionEncoder):
             # Padding belongs to no region, so pooling needs no further mask.
             encoding.assignment = encoding.assignment * ctx.token_mask_BN[..., None]
         return encoding
-
-    def _pool(self, assignment_BNR1: Tensor) -> Callable[[Tensor], Tensor]:
-        return lambda x_BNE: self.region_encoder.region_tokens(x_BNE, assignment_BNR1)
 
     def _finish(self, x_BNE: Tensor, ctx: TokenContext) -> Tensor:
         x_BNE = self.norm(x_BNE)

@@ -2,6 +2,7 @@
 
 from ctvlm.models.heads.classification_head import ClassificationHead
 from ctvlm.models.heads.generation import CoTGenerationHead, PrefixGenerationHead
+from ctvlm.models.heads.masked_patch_decoder import MaskedPatchDecoder
 from ctvlm.models.heads.point_segmentation_head import PointSegmentationHead
 from ctvlm.models.heads.projection import (
     PatchProjection,
@@ -17,6 +18,7 @@ from ctvlm.models.heads.voxel_segmentation_head import VoxelSegmentationHead
 __all__ = [
     "ClassificationHead",
     "CoTGenerationHead",
+    "MaskedPatchDecoder",
     "VolumeProjection",
     "PointSegmentationHead",
     "PrefixGenerationHead",

@@ -8,7 +8,10 @@ from ctvlm.models.losses.cross_modal_contrastive import CrossModalContrastiveLos
 from ctvlm.models.losses.fixed_temperature import FixedTemperatureContrastiveLoss
 from ctvlm.models.losses.generation import GenerationLoss
 from ctvlm.models.losses.logit_scale import LogitScale
+from ctvlm.models.losses.masked_reconstruction import MaskedReconstructionLoss
 from ctvlm.models.losses.multi_task import MultiTaskLoss
+from ctvlm.models.losses.opposite_text import OppositeTextLoss
+from ctvlm.models.losses.prompt_classification import PromptClassificationLoss
 from ctvlm.models.losses.region_alignment import RegionAlignmentLoss
 from ctvlm.models.losses.segmentation import SegmentationLoss
 from ctvlm.models.losses.sigmoid_contrastive import SigmoidContrastiveLoss
@@ -24,8 +27,11 @@ __all__ = [
     "GenerationLoss",
     "LogitScale",
     "Loss",
+    "MaskedReconstructionLoss",
     "MeanLoss",
     "MultiTaskLoss",
+    "OppositeTextLoss",
+    "PromptClassificationLoss",
     "RegionAlignmentLoss",
     "SegmentationLoss",
     "SigmoidContrastiveLoss",

@@ -25,6 +25,8 @@ class Objective(nn.Module, ABC):
 
     Attributes:
         default_loss: type of the loss for a config that has none; None: the objective is not trained then.
+        reads_all_patches: False if ``features`` uses its own encoding of a part of the patches instead of
+            ``context.encoded``. A model that trains such objectives only does not encode all patches.
         needs: keys that ``predict`` adds to samples, as read by the metrics of this objective.
 
     Args:
@@ -34,6 +36,7 @@ class Objective(nn.Module, ABC):
     """
 
     default_loss: str | None = None
+    reads_all_patches: bool = True
     needs: frozenset[str] = frozenset()
 
     def __init__(self, vision_dims: int = 0, shared_dims: int = 0, loss: dict | bool | None = None) -> None:

@@ -45,7 +45,7 @@ class BatchContext:
     Args:
         inputs: as ``CoTContrastiveVLM.forward`` takes them.
         samples: the cases; steps all have a text.
-        encode: inputs and anatomy to EncoderOutput.
+        encode: inputs, anatomy and (optional) visible patches to EncoderOutput.
         grid: patch grid of the encoder for ``inputs``.
         num_regions: regions R of the encoder.
         space: the shared space.
@@ -56,7 +56,7 @@ class BatchContext:
         self,
         inputs: Inputs,
         samples: Sequence[CTDataSample],
-        encode: Callable[[Inputs, Anatomy | None], EncoderOutput],
+        encode: Callable[..., EncoderOutput],
         grid: tuple[int, int, int],
         num_regions: int,
         space: SharedSpace,
@@ -88,6 +88,10 @@ class BatchContext:
     def encoded(self) -> EncoderOutput:
         """Output of the vision encoder."""
         return self._encode(self.inputs, self.anatomy)
+
+    def encode_visible(self, visible_BN: Tensor) -> EncoderOutput:
+        """Output of the vision encoder for a part of the patches (True), such as those that are not masked."""
+        return self._encode(self.inputs, self.anatomy, visible_BN)
 
     @cached_property
     def regions(self) -> tuple[Tensor, Tensor, Tensor]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from ctvlm.models.objectives.base import Objective
 from ctvlm.models.objectives.batch_context import BatchContext
 from ctvlm.registry import HEADS, OBJECTIVES
-from ctvlm.structures import MeanTerms
+from ctvlm.structures import CTDataSample, MeanTerms
 
 
 @OBJECTIVES.register_module()
@@ -31,8 +31,8 @@ class ClassificationObjective(Objective):
 
     def features(self, context: BatchContext) -> MeanTerms:
         logits_BC = self.head(context.encoded).float()
-        labels = [[_number(sample.labels.get(name)) for name in self.head.names] for sample in context.samples]
-        return MeanTerms(self.criterion.terms(logits_BC, logits_BC.new_tensor(labels)))
+        labels_BC = logits_BC.new_tensor(label_rows(context.samples, self.head.names))
+        return MeanTerms(self.criterion.terms(logits_BC, labels_BC))
 
     def predict(self, context: BatchContext, keys: Collection[str]) -> None:
         probabilities = self.head(context.encoded).float().sigmoid().tolist()
@@ -40,5 +40,7 @@ class ClassificationObjective(Objective):
             sample.pred_probabilities = dict(zip(self.head.names, row, strict=True))
 
 
-def _number(label: int | None) -> float:
-    return math.nan if label is None else float(label)
+def label_rows(samples: Sequence[CTDataSample], names: Sequence[str]) -> list[list[float]]:
+    """Labels of each case in the order of the names: 1, 0, or NaN for a label that is None or missing."""
+    labels = [[sample.labels.get(name) for name in names] for sample in samples]
+    return [[math.nan if label is None else float(label) for label in row] for row in labels]

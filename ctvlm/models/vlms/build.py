@@ -15,9 +15,10 @@ LEVELS = {
     "step": "StepTextObjective",
     "focus": "AttentionFocusObjective",
     "order": "StepOrderObjective",
+    "opposite": "OppositeTextObjective",
 }
 # Their predictions are available even if they are not trained.
-ALWAYS_PREDICTED = ("volume", "region", "step")
+ALWAYS_PREDICTED = ("volume", "region", "step", "opposite")
 
 Configs = dict[str, Any]
 
@@ -63,9 +64,20 @@ def objective_configs(losses: Configs | None, objectives: Configs | None) -> dic
 
 
 def build_objectives(
-    losses: Configs | None, objectives: Configs | None, vision_dims: int, shared_dims: int
+    losses: Configs | None, objectives: Configs | None, backbone: nn.Module, shared_dims: int
 ) -> nn.ModuleDict:
-    """Name to objective; errors as ``objective_configs``."""
-    widths = dict(vision_dims=vision_dims, shared_dims=shared_dims)
+    """Name to objective.
+
+    Raises:
+        ValueError: as ``objective_configs``, or an objective masks patches and the encoder reads all of them.
+    """
+    widths = dict(vision_dims=backbone.embed_dims, shared_dims=shared_dims)
     configs = objective_configs(losses, objectives)
-    return nn.ModuleDict({name: OBJECTIVES.build(config, default_args=widths) for name, config in configs.items()})
+    built = {name: OBJECTIVES.build(config, default_args=widths) for name, config in configs.items()}
+    masking = [name for name, objective in built.items() if not objective.reads_all_patches]
+    if masking and not getattr(backbone, "reads_hu", False):
+        raise ValueError(
+            f"model.objectives.{masking[0]} masks patches, but {type(backbone).__name__} cannot encode a part of the "
+            "patches: use ThreeDVisionEncoder, or remove the objective."
+        )
+    return nn.ModuleDict(built)

@@ -33,8 +33,8 @@ class CoTContrastiveVLM(FittedTokenizers, BaseModel):
         backbone: config of a vision encoder that returns EncoderOutput.
         text_encoder: config of a text encoder.
         space: config of the SharedSpace; the widths of the encoders are filled in.
-        losses: shorthand for the levels: ``volume``, ``region``, ``step``, ``focus`` or ``order`` to the config of its
-            loss. A level that is left out or None is not trained.
+        losses: shorthand for the levels: ``volume``, ``region``, ``step``, ``focus``, ``order`` or ``opposite`` to the
+            config of its loss. A level that is left out or None is not trained.
         objectives: name to the config of an objective, or further arguments of a level.
         multi_task: config of the weighting of the losses; None: each loss has its own ``loss_weight``.
         chunk_size: number of cases whose features are computed at a time, and again in the backward pass: gradient
@@ -43,7 +43,7 @@ class CoTContrastiveVLM(FittedTokenizers, BaseModel):
         data_preprocessor: config of the data preprocessor.
 
     Raises:
-        ValueError: as ``objective_configs``, or an unknown part in ``frozen``.
+        ValueError: as ``build_objectives``, or an unknown part in ``frozen``.
     """
 
     data_preprocessor: Any
@@ -66,7 +66,7 @@ class CoTContrastiveVLM(FittedTokenizers, BaseModel):
         self.text_encoder: Any = TEXT_ENCODERS.build(text_encoder)
         dims = dict(vision_dims=self.backbone.embed_dims, text_dims=self.text_encoder.embed_dims)
         self.space: SharedSpace = HEADS.build(space or {}, default_args=dims | dict(type="SharedSpace"))
-        self.objectives = build_objectives(losses, objectives, dims["vision_dims"], self.space.shared_dims)
+        self.objectives = build_objectives(losses, objectives, self.backbone, self.space.shared_dims)
         self._prediction_keys: frozenset[str] | None = None
         parts = {"backbone": self.backbone, "text_encoder": self.text_encoder, "space": self.space}
         parts.update((f"objectives.{name}", objective) for name, objective in self._all().items())
@@ -121,9 +121,9 @@ class CoTContrastiveVLM(FittedTokenizers, BaseModel):
             return self.predict(inputs, data_samples)
         raise ValueError(f"Unknown mode {mode!r}: expected 'tensor', 'loss' or 'predict'.")
 
-    def encode(self, inputs: Inputs, anatomy: Anatomy | None = None) -> EncoderOutput:
-        """Patch and region features of volumes in HU. ``anatomy``: overlap with the region map, if it is known."""
-        return encode_volumes(self.backbone, self.data_preprocessor, inputs, anatomy, self.training)
+    def encode(self, inputs: Inputs, anatomy: Anatomy | None = None, visible_BN: Tensor | None = None) -> EncoderOutput:
+        """Features of volumes in HU. ``anatomy``: known overlap with region maps; ``visible_BN``: patches to encode."""
+        return encode_volumes(self.backbone, self.data_preprocessor, inputs, anatomy, visible_BN, self.training)
 
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
         """Texts in the shared space (len(texts), P), not normalised."""
@@ -159,15 +159,14 @@ class CoTContrastiveVLM(FittedTokenizers, BaseModel):
         if not (trained := self._trained()):
             raise ValueError("The model has no loss to train: configure model.losses or model.objectives.")
         context = self._requested(inputs, data_samples, list(trained.values()))
-        _ = context.encoded  # before the texts, so that random numbers do not depend on the objectives
+        if any(objective.reads_all_patches for objective in trained.values()):
+            _ = context.encoded  # before the texts, so that random numbers do not depend on the objectives
         return {name: objective.features(context) for name, objective in trained.items()}
 
     def losses_of(self, features: Features) -> dict[str, Tensor]:
         """Losses over the features of all cases of all ranks, in full precision."""
-        losses = {}
         with torch.autocast(next(iter(features.values())).device.type, enabled=False):
-            for name, found in features.items():
-                losses[f"loss_{name}"] = self._all()[name].loss(found.full_precision())
+            losses = {f"loss_{n}": self._all()[n].loss(found.full_precision()) for n, found in features.items()}
             return losses if self.multi_task is None else self.multi_task(losses)
 
     def set_predictions(self, keys: Collection[str] | None) -> None:

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+from torch import Tensor
+
 from ctvlm.models.region_encoders.overlap import patch_overlap
 from ctvlm.structures import Anatomy, EncoderOutput
 
 
 def encode_volumes(
-    backbone: Any, preprocessor: Any, inputs: dict[str, Any], anatomy: Anatomy | None, training: bool
+    backbone: Any,
+    preprocessor: Any,
+    inputs: dict[str, Any],
+    anatomy: Anatomy | None,
+    visible_BN: Tensor | None,
+    training: bool,
 ) -> EncoderOutput:
     """Features of the volumes of a batch.
 
@@ -19,6 +26,7 @@ def encode_volumes(
     Args:
         inputs: as ``CoTContrastiveVLM.forward`` takes them.
         anatomy: overlap of the patches with the region map, if it is known already.
+        visible_BN: the only patches that are encoded; the encoder must read HU. ``None``: those that it selects.
     """
     hu_B1DHW, spacing_B3 = inputs["volume"], inputs.get("spacing")
     if anatomy is None and inputs.get("region_map") is not None:
@@ -27,5 +35,5 @@ def encode_volumes(
     region_map_BDHW, anatomy = preprocessor.encoder_regions(inputs, anatomy, training)
     if not getattr(backbone, "reads_hu", False):
         return backbone(preprocessor.window(hu_B1DHW), region_map_BDHW, spacing_B3, anatomy)
-    context = backbone.token_context(hu_B1DHW, spacing_B3, preprocessor.window)
+    context = backbone.token_context(hu_B1DHW, spacing_B3, preprocessor.window, visible_BN)
     return backbone(hu_B1DHW, region_map_BDHW, spacing_B3, anatomy, preprocessor.window, context)
