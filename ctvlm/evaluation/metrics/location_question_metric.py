@@ -18,7 +18,7 @@ from ctvlm.evaluation.functional.location_questions import (
     side_of_site,
 )
 from ctvlm.evaluation.functional.report_labels import report_labels
-from ctvlm.evaluation.functional.zero_shot import prompt_embeddings, prompt_texts, zero_shot_probabilities
+from ctvlm.evaluation.functional.zero_shot import prompt_embeddings, zero_shot_probabilities
 from ctvlm.evaluation.functional.zero_shot_protocols import get_protocol
 from ctvlm.evaluation.metrics.case_metric import CaseMetric, has_text, step_field, step_regions, to_array
 from ctvlm.registry import METRICS
