@@ -22,6 +22,7 @@ from ctvlm.evaluation.functional.zero_shot import prompt_embeddings, zero_shot_p
 from ctvlm.evaluation.functional.zero_shot_protocols import get_protocol
 from ctvlm.evaluation.metrics.case_metric import CaseMetric, has_text, step_field, step_regions, to_array
 from ctvlm.registry import METRICS
+from ctvlm.text.prompts import prompt_texts
 
 TEMPLATES = get_protocol("ctvlm").templates
 
