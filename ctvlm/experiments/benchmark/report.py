@@ -52,5 +52,5 @@ def rows_table(rows: Sequence[Mapping[str, Any]], title: str) -> Table:
     """Rows with the same keys, which become the columns."""
     table = Table(*rows[0], title=title)
     for row in rows:
-        table.add_row(*(f"{value:,.3f}" if isinstance(value, float) else f"{value:,}" for value in row.values()))
+        table.add_row(*(value if isinstance(value, str) else f"{value:,.4g}" for value in row.values()))
     return table

@@ -107,9 +107,11 @@ def test_memory_grows_linearly_with_the_tokens():
     assert [axes.get_xscale() for axes in growth_figure(costs).axes] == ["log", "log"]
 
 
-def test_a_peer_that_does_not_fit_is_a_remark():
-    large = replace(SIZE, volume=(8, 16 * 3000, 16))
-    costs, remarks = measure_sizes({"first": BACKBONE, "literal": None}, [SIZE, large], CPU, 1, 1, False)
+def test_a_peer_that_does_not_fit_is_a_remark(monkeypatch):
+    small, large = SIZE, SIZE.with_tokens(32)
+    between = sum(literal_memory(small).values()) + 1
+    monkeypatch.setattr("ctvlm.experiments.benchmark.peers.available_memory", lambda device: between)
+    costs, remarks = measure_sizes({"first": BACKBONE, "literal": None}, [small, large], CPU, 1, 1, False)
     assert [len(row) for row in costs.values()] == [2, 1]
     assert "GiB" in remarks[0]
 
