@@ -41,7 +41,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--batches", type=integers, metavar="B,B,...", help="batch sizes of training steps to measure")
     parser.add_argument("--chunk", type=int, default=8, help="cases per chunk with --batches (default: %(default)s)")
     parser.add_argument("--baseline", metavar="COMMIT", help="compare a training step with this commit")
-    parser.add_argument("--cases", type=int, default=16, help="different cases of training steps (default: %(default)s)")
+    parser.add_argument("--cases", type=int, default=16, help="different cases of a step (default: %(default)s)")
     parser.add_argument("--batch", type=int, default=1, help="cases per pass (default: %(default)s)")
     parser.add_argument("--repeats", type=int, default=5, help="default: %(default)s")
     parser.add_argument("--device", help="default: cuda if available, else cpu")
@@ -112,7 +112,9 @@ def training_steps(args: argparse.Namespace) -> dict[str, Any]:
     rows = [dict(side=name, **result[name]) for name in ("commit", "working_tree")]
     stdout_console().print(rows_table(rows, f"training step, medians of {args.repeats} alternating repeats, {device}"))
     ratio, difference = result["ratio"], result["loss_difference"]
-    print(f"working tree / {args.baseline}: {ratio:.3f} (median of the ratios); losses differ by at most {difference:.1e}")
+    print(
+        f"working tree / {args.baseline}: {ratio:.3f} (median of the ratios); losses differ by at most {difference:.1e}"
+    )
     return dict(baseline=args.baseline, **result)
 
 

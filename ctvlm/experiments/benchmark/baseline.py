@@ -37,8 +37,7 @@ def compare_with_commit(config: str, commit: str, device: str, cases: int, repea
             sides[name].step()  # warm-up
         rows = [{name: side.step() for name, side in sides.items()} for _ in range(repeats)]
     result: dict[str, Any] = {
-        name: {key: statistics.median(row[name][key] for row in rows) for key in ("step_s", "data_s")}
-        for name in sides
+        name: {key: statistics.median(row[name][key] for row in rows) for key in ("step_s", "data_s")} for name in sides
     }
     new, old = ([row[name] for row in rows] for name in ("working_tree", "commit"))
     result["ratio"] = statistics.median(a["step_s"] / b["step_s"] for a, b in zip(new, old))
