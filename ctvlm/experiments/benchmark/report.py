@@ -14,10 +14,11 @@ MIB = 2**20
 
 def cost_table(costs: Sequence[Cost], title: str) -> Table:
     """One row per encoder; ratios to the first one."""
+    peak = costs[0].matrix_flops_per_s / 1e9
     table = Table(
         "encoder", "parameters", "tokens", "GFLOP", "forward s", "backward s", "time ratio", "tokens/s",
         "peak MiB", "memory ratio", "share of peak", title=title,
-        caption=f"Medians of alternating repeats. Peak: matrix product at {costs[0].matrix_flops_per_s / 1e9:,.0f} GFLOP/s in the same "
+        caption=f"Medians of alternating repeats. Peak: matrix product at {peak:,.0f} GFLOP/s in the same "
         "run. Memory: growth during the pass, gradients included, weights and input excluded.",
         caption_justify="left",
     )  # fmt: skip

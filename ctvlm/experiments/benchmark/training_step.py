@@ -59,7 +59,7 @@ class TrainingStep:
         return self.model.parse_losses(losses)[0]
 
     def run(self) -> dict[str, float]:
-        """Train one step. Returns seconds of the input and of the step, the loss, and the peak memory of the process."""
+        """Train one step. Returns seconds of the input and of the step, the loss, and the peak memory."""
         start = time.perf_counter()
         batch = self.load()
         middle = time.perf_counter()
