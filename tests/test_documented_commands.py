@@ -50,9 +50,7 @@ WORDS = {
 # Arguments that shorten a command, in place of those of the document.
 SHORTER = {
     "tools/analysis_tools/ablate.py": [*ABLATIONS, "--seeds", "0", "--epochs", "1", "--cases", "8", "--val-cases", "4"],
-    "tools/analysis_tools/gradient_cache_memory.py": ["--batches", "4", "8", "--chunk", "2", "--cases", "4"],
-    "tools/analysis_tools/benchmark_attention.py": ["--tokens", "256", "--repeats", "1"],
-    "tools/analysis_tools/encoder_memory.py": [DEFAULT],
+    "tools/analysis_tools/benchmark.py": [DEFAULT, "--against", "timm-blocks", "--repeats", "1"],
     "tools/tune.py": [TUNE, "--trials", "1"],
     "tools/visualization/draw_viewer.py": ["--size", "640", "480", "--out", "viewer.png"],
 }

@@ -24,8 +24,6 @@ ALLOWED = {
     "ctvlm/experiments/training_process.py",
     "ctvlm/volume/readers.py",
     "ctvlm/evaluation/functional/vlm3d_reports.py",  # every line break becomes a blank before METEOR
-    "tools/analysis_tools/benchmark_attention.py",
-    "tools/analysis_tools/gradient_cache_memory.py",
     "tools/dataset_converters/write_phantom.py",
 }
 

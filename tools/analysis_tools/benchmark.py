@@ -1,0 +1,143 @@
+"""Measure encoders and compare them with published ones: python tools/analysis_tools/benchmark.py CONFIG
+
+    python tools/analysis_tools/benchmark.py CONFIG --against timm-blocks monai-vit
+    python tools/analysis_tools/benchmark.py CONFIG --tokens 216,432,864 --plot growth.png
+    python tools/analysis_tools/benchmark.py CONFIG --batches 16,64,256
+    python tools/analysis_tools/benchmark.py CONFIG --baseline HEAD~1
+
+One process measures all encoders in turn, several times, and reports medians and ratios to the first one, because
+absolute times depend on what else runs on the machine. ``--batches`` and ``--baseline`` measure training steps of one
+config instead, each side in its own process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from ctvlm.engine import run_tool
+
+PEERS = "timm-blocks, monai-vit, swin-unetr, spectre (packages timm, monai, monai, spectre-fm), literal"
+
+
+def integers(text: str) -> list[int]:
+    """Comma-separated positive integers."""
+    values = [int(part) for part in text.split(",")]
+    if min(values) < 1:
+        raise argparse.ArgumentTypeError(f"found {text}; expected positive integers")
+    return values
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("subjects", nargs="+", metavar="CONFIG|ENCODER", help="config, or name of a registered encoder")
+    parser.add_argument("--against", nargs="+", default=[], metavar="NAME", help=PEERS)
+    parser.add_argument("--size", type=int, nargs=3, metavar=("D", "H", "W"), help="default: img_size of the first")
+    parser.add_argument("--tokens", type=integers, metavar="N,N,...", help="numbers of patches to measure")
+    parser.add_argument("--batches", type=integers, metavar="B,B,...", help="batch sizes of training steps to measure")
+    parser.add_argument("--chunk", type=int, default=8, help="cases per chunk with --batches (default: %(default)s)")
+    parser.add_argument("--baseline", metavar="COMMIT", help="compare a training step with this commit")
+    parser.add_argument("--cases", type=int, default=16, help="different cases of a step (default: %(default)s)")
+    parser.add_argument("--batch", type=int, default=1, help="cases per pass (default: %(default)s)")
+    parser.add_argument("--repeats", type=int, default=5, help="default: %(default)s")
+    parser.add_argument("--device", help="default: cuda if available, else cpu")
+    parser.add_argument("--amp", action="store_true", help="use bfloat16")
+    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="plot the cost against --tokens")
+    parser.add_argument("--out", type=Path, metavar="FILE.json", help="write the results")
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+    args = parser.parse_args(argv)
+    if min(args.batch, args.repeats, args.chunk, args.cases) < 1:
+        parser.error("--batch, --repeats, --chunk and --cases must be at least 1")
+    if args.plot and not args.tokens:
+        parser.error("--plot needs --tokens")
+    steps = args.batches or args.baseline
+    if steps and (len(args.subjects) > 1 or args.against or args.tokens or (args.batches and args.baseline)):
+        parser.error("--batches and --baseline measure the training step of one config, and nothing else")
+    return args
+
+
+def encoders(args: argparse.Namespace) -> dict[str, Any]:
+    """Measure the encoders, print the tables, and return the results."""
+    from dataclasses import replace
+
+    from ctvlm.engine.cli.console import stdout_console
+    from ctvlm.experiments.benchmark.growth import exponents, growth_figure, measure_sizes
+    from ctvlm.experiments.benchmark.report import cost_table, exponent_table
+    from ctvlm.experiments.benchmark.subjects import ModelSize, backbone_of, check_peers
+
+    check_peers(args.against)
+    subjects: dict[str, Any] = {name: backbone_of(name) for name in args.subjects}
+    size = ModelSize.of(next(iter(subjects.values())))
+    if args.size:
+        size = replace(size, volume=tuple(args.size))
+    sizes = [size.with_tokens(tokens) for tokens in args.tokens] if args.tokens else [size]
+    subjects |= dict.fromkeys(args.against)
+    costs, remarks = measure_sizes(subjects, sizes, args.device, args.batch, args.repeats, args.amp)
+    console = stdout_console()
+    for tokens, row in costs.items():
+        title = f"{args.batch} x {tokens:,} patches, {'bf16' if args.amp else 'fp32'}, {args.device}"
+        console.print(cost_table(row, title))
+    for remark in remarks:
+        console.print(f"not measured: {remark}")
+    result: dict[str, Any] = dict(
+        costs={str(tokens): [cost.to_dict() for cost in row] for tokens, row in costs.items()},
+        not_measured=remarks,
+    )
+    if growth := exponents(costs):
+        result["exponents"] = growth
+        console.print(exponent_table(growth))
+    if args.plot:
+        growth_figure(costs).savefig(args.plot, dpi=120)
+        console.print(f"plot written to {args.plot}")
+    return result
+
+
+def training_steps(args: argparse.Namespace) -> dict[str, Any]:
+    """Measure training steps, print the table, and return the results."""
+    from ctvlm.engine.cli.console import stdout_console
+    from ctvlm.experiments.benchmark.baseline import compare_with_commit
+    from ctvlm.experiments.benchmark.batches import measure_batches
+    from ctvlm.experiments.benchmark.report import rows_table
+
+    config, device = args.subjects[0], str(args.device)
+    if args.batches:
+        rows: list[dict[str, Any]] = measure_batches(config, args.batches, args.chunk, device, args.cases)
+        stdout_console().print(rows_table(rows, f"training step with chunks of {args.chunk} cases, {device}"))
+        return dict(chunk=args.chunk, batches=rows)
+    result = compare_with_commit(config, args.baseline, device, args.cases, args.repeats)
+    rows = [dict(side=name, **result[name]) for name in ("commit", "working_tree")]
+    stdout_console().print(rows_table(rows, f"training step, medians of {args.repeats} alternating repeats, {device}"))
+    ratio, difference = result["ratio"], result["loss_difference"]
+    print(
+        f"working tree / {args.baseline}: {ratio:.3f} (median of the ratios); losses differ by at most {difference:.1e}"
+    )
+    return dict(baseline=args.baseline, **result)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Measure, print and write the results."""
+    args = parse_args(argv)
+    os.environ.setdefault("KINETO_LOG_LEVEL", "9")  # the profiler prints its start and end
+    import torch
+
+    from ctvlm.engine import quiet_warnings, write_json
+    from ctvlm.utils import check_out_file
+
+    for name in ("out", "plot"):
+        if getattr(args, name):
+            check_out_file(f"--{name}", getattr(args, name))
+    quiet_warnings()
+    args.device = torch.device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    measured = training_steps(args) if args.batches or args.baseline else encoders(args)
+    result = dict(device=str(args.device), threads=torch.get_num_threads(), batch=args.batch, **measured)
+    if args.out:
+        write_json(args.out, result)
+        print(f"results written to {args.out}")
+
+
+if __name__ == "__main__":
+    sys.exit(run_tool(main))
