@@ -115,7 +115,7 @@ class TokenContext:
     def _rows(self) -> Tensor:
         """Row of each token in the patches of all cases (B * N). Whole rows are copied faster than by element."""
         if "rows" not in self.cache:
-            first_B1 = torch.arange(len(self.index_BN), device=self.index_BN.device)[:, None] * self.num_cells
+            first_B1 = torch.arange(self.index_BN.shape[0], device=self.index_BN.device)[:, None] * self.num_cells
             self.cache["rows"] = (self.index_BN + first_B1).flatten()
         return self.cache["rows"]
 

@@ -136,7 +136,7 @@ class ThreeDVisionEncoder(VisionEncoder):
             tokens_BNE = self._embed_hu(ctx.gather(patch_cells(volume_BCDHW.squeeze(1), ctx.grid).flatten(2)), window)
         if self.position.additive:
             code_NE = self.position(ctx.grid, tokens_BNE)
-            tokens_BNE = tokens_BNE + ctx.gather(code_NE.expand(len(tokens_BNE), -1, -1))
+            tokens_BNE = tokens_BNE + ctx.gather(code_NE.expand(tokens_BNE.shape[0], -1, -1))
         else:
             ctx = ctx.with_rotary(self.position(ctx))
         tokens_BNE, encoding, levels = self._run_blocks(tokens_BNE, region_map_BDHW, ctx.with_anatomy(anatomy))
@@ -151,7 +151,7 @@ class ThreeDVisionEncoder(VisionEncoder):
     ) -> TokenContext:
         """Geometry of the tokens, which are selected here. ``visible_BN`` replaces the selection of the config."""
         grid = self.patch_embed.grid_of(as_grid(volume_BCDHW.shape[2:]))
-        ctx = TokenContext.full(len(volume_BCDHW), grid, self.token_spacing(volume_BCDHW, spacing_B3, grid))
+        ctx = TokenContext.full(volume_BCDHW.shape[0], grid, self.token_spacing(volume_BCDHW, spacing_B3, grid))
         if visible_BN is not None:
             return keep_tokens(ctx, visible_BN, self.token_multiple)
         if self.token_selection == "none":
