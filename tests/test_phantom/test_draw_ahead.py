@@ -129,8 +129,8 @@ def test_no_process_outlives_the_one_that_started_it(tmp_path, number):
     with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as main:
         (pid,) = map(int, main.stdout.readline().split())
         main.send_signal(number)
-        main.wait(20)
-    for _ in range(100):
+        main.wait(100)
+    for _ in range(300):
         try:
             os.kill(pid, 0)
         except ProcessLookupError:
