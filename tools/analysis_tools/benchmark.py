@@ -31,6 +31,14 @@ def integers(text: str) -> list[int]:
     return values
 
 
+def share(text: str) -> float:
+    """A number from 0 to below 1."""
+    value = float(text)
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"found {text}; expected a share from 0 to below 1")
+    return value
+
+
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -43,6 +51,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--baseline", metavar="COMMIT", help="compare a training step with this commit")
     parser.add_argument("--cases", type=int, default=16, help="different cases of a step (default: %(default)s)")
     parser.add_argument("--batch", type=int, default=1, help="cases per pass (default: %(default)s)")
+    parser.add_argument("--air", type=share, default=0.0, help="share of the patches that is air (default: 0)")
     parser.add_argument("--repeats", type=int, default=5, help="default: %(default)s")
     parser.add_argument("--device", help="default: cuda if available, else cpu")
     parser.add_argument("--amp", action="store_true", help="use bfloat16")
@@ -76,10 +85,11 @@ def encoders(args: argparse.Namespace) -> dict[str, Any]:
         size = replace(size, volume=tuple(args.size))
     sizes = [size.with_tokens(tokens) for tokens in args.tokens] if args.tokens else [size]
     subjects |= dict.fromkeys(args.against)
-    costs, remarks = measure_sizes(subjects, sizes, args.device, args.batch, args.repeats, args.amp)
+    costs, remarks = measure_sizes(subjects, sizes, args.device, args.batch, args.repeats, args.amp, args.air)
     console = stdout_console()
     for tokens, row in costs.items():
-        title = f"{args.batch} x {tokens:,} patches, {'bf16' if args.amp else 'fp32'}, {args.device}"
+        air = f", {args.air:.0%} air" if args.air else ""
+        title = f"{args.batch} x {tokens:,} patches{air}, {'bf16' if args.amp else 'fp32'}, {args.device}"
         console.print(cost_table(row, title))
     for remark in remarks:
         console.print(f"not measured: {remark}")

@@ -22,11 +22,13 @@ def measure_sizes(
     batch: int,
     repeats: int,
     amp: bool,
+    air: float = 0.0,
 ) -> tuple[dict[int, list[Cost]], list[str]]:
     """Measure subjects at several sizes.
 
     Args:
         subjects: name to the backbone config; None for a peer.
+        air: see Bench.of.
 
     Returns:
         Costs by number of patches, and remarks on peers that cannot be measured at some size.
@@ -45,7 +47,7 @@ def measure_sizes(
                 if backbone is not None or len(sizes) == 1:
                     raise
                 remarks.append(str(error))
-        costs[math.prod(size.grid)] = compare(built, Bench.of(size, batch, device, amp), repeats)
+        costs[math.prod(size.grid)] = compare(built, Bench.of(size, batch, device, amp, air), repeats)
     return costs, list(dict.fromkeys(remarks))
 
 

@@ -61,10 +61,11 @@ class Bench:
     amp: bool = False
 
     @classmethod
-    def of(cls, size: ModelSize, batch: int, device: torch.device, amp: bool = False) -> Bench:
-        """Volumes of which no patch is air, in [0, 1], and a region map."""
+    def of(cls, size: ModelSize, batch: int, device: torch.device, amp: bool = False, air: float = 0.0) -> Bench:
+        """Volumes in [0, 1], and a region map. ``air``: share of the patch columns along x that is air (0)."""
         generator = torch.Generator().manual_seed(0)
         volume_BCDHW = torch.rand(batch, size.channels, *size.volume, generator=generator)
+        volume_BCDHW[..., : round(air * size.grid[2]) * size.patch_size[2]] = 0
         region_map_BDHW = torch.randint(
             0, size.regions + 1, (batch, *size.volume), dtype=torch.uint8, generator=generator
         )

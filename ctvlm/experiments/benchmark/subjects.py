@@ -102,11 +102,18 @@ class Subject:
     def run(self, volume_BCDHW: Tensor, region_map_BDHW: Tensor) -> tuple[int, Tensor]:
         """Forward pass. Returns the number of tokens per case, and a scalar that depends on every output."""
         volume_BCDHW = volume_BCDHW[:, : self.channels]
-        out = self.encoder(volume_BCDHW, region_map_BDHW) if self.reads_map else self.encoder(volume_BCDHW)
+        if getattr(self.encoder, "reads_hu", False):  # as in a model: what is dropped is neither windowed nor embedded
+            out = self.encoder(volume_BCDHW[:, :1], region_map_BDHW, window=self._window)
+        else:
+            out = self.encoder(volume_BCDHW, region_map_BDHW) if self.reads_map else self.encoder(volume_BCDHW)
         if isinstance(out, EncoderOutput):
             return out.tokens.shape[1], out.tokens.square().mean() + out.region_tokens.square().mean()
         tokens = out.shape[1] if out.ndim == 3 else out[0, 0].numel()
         return tokens, out.square().mean()
+
+    def _window(self, values_M1DHW: Tensor) -> Tensor:
+        """In place of intensity windows: the values are in [0, 1] already."""
+        return values_M1DHW.repeat(1, self.channels, 1, 1, 1)
 
 
 def backbone_of(name: str) -> dict[str, Any]:

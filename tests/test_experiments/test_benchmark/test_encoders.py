@@ -107,6 +107,17 @@ def test_memory_grows_linearly_with_the_tokens():
     assert [axes.get_xscale() for axes in growth_figure(costs).axes] == ["log", "log"]
 
 
+def test_body_selection_saves_the_work_of_air():
+    selecting = {"all": BACKBONE, "body": {**BACKBONE, "token_selection": "body"}}
+    size = SIZE.with_tokens(256)
+    flops = {}
+    for air in (0.0, 0.5):
+        costs, _ = measure_sizes(selecting, [size], CPU, 1, 1, False, air)
+        flops[air] = [cost.flops for cost in costs[256]]
+    assert flops[0.0][0] == flops[0.0][1] == flops[0.5][0]
+    assert flops[0.5][1] < 0.55 * flops[0.0][1]
+
+
 def test_a_peer_that_does_not_fit_is_a_remark(monkeypatch):
     small, large = SIZE, SIZE.with_tokens(32)
     between = sum(literal_memory(small).values()) + 1
