@@ -27,7 +27,7 @@ from ctvlm.engine.checkpoint.files import non_finite_weights
 from ctvlm.engine.checkpoint.last import last_checkpoint_of
 from ctvlm.engine.checkpoint.release import read_weights
 from ctvlm.engine.checkpoint.resume_state import resume_run
-from ctvlm.engine.checkpoint.weight_match import check_fits, load_matching
+from ctvlm.utils.weight_match import check_fits, load_matching
 from ctvlm.engine.cli.console import quiet_logger, stdout_console
 from ctvlm.engine.cli.required_keys import check_required_keys
 from ctvlm.engine.compile_encoder import compile_encoder
