@@ -69,22 +69,22 @@ def test_default_is_the_published_architecture():
 
 
 def test_features_equal_the_package_on_a_real_ct(published, shared_data, tmp_path, record_property):
-    """The file is read by both sides, stored with other axes (LPS) for the package to reorient."""
+    """Both sides read a file: the package one in its own orientation (RAS), ctvlm one in another (LPS)."""
     net, weights = published
     source = next((shared_data / "ct/xcist_chest_siemens").glob("*.nii.gz"))
     ct = read_ct(source)
     hu_DHW = torch.from_numpy(ct.array).float()[:64, 100:228, 60:316]
     volume_RAS = hu_DHW.permute(2, 1, 0).numpy()
     affine = torch.diag(torch.tensor([0.7, 0.7, 1.5, 1.0])).numpy()
-    path = tmp_path / "ct.nii.gz"
     image = nib.Nifti1Image(volume_RAS, affine)
+    nib.save(image, tmp_path / "ras.nii.gz")  # the package cannot read files that it has to flip
     target = nib.orientations.axcodes2ornt(("L", "P", "S"))
     image = image.as_reoriented(nib.orientations.ornt_transform(nib.orientations.io_orientation(affine), target))
-    nib.save(image, path)
-    volume, meta = spectre.load_ct(path)
+    nib.save(image, tmp_path / "lps.nii.gz")
+    volume, meta = spectre.load_ct(tmp_path / "ras.nii.gz")
     assert meta.orientation == "RAS"
     expected = by_package(net, volume).permute(2, 1, 0, 3).flatten(0, 2)
-    stored = read_ct(path)
+    stored = read_ct(tmp_path / "lps.nii.gz")
     hu = torch.from_numpy(stored.array).float()[None, None]
     model = encoder(weights)
     with torch.no_grad():
