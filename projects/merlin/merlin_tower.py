@@ -32,9 +32,7 @@ class MerlinTower(Tower):
             from merlin.models.i3res import I3ResNet  # slow to import, and optional
             from torchvision.models.resnet import Bottleneck, ResNet
         except ImportError as error:
-            raise MissingPackageError(
-                f"MerlinTower needs merlin-vlm ({error}): pip install 'ctvlm[towers]'"
-            ) from error
+            raise MissingPackageError(f"MerlinTower needs merlin-vlm ({error}): pip install 'ctvlm[towers]'") from error
         net = I3ResNet(ResNet(Bottleneck, list(blocks)), conv_class=True)
         del net.classifier, net.contrastive_head
         convention = InputConvention(

@@ -64,12 +64,15 @@ def test_coordinates_return_after_resampling_and_padding(orientation):
     spacing_3, size, grid = torch.tensor([3.0, 1.5, 1.0]), (12, 32, 36), (6, 8, 9)
     convention = InputConvention(orientation, (0.8, 1.1, 2.0), hu=(0.0, 100.0), values=(0.0, 100.0), multiple=(7, 5, 4))
     for axis in range(3):
-        hu = ((torch.arange(size[axis]) + 0.5) * spacing_3[axis]).view([-1 if a == axis else 1 for a in range(3)])
+        shape = [-1 if a == axis else 1 for a in range(3)]
+        hu = ((torch.arange(size[axis]) + 0.5) * spacing_3[axis]).view(shape)
         canvas, maps = to_canvas(hu.expand(size), spacing_3, convention)
         assert all(s % m == 0 for s, m in zip(canvas.shape[2:], (7, 5, 4)))
         patch_mm_3 = spacing_3 * torch.tensor([2, 4, 4])
         found = from_canvas(canvas[0], maps, (1, 1, 1), (0.0, 0.0, 0.0), convention.axes, grid, patch_mm_3).view(grid)
-        expected = ((torch.arange(grid[axis]) + 0.5) * patch_mm_3[axis]).view([-1 if a == axis else 1 for a in range(3)])
+        expected = ((torch.arange(grid[axis]) + 0.5) * patch_mm_3[axis]).view(
+            [-1 if a == axis else 1 for a in range(3)]
+        )
         inner = (slice(1, -1),) * 3
         torch.testing.assert_close(found[inner], expected.expand(grid)[inner], rtol=0, atol=0.02)
 
@@ -155,7 +158,10 @@ def test_published_weights_are_loaded_below_their_prefix(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("renamed", r"3 of the model's 4 weights match; 1 of .* missing \(0.bias\); 1 are not in the model \(0.shift\)"),
+        (
+            "renamed",
+            r"3 of .* 4 weights match; 1 of .* missing \(0.bias\); 1 are not in the model \(0.shift\)",
+        ),
         ("size", r"1 have another shape \(0.weight \(6, 1, 4, 4, 4\) instead of \(6, 1, 2, 4, 4\)\)"),
         ("other", "0 of the model's 4 weights match.*Check that this is a checkpoint of MeanTower"),
     ],
