@@ -67,6 +67,8 @@ ATTENTION = _kind("attention", "ctvlm.models.attention")
 REGION_ENCODERS = _kind("region_encoder", "ctvlm.models.region_encoders")
 # Volume to EncoderOutput.
 BACKBONES = _kind("backbone", "ctvlm.models.backbones")
+# Published vision towers, for the backbone PretrainedTower.
+TOWERS = _kind("tower", "ctvlm.models.backbones")
 # EncoderOutput to pooled or multi-scale features.
 NECKS = _kind("neck", "ctvlm.models.necks")
 # Features to embeddings, logits or text.

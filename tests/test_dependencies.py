@@ -23,6 +23,8 @@ DISTRIBUTIONS = {
     "yaml": "pyyaml",
     "faiss": "faiss-cpu",
     "open_clip": "open_clip_torch",
+    "merlin": "merlin-vlm",
+    "spectre": "spectre-fm",
 }
 # Imported by name in ctvlm/evaluation/report_scorers.py; GREEN is not on PyPI.
 REPORT_SCORERS = {"RaTEScore", "radgraph", "bert-score"}

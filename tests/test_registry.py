@@ -32,6 +32,7 @@ def test_what_the_runner_builds_has_a_parent_and_parts_of_models_have_none():
         "ATTENTION",
         "REGION_ENCODERS",
         "BACKBONES",
+        "TOWERS",
         "NECKS",
         "OBJECTIVES",
         "HEADS",

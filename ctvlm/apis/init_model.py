@@ -20,12 +20,12 @@ from ctvlm.engine.checkpoint.config_text import checkpoint_config
 from ctvlm.engine.checkpoint.release import read_release, read_weights
 from ctvlm.engine.checkpoint.safe_types import check_types
 from ctvlm.engine.checkpoint.upgrade import upgrade_config
-from ctvlm.engine.checkpoint.weight_match import plain_names
 from ctvlm.engine.cli.errors import user_message
 from ctvlm.engine.cli.installed_configs import find_config, similar_configs
 from ctvlm.registry import MODELS
 from ctvlm.utils.pretrained_files import use_pretrained_files
 from ctvlm.utils.training_data import checkpoint_records
+from ctvlm.utils.weight_match import plain_names
 
 CHECKPOINTS = (".pth", ".pt", ".ckpt")
 ModelSource: TypeAlias = str | Path | Config

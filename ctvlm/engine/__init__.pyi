@@ -1,5 +1,9 @@
-from .checkpoint import CheckpointError as CheckpointError, read_checkpoint as read_checkpoint, write_json as write_json
-from .checkpoint.weight_match import check_fits as check_fits
+from .checkpoint import (
+    CheckpointError as CheckpointError,
+    check_fits as check_fits,
+    read_checkpoint as read_checkpoint,
+    write_json as write_json,
+)
 from .cli.config import (
     drop_validation as drop_validation,
     enable_amp as enable_amp,

@@ -27,7 +27,6 @@ from ctvlm.engine.checkpoint.files import non_finite_weights
 from ctvlm.engine.checkpoint.last import last_checkpoint_of
 from ctvlm.engine.checkpoint.release import read_weights
 from ctvlm.engine.checkpoint.resume_state import resume_run
-from ctvlm.engine.checkpoint.weight_match import check_fits, load_matching
 from ctvlm.engine.cli.console import quiet_logger, stdout_console
 from ctvlm.engine.cli.required_keys import check_required_keys
 from ctvlm.engine.compile_encoder import compile_encoder
@@ -48,6 +47,7 @@ from ctvlm.utils.distributed import any_rank, raise_on_all_ranks
 from ctvlm.utils.pretrained_files import use_pretrained_files
 from ctvlm.utils.terminal_text import printable
 from ctvlm.utils.training_data import checkpoint_records, dataset_records, merge_records
+from ctvlm.utils.weight_match import check_fits, load_matching
 
 # Default hooks by their name in the config.
 _HOOKS = {

@@ -30,6 +30,10 @@ def _rebuild(kind: type[CTVLMError], args: tuple, attributes: dict[str, Any]) ->
     return error
 
 
+class CheckpointError(CTVLMError):
+    """A checkpoint that cannot be read or does not fit the model."""
+
+
 class MissingPackageError(CTVLMError, ImportError):
     """An optional package is not installed. The message states how to install it."""
 

@@ -34,12 +34,13 @@ CHECKS = {
     "ClassificationHead": testing.check_head,
     "SegmentationHead": testing.check_head,
 }
-# Tested in test_heads/ and test_vlms/test_cot_contrastive_vlm.py.
+# Tested in test_heads/, test_backbones/test_pretrained_tower.py and test_vlms/test_cot_contrastive_vlm.py.
 TESTED_ELSEWHERE = (
     "CoTGenerationHead",
     "MaskedPatchDecoder",
     "PointSegmentationHead",
     "PrefixGenerationHead",
+    "PretrainedTower",
     "SharedSpace",
 )
 

@@ -84,7 +84,7 @@ def summary_table(encoder: nn.Module, weights: dict, unused: list[str], name: st
     """Table of converted, new and unused weights; equal weights of all blocks share one row."""
     from rich.table import Table
 
-    from ctvlm.engine.checkpoint.weight_match import match_weights
+    from ctvlm.utils.weight_match import match_weights
 
     match = match_weights(encoder, {"state_dict": weights})
     table = Table(title=f"{name} in {type(encoder).__name__}", title_justify="left")

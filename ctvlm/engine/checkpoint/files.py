@@ -16,15 +16,12 @@ from mmengine.fileio import LocalBackend, register_backend
 from torch import Tensor
 
 from ctvlm.engine.checkpoint.renames import present_weight_names
-from ctvlm.utils import CTVLMError, atomic_write
+from ctvlm.utils import atomic_write
 from ctvlm.utils.checksum import add_checksum, damage
+from ctvlm.utils.errors import CheckpointError
 from ctvlm.utils.torch_files import oversized_records, oversized_tensor
 
 _PLAIN = (str, bytes, int, float, bool, type(None), Tensor, torch.dtype, torch.Size, torch.device)
-
-
-class CheckpointError(CTVLMError):
-    """A checkpoint that cannot be read or does not fit the model."""
 
 
 class AtomicLocalBackend(LocalBackend):

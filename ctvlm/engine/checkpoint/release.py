@@ -31,10 +31,10 @@ from ctvlm.engine.checkpoint.model_tasks import model_tasks
 from ctvlm.engine.checkpoint.portable_config import SCHEME_FILE, file_name, portable_config, restore_scheme
 from ctvlm.engine.checkpoint.renames import present_weight_names
 from ctvlm.engine.checkpoint.upgrade import upgrade_config
-from ctvlm.engine.checkpoint.weight_match import plain_names
 from ctvlm.text.tokenizer import from_bytes, to_bytes
 from ctvlm.utils.atomic import write_together
 from ctvlm.utils.pretrained_files import KEY as PRETRAINED, pack_files, unpack_files
+from ctvlm.utils.weight_match import plain_names
 from ctvlm.version import __version__
 
 WEIGHTS, CONFIG, CARD, TOKENIZER = "model.safetensors", "config.json", "README.md", "tokenizer.json"

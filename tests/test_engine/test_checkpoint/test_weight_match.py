@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from ctvlm.engine import CheckpointError, CTVLMRunner
-from ctvlm.engine.checkpoint.weight_match import check_fits, load_matching, match_weights
+from ctvlm.utils.weight_match import check_fits, load_matching, match_weights
 
 
 class WithTokenizer(nn.Module):

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ctvlm.engine.checkpoint import CheckpointError
+from ctvlm.utils.errors import CheckpointError
 
 
 @dataclass(frozen=True)
@@ -101,6 +101,7 @@ def check_fits(model: nn.Module, checkpoint: dict, path: str | Path, hint: str =
         return
     total = len(match.matched) + len(match.missing) + len(match.reshaped)
     parts = [
+        f"{len(match.matched)} of the model's {total} weights match",
         _listing(f"{len(match.missing)} of the model's {total} weights are missing", match.missing),
         _listing(f"{len(match.unexpected)} are not in the model", match.unexpected),
         _listing(

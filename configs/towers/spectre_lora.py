@@ -1,0 +1,3 @@
+# SPECTRE-Large with adapters (LoRA).
+_base_ = ["spectre_frozen.py"]
+model = dict(backbone=dict(train="lora"))

@@ -1,0 +1,57 @@
+"""Each config of configs/towers trains regions and steps, shrunken, on phantoms."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from mmengine.dataset import pseudo_collate
+
+from ctvlm.engine import load_config
+from ctvlm.phantom import PhantomCT
+from ctvlm.registry import MODELS
+from tests.test_configs import ROOT, shrink
+
+CONFIGS = sorted((ROOT / "configs/towers").glob("*.py"))
+PACKAGES = {"SpectreTower": "spectre", "MerlinTower": "merlin"}
+SMALLER = {"SpectreTower": {}, "MerlinTower": dict(blocks=(1, 1, 1, 1))}
+
+
+@pytest.fixture(scope="module")
+def batch():
+    data = PhantomCT(num_cases=2, shape=(16, 64, 64), pipeline=[dict(type="PackCTInputs")])
+    return pseudo_collate([data[0], data[1]])
+
+
+def test_there_are_configs():
+    assert {path.stem for path in CONFIGS} == {
+        f"{tower}_{mode}" for tower in ("spectre", "merlin") for mode in ("frozen", "lora")
+    }
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_a_step_trains_regions_and_steps(path, batch):
+    config = shrink(load_config(path).model)
+    tower = config.backbone.tower
+    pytest.importorskip(PACKAGES[tower.type], reason="needs pip install 'ctvlm[towers]'")
+    tower.update(SMALLER[tower.type])
+    if config.backbone.train == "lora":
+        pytest.importorskip("peft", reason="LoRA needs peft")
+    torch.manual_seed(0)
+    model = MODELS.build(config)
+    coarse = dict(spacing=(6.0, 6.0, 12.0), min_size=(1, 1, 1))
+    model.backbone.convention = dataclasses.replace(model.backbone.convention, **coarse)
+    data = model.data_preprocessor(batch, training=True)
+    model.fit_tokenizer(["A nodule in the right lower lobe.", "The heart is enlarged.", "No effusion."])
+    before = {name: p.detach().clone() for name, p in model.backbone.named_parameters()}
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    losses = model.train()(**data, mode="loss")
+    assert {"loss_region", "loss_step"} <= losses.keys()
+    sum(value for name, value in losses.items() if name.startswith("loss_")).backward()
+    optimizer.step()
+    changed = {name for name, p in model.backbone.named_parameters() if not torch.equal(p, before[name])}
+    of_tower = {name for name in changed if name.startswith("tower.")}
+    assert "proj.weight" in changed
+    assert bool(of_tower) == (config.backbone.train == "lora")
+    assert all("lora_" in name for name in of_tower)
