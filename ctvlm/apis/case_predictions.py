@@ -1,0 +1,119 @@
+"""Predictions of a model on a manifest, or on the test data of a config, in the form of a dump."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
+from mmengine.evaluator import BaseMetric
+from torch import nn
+
+from ctvlm.apis.case_reader import CaseReader
+from ctvlm.datasets.manifest import read_manifest
+from ctvlm.datasets.training_text import with_steps
+from ctvlm.engine.cli.dump_metrics import finding_names
+from ctvlm.engine.loading.worker_errors import build_loader
+from ctvlm.evaluation import needed_keys
+from ctvlm.evaluation.dump import encode_case
+from ctvlm.utils import CTVLMError
+from ctvlm.utils.training_data import PHANTOMS_ONLY, only_phantoms
+
+RANDOM_WEIGHTS = "these weights are random: no score is meaningful"
+_ALWAYS = frozenset({"case_id", "patient_id", "evaluation_set", "labels_source"})
+_PROMPTS = 32  # texts that are embedded at a time
+
+
+@dataclass(frozen=True)
+class EvaluationData:
+    """Cases that several models are evaluated on.
+
+    Args:
+        cases: of a manifest; each model reads them with the test pipeline of its own config.
+        cfg: config whose test data are used with their own pipeline; for example phantoms.
+    """
+
+    cases: Sequence[dict] = ()
+    cfg: Config | None = None
+
+    @classmethod
+    def of_manifest(cls, path: str | Path, split: str | None) -> EvaluationData:
+        """Cases of one split; None: all. Errors as ``read_manifest``."""
+        return cls(cases=read_manifest(path, split))
+
+    @classmethod
+    def of_config(cls, cfg: Config) -> EvaluationData:
+        """The test data of a config.
+
+        Raises:
+            CTVLMError: the config has no ``test_dataloader``.
+        """
+        if cfg.get("test_dataloader") is None:
+            raise CTVLMError(f"config {cfg.filename}: found no test_dataloader; expected the cases to evaluate on")
+        return cls(cfg=cfg)
+
+    def batches(self, model: Any) -> Iterator[dict[str, Any]]:
+        """Collated cases: single cases of a manifest, batches of a config."""
+        if self.cfg is not None:
+            yield from build_loader(self.cfg.test_dataloader)
+            return
+        read = CaseReader(model.cfg)
+        for case in self.cases:
+            # No measured text: the models must be compared on the same texts.
+            yield pseudo_collate([read.read_case(with_steps(case, read.scheme.reference)).packed])
+
+
+@torch.no_grad()
+def predict_cases(
+    model: Any,
+    batches: Iterable[dict[str, Any]],
+    metrics_of: Callable[[list[str] | None], Sequence[BaseMetric]],
+) -> dict[str, Any]:
+    """Predictions as ``load_dump`` returns them: ``cases``, ``prompts``, ``scale`` and ``remark``.
+
+    Args:
+        model: of ``init_model``.
+        batches: see ``EvaluationData.batches``.
+        metrics_of: metrics for the findings that have labels (None: no labels). What they read is kept.
+    """
+    keys = needed_keys(metrics_of(None))
+    wanted = None if keys is None else keys | _ALWAYS
+    if hasattr(model, "set_predictions"):
+        model.set_predictions(keys)
+    cases: list[dict[str, Any]] = []
+    for batch in batches:
+        for sample in model.test_step(batch):
+            values = sample.to_dict() if hasattr(sample, "to_dict") else sample
+            cases.append(encode_case({key: value for key, value in values.items() if wanted is None or key in wanted}))
+    names = finding_names(cases)
+    texts = [text for metric in metrics_of(names) if hasattr(metric, "prompts") for text in metric.prompts()]
+    prompts = _embedded(model, list(dict.fromkeys(texts)) if names else [])
+    scale = model.logit_scale() if hasattr(model, "logit_scale") else 1.0
+    return dict(cases=cases, prompts=prompts, scale=float(scale), remark=weights_remark(model))
+
+
+def weights_remark(model: nn.Module) -> str:
+    """Warning about random weights, or weights that were trained on phantoms only; otherwise an empty string."""
+    records: Any = getattr(model, "training_data", [])
+    if not records:
+        return RANDOM_WEIGHTS
+    return PHANTOMS_ONLY if only_phantoms(records) else ""
+
+
+def embedding_call(model: Any, batch: Mapping[str, Any]) -> tuple[Callable[[], object], tuple[int, int, int]]:
+    """A call that computes the volume embedding of the first case of a batch, and the shape of its input."""
+    data = model.data_preprocessor(dict(batch), False)
+    inputs = {name: None if value is None else value[:1] for name, value in data["inputs"].items()}
+    shape = tuple(int(n) for n in inputs["volume"].shape[-3:])
+    return lambda: model.context(inputs).volume_BP, shape  # type: ignore[return-value]
+
+
+def _embedded(model: Any, texts: list[str]) -> dict[str, torch.Tensor]:
+    if not texts or not hasattr(model, "embed_texts"):
+        return {}
+    parts = [model.embed_texts(texts[i : i + _PROMPTS]).float().cpu() for i in range(0, len(texts), _PROMPTS)]
+    return dict(zip(texts, torch.cat(parts), strict=True))
