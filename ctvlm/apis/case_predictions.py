@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,13 @@ from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.evaluator import BaseMetric
 from torch import nn
+from torch.utils.data import DataLoader
 
 from ctvlm.apis.case_reader import CaseReader
 from ctvlm.datasets.manifest import read_manifest
 from ctvlm.datasets.training_text import with_steps
 from ctvlm.engine.cli.dump_metrics import finding_names
+from ctvlm.engine.hooks.fit_tokenizer_hook import collect_texts
 from ctvlm.engine.loading.worker_errors import build_loader
 from ctvlm.evaluation import needed_keys
 from ctvlm.evaluation.dump import encode_case
@@ -56,10 +59,24 @@ class EvaluationData:
             raise CTVLMError(f"config {cfg.filename}: found no test_dataloader; expected the cases to evaluate on")
         return cls(cfg=cfg)
 
+    @cached_property
+    def _loader(self) -> DataLoader:
+        if self.cfg is None:
+            raise ValueError("a manifest has no data loader")
+        return build_loader(self.cfg.test_dataloader)
+
+    def texts(self) -> list[str]:
+        """Impressions and steps of all cases."""
+        if self.cfg is not None:
+            return collect_texts(self._loader.dataset)
+        cases = [with_steps(case) for case in self.cases]
+        texts = [text for case in cases for text in (case["report"].get("impression"), *_step_texts(case))]
+        return [text for text in texts if text]
+
     def batches(self, model: Any) -> Iterator[dict[str, Any]]:
         """Collated cases: single cases of a manifest, batches of a config."""
         if self.cfg is not None:
-            yield from build_loader(self.cfg.test_dataloader)
+            yield from self._loader
             return
         read = CaseReader(model.cfg)
         for case in self.cases:
@@ -73,7 +90,7 @@ def predict_cases(
     batches: Iterable[dict[str, Any]],
     metrics_of: Callable[[list[str] | None], Sequence[BaseMetric]],
 ) -> dict[str, Any]:
-    """Predictions as ``load_dump`` returns them: ``cases``, ``prompts``, ``scale`` and ``remark``.
+    """Arguments of ``save_dump``: ``cases``, ``prompts``, ``scale`` and ``remark``.
 
     Args:
         model: of ``init_model``.
@@ -96,6 +113,19 @@ def predict_cases(
     return dict(cases=cases, prompts=prompts, scale=float(scale), remark=weights_remark(model))
 
 
+def fit_missing_tokenizer(model: Any, texts: Callable[[], list[str]]) -> None:
+    """Fit the tokenizer of a model with random weights, which has none: its text embeddings then are random vectors.
+
+    Raises:
+        CTVLMError: the model has no tokenizer, but weights from a training.
+    """
+    if not (hasattr(model, "needs_tokenizer") and model.needs_tokenizer()):
+        return
+    if model.training_data:
+        raise CTVLMError(f"config {model.cfg.filename}: found weights without the tokenizer that they were trained with")
+    model.fit_tokenizer(texts())
+
+
 def weights_remark(model: nn.Module) -> str:
     """Warning about random weights, or weights that were trained on phantoms only; otherwise an empty string."""
     records: Any = getattr(model, "training_data", [])
@@ -110,6 +140,10 @@ def embedding_call(model: Any, batch: Mapping[str, Any]) -> tuple[Callable[[], o
     inputs = {name: None if value is None else value[:1] for name, value in data["inputs"].items()}
     shape = tuple(int(n) for n in inputs["volume"].shape[-3:])
     return lambda: model.context(inputs).volume_BP, shape  # type: ignore[return-value]
+
+
+def _step_texts(case: dict) -> list[str]:
+    return [step["text"] for step in case.get("cot") or ()]
 
 
 def _embedded(model: Any, texts: list[str]) -> dict[str, torch.Tensor]:

@@ -11,6 +11,7 @@ dump of predictions (tools/test.py --out). Differences are to the first model.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,6 +50,11 @@ def row_names(models: list[str]) -> list[str]:
     return short if len(set(short)) == len(short) else models
 
 
+def file_name(name: str) -> str:
+    """Name of a file for a row; the names of rows differ in their folders too."""
+    return "_".join(part for part in Path(name).parts if part not in ("/", ".", ".."))
+
+
 def evaluation_data(args: argparse.Namespace) -> EvaluationData:
     """The cases of --data."""
     from ctvlm.apis.case_predictions import EvaluationData
@@ -65,17 +71,26 @@ def run_model(
     """Predictions of a model, and their cost."""
     import itertools
 
+    import torch
+    from mmengine.registry import init_default_scope
+
     from ctvlm.apis import init_model
-    from ctvlm.apis.case_predictions import embedding_call, predict_cases
+    from ctvlm.apis.case_predictions import embedding_call, fit_missing_tokenizer, predict_cases
     from ctvlm.engine.cli.dump_metrics import default_metrics
     from ctvlm.experiments.comparison.cost import inference_cost
 
+    init_default_scope("ctvlm")
+    torch.manual_seed(0)  # a config without --checkpoint has the same random weights in each row and run
     built: Any = init_model(model, checkpoint, args.device)
+
+    def metrics_of(names: list[str] | None) -> list[Any]:
+        return default_metrics(names, protocols=args.protocols)
+
+    prompts = [text for metric in metrics_of(None) if hasattr(metric, "prompts") for text in metric.prompts()]
+    fit_missing_tokenizer(built, lambda: [*data.texts(), *prompts])
     batches = iter(data.batches(built))
     first = next(batches)
-    dump = predict_cases(
-        built, itertools.chain([first], batches), lambda names: default_metrics(names, protocols=args.protocols)
-    )
+    dump = predict_cases(built, itertools.chain([first], batches), metrics_of)
     embed, shape = embedding_call(built, first)
     return dump, inference_cost(embed, built, shape, next(built.parameters()).device)
 
@@ -95,6 +110,7 @@ def main() -> None:
     from ctvlm.experiments.comparison.table import rich_table
     from ctvlm.utils import check_out_folder
 
+    os.environ.setdefault("KINETO_LOG_LEVEL", "9")  # the profiler prints its start and end
     quiet_warnings()
     check_protocols(args.protocols)
     check_out_folder("--out", args.out)
@@ -117,9 +133,10 @@ def main() -> None:
         if dump or data is None:
             dumps[name] = load_dump(model)
         else:
-            dumps[name], costs[name] = run_model(model, checkpoints.get(model), data, args)
-            path = Path(args.out) / "predictions" / f"{Path(name).name}.pt"
-            save_dump(path, **dumps[name])
+            predictions, costs[name] = run_model(model, checkpoints.get(model), data, args)
+            path = Path(args.out) / "predictions" / f"{file_name(name)}.pt"
+            save_dump(path, **predictions)
+            dumps[name] = load_dump(path)
     check_same_cases(dumps)
     models = compare_models(dumps, args.protocols, args.bootstrap, costs)
     cases = next(iter(dumps.values()))["cases"]
