@@ -12,6 +12,7 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.evaluator import BaseMetric
+from mmengine.registry import init_default_scope
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -26,7 +27,7 @@ from ctvlm.evaluation.dump import encode_case
 from ctvlm.utils import CTVLMError
 from ctvlm.utils.training_data import PHANTOMS_ONLY, only_phantoms
 
-RANDOM_WEIGHTS = "these weights are random: no score is meaningful"
+RANDOM_WEIGHTS = "random weights: no score is meaningful"
 _ALWAYS = frozenset({"case_id", "patient_id", "evaluation_set", "labels_source"})
 _PROMPTS = 32  # texts that are embedded at a time
 
@@ -63,6 +64,7 @@ class EvaluationData:
     def _loader(self) -> DataLoader:
         if self.cfg is None:
             raise ValueError("a manifest has no data loader")
+        init_default_scope(self.cfg.get("default_scope", "ctvlm"))
         return build_loader(self.cfg.test_dataloader)
 
     def texts(self) -> list[str]:
@@ -76,12 +78,23 @@ class EvaluationData:
     def batches(self, model: Any) -> Iterator[dict[str, Any]]:
         """Collated cases: single cases of a manifest, batches of a config."""
         if self.cfg is not None:
+            self._check_regions(model)
             yield from self._loader
             return
         read = CaseReader(model.cfg)
         for case in self.cases:
             # No measured text: the models must be compared on the same texts.
             yield pseudo_collate([read.read_case(with_steps(case, read.scheme.reference)).packed])
+
+    def _check_regions(self, model: Any) -> None:
+        """Raise a CTVLMError if the region maps of the config have other regions than the model."""
+        expected = (getattr(self._loader.dataset, "metainfo", None) or {}).get("regions")
+        regions = getattr(getattr(model, "backbone", None), "num_regions", None)
+        if expected and regions is not None and len(expected) != regions:
+            raise CTVLMError(
+                f"model of config {model.cfg.filename}: found {regions} regions; expected {len(expected)}, those of "
+                "the data. Use a manifest, whose region maps each model folds to its own regions"
+            )
 
 
 @torch.no_grad()
@@ -122,7 +135,9 @@ def fit_missing_tokenizer(model: Any, texts: Callable[[], list[str]]) -> None:
     if not (hasattr(model, "needs_tokenizer") and model.needs_tokenizer()):
         return
     if model.training_data:
-        raise CTVLMError(f"config {model.cfg.filename}: found weights without the tokenizer that they were trained with")
+        raise CTVLMError(
+            f"config {model.cfg.filename}: found weights without the tokenizer that they were trained with"
+        )
     model.fit_tokenizer(texts())
 
 

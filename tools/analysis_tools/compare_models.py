@@ -1,6 +1,6 @@
 """Compare models on the same cases in one table.
 
-python tools/analysis_tools/compare_models.py vit3d_phantom epoch_7.pth --data manifest.jsonl --protocols ct_clip spectre
+python tools/analysis_tools/compare_models.py vit3d_phantom epoch_7.pth --data manifest.jsonl --protocols ct_clip
 python tools/analysis_tools/compare_models.py vit3d_phantom epoch_7.pth --data configs/vit3d_cot_contrastive_bare.py
 python tools/analysis_tools/compare_models.py first.pt second.pt --protocols ctvlm radfinder
 
@@ -28,11 +28,15 @@ def parse_args() -> argparse.Namespace:
     """Command line."""
     parser = argparse.ArgumentParser(description="Compare models on the same cases in one table.")
     parser.add_argument("models", nargs="+", metavar="MODEL", help="models and dumps; the first is the reference")
-    parser.add_argument("--checkpoint", nargs="+", default=[], help="weights of the configs among MODEL, in their order")
+    parser.add_argument(
+        "--checkpoint", nargs="+", default=[], help="weights of the configs among MODEL, in their order"
+    )
     parser.add_argument("--data", help="case manifest (.jsonl), or a config whose test data are used")
     parser.add_argument("--split", default="test", help="split of the manifest, or 'all' (default: test)")
     parser.add_argument("--protocols", nargs="+", default=["ctvlm"], metavar="NAME", help="default: ctvlm")
-    parser.add_argument("--bootstrap", type=int, default=1000, metavar="N", help="resamples of patients (default: 1000)")
+    parser.add_argument(
+        "--bootstrap", type=int, default=1000, metavar="N", help="resamples of patients (default: 1000)"
+    )
     parser.add_argument("--device", help="default: a GPU if there is one")
     parser.add_argument("--out", default="work_dirs/comparison", metavar="DIR", help="default: work_dirs/comparison")
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
@@ -72,14 +76,12 @@ def run_model(
     import itertools
 
     import torch
-    from mmengine.registry import init_default_scope
 
     from ctvlm.apis import init_model
     from ctvlm.apis.case_predictions import embedding_call, fit_missing_tokenizer, predict_cases
     from ctvlm.engine.cli.dump_metrics import default_metrics
     from ctvlm.experiments.comparison.cost import inference_cost
 
-    init_default_scope("ctvlm")
     torch.manual_seed(0)  # a config without --checkpoint has the same random weights in each row and run
     built: Any = init_model(model, checkpoint, args.device)
 
@@ -122,9 +124,13 @@ def main() -> None:
         raise CTVLMError(
             f"--checkpoint: found {len(args.checkpoint)}; expected {len(configs)}, one for each config among MODEL"
         )
-    if all(read) == bool(args.data):
-        found = "only dumps, which contain their cases" if all(read) else f"{args.models[read.index(False)]}, no dump"
-        raise CTVLMError(f"--data: found MODEL {found}; expected --data only if there is a model to run")
+    if all(read) and args.data:
+        raise CTVLMError(f"--data: found {args.data} and only dumps, which contain their cases. Remove --data")
+    if not all(read) and not args.data:
+        model = args.models[read.index(False)]
+        if model.lower().endswith(".pt"):
+            load_dump(model)  # states why it is no dump
+        raise CTVLMError(f"--data: found none; expected a manifest or a config to run the model {model} on")
     checkpoints = dict(zip(configs, args.checkpoint))
     data = evaluation_data(args) if args.data else None
     dumps: dict[str, dict[str, Any]] = {}

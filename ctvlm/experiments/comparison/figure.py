@@ -18,5 +18,7 @@ def comparison_figure(models: Sequence[ModelScores]) -> Figure:
     for key in columns_of(models):
         found = [model.rows.get(key) for model in models]
         if all(row is None or math.isnan(row.value) or 0 <= row.value <= 1 for row in found):
-            rows[key] = [None if row is None or math.isnan(row.value) else (row.value, row.low, row.high) for row in found]
+            rows[key] = [
+                None if row is None or math.isnan(row.value) else (row.value, row.low, row.high) for row in found
+            ]
     return models_figure(rows, [label(model) for model in models])

@@ -101,8 +101,8 @@ def _scored(
     scored = [metric for metric in metrics if not missing[str(metric.prefix or metric.default_prefix)]]
     if not scored:
         raise CTVLMError(
-            f"{name}: found the keys {sorted(dump['cases'][0])}, which no metric can be scored from. Write the dump with "
-            "the metric DumpPredictions"
+            f"{name}: found the keys {sorted(dump['cases'][0])}, which no metric can be scored from. Write the dump "
+            "with the metric DumpPredictions"
         )
     results = score_dump(dump, scored)
     resamples = {

@@ -30,8 +30,8 @@ COST_COLUMNS: dict[str, Callable[[InferenceCost], str]] = {
     "peak MiB": lambda cost: f"{cost.peak_bytes / 2**20:,.1f}",
 }
 CSV_FIELDS = (
-    "model", "remark", "metric", "value", "low", "high", "difference", "difference_low", "difference_high", "chance", "n",
-    "protocol", "threshold_rule",
+    "model", "remark", "metric", "value", "low", "high", "difference", "difference_low", "difference_high", "chance",
+    "n", "protocol", "threshold_rule",
 )  # fmt: skip
 
 
@@ -57,7 +57,11 @@ def rich_table(models: Sequence[ModelScores], title: str) -> Table:
 def markdown(models: Sequence[ModelScores], title: str, published: Sequence[PublishedFigure]) -> str:
     """The table with one row per model, the items of each metric, and the published figures in a table of their own."""
     keys = columns_of(models)
-    lines = [f"# {title}", "", *_markdown_rows(["model", *keys, *COST_COLUMNS], [_row(model, keys) for model in models])]
+    lines = [
+        f"# {title}",
+        "",
+        *_markdown_rows(["model", *keys, *COST_COLUMNS], [_row(model, keys) for model in models]),
+    ]
     lines += ["", caption(models), ""]
     lines += _markdown_rows(["metric", "protocol", "N"], [_items(models, key) for key in keys])
     lines += ["", *notes(models)]
@@ -108,7 +112,8 @@ def cell(model: ModelScores, key: str) -> list[str]:
 
 def label(model: ModelScores) -> str:
     """Name of a model with the remark on its weights."""
-    return f"{model.name} ({model.remark.partition(':')[0]})" if model.remark else model.name
+    short = model.remark.partition(":")[0].removeprefix("these weights were ")
+    return f"{model.name} ({short})" if short else model.name
 
 
 def caption(models: Sequence[ModelScores]) -> str:
@@ -125,6 +130,8 @@ def caption(models: Sequence[ModelScores]) -> str:
 def notes(models: Sequence[ModelScores]) -> list[str]:
     """Remarks on the weights, and metrics that were not compared because their items differ."""
     lines = [f"- {model.name}: {model.remark}." for model in models if model.remark]
+    unknown = [model.name for model in models if not model.remark and model.cost is None]
+    lines += [f"- {', '.join(unknown)}: predictions of a file; the training data are not known."] if unknown else []
     first = models[0]
     for model in models[1:]:
         other = [
@@ -154,9 +161,7 @@ def _markdown_rows(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> list
 def _csv_row(model: ModelScores, key: str, row: MetricRow) -> Mapping[str, Any]:
     values = {name: getattr(row, name) for name in CSV_FIELDS if hasattr(row, name)}
     if difference := model.differences.get(key):
-        values |= dict(
-            difference=difference.value, difference_low=difference.low, difference_high=difference.high
-        )
+        values |= dict(difference=difference.value, difference_low=difference.low, difference_high=difference.high)
     return values
 
 
