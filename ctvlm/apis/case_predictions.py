@@ -45,9 +45,9 @@ class EvaluationData:
     cfg: Config | None = None
 
     @classmethod
-    def of_manifest(cls, path: str | Path, split: str | None) -> EvaluationData:
-        """Cases of one split; None: all. Errors as ``read_manifest``."""
-        return cls(cases=read_manifest(path, split))
+    def of_manifest(cls, path: str | Path, split: str | None, allow_outside: bool = False) -> EvaluationData:
+        """Cases of one split; None: all. ``allow_outside`` and errors as ``read_manifest``."""
+        return cls(cases=read_manifest(path, split, allow_outside=allow_outside))
 
     @classmethod
     def of_config(cls, cfg: Config) -> EvaluationData:
@@ -151,8 +151,8 @@ def weights_remark(model: nn.Module) -> str:
 
 def embedding_call(model: Any, batch: Mapping[str, Any]) -> tuple[Callable[[], object], tuple[int, int, int]]:
     """A call that computes the volume embedding of the first case of a batch, and the shape of its input."""
-    data = model.data_preprocessor(dict(batch), False)
-    inputs = {name: None if value is None else value[:1] for name, value in data["inputs"].items()}
+    data: dict[str, Any] = model.data_preprocessor(dict(batch), False)
+    inputs: dict[str, Any] = {name: None if value is None else value[:1] for name, value in data["inputs"].items()}
     shape = tuple(int(n) for n in inputs["volume"].shape[-3:])
     return lambda: model.context(inputs).volume_BP, shape  # type: ignore[return-value]
 

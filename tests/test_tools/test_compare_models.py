@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 
+import pytest
 import torch
 
 from ctvlm.evaluation import save_dump
@@ -86,3 +87,22 @@ def test_tool_runs_models_on_a_manifest(tool, released_model, tmp_path):
     assert again.code == 0, again.err
     rows = json.loads((tmp_path / "again/table.json").read_text())["models"][0]["metrics"]
     assert rows == table["models"][0]["metrics"]
+
+
+@pytest.mark.slow
+def test_config_as_data_equals_test_py(tool, released_model, tmp_path):
+    cfg = small_config()
+    cfg.test_dataloader.dataset.num_cases, cfg.test_dataloader.batch_size = 5, 2
+    cfg.dump(tmp_path / "config.py")
+    dump = tmp_path / "tested.pt"
+    tested = tool("test.py", tmp_path / "config.py", released_model, "--out", dump, "--work-dir", tmp_path / "work")
+    assert tested.code == 0, tested.err
+    arguments = ("--data", tmp_path / "config.py", "--bootstrap", 5, "--device", "cpu", "--out", tmp_path / "out")
+    outcome = tool(TOOL, released_model, dump, *arguments)
+    assert outcome.code == 0, outcome.err
+    model, file = json.loads((tmp_path / "out/table.json").read_text())["models"]
+    assert {"retrieval/t2i_MRR", "step_attention/pointing"} <= file["metrics"].keys()
+    for key, row in file["metrics"].items():
+        assert row["value"] == pytest.approx(model["metrics"][key]["value"], abs=1e-6), key
+    # test.py writes only what the metrics of its config read.
+    assert "- tested: not scored" in (tmp_path / "out/table.md").read_text()

@@ -33,6 +33,9 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument("--data", help="case manifest (.jsonl), or a config whose test data are used")
     parser.add_argument("--split", default="test", help="split of the manifest, or 'all' (default: test)")
+    parser.add_argument(
+        "--allow-outside", action="store_true", help="trust the manifest: accept files outside its folder"
+    )
     parser.add_argument("--protocols", nargs="+", default=["ctvlm"], metavar="NAME", help="default: ctvlm")
     parser.add_argument(
         "--bootstrap", type=int, default=1000, metavar="N", help="resamples of patients (default: 1000)"
@@ -65,7 +68,7 @@ def evaluation_data(args: argparse.Namespace) -> EvaluationData:
     from ctvlm.engine import load_config
 
     if args.data.lower().endswith(".jsonl"):
-        return EvaluationData.of_manifest(args.data, None if args.split == "all" else args.split)
+        return EvaluationData.of_manifest(args.data, None if args.split == "all" else args.split, args.allow_outside)
     return EvaluationData.of_config(load_config(args.data))
 
 

@@ -24,6 +24,7 @@ COLUMNS = (
     "slice_localisation/mae_mm",
 )  # fmt: skip
 COST_COLUMNS: dict[str, Callable[[InferenceCost], str]] = {
+    "input voxels": lambda cost: " x ".join(map(str, cost.shape)),
     "parameters": lambda cost: f"{cost.parameters:,}",
     "GFLOP": lambda cost: f"{cost.flops / 1e9:,.2f}",
     "s/case": lambda cost: f"{cost.seconds:.3f}",
@@ -36,8 +37,8 @@ CSV_FIELDS = (
 
 
 def columns_of(models: Sequence[ModelScores]) -> list[str]:
-    """Metrics of the columns that at least one model has."""
-    found = dict.fromkeys(key for model in models for key in model.rows)
+    """Metrics of the columns that are defined for at least one model."""
+    found = dict.fromkeys(key for model in models for key, row in model.rows.items() if math.isfinite(row.value))
     return list(dict.fromkeys(key for pattern in COLUMNS for key in found if fnmatchcase(key, pattern)))
 
 
@@ -128,10 +129,16 @@ def caption(models: Sequence[ModelScores]) -> str:
 
 
 def notes(models: Sequence[ModelScores]) -> list[str]:
-    """Remarks on the weights, and metrics that were not compared because their items differ."""
+    """Remarks on the weights, and metrics that were not scored, or not compared because their items differ."""
     lines = [f"- {model.name}: {model.remark}." for model in models if model.remark]
     unknown = [model.name for model in models if not model.remark and model.cost is None]
     lines += [f"- {', '.join(unknown)}: predictions of a file; the training data are not known."] if unknown else []
+    prefixes = list(dict.fromkeys(key.partition("/")[0] for key in columns_of(models)))
+    for model in models:
+        missing = [f"{prefix} ({', '.join(model.missing[prefix])})" for prefix in prefixes if prefix in model.missing]
+        lines += (
+            [f"- {model.name}: not scored because the predictions lack data: {'; '.join(missing)}."] if missing else []
+        )
     first = models[0]
     for model in models[1:]:
         other = [
