@@ -55,6 +55,18 @@ def save_dump(
         torch.save(content, file)  # with a path, torch would not state why it cannot write
 
 
+def is_dump(path: str | Path) -> bool:
+    """Whether a file is a dump, and not a checkpoint. False for a file that cannot be loaded."""
+    path = Path(path)
+    if path.suffix.lower() != ".pt" or not path.is_file() or oversized_records(path) or damage(path):
+        return False
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception:
+        return False
+    return isinstance(content, dict) and content.get("format") == _FORMAT
+
+
 def load_dump(path: str | Path) -> dict[str, Any]:
     """Load ``cases`` (data samples as dicts), ``prompts``, ``scale`` and ``remark`` of a dump.
 

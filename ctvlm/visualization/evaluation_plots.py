@@ -29,6 +29,28 @@ def metrics_figure(rows: Sequence[tuple[str, float, float | None, float | None, 
     return figure
 
 
+def models_figure(
+    rows: Mapping[str, Sequence[tuple[float, float | None, float | None] | None]], models: Sequence[str]
+) -> Figure:
+    """Values of several models per metric; a cell is (value, low, high), None where a model has no value."""
+    figure, axes = _figure(8.0, 1.4 + 0.16 * max(1, len(rows)) * (len(models) + 1))
+    step = 1 / (len(models) + 1)
+    for number, model in enumerate(models):
+        cells = [(y + number * step, cell) for y, row in enumerate(rows.values()) if (cell := row[number]) is not None]
+        colour = f"C{number % 10}"
+        for y, (_, low, high) in cells:
+            if low is not None and high is not None:
+                axes.plot([low, high], [y, y], color=colour, linewidth=2, alpha=0.5)
+        axes.plot([cell[0] for _, cell in cells], [y for y, _ in cells], "o", color=colour, markersize=4, label=model)
+    middle = (len(models) - 1) * step / 2
+    axes.set_yticks([y + middle for y in range(len(rows))], list(rows), fontsize=8)
+    axes.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.06), ncol=2, title="bar: 95% interval")
+    axes.invert_yaxis()
+    axes.set_xlim(-0.02, 1.02)
+    axes.grid(axis="x", alpha=0.3)
+    return figure
+
+
 def roc_figure(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], areas: Mapping[str, float]) -> Figure:
     """One ROC curve per finding (false and true positive rates) with its area in the legend."""
     figure, axes = _figure(9.0, 5.6)

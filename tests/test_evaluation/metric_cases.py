@@ -106,3 +106,13 @@ def assert_equal_results(left, right):
 def scored(metric, samples):
     metric.process(None, samples)
     return metric.evaluate(len(samples))
+
+
+def random_dump(noise=0.0, numbers=range(10)):
+    """Content of a dump of ten cases of five patients, with noise on the volume embeddings."""
+    cases = []
+    for number in numbers:
+        case = sample(number).to_dict()
+        case["pred_volume"] = case["pred_volume"] + noise * unit(np.random.default_rng(1000 + number), WIDTH)
+        cases.append(case)
+    return dict(cases=cases, prompts={}, scale=1.0, remark="")

@@ -75,6 +75,7 @@ COMMANDS = {
     "dice": ("analysis_tools/region_dice.py", TOY, "{}", "MANIFEST"),
     "attention": ("visualization/vis_attention.py", TOY, "{}", "ct.nii.gz", "--out", "OUT"),
     "dump": ("analysis_tools/eval_predictions.py", "{}"),
+    "compare": ("analysis_tools/compare_models.py", "{}", "--data", "MANIFEST", "--out", "OUT"),
 }
 
 

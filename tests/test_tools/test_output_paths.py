@@ -24,6 +24,7 @@ COMMANDS = {
 }
 TOOLS = {
     "analysis_tools/eval_predictions.py": ["a.pt", "--out", "FOLDER.json"],
+    "analysis_tools/compare_models.py": ["a.pt", "--out", "FILE"],
     "analysis_tools/region_dice.py": ["a.py", "a.pth", "a.jsonl", "--out", "FOLDER.json"],
     "analysis_tools/analyze_logs.py": ["plot_curve", "run", "--out", "FOLDER.png"],
     "analysis_tools/ablate.py": ["--work-dir", "FILE"],

@@ -6,7 +6,7 @@ from ctvlm.evaluation.functional.alignment import (
     pointing_game,
     region_text_hits,
 )
-from ctvlm.evaluation.functional.bootstrap import Intervals, bootstrap_intervals
+from ctvlm.evaluation.functional.bootstrap import Intervals, Resamples, bootstrap_intervals, paired_interval
 from ctvlm.evaluation.functional.calibration import brier_score, expected_calibration_error, reliability_curve
 from ctvlm.evaluation.functional.classification import (
     DECISION_SCORES,
@@ -75,6 +75,7 @@ __all__ = [
     "PROTOCOLS",
     "RETRIEVAL_PROTOCOLS",
     "Intervals",
+    "Resamples",
     "Protocol",
     "alignment",
     "attention_auroc",
@@ -118,6 +119,7 @@ __all__ = [
     "nearest_corner_threshold",
     "one_per_study",
     "opposite_hits",
+    "paired_interval",
     "paired_region_texts",
     "patches_to_voxels",
     "paired_organs",

@@ -21,12 +21,27 @@ class Intervals:
         low, high: bounds (K); NaN if the statistic or too many of its resamples are undefined.
         undefined: share of resamples in which each statistic is undefined (K).
         num_clusters: number of patients.
+        resampled: values of the resamples (K, number of resamples); empty with fewer than two patients.
     """
 
     low: np.ndarray
     high: np.ndarray
     undefined: np.ndarray
     num_clusters: int
+    resampled: np.ndarray
+
+
+@dataclass(frozen=True)
+class Resamples:
+    """One statistic on each resample of patients.
+
+    Attributes:
+        clusters: patient of each case (N). Equal clusters and seeds give the same resamples.
+        values: (number of resamples).
+    """
+
+    clusters: tuple[Hashable, ...]
+    values: np.ndarray
 
 
 def bootstrap_intervals(
@@ -64,7 +79,8 @@ def bootstrap_intervals(
     members = [np.array(indices) for indices in cases.values()]
     value = np.asarray(statistic(np.arange(len(clusters))), dtype=np.float64)
     if len(members) < 2:
-        return Intervals(np.full_like(value, np.nan), np.full_like(value, np.nan), np.zeros_like(value), len(members))
+        nan = np.full_like(value, np.nan)
+        return Intervals(nan, nan.copy(), np.zeros_like(value), len(members), np.empty((len(value), 0)))
 
     def statistic_of_patients(patients: np.ndarray, axis: int = -1) -> np.ndarray:
         """Statistics of each resample of patients: (..., patients) to (K, ...)."""
@@ -93,11 +109,34 @@ def bootstrap_intervals(
         constant = (resampled == value[:, None]).all(axis=-1)
         low, high = (np.where(constant, value, bound) for bound in result.confidence_interval)
     else:
-        low, high = np.full((2, len(value)), np.nan)
-        defined = undefined < 1
-        if defined.any():
-            quantiles = [(1 - level) / 2, (1 + level) / 2]
-            low[defined], high[defined] = np.nanquantile(resampled[defined], quantiles, axis=-1)
+        low, high = _percentiles(resampled, level)
     bad = (undefined > max_undefined) | np.isnan(value)
     low, high = (np.where(bad, np.nan, bound) for bound in (low, high))
-    return Intervals(low, high, undefined, len(members))
+    return Intervals(low, high, undefined, len(members), resampled)
+
+
+def paired_interval(
+    first: Resamples, other: Resamples, level: float = 0.95, max_undefined: float = 0.1
+) -> tuple[float, float] | None:
+    """Percentile interval of ``other - first`` over the same resamples of patients.
+
+    NaN if the difference is undefined in more than ``max_undefined`` of the resamples; None if the two statistics have
+    other cases or another number of resamples, so that they are not paired.
+    """
+    if first.clusters != other.clusters or len(first.values) != len(other.values):
+        return None
+    difference = (other.values - first.values)[None]
+    if difference.size == 0 or np.isnan(difference).mean() > max_undefined:
+        return float("nan"), float("nan")
+    low, high = _percentiles(difference, level)
+    return float(low[0]), float(high[0])
+
+
+def _percentiles(resampled_KR: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
+    """Bounds (K) over the defined resamples; NaN without any."""
+    low, high = np.full((2, len(resampled_KR)), np.nan)
+    defined = ~np.isnan(resampled_KR).all(axis=-1)
+    if defined.any():
+        quantiles = [(1 - level) / 2, (1 + level) / 2]
+        low[defined], high[defined] = np.nanquantile(resampled_KR[defined], quantiles, axis=-1)
+    return low, high

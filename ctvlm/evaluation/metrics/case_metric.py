@@ -12,7 +12,7 @@ import numpy as np
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 
-from ctvlm.evaluation.functional.bootstrap import bootstrap_intervals
+from ctvlm.evaluation.functional.bootstrap import Resamples, bootstrap_intervals
 from ctvlm.utils import natural_key
 
 
@@ -26,11 +26,16 @@ class CaseMetric(BaseMetric):
     Args:
         bootstrap: number of resamples of patients for 95% intervals (``<name>_low``, ``<name>_high``), usually 1,000;
             0 computes no intervals.
+
+    Attributes:
+        resamples: after ``evaluate``, each result with an interval (without prefix) on the resamples of patients, for
+            paired differences between models.
     """
 
     def __init__(self, bootstrap: int = 0, collect_device: str = "cpu", prefix: str | None = None):
         super().__init__(collect_device=collect_device, prefix=prefix)
         self.bootstrap = bootstrap
+        self.resamples: dict[str, Resamples] = {}
         self._size: int | None = None
 
     @property
@@ -114,6 +119,7 @@ class CaseMetric(BaseMetric):
         metrics = {}
         for number, (name, value) in enumerate(values.items()):
             metrics[name] = value
+            self.resamples[name] = Resamples(tuple(patients), intervals.resampled[number])
             metrics[f"{name}_low"], metrics[f"{name}_high"] = (
                 float(intervals.low[number]),
                 float(intervals.high[number]),

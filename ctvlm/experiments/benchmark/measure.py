@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -128,21 +128,31 @@ def compare(subjects: Sequence[Subject], bench: Bench, repeats: int) -> list[Cos
 
 def count_flops(subject: Subject, bench: Bench) -> int:
     """Floating-point operations of one forward and backward pass, attention included."""
-    with FlopCounterMode(display=False, custom_mapping=_CPU_ATTENTION) as counter:
-        bench.step(subject)
-    return counter.get_total_flops()
+    return flops_of(lambda: bench.step(subject))
 
 
 def peak_growth(subject: Subject, bench: Bench) -> int:
     """Largest growth of the memory that torch has allocated during one forward and backward pass, in bytes."""
     subject.encoder.zero_grad(set_to_none=True)
-    if bench.device.type == "cuda":
-        before = torch.cuda.memory_allocated(bench.device)
-        torch.cuda.reset_peak_memory_stats(bench.device)
-        bench.step(subject)
-        return torch.cuda.max_memory_allocated(bench.device) - before
+    return growth_of(lambda: bench.step(subject), bench.device)
+
+
+def flops_of(run: Callable[[], object]) -> int:
+    """Floating-point operations of a call, attention included."""
+    with FlopCounterMode(display=False, custom_mapping=_CPU_ATTENTION) as counter:
+        run()
+    return counter.get_total_flops()
+
+
+def growth_of(run: Callable[[], object], device: torch.device) -> int:
+    """Largest growth of the memory that torch has allocated during a call, in bytes."""
+    if device.type == "cuda":
+        before = torch.cuda.memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        run()
+        return torch.cuda.max_memory_allocated(device) - before
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
-        bench.step(subject)
+        run()
     events = recorded.profiler.kineto_results.events()
     changes = sorted((event.start_ns(), event.nbytes()) for event in events if event.name() == "[memory]")
     peak = current = 0
