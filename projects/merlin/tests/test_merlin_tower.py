@@ -123,7 +123,7 @@ def test_published_weights(hu_1DHW, tmp_path):
     )
     path = published.path("astra", str(tmp_path))
     model = PretrainedTower(dict(type="MerlinTower"), pretrained=path, patch_size=(16, 32, 32), embed_dims=16).eval()
-    weights = torch.load(path, map_location="cpu", weights_only=True)
+    weights = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
     assert len(weights) == 930
     assert torch.equal(model.tower.net.layer4[2].conv3.weight, weights["layer4.2.conv3.weight"].float())
     with torch.no_grad():
