@@ -8,7 +8,6 @@ from typing import Any
 from torch import nn
 
 from ctvlm.engine.model_wrapper import unwrap_model
-from ctvlm.models.backbones import ThreeDVisionEncoder
 from ctvlm.utils import CTVLMError
 
 # Selected tokens are padded to a multiple of this, so that the kernels have few shapes.
@@ -30,7 +29,7 @@ def compile_encoder(model: nn.Module, **options: Any) -> None:
     """
     inner: Any = unwrap_model(model)
     backbone: Any = getattr(inner, "backbone", None)
-    if not isinstance(backbone, ThreeDVisionEncoder):
+    if not hasattr(backbone, "token_multiple"):  # of ThreeDVisionEncoder, whose import takes long
         raise CTVLMError(
             f"compile: found the vision encoder {type(backbone).__name__}, which cannot be compiled; expected a "
             "ThreeDVisionEncoder or a subclass. Train without --compile"
