@@ -193,4 +193,4 @@ def test_real_training_with_shared_phantoms(shell, tmp_path):
         assert {"region_text/accuracy", "step_attention/pointing", "retrieval/t2i_R@1", "train/loss_volume"} <= set(
             rows[name]["metrics"]
         )
-    assert len(list(tmp_path.rglob("*.npz"))) == 2 and not list(tmp_path.rglob("*.pth"))
+    assert len(list(tmp_path.rglob("*.npz"))) == 16 + 12 and not list(tmp_path.rglob("*.pth"))
