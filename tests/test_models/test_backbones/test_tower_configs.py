@@ -49,6 +49,8 @@ def test_a_step_trains_regions_and_steps(path, batch):
     losses = model.train()(**data, mode="loss")
     assert {"loss_region", "loss_step"} <= losses.keys()
     sum(value for name, value in losses.items() if name.startswith("loss_")).backward()
+    # As DDP requires.
+    assert not [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
     optimizer.step()
     changed = {name for name, p in model.backbone.named_parameters() if not torch.equal(p, before[name])}
     of_tower = {name for name in changed if name.startswith("tower.")}
