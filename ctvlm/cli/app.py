@@ -60,9 +60,6 @@ def run_command(name: str, arguments: Sequence[str], prog: str) -> int:
 
 
 def _run(command: Any, arguments: Sequence[str], prog: str) -> int:
-    # Read when torch is imported. Threads that wait sleep: by default they keep their cores busy, and a step takes
-    # several times as long if other jobs use these cores.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         return command.main(args=with_values(arguments), prog_name=prog, standalone_mode=False) or 0
     except UsageError as error:

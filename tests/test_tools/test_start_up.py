@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -71,20 +70,6 @@ print({{type(optimizer) for optimizer in built}} == {{Adafactor}}, built[0].defa
 """
     lines = python(code).splitlines()
     assert [lines[0], lines[-1]] == [str(bool(first)), "True 0.25"]
-
-
-@pytest.mark.parametrize("own", ["", "ACTIVE"])
-def test_waiting_threads_leave_the_cores_to_other_jobs(own):
-    """The OpenMP library of torch has the policy; that of the user is kept."""
-    environment = {**os.environ, "OMP_DISPLAY_ENV": "TRUE", "OMP_WAIT_POLICY": own}
-    if not own:
-        del environment["OMP_WAIT_POLICY"]
-    command = [sys.executable, str(TOOLS / "train.py"), "no_such_config.py"]
-    done = subprocess.run(command, cwd=TOOLS.parent, env=environment, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 2
-    if "OMP_WAIT_POLICY" not in done.stderr:
-        pytest.skip("the OpenMP library of torch does not print its settings")
-    assert f"OMP_WAIT_POLICY = '{own or 'PASSIVE'}'" in done.stderr
 
 
 def python(code: str) -> str:
