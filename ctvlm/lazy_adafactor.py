@@ -1,7 +1,7 @@
 """mmengine's optimizers without transformers.
 
 mmengine imports transformers' trainer for one optimizer, Adafactor, and with it peft, torchvision, SciPy and
-torch._dynamo: five seconds of each start. Here, transformers is imported when Adafactor is built.
+torch._dynamo: several seconds of each start. Here, transformers is imported when Adafactor is built.
 """
 
 from __future__ import annotations

@@ -75,8 +75,8 @@ class HierarchicalPatchEmbedding(nn.Module):
     def _first(self, volume_BCDHW: Tensor) -> Tensor:
         """Linear projection of the cells of the first step (B, d, h, w, width).
 
-        The order of a cell's values is that of the volume, with a permuted weight: rows of voxels stay contiguous,
-        which is several times as fast as interleaving the channels.
+        The order of a cell's values is that of the volume, with a permuted weight: rows of voxels stay contiguous, so
+        that they are copied faster than with interleaved channels.
         """
         batch, channels, *size = volume_BCDHW.shape
         fd, fh, fw = self.merges[0]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-# Cost of one more pass, as the number of tokens whose computation takes as long. On a GPU a pass of a few tokens takes
-# as long as one of thousands.
+# Cost of one more pass, as the number of tokens whose computation takes as long. Both are estimates; the one for other
+# devices, on which a pass of a few tokens takes as long as a large one, was not measured on a GPU.
 PASS_COST = {"cpu": 64}
 PASS_COST_ELSEWHERE = 4000
 
