@@ -94,7 +94,7 @@ def read_manifest(
         counts: dict[str, int] = {}
         for case in cases:
             counts[case["split"]] = counts.get(case["split"], 0) + 1
-        raise ManifestError(f"{path}: found no case in split {split!r}; set split= to one of {counts}")
+        raise ManifestError(f"{path}: found no case in split {split!r}; expected one of the splits {counts}")
     return kept
 
 
