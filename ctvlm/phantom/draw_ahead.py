@@ -6,10 +6,10 @@ import math
 import multiprocessing
 import os
 import signal
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import CancelledError, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from typing import Any
+from typing import Any, TypeVar
 
 from mmengine.logging import print_log
 
@@ -18,8 +18,17 @@ from ctvlm.utils.parent_watch import PARENT, watch_parent
 
 # Drawn cases that wait until they are read: this many, or fewer large ones (bytes, at 2.3 per voxel).
 MAX_CASES, MAX_BYTES = 32, 2**28
+# Fewer calls take less time than the start of a process.
+MIN_CALLS = 512
 # The main script has no __main__ guard, the system cannot start processes, or one was killed.
 POOL_ERRORS = (BrokenProcessPool, CancelledError, RuntimeError)
+
+Result = TypeVar("Result")
+
+
+def in_worker() -> bool:
+    """Whether this process is a worker of a data loader, which cannot start processes."""
+    return multiprocessing.current_process().daemon
 
 
 def start_pool(num_workers: int) -> ProcessPoolExecutor:
@@ -91,6 +100,17 @@ class DrawAhead:
             except POOL_ERRORS as error:
                 self._give_up(error)
         return PackedCase.draw(job)
+
+    def map(self, function: Callable[..., Result], *arguments: Sequence[Any]) -> list[Result]:
+        """Apply a function of a module in the processes, which then wait for cases; few calls run in this process."""
+        calls = len(arguments[0])
+        if calls >= MIN_CALLS and self.num_workers and not self._failed and not in_worker():
+            try:
+                self._pool = self._pool or start_pool(self.num_workers)
+                return list(self._pool.map(function, *arguments, chunksize=math.ceil(calls / (4 * self.num_workers))))
+            except POOL_ERRORS as error:
+                self._give_up(error)
+        return list(map(function, *arguments))
 
     def forget(self) -> None:
         """Expect no more cases."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import multiprocessing
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -17,11 +16,11 @@ from mmengine.dist import is_main_process
 
 from ctvlm.anatomy import RegionScheme
 from ctvlm.phantom.disk_cache import DiskCache
-from ctvlm.phantom.draw_ahead import POOL_ERRORS, DrawAhead, report_no_pool, start_pool
+from ctvlm.phantom.draw_ahead import POOL_ERRORS, DrawAhead, in_worker, report_no_pool, start_pool
 from ctvlm.phantom.field import FIELDS
 from ctvlm.phantom.packed import Job, PackedCase
 from ctvlm.phantom.plan import sample_plan
-from ctvlm.phantom.reasoning import write_report
+from ctvlm.phantom.reasoning import case_texts, write_report
 from ctvlm.registry import DATASETS, TRANSFORMS
 from ctvlm.utils.bad_cases import RAISE, ReplacesBadCases
 from ctvlm.utils.progress import progress_bar
@@ -157,11 +156,8 @@ class PhantomCT(ReplacesBadCases, BaseDataset):
 
     def texts(self) -> list[str]:
         """Impressions and step texts of the split, to fit a tokenizer. No volume is drawn."""
-        out: list[str] = []
-        for idx in range(len(self)):
-            report = write_report(sample_plan(self.get_data_info(idx)["case_seed"], self.field))
-            out += [report.impression, *(step["text"] for step in report.steps)]
-        return out
+        seeds = [self.get_data_info(idx)["case_seed"] for idx in range(len(self))]
+        return [text for texts in self._ahead.map(case_texts, seeds, [self.field] * len(self)) for text in texts]
 
     @property
     def ahead(self) -> int:
@@ -186,15 +182,14 @@ class PhantomCT(ReplacesBadCases, BaseDataset):
         key = info["case_seed"]
         if key in self._store:
             return self._store[key]
-        # Workers of a data loader read a part of the cases and cannot start processes: they draw on access.
-        in_worker = multiprocessing.current_process().daemon
-        if self.cache and not in_worker and not self._ahead.used:
+        # Workers of a data loader read a part of the cases: they draw on access.
+        if self.cache and not in_worker() and not self._ahead.used:
             self._draw_all()
             return self._store[key]
         job = self._job(info)
         packed = None if self._disk is None else self._disk.load(job)
         if packed is None:
-            packed = PackedCase.draw(job) if in_worker else self._ahead.take(job)
+            packed = PackedCase.draw(job) if in_worker() else self._ahead.take(job)
             if self._disk is not None:
                 self._disk.save(job, packed)
         if self.cache:

@@ -18,7 +18,7 @@ from ctvlm.phantom.phrases import (
     TECHNIQUE,
     Normal,
 )
-from ctvlm.phantom.plan import REGION_Z, Plan, in_scan, in_view
+from ctvlm.phantom.plan import REGION_Z, Plan, in_scan, in_view, sample_plan
 from ctvlm.text.finding_labels import CT_RATE_LABELS
 
 DRAWABLE_LABELS = frozenset(t.label for t in FINDINGS.values() if t.label)
@@ -125,3 +125,9 @@ def write_report(plan: Plan) -> Report:
         impression=impression,
         labels={name: int(name in labels) if name in DRAWABLE_LABELS else None for name in CT_RATE_LABELS},
     )
+
+
+def case_texts(seed: int, field: str) -> list[str]:
+    """Impression and steps of the case of a seed."""
+    report = write_report(sample_plan(seed, field))
+    return [report.impression, *(step["text"] for step in report.steps)]

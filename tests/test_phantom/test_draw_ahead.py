@@ -137,3 +137,13 @@ def test_no_process_outlives_the_one_that_started_it(tmp_path, number):
             return
         time.sleep(0.1)
     pytest.fail(f"process {pid} still runs")
+
+
+def test_texts_of_many_cases_are_written_in_the_processes(monkeypatch):
+    monkeypatch.setattr(draw_ahead, "MIN_CALLS", 4)
+    data = build()
+    try:
+        assert data.texts() == build(0).texts()
+        assert data._ahead._pool is not None
+    finally:
+        data._ahead.close()

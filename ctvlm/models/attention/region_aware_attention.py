@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 import torch.nn as nn
-from timm.layers import trunc_normal_
 from torch import Tensor
 
 from ctvlm.models.attention.base import check_heads
@@ -35,7 +34,7 @@ class RegionAwareAttention(nn.Module):
         self.proj = nn.Linear(embed_dims, embed_dims)
         self.apply(init_vit)
         self.background = nn.Parameter(torch.zeros(1, 1, embed_dims))
-        trunc_normal_(self.background, std=0.02)
+        nn.init.trunc_normal_(self.background, std=0.02)
 
     def forward(self, x_BNE: Tensor, ctx: TokenContext) -> Tensor:
         assignment_BNM, regions_BME = check_regions(self, ctx)

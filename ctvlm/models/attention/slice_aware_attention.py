@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 import torch.nn as nn
-from timm.layers import trunc_normal_
 from torch import Tensor
 
 from ctvlm.models.attention.augmented_sdpa import augmented_sdpa
@@ -57,7 +56,7 @@ class SliceAwareAttention(SelfAttention):
         self.distance_unit = distance_unit
         self.mm_per_entry = mm_per_entry
         self.slice_bias = nn.Parameter(torch.zeros(num_heads, max_distance))
-        trunc_normal_(self.slice_bias, std=0.02)
+        nn.init.trunc_normal_(self.slice_bias, std=0.02)
 
     def bias_matrix(self, ctx: TokenContext) -> Tensor:
         """Bias between slices, (1, K, d, d) for slices or (B, K, d, d) for mm."""

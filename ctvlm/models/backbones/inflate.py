@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from timm.layers import GELUTanh, resample_abs_pos_embed, resample_patch_embed
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from ctvlm.models.attention import SelfAttention
 from ctvlm.models.backbones.three_d_vision_encoder import ThreeDVisionEncoder
 from ctvlm.models.layers import MLP, LearnedPosition3D, ThreeDPatchEmbedding
 from ctvlm.models.layers.patch_embedding import as_grid
+
+# Imported when used: timm takes a second.
+if TYPE_CHECKING:
+    from timm.models.vision_transformer import VisionTransformer
 
 # Weights of a block: timm's name to ours. Layer scales are multiplied into the linear layer before them.
 BLOCK = {
@@ -71,6 +73,9 @@ def inflate_vit(
 
 def check_convertible(vit: nn.Module) -> None:
     """Raise a ValueError if the network is not a pre-norm ViT with standard blocks."""
+    from timm.layers import GELUTanh
+    from timm.models.vision_transformer import VisionTransformer
+
     name = type(vit).__name__
     if not isinstance(vit, VisionTransformer):
         raise ValueError(
@@ -119,6 +124,8 @@ def check_sizes(vit: VisionTransformer, encoder: nn.Module) -> None:
 def _patch_weights(
     state: dict[str, Tensor], encoder: ThreeDVisionEncoder, mean_C: Tensor, std_C: Tensor
 ) -> dict[str, Tensor]:
+    from timm.layers import resample_patch_embed
+
     embed = encoder.patch_embed
     weight_ECHW = state["patch_embed.proj.weight"].float()
     channels = weight_ECHW.shape[1]
@@ -140,6 +147,8 @@ def _patch_weights(
 
 def _positions(vit: VisionTransformer, positions_1NE: Tensor, grid: tuple[int, int, int]) -> Tensor:
     """Learned positions on the encoder's grid (1, E, d, h, w)."""
+    from timm.layers import resample_abs_pos_embed
+
     prefix = 0 if vit.no_embed_class else vit.num_prefix_tokens
     d, h, w = grid
     pos_1NE = resample_abs_pos_embed(

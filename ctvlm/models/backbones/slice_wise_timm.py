@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import timm
 import torch.nn as nn
 from torch import Tensor
 
@@ -41,6 +40,8 @@ class SliceWiseTimm(VisionEncoder):
         model_kwargs: dict | None = None,
     ) -> None:
         super().__init__(embed_dims, num_regions, region_encoder, in_channels, normalize)
+        import timm  # imported when used: it takes a second
+
         self.net = timm.create_model(
             model_name,
             pretrained=pretrained,

@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 
 import torch.nn as nn
-from timm.layers import trunc_normal_
 
 
 def init_vit(module: nn.Module) -> None:
     """For ``module.apply``: truncated normal linears, zero biases, unit norms."""
     if isinstance(module, nn.Linear):
-        trunc_normal_(module.weight, std=0.02)
+        nn.init.trunc_normal_(module.weight, std=0.02)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
     elif isinstance(module, nn.LayerNorm) and module.elementwise_affine:
@@ -22,7 +21,7 @@ def init_vit(module: nn.Module) -> None:
 def init_as_linear(conv: nn.Conv3d | nn.Linear) -> None:
     """Initialise a patch projection with unit gain over the patch, independent of the patch's volume."""
     fan_in = conv.weight[0].numel()
-    trunc_normal_(conv.weight, std=1 / math.sqrt(fan_in))
+    nn.init.trunc_normal_(conv.weight, std=1 / math.sqrt(fan_in))
     if conv.bias is not None:
         nn.init.zeros_(conv.bias)
 

@@ -7,7 +7,6 @@ import math
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
-from timm.layers import trunc_normal_
 from torch import Tensor
 
 from ctvlm.registry import LAYERS
@@ -77,7 +76,7 @@ class LearnedPosition3D(Position3D):
         super().__init__()
         self.base_grid = tuple(base_grid)
         self.table = nn.Parameter(torch.zeros(1, embed_dims, *self.base_grid))
-        trunc_normal_(self.table, std=0.02)
+        nn.init.trunc_normal_(self.table, std=0.02)
 
     def forward(self, grid: tuple[int, int, int], like: Tensor) -> Tensor:
         table: Tensor = self.table

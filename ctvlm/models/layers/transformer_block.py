@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch.nn as nn
-from timm.layers import DropPath
 from torch import Tensor
 
 from ctvlm.models.layers.init import scale_residual_
@@ -61,7 +60,11 @@ class ThreeDTransformerBlock(nn.Module):
             {"type": "MLP", **(mlp or {})},
             default_args=dict(embed_dims=embed_dims, hidden_dims=int(embed_dims * mlp_ratio), drop=drop),
         )
-        self.drop_path = DropPath(drop_path) if drop_path > 0 else nn.Identity()
+        self.drop_path: nn.Module = nn.Identity()
+        if drop_path > 0:
+            from timm.layers import DropPath  # timm takes a second to import
+
+            self.drop_path = DropPath(drop_path)
         self.scale_residuals(depth)
 
     def scale_residuals(self, depth: int) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 import torch.nn as nn
-from timm.layers import trunc_normal_
 from torch import Tensor
 
 from ctvlm.models.layers import init_vit, masked_softmax
@@ -45,7 +44,7 @@ class VolumePooling(nn.Module):
             self.proj = nn.Linear(in_dims, in_dims)
             self.apply(init_vit)
             self.query = nn.Parameter(torch.zeros(num_heads, in_dims // num_heads))
-            trunc_normal_(self.query, std=0.02)
+            nn.init.trunc_normal_(self.query, std=0.02)
 
     def forward(self, out: EncoderOutput) -> Tensor:
         if self.mode == "mean":

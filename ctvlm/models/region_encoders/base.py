@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn as nn
-from timm.layers import trunc_normal_
 from torch import Tensor
 
 from ctvlm.structures import TokenContext
@@ -54,7 +53,7 @@ class RegionEncoder(nn.Module, ABC):
         self.embed_dims = embed_dims
         self.num_regions = num_regions
         self.region_embedding = nn.Parameter(torch.zeros(num_regions, embed_dims))
-        trunc_normal_(self.region_embedding, std=0.02)
+        nn.init.trunc_normal_(self.region_embedding, std=0.02)
 
     @abstractmethod
     def assign(self, tokens_BNE: Tensor, region_map_BDHW: Tensor | None, ctx: TokenContext) -> RegionEncoding:

@@ -35,9 +35,15 @@ class BaseTextEncoder(nn.Module, ABC):
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each text, without special tokens and without a limit."""
 
-    @abstractmethod
     def encode_tokens(self, tokens: list[list[int]]) -> Tensor:
-        """Embeddings (len(tokens), E) of token lists within the limit."""
+        """Embeddings (len(tokens), E) of token lists of similar length within the limit, in one pass."""
+        raise NotImplementedError
+
+    def encode_sorted(self, tokens: list[list[int]]) -> Tensor:
+        """Embeddings (len(tokens), E) of token lists within the limit, sorted by length."""
+        lengths = [len(ids) + self.num_special_tokens for ids in tokens]
+        passes = divide(lengths, self.bucket_size, pass_cost(next(self.parameters()).device.type))
+        return torch.cat([self.encode_tokens(tokens[part]) for part in passes])
 
     @property
     @abstractmethod
@@ -54,9 +60,7 @@ class BaseTextEncoder(nn.Module, ABC):
             owners += [owner] * len(parts)
 
         order = sorted(range(len(sections)), key=lambda i: len(sections[i]))
-        lengths = [len(sections[i]) + self.num_special_tokens for i in order]
-        passes = divide(lengths, self.bucket_size, pass_cost(next(self.parameters()).device.type))
-        features_SE = torch.cat([self.encode_tokens([sections[i] for i in order[part]]) for part in passes])
+        features_SE = self.encode_sorted([sections[i] for i in order])
         owner_S = torch.tensor([owners[i] for i in order], device=features_SE.device)
         weight_S = torch.tensor([max(len(sections[i]), 1) for i in order], device=features_SE.device)
         weight_S = weight_S.to(features_SE.dtype)

@@ -13,18 +13,19 @@ import os
 from collections import Counter
 from dataclasses import dataclass, field
 from pickle import UnpicklingError
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
-from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
-from transformers.models.auto.configuration_auto import CONFIG_MAPPING
-from transformers.utils import cached_file
 
 from ctvlm.models.text_encoders.tower import Tower, build_projection, model_class, quiet_transformers
 from ctvlm.utils import CTVLMError
+
+# transformers takes seconds to import: functions import it.
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 # Model types with custom code whose encoder is one of transformers' own.
 _PLAIN = {"cxr-bert": "bert"}
@@ -50,6 +51,8 @@ class Source:
 
     def find(self, filename: str) -> str | None:
         """Local path of a file; None if it does not exist or is not reachable."""
+        from transformers.utils import cached_file
+
         return cached_file(
             self.name,
             filename,
@@ -117,6 +120,9 @@ def read_tower(source: Source, pooling: str, with_projection: bool) -> Tower:
 
 
 def _read_transformers(source: Source, pooling: str, with_projection: bool) -> Tower:
+    from transformers import AutoConfig, PreTrainedConfig
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
     raw, _ = PreTrainedConfig.get_config_dict(source.name, revision=source.revision or "main")
     if "model_type" not in raw:
         raise ValueError("config.json is missing or has no model_type.")
@@ -169,6 +175,8 @@ def _read_transformers(source: Source, pooling: str, with_projection: bool) -> T
 
 
 def _read_open_clip(source: Source, settings: dict, pooling: str, with_projection: bool) -> Tower:
+    from transformers import AutoConfig
+
     text_cfg = settings.get("model_cfg", settings).get("text_cfg", {})
     architecture = text_cfg.get("hf_model_name")
     if architecture is None:
@@ -214,6 +222,8 @@ def _read_open_clip(source: Source, settings: dict, pooling: str, with_projectio
 
 
 def _read_tokenizer(source: Source, model_type: str | None) -> PreTrainedTokenizerBase:
+    from transformers import AutoTokenizer
+
     # With the type given, transformers does not look for custom code of a tokenizer.
     named = {"tokenizer_type": model_type} if model_type else {}
     return AutoTokenizer.from_pretrained(source.name, **named, **source.tokenizer, **source.options)

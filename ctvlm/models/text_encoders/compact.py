@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from transformers import BertConfig, BertModel
 
 from ctvlm.models.text_encoders.base import BaseTextEncoder
+from ctvlm.models.text_encoders.packed_bert import PackedBert, attention_passes
+from ctvlm.models.text_encoders.passes import packed_pass_cost
 from ctvlm.registry import TEXT_ENCODERS
 from ctvlm.text.tokenizer import CLS, PAD, SEP, FittedTokenizerMixin
 
@@ -42,19 +43,7 @@ class CompactTextEncoder(FittedTokenizerMixin, BaseTextEncoder):
         super().__init__(max_length, bucket_size)
         self.init_tokenizer(vocab_size)
         self.embed_dims = embed_dims
-        config = BertConfig(
-            vocab_size=vocab_size,
-            hidden_size=embed_dims,
-            num_hidden_layers=depth,
-            num_attention_heads=num_heads,
-            intermediate_size=4 * embed_dims,
-            max_position_embeddings=max_length,
-            type_vocab_size=1,
-            hidden_dropout_prob=dropout,
-            attention_probs_dropout_prob=dropout,
-            pad_token_id=PAD,
-        )
-        self.bert = BertModel(config, add_pooling_layer=False)
+        self.bert = PackedBert(vocab_size, embed_dims, depth, num_heads, max_length, dropout, PAD)
 
     @property
     def num_special_tokens(self) -> int:
@@ -63,12 +52,13 @@ class CompactTextEncoder(FittedTokenizerMixin, BaseTextEncoder):
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         return [encoding.ids for encoding in self.tokenizer.encode_batch(list(texts), add_special_tokens=False)]
 
-    def encode_tokens(self, tokens: list[list[int]]) -> Tensor:
+    def encode_sorted(self, tokens: list[list[int]]) -> Tensor:
         device = self.bert.embeddings.word_embeddings.weight.device
-        longest = max(len(ids) for ids in tokens)
-        rows = [[CLS, *ids, SEP] + [PAD] * (longest - len(ids)) for ids in tokens]
-        input_ids = torch.tensor(rows).to(device)
-        mask = input_ids != PAD
-        hidden_STE = self.bert(input_ids=input_ids, attention_mask=mask).last_hidden_state
-        weight_ST1 = mask[..., None].to(hidden_STE.dtype)
-        return (hidden_STE * weight_ST1).sum(dim=1) / weight_ST1.sum(dim=1)
+        lengths = [len(ids) + self.num_special_tokens for ids in tokens]
+        ids_T = torch.tensor([token for ids in tokens for token in (CLS, *ids, SEP)])
+        positions_T = torch.cat([torch.arange(length) for length in lengths])
+        owner_T = torch.arange(len(lengths)).repeat_interleave(torch.tensor(lengths)).to(device)
+        passes = attention_passes(lengths, self.bucket_size, packed_pass_cost(device.type), device)
+        hidden_TE = self.bert(ids_T.to(device), positions_T.to(device), passes)
+        sum_SE = hidden_TE.new_zeros(len(lengths), self.embed_dims).index_add(0, owner_T, hidden_TE)
+        return sum_SE / torch.tensor(lengths, device=device)[:, None]

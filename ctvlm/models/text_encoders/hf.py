@@ -6,13 +6,12 @@ import copy
 import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from mmengine.logging import print_log
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 
 from ctvlm.models.text_encoders.base import BaseTextEncoder
 from ctvlm.models.text_encoders.checkpoint_formats import Source, read_tower
@@ -21,6 +20,10 @@ from ctvlm.models.text_encoders.tower import Tower, pool, quiet_transformers, re
 from ctvlm.models.text_encoders.trainable import MODES, choose_trained
 from ctvlm.registry import TEXT_ENCODERS
 from ctvlm.utils.pretrained_files import pack_files, stored_files, unpack_files
+
+# transformers takes seconds to import: functions import it.
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 POOLINGS = ("cls", "mean", "last")
 

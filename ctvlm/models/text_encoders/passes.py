@@ -8,6 +8,8 @@ from collections.abc import Sequence
 # devices, on which a pass of a few tokens takes as long as a large one, was not measured on a GPU.
 PASS_COST = {"cpu": 64}
 PASS_COST_ELSEWHERE = 4000
+# Of a pass that computes attention only, whose cost per token is lower.
+PACKED_PASS_COST = {"cpu": 500}
 
 
 def divide(lengths: Sequence[int], largest_pass: int, pass_cost: int) -> list[slice]:
@@ -39,3 +41,8 @@ def divide(lengths: Sequence[int], largest_pass: int, pass_cost: int) -> list[sl
 def pass_cost(device_type: str) -> int:
     """``PASS_COST`` of a device."""
     return PASS_COST.get(device_type, PASS_COST_ELSEWHERE)
+
+
+def packed_pass_cost(device_type: str) -> int:
+    """``PACKED_PASS_COST`` of a device."""
+    return PACKED_PASS_COST.get(device_type, PASS_COST_ELSEWHERE)

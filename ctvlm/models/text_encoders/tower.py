@@ -10,23 +10,16 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from transformers import (
-    AutoConfig,
-    AutoModel,
-    AutoModelForTextEncoding,
-    AutoTokenizer,
-    PreTrainedConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
-from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPING, MODEL_MAPPING
-from transformers.utils import logging
 
 from ctvlm.utils.atomic import write_errors
+
+# transformers takes seconds to import: functions import it.
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 _NOTES = "ctvlm.json"
 # Keys that depend on where a file was read from, and keys of custom code: they are removed.
@@ -45,6 +38,8 @@ _NO_LIMIT = 1_000_000  # tokenizers without a limit state 1e30
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
     """Disable progress bars and load reports of transformers, and its automatic conversion of weights on the hub."""
+    from transformers.utils import logging
+
     verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
@@ -65,6 +60,9 @@ def model_class(config: PreTrainedConfig) -> tuple[Any, dict[str, Any]]:
     Raises:
         ValueError: transformers cannot build the encoder of this encoder-decoder separately.
     """
+    from transformers import AutoModel, AutoModelForTextEncoding
+    from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPING, MODEL_MAPPING
+
     auto: Any
     concrete: Any
     if type(config) in MODEL_FOR_TEXT_ENCODING_MAPPING:
@@ -139,6 +137,8 @@ class Tower:
     @classmethod
     def from_files(cls, files: Mapping[str, bytes]) -> Tower:
         """The architecture with random weights, and the tokenizer. The weights are loaded later."""
+        from transformers import AutoConfig
+
         with quiet_transformers(), tempfile.TemporaryDirectory() as folder:
             write_files(files, folder)
             config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
@@ -167,6 +167,8 @@ def write_files(files: Mapping[str, bytes], folder: str) -> None:
 
 def read_tokenizer(files: Mapping[str, bytes]) -> PreTrainedTokenizerBase:
     """The tokenizer from stored files."""
+    from transformers import AutoTokenizer
+
     with quiet_transformers(), tempfile.TemporaryDirectory() as folder:
         write_files(files, folder)
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)

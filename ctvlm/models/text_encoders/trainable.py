@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
-from transformers import PreTrainedModel
 
 from ctvlm.utils.lora import add_lora
+
+# transformers takes seconds to import: functions import it.
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 MODES = ("frozen", "top", "lora", "full")
 # Adapters for every linear layer, the best choice of Dettmers et al. (QLoRA, NeurIPS 2023) at equal parameter number.

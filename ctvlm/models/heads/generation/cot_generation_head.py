@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
-from transformers import GPT2Config, GPT2LMHeadModel
 
 from ctvlm.models.heads.generation.answers import Answer, WrittenStep
 from ctvlm.models.heads.generation.base import BaseGenerationHead
@@ -50,6 +49,8 @@ class CoTGenerationHead(FittedTokenizerMixin, BaseGenerationHead):
         max_length: int = 512,
         generation: dict | None = None,
     ) -> None:
+        from transformers import GPT2Config, GPT2LMHeadModel  # imported when used: it takes a second
+
         super().__init__(max_length, generation)
         self.init_tokenizer(vocab_size, lowercase=False)
         self.num_regions = num_regions

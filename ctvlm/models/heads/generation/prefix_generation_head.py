@@ -7,12 +7,11 @@ import re
 from bisect import bisect_left
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from ctvlm.anatomy import DEFAULT_SCHEME, RegionScheme
 from ctvlm.models.heads.generation.answers import Answer, WrittenStep
@@ -24,6 +23,10 @@ from ctvlm.structures import EncoderOutput
 from ctvlm.utils import CTVLMError, check_choice
 from ctvlm.utils.lora import add_lora
 from ctvlm.utils.pretrained_files import pack_files, stored_files, unpack_files
+
+# transformers takes seconds to import: functions import it.
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 MODES = ("frozen", "lora", "full")
 _STEP = re.compile(r"^- (?:\[(?P<regions>[^\]]*)\] )?(?P<text>.*)$")
@@ -73,6 +76,8 @@ class PrefixGenerationHead(BaseGenerationHead):
         check_choice("PrefixGenerationHead", "train", train, MODES)
         if lora and train != "lora":
             raise ValueError(f"PrefixGenerationHead: found lora={lora} with train={train!r}; expected train='lora'")
+        from transformers import AutoConfig, AutoModelForCausalLM
+
         files = stored_files(pretrained)
         lm: Any
         if files is None:
@@ -186,6 +191,8 @@ def _one_line(text: str) -> str:
 
 def _read(source: str) -> tuple[PreTrainedModel, dict[str, bytes]]:
     """A language model with its weights, and the files that rebuild its architecture and tokenizer."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
     try:
         lm = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)
         tokenizer = AutoTokenizer.from_pretrained(source)
