@@ -164,6 +164,11 @@ class PhantomCT(ReplacesBadCases, BaseDataset):
         """Number of cases that a training loop should pass to ``expect`` before it reads the first of them."""
         return self._ahead.size
 
+    @property
+    def drawing_processes(self) -> int:
+        """Number of processes that draw during the first pass over the cases. A disk cache may have them already."""
+        return self.num_workers if self.ahead and self._disk is None and not self._store else 0
+
     def expect(self, indices: Iterable[int]) -> None:
         """Draw these cases next, in processes, before they are read. Other cases are drawn when they are read."""
         jobs = (self._job(self.get_data_info(idx)) for idx in indices)

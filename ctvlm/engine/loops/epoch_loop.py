@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import torch
 from mmengine.runner import EpochBasedTrainLoop
 from torch import nn
 
@@ -42,10 +45,30 @@ class ResumableEpochLoop(ResumableLoop, EpochBasedTrainLoop):
         """Train one epoch, or the rest of the interrupted one."""
         self.runner.call_hook("before_train_epoch")
         self.runner.model.train()
-        for index, batch in self.batches.start(self.runner.seed, self._epoch):
-            self.run_iter(index, batch)
+        with fewer_threads(self._drawing_processes()):
+            for index, batch in self.batches.start(self.runner.seed, self._epoch):
+                self.run_iter(index, batch)
         # Hooks save the state of the next epoch.
         self.batches.restart()
         self.pending_validation = self.validation_due(self._epoch + 1, self._max_epochs)
         self.runner.call_hook("after_train_epoch")
         self._epoch += 1
+
+    def _drawing_processes(self) -> int:
+        """Processes that draw the cases of this epoch. Later epochs of a resumed run train as in the first run."""
+        reads_here = self.dataloader.num_workers == 0
+        return getattr(self.dataloader.dataset, "drawing_processes", 0) if reads_here and self._epoch == 0 else 0
+
+
+@contextmanager
+def fewer_threads(others: int) -> Iterator[None]:
+    """Compute with fewer threads of torch while ``others`` processes need processor cores, with one at least.
+
+    Threads wait actively for each other: one that has to share its core stops all.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(max(1, threads - others))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
