@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
 
 import torch
 import torch.nn as nn
@@ -91,9 +92,15 @@ class VisionEncoder(nn.Module, ABC):
                 "resampling and cropping to both."
             )
 
+    def select_patches(
+        self, volumes: Iterable[Tensor], grid: tuple[int, int, int], window: Callable[[Tensor], Tensor]
+    ) -> Tensor | None:
+        """Patches that become tokens (B, N) of volumes in HU (1, D, H, W), on their device; None: all."""
+        return None
+
     @staticmethod
     def token_spacing(volume_BCDHW: Tensor, spacing_B3: Tensor | None, grid: tuple[int, int, int]) -> Tensor:
-        """Distance between neighbouring tokens in mm (B, 3)."""
+        """Distance between neighbouring tokens in mm (B, 3). ``spacing_B3`` is best on the host, where it is checked."""
         batch = volume_BCDHW.shape[0]
         if spacing_B3 is None:
             spacing_B3 = torch.ones(batch, 3)
@@ -104,7 +111,7 @@ class VisionEncoder(nn.Module, ABC):
                 f"spacing has shape {tuple(spacing_B3.shape)}; expected ({batch}, 3), positive mm per voxel (z, y, x)"
             )
         patch_3 = torch.tensor([s // g for s, g in zip(volume_BCDHW.shape[2:], grid)])
-        return (spacing_B3.cpu() * patch_3).to(volume_BCDHW.device, torch.float32)
+        return (spacing_B3.cpu() * patch_3).to(volume_BCDHW.device, torch.float32, non_blocking=True)
 
     def assemble(
         self, tokens_BNE: Tensor, ctx: TokenContext, encoding: RegionEncoding, levels: list[Tensor]

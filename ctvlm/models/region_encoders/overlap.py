@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -15,16 +16,20 @@ UNKNOWN = -1
 def patch_overlap(region_map_BDHW: Tensor, grid: tuple[int, int, int], num_regions: int) -> tuple[Tensor, Tensor]:
     """Share of each patch's voxels in each region, equal to average-pooling a one-hot volume.
 
-    Computed as a histogram, one case at a time; the largest intermediate result is one index per voxel.
+    Computed as a histogram, one case at a time; the largest intermediate result is one index per voxel. A map on another
+    device than the CPU is not checked, because the check would wait for the device: the data preprocessor checks maps on
+    the host. A map with an unknown id gives NaN.
 
     Returns:
         Shares (B, N, R + 1) of the known voxels; rows sum to 1 (background if no voxel is known). Share of voxels
         that are known (B, N).
 
     Raises:
-        ValueError: an id outside -1..R, or the grid does not divide the map.
+        ValueError: an id outside -1..R of a map on the CPU, or the grid does not divide the map.
     """
-    check_region_map(region_map_BDHW, num_regions)
+    on_host = region_map_BDHW.device.type == "cpu"
+    if on_host:
+        check_region_map(region_map_BDHW, num_regions)
     batch, *size = region_map_BDHW.shape
     pd, ph, pw = patch_shape(size, grid)
     d, h, w = grid
@@ -33,14 +38,25 @@ def patch_overlap(region_map_BDHW: Tensor, grid: tuple[int, int, int], num_regio
     first_bin = torch.arange(cells, device=region_map_BDHW.device, dtype=torch.int32) * bins + 1
     first_bin_DHW = first_bin.view(d, 1, h, 1, w, 1).expand(d, pd, h, ph, w, pw).reshape(size)
     counts = [
-        torch.bincount((region_map_DHW.int() + first_bin_DHW).flatten(), minlength=cells * bins)
-        for region_map_DHW in region_map_BDHW
+        _histogram((region_map_DHW.int() + first_bin_DHW).flatten(), cells * bins) for region_map_DHW in region_map_BDHW
     ]
     counts_BNx = torch.stack(counts).view(batch, cells, bins).float()
+    if not on_host:
+        low, high = torch.aminmax(region_map_BDHW)
+        counts_BNx = counts_BNx.masked_fill((low < UNKNOWN) | (high > num_regions), math.nan)
     known_BN = 1 - counts_BNx[..., 0] / (pd * ph * pw)
     counts_BNR1 = counts_BNx[..., 1:]
     counts_BNR1[..., 0] += (known_BN == 0).float()
     return counts_BNR1 / counts_BNR1.sum(dim=-1, keepdim=True), known_BN
+
+
+def _histogram(bin_V: Tensor, bins: int) -> Tensor:
+    """How often each bin occurs (bins)."""
+    if bin_V.device.type == "cpu":
+        return torch.bincount(bin_V, minlength=bins)
+    # bincount waits for the device.
+    one = torch.ones(1, dtype=torch.int32, device=bin_V.device)
+    return one.new_zeros(bins).scatter_add_(0, bin_V.long(), one.expand(len(bin_V)))
 
 
 def patch_shape(size: Sequence[int], grid: tuple[int, int, int]) -> tuple[int, int, int]:
@@ -62,6 +78,8 @@ def overlap_of(region_map_BDHW: Tensor, ctx: TokenContext, num_regions: int) -> 
         ValueError: ``ctx.anatomy`` is of another grid or another number of regions; see also ``patch_overlap``.
     """
     if ctx.anatomy is None:
+        if region_map_BDHW.device.type != "cpu":
+            check_region_map(region_map_BDHW, num_regions)
         return Anatomy(*patch_overlap(region_map_BDHW, ctx.grid, num_regions))
     expected = (len(region_map_BDHW), ctx.num_cells, num_regions + 1)
     if tuple(ctx.anatomy.shares_BNR1.shape) != expected:
@@ -69,13 +87,13 @@ def overlap_of(region_map_BDHW: Tensor, ctx: TokenContext, num_regions: int) -> 
     return ctx.anatomy
 
 
-def check_region_map(region_map_BDHW: Tensor, num_regions: int) -> None:
-    """Raise a ValueError for ids outside -1..R."""
+def check_region_map(region_map_BDHW: Tensor, num_regions: int, name: str = "the region map") -> None:
+    """Raise a ValueError for ids outside -1..R. Waits for the device of the map."""
     low, high = (int(value) for value in torch.aminmax(region_map_BDHW))
     if low < UNKNOWN or high > num_regions:
         wrong = high if high > num_regions else low
         raise ValueError(
-            f"the region map contains id {wrong}, but the encoder has num_regions = {num_regions} "
+            f"{name} contains id {wrong}, but the encoder has num_regions = {num_regions} "
             f"(ids 1..{num_regions}, 0 background, -1 unknown). Convert the map to the RegionScheme of the config, "
             "or set num_regions to the size of the scheme."
         )

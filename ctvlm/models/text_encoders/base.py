@@ -57,8 +57,8 @@ class BaseTextEncoder(nn.Module, ABC):
         lengths = [len(sections[i]) + self.num_special_tokens for i in order]
         passes = divide(lengths, self.bucket_size, pass_cost(next(self.parameters()).device.type))
         features_SE = torch.cat([self.encode_tokens([sections[i] for i in order[part]]) for part in passes])
-        owner_S = torch.tensor([owners[i] for i in order], device=features_SE.device)
-        weight_S = torch.tensor([max(len(sections[i]), 1) for i in order], device=features_SE.device)
+        columns_2S = torch.tensor([[owners[i] for i in order], [max(len(sections[i]), 1) for i in order]])
+        owner_S, weight_S = columns_2S.to(features_SE.device, non_blocking=True)
         weight_S = weight_S.to(features_SE.dtype)
         pooled = features_SE.new_zeros(len(texts), features_SE.shape[1])
         pooled = pooled.index_add(0, owner_S, features_SE * weight_S[:, None])

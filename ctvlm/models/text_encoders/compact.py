@@ -11,6 +11,7 @@ from transformers import BertConfig, BertModel
 from ctvlm.models.text_encoders.base import BaseTextEncoder
 from ctvlm.registry import TEXT_ENCODERS
 from ctvlm.text.tokenizer import CLS, PAD, SEP, FittedTokenizerMixin
+from ctvlm.utils.attention_masks import padding_mask
 
 
 @TEXT_ENCODERS.register_module()
@@ -67,8 +68,9 @@ class CompactTextEncoder(FittedTokenizerMixin, BaseTextEncoder):
         device = self.bert.embeddings.word_embeddings.weight.device
         longest = max(len(ids) for ids in tokens)
         rows = [[CLS, *ids, SEP] + [PAD] * (longest - len(ids)) for ids in tokens]
-        input_ids = torch.tensor(rows).to(device)
-        mask = input_ids != PAD
+        host_ids = torch.tensor(rows)
+        input_ids = host_ids.to(device, non_blocking=True)
+        mask = padding_mask(self.bert, host_ids != PAD, device)
         hidden_STE = self.bert(input_ids=input_ids, attention_mask=mask).last_hidden_state
-        weight_ST1 = mask[..., None].to(hidden_STE.dtype)
+        weight_ST1 = (input_ids != PAD)[..., None].to(hidden_STE.dtype)
         return (hidden_STE * weight_ST1).sum(dim=1) / weight_ST1.sum(dim=1)
