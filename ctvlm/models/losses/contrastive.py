@@ -116,9 +116,7 @@ class ContrastiveLoss(Loss):
         return total
 
     def _sum_at_once(self, rows: NormalPairs, columns: NormalPairs) -> Tensor:
-        positive = same_text(
-            rows.text, rows.text_ids, columns.text, columns.text_ids, self.similar, columns.counts
-        )
+        positive = same_text(rows.text, rows.text_ids, columns.text, columns.text_ids, self.similar, columns.counts)
         allowed = None
         if not self.cross_region and rows.region_ids is not None and columns.region_ids is not None:
             allowed = rows.region_ids[:, None] == columns.region_ids[None, :]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -37,26 +37,34 @@ def patch_overlap(region_map_BDHW: Tensor, grid: tuple[int, int, int], num_regio
     # Shifted by one, so that unknown voxels are in bin 0. 32 bits are enough and halve the memory traffic.
     first_bin = torch.arange(cells, device=region_map_BDHW.device, dtype=torch.int32) * bins + 1
     first_bin_DHW = first_bin.view(d, 1, h, 1, w, 1).expand(d, pd, h, ph, w, pw).reshape(size)
-    counts = [
-        _histogram((region_map_DHW.int() + first_bin_DHW).flatten(), cells * bins) for region_map_DHW in region_map_BDHW
-    ]
-    counts_BNx = torch.stack(counts).view(batch, cells, bins).float()
+    bins_BDHW = (region_map_DHW.int() + first_bin_DHW for region_map_DHW in region_map_BDHW)
+    counts_BNx = (_count if on_host else _count_on_device)(bins_BDHW, cells * bins).view(batch, cells, bins)
     if not on_host:
-        low, high = torch.aminmax(region_map_BDHW)
-        counts_BNx = counts_BNx.masked_fill((low < UNKNOWN) | (high > num_regions), math.nan)
+        counts_BNx = counts_BNx.masked_fill(_has_unknown_id(region_map_BDHW, num_regions), math.nan)
     known_BN = 1 - counts_BNx[..., 0] / (pd * ph * pw)
     counts_BNR1 = counts_BNx[..., 1:]
     counts_BNR1[..., 0] += (known_BN == 0).float()
     return counts_BNR1 / counts_BNR1.sum(dim=-1, keepdim=True), known_BN
 
 
-def _histogram(bin_V: Tensor, bins: int) -> Tensor:
-    """How often each bin occurs (bins)."""
-    if bin_V.device.type == "cpu":
-        return torch.bincount(bin_V, minlength=bins)
-    # bincount waits for the device.
-    one = torch.ones(1, dtype=torch.int32, device=bin_V.device)
-    return one.new_zeros(bins).scatter_add_(0, bin_V.long(), one.expand(len(bin_V)))
+def _count(bins_BDHW: Iterable[Tensor], length: int) -> Tensor:
+    """How often each bin occurs in each case (B, length)."""
+    return torch.stack([torch.bincount(bin_DHW.flatten(), minlength=length) for bin_DHW in bins_BDHW]).float()
+
+
+def _count_on_device(bins_BDHW: Iterable[Tensor], length: int) -> Tensor:
+    """The same without ``bincount``, which waits for the device. It is slower on a CPU."""
+    rows = []
+    for bin_DHW in bins_BDHW:
+        one = torch.ones(1, dtype=torch.int32, device=bin_DHW.device)
+        rows.append(one.new_zeros(length).scatter_add_(0, bin_DHW.flatten().long(), one.expand(bin_DHW.numel())))
+    return torch.stack(rows).float()
+
+
+def _has_unknown_id(region_map_BDHW: Tensor, num_regions: int) -> Tensor:
+    """Whether an id is outside -1..R (scalar), on the device of the map."""
+    low, high = torch.aminmax(region_map_BDHW)
+    return (low < UNKNOWN) | (high > num_regions)
 
 
 def patch_shape(size: Sequence[int], grid: tuple[int, int, int]) -> tuple[int, int, int]:
