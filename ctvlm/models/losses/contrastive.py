@@ -31,7 +31,9 @@ class NormalPairs(NamedTuple):
 
     def map(self, function: Callable[[Tensor], Tensor]) -> NormalPairs:
         """Apply a function to each column."""
-        return NormalPairs(*(None if column is None else function(column) for column in self))
+        region_ids = None if self.region_ids is None else function(self.region_ids)
+        counts = None if self.counts is None else function(self.counts)
+        return NormalPairs(function(self.visual), function(self.text), function(self.text_ids), region_ids, counts)
 
 
 def _block(column: Tensor, start: int) -> Tensor:

@@ -16,9 +16,9 @@ UNKNOWN = -1
 def patch_overlap(region_map_BDHW: Tensor, grid: tuple[int, int, int], num_regions: int) -> tuple[Tensor, Tensor]:
     """Share of each patch's voxels in each region, equal to average-pooling a one-hot volume.
 
-    Computed as a histogram, one case at a time; the largest intermediate result is one index per voxel. A map on another
-    device than the CPU is not checked, because the check would wait for the device: the data preprocessor checks maps on
-    the host. A map with an unknown id gives NaN.
+    Computed as a histogram, one case at a time; the largest intermediate result is one index per voxel. The ids of a
+    map that is not on the CPU are not checked, because that would wait for the device: the data preprocessor checks
+    maps before the copy. A map with an id outside -1..R gives NaN there.
 
     Returns:
         Shares (B, N, R + 1) of the known voxels; rows sum to 1 (background if no voxel is known). Share of voxels
