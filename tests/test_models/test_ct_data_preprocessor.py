@@ -37,3 +37,11 @@ def test_no_map_in_the_whole_batch_is_none(preprocessor):
 def test_unequal_shapes_are_named(preprocessor):
     with pytest.raises(ValueError, match=r"case0: \(1, 4, 6, 8\), case1: \(1, 4, 6, 9\).*ResampleCT"):
         preprocessor(batch([(4, 6, 8), (4, 6, 9)], [None, None]))
+
+
+def test_a_region_that_the_encoder_does_not_have_is_named_with_its_case(preprocessor):
+    preprocessor.num_regions = 3
+    region_map = torch.zeros(4, 6, 8, dtype=torch.uint8)
+    region_map[0, 0, 0] = 4
+    with pytest.raises(ValueError, match="case case1 contains id 4, but the encoder has num_regions = 3"):
+        preprocessor(batch([(4, 6, 8)] * 2, [None, region_map]))

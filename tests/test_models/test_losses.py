@@ -69,6 +69,32 @@ def naive(loss, visual, text, ids, regions=None):
     return loop(visual.numpy(), text.numpy(), positives, allowed)
 
 
+@pytest.mark.parametrize("options", [{}, dict(similar=0.3), dict(cross_region=False), dict(local_loss=True)], ids=str)
+@pytest.mark.parametrize("kind", CONTRASTIVE)
+def test_rows_that_are_no_pairs_have_no_effect(kind, options):
+    counts = torch.tensor([True, False, True, True, False, True])
+    ids, regions = torch.tensor([0, 0, 1, 0, 2, 3]), torch.tensor([1, 1, 2, 1, 3, 2])
+    grads = []
+    for rows in (slice(None), counts):
+        visual, text = (unit(6, 8, seed=seed).requires_grad_() for seed in (1, 2))
+        part = counts if isinstance(rows, slice) else None
+        loss = kind(**options).double()
+        value = loss(Pairs(visual[rows], text[rows], ids[rows], regions[rows], part))
+        value.backward()
+        grads.append([value.detach(), visual.grad, text.grad, *(p.grad for p in loss.parameters())])
+    for masked, selected in zip(*grads, strict=True):
+        torch.testing.assert_close(masked, selected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", CONTRASTIVE)
+def test_rows_of_which_none_is_a_pair_have_a_loss_of_zero(kind):
+    visual = unit(3, 8, seed=1).requires_grad_()
+    none = torch.zeros(3, dtype=torch.bool)
+    value = kind().double()(Pairs(visual, unit(3, 8, seed=2), torch.arange(3), torch.arange(3), none))
+    value.backward()
+    assert value == 0 and (visual.grad == 0).all()
+
+
 @pytest.mark.parametrize("ids", IDS, ids=str)
 @pytest.mark.parametrize("options", [{}, dict(similar=0.3), dict(local_loss=True)], ids=str)
 @pytest.mark.parametrize("kind", CONTRASTIVE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 import torch.nn as nn
@@ -91,20 +92,17 @@ class VisionEncoder(nn.Module, ABC):
                 "resampling and cropping to both."
             )
 
+    def select_patches(
+        self, volumes: Iterable[Tensor], grid: tuple[int, int, int], window: Callable[[Tensor], Tensor]
+    ) -> Tensor | None:
+        """Patches that become tokens (B, N) of volumes in HU (1, D, H, W), on their device; None: all."""
+        return None
+
     @staticmethod
     def token_spacing(volume_BCDHW: Tensor, spacing_B3: Tensor | None, grid: tuple[int, int, int]) -> Tensor:
-        """Distance between neighbouring tokens in mm (B, 3)."""
-        batch = volume_BCDHW.shape[0]
-        if spacing_B3 is None:
-            spacing_B3 = torch.ones(batch, 3)
-        # Values are not known while a graph is exported.
-        positive = torch.compiler.is_compiling() or bool((spacing_B3 > 0).all())
-        if tuple(spacing_B3.shape) != (batch, 3) or not positive:
-            raise ValueError(
-                f"spacing has shape {tuple(spacing_B3.shape)}; expected ({batch}, 3), positive mm per voxel (z, y, x)"
-            )
-        patch_3 = torch.tensor([s // g for s, g in zip(volume_BCDHW.shape[2:], grid)])
-        return (spacing_B3.cpu() * patch_3).to(volume_BCDHW.device, torch.float32)
+        """Distance between neighbouring tokens in mm (B, 3), on the device of the volume."""
+        spacing_B3 = host_token_spacing(volume_BCDHW.shape, spacing_B3, grid)
+        return spacing_B3.to(volume_BCDHW.device, non_blocking=True)
 
     def assemble(
         self, tokens_BNE: Tensor, ctx: TokenContext, encoding: RegionEncoding, levels: list[Tensor]
@@ -130,6 +128,26 @@ class VisionEncoder(nn.Module, ABC):
         )
         output.region_tokens = region_tokens_BRE * output.region_mask[..., None]
         return output
+
+
+def host_token_spacing(volume_shape: Sequence[int], spacing_B3: Tensor | None, grid: tuple[int, int, int]) -> Tensor:
+    """``VisionEncoder.token_spacing`` on the host, where ``spacing_B3`` should be: it is checked.
+
+    Raises:
+        ValueError: another shape than (B, 3), or a spacing that is not positive.
+    """
+    batch = volume_shape[0]
+    if spacing_B3 is None:
+        spacing_B3 = torch.ones(batch, 3)
+    spacing_B3 = spacing_B3.cpu()
+    # Values are not known while a graph is exported.
+    positive = torch.compiler.is_compiling() or bool((spacing_B3 > 0).all())
+    if tuple(spacing_B3.shape) != (batch, 3) or not positive:
+        raise ValueError(
+            f"spacing has shape {tuple(spacing_B3.shape)}; expected ({batch}, 3), positive mm per voxel (z, y, x)"
+        )
+    patch_3 = torch.tensor([s // g for s, g in zip(volume_shape[2:], grid)])
+    return (spacing_B3 * patch_3).float()
 
 
 def _background_row(like: Tensor, other: float) -> Tensor:

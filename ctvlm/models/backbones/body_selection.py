@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ctvlm.models.layers.patch_cells import patch_maxima
 from ctvlm.structures import TokenContext
 
 
@@ -16,6 +19,21 @@ def body_patches(channel_BDHW: Tensor, grid: tuple[int, int, int]) -> Tensor:
     """
     size = [s // g for s, g in zip(channel_BDHW.shape[1:], grid)]
     return body_of_air(F.max_pool3d(channel_BDHW.detach()[:, None], size)[:, 0] <= 0)
+
+
+def body_of_hu(
+    volumes: Iterable[Tensor], grid: tuple[int, int, int], window: Callable[[Tensor], Tensor], channel: int = 0
+) -> Tensor:
+    """``body_patches`` of volumes in HU (1, D, H, W), on their device.
+
+    Args:
+        volumes: a batch, or a list.
+        window: from HU (B, 1, d, h, w) to channels (B, C, d, h, w).
+        channel: the soft-tissue window.
+    """
+    # Windows are monotone, so the maximum can be taken first.
+    highest_B1dhw = patch_maxima(volumes, grid).unflatten(1, grid)[:, None]
+    return body_of_air(window(highest_B1dhw)[:, channel] <= 0)
 
 
 def body_of_air(air_Bdhw: Tensor) -> Tensor:
@@ -73,13 +91,20 @@ def _grow(mask: Tensor) -> Tensor:
 
 
 def keep_tokens(ctx: TokenContext, keep_BN: Tensor, multiple: int = 1) -> TokenContext:
-    """Drop patches, or mask them where a graph is exported, whose shapes do not depend on the data."""
+    """Drop patches, or mask them where a graph is exported, whose shapes do not depend on the data.
+
+    The number of tokens depends on ``keep_BN``: on the host it is known without a wait for the device of ``ctx``.
+    """
     if torch.compiler.is_compiling():
         return TokenContext(ctx.grid, ctx.index_BN, keep_BN, ctx.spacing_B3)
+    device = ctx.index_BN.device
     index_Bn, mask_Bn = kept_index(keep_BN, multiple)
     if index_Bn.shape[1] < ctx.num_cells:
+        index_Bn, mask_Bn = index_Bn.to(device, non_blocking=True), mask_Bn.to(device, non_blocking=True)
         return TokenContext(ctx.grid, index_Bn, mask_Bn, ctx.spacing_B3)
-    return ctx if bool(keep_BN.all()) else TokenContext(ctx.grid, ctx.index_BN, keep_BN, ctx.spacing_B3)
+    if bool(keep_BN.all()):
+        return ctx
+    return TokenContext(ctx.grid, ctx.index_BN, keep_BN.to(device, non_blocking=True), ctx.spacing_B3)
 
 
 def kept_index(keep_BN: Tensor, multiple: int = 1) -> tuple[Tensor, Tensor]:

@@ -11,7 +11,7 @@ from mmengine.logging import print_log
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ctvlm.models.backbones.base import VisionEncoder
+from ctvlm.models.backbones.base import VisionEncoder, host_token_spacing
 from ctvlm.models.backbones.tower import Tower
 from ctvlm.models.backbones.tower_canvas import from_canvas, to_canvas
 from ctvlm.models.backbones.tower_weights import choose_trained, load_tower
@@ -21,6 +21,9 @@ from ctvlm.registry import BACKBONES, TOWERS
 from ctvlm.structures import Anatomy, EncoderOutput, TokenContext
 from ctvlm.utils.errors import CTVLMError
 from ctvlm.utils.pretrained_files import pack_files, stored_files
+
+# Key of the size of patches in mm on the host (B, 3): sizes of the tower's input depend on it.
+PATCH_MM = "patch_mm"
 
 
 @BACKBONES.register_module()
@@ -131,11 +134,13 @@ class PretrainedTower(VisionEncoder):
             raise CTVLMError("PretrainedTower encodes all patches; remove the objective that masks patches")
         check_channels(volume_BCDHW, 1)
         grid = grid_of(as_grid(volume_BCDHW.shape[2:]), self.patch_size)
-        return TokenContext.full(len(volume_BCDHW), grid, self.token_spacing(volume_BCDHW, spacing_B3, grid))
+        patch_mm_B3 = host_token_spacing(volume_BCDHW.shape, spacing_B3, grid)
+        on_device_B3 = patch_mm_B3.to(volume_BCDHW.device, non_blocking=True)
+        return TokenContext.full(len(volume_BCDHW), grid, on_device_B3, cache={PATCH_MM: patch_mm_B3})
 
     def features(self, volume_B1DHW: Tensor, ctx: TokenContext) -> Tensor:
         """Features of the tower at the patches (B, N, width), in single precision."""
-        patch_mm_B3 = ctx.spacing_B3.cpu()
+        patch_mm_B3 = ctx.cache[PATCH_MM]
         spacing_B3 = patch_mm_B3 / torch.tensor(self.patch_size)
         found = []
         # Spacings differ between cases, and so do the sizes of what the tower reads.

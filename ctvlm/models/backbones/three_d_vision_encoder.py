@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ctvlm.models.backbones.base import VisionEncoder
 from ctvlm.models.backbones.block_configs import block_configs
-from ctvlm.models.backbones.body_selection import body_of_air, body_patches, keep_tokens
+from ctvlm.models.backbones.body_selection import body_of_hu, body_patches, keep_tokens
 from ctvlm.models.backbones.positions import build_position
 from ctvlm.models.layers import patch_cells
 from ctvlm.models.layers.patch_cells import in_parts
@@ -149,19 +149,17 @@ class ThreeDVisionEncoder(VisionEncoder):
         window: Window | None = None,
         visible_BN: Tensor | None = None,
     ) -> TokenContext:
-        """Geometry of the tokens, which are selected here. ``visible_BN`` replaces the selection of the config."""
+        """Geometry of the tokens. ``visible_BN``: the patches to encode; by default those of ``select_patches``."""
         grid = self.patch_embed.grid_of(as_grid(volume_BCDHW.shape[2:]))
         ctx = TokenContext.full(volume_BCDHW.shape[0], grid, self.token_spacing(volume_BCDHW, spacing_B3, grid))
-        if visible_BN is not None:
-            return keep_tokens(ctx, visible_BN, self.token_multiple)
-        if self.token_selection == "none":
-            return ctx
-        if window is None:
-            return keep_tokens(ctx, body_patches(volume_BCDHW[:, self.body_channel], grid), self.token_multiple)
-        # Windows are monotone, so the maximum can be taken first.
-        highest_BN = patch_cells(volume_BCDHW.squeeze(1), grid).flatten(2).amax(dim=-1)
-        air_Bdhw = window(highest_BN.unflatten(1, grid)[:, None])[:, self.body_channel] <= 0
-        return keep_tokens(ctx, body_of_air(air_Bdhw), self.token_multiple)
+        if visible_BN is None and window is not None:
+            visible_BN = self.select_patches(volume_BCDHW, grid, window)
+        elif visible_BN is None and self.token_selection == "body":
+            visible_BN = body_patches(volume_BCDHW[:, self.body_channel], grid)
+        return ctx if visible_BN is None else keep_tokens(ctx, visible_BN, self.token_multiple)
+
+    def select_patches(self, volumes: Iterable[Tensor], grid: Grid, window: Window) -> Tensor | None:
+        return None if self.token_selection == "none" else body_of_hu(volumes, grid, window, self.body_channel)
 
     def _embed_hu(self, hu_BNv: Tensor, window: Window) -> Tensor:
         """Features of patches (B, N, E) from their voxels in HU. A patch embedding reads each patch on its own."""

@@ -9,7 +9,7 @@ import torch
 from mmengine.model import BaseDataPreprocessor
 from torch import Tensor
 
-from ctvlm.models.region_encoders.overlap import UNKNOWN
+from ctvlm.models.region_encoders.overlap import UNKNOWN, check_region_map
 from ctvlm.registry import MODELS
 from ctvlm.structures import Anatomy
 from ctvlm.volume.windows import apply_windows, resolve_window
@@ -23,6 +23,9 @@ class CTDataPreprocessor(BaseDataPreprocessor):
     that it encodes at a time. A model that encodes a batch in chunks sets ``by_case``: training batches are then
     returned unchanged, and the model passes each chunk through the preprocessor.
 
+    A training step on a GPU does not wait for the device. What needs values is therefore done here on the host, before
+    the copy (the check of region maps), or reads what stays there (spacings, and volumes that select patches).
+
     Args:
         windows: names or (centre, width) in HU; each gives one channel.
         region_map_drop: probability that the encoder does not receive the region map of a case in training.
@@ -33,26 +36,37 @@ class CTDataPreprocessor(BaseDataPreprocessor):
         windows: Sequence[str | tuple[float, float]] = ("lung", "soft_tissue", "bone"),
         region_map_drop: float = 0.0,
     ) -> None:
-        super().__init__()
+        super().__init__(non_blocking=True)
         self.region_map_drop = region_map_drop
         self.windows: list[str | tuple[float, float]] = [resolve_window(window) for window in windows]
         self.by_case = False
+        # The model sets the number of regions of its encoder, which maps are checked against.
+        self.num_regions: int | None = None
 
     def forward(self, data: dict, training: bool = False) -> dict:
-        """Return ``inputs``: ``volume`` (B 1 D H W, HU), ``region_map`` (B D H W or None), ``spacing`` (B 3, mm)."""
+        """Return ``inputs``: ``volume`` (B 1 D H W, HU), ``region_map`` (B D H W or None), ``spacing`` (B 3, mm, host).
+
+        On another device than the CPU also ``host_volume``, the volumes (1, D, H, W) before the copy.
+
+        Raises:
+            ValueError: volumes of different shapes, or a region id that the encoder does not have.
+        """
         if training and self.by_case:
             return data
         data_samples = data["data_samples"]
+        case_ids = [sample.case_id for sample in data_samples]
+        host_volumes = data["inputs"]["volume"]
+        self._check_maps(data["inputs"]["region_map"], case_ids)
         # Samples stay on the host: objectives read texts and ids from them, and lesion maps on a coarse grid.
         data = self.cast_data({"inputs": data["inputs"]})
-        case_ids = [sample.case_id for sample in data_samples]
         hu_B1DHW = _stack(data["inputs"]["volume"], case_ids, "volume")
-        spacing_B3 = torch.tensor([sample.spacing for sample in data_samples], dtype=torch.float32)
         inputs = {
             "volume": hu_B1DHW,
             "region_map": self._region_map(data["inputs"]["region_map"], hu_B1DHW[:, 0]),
-            "spacing": spacing_B3.to(hu_B1DHW.device),
+            "spacing": torch.tensor([sample.spacing for sample in data_samples], dtype=torch.float32),
         }
+        if hu_B1DHW.device.type != "cpu":
+            inputs["host_volume"] = host_volumes
         return {"inputs": inputs, "data_samples": data_samples}
 
     def window(self, hu_B1DHW: Tensor) -> Tensor:
@@ -69,6 +83,11 @@ class CTDataPreprocessor(BaseDataPreprocessor):
             region_map_BDHW = region_map_BDHW.masked_fill(dropped_B[:, None, None, None], UNKNOWN)
             anatomy = None if anatomy is None else anatomy.without(dropped_B)
         return region_map_BDHW, anatomy
+
+    def _check_maps(self, region_maps: list[Tensor | None], case_ids: list[str]) -> None:
+        for case_id, region_map in zip(case_ids, region_maps, strict=True):
+            if region_map is not None and self.num_regions is not None:
+                check_region_map(region_map, self.num_regions, f"the region map of case {case_id}")
 
     @staticmethod
     def _region_map(region_maps: list[Tensor | None], hu_BDHW: Tensor) -> Tensor | None:

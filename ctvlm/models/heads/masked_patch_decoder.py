@@ -55,16 +55,19 @@ class MaskedPatchDecoder(nn.Module):
         Args:
             encoded: output of the encoder for the visible patches.
             body_BN: patches that the decoder reads and predicts.
-            masked_BN: the part of ``body_BN`` that the encoder did not read.
+            masked_BN: the part of ``body_BN`` that the encoder did not read. Both are best on the host: their numbers
+                of patches are shapes here.
         """
         visible_BNE = self.embed(encoded.tokens)
         x_BNE = torch.where(encoded.token_mask[..., None], visible_BNE, self.mask_token.to(visible_BNE))
         x_BNE = x_BNE + self.position(encoded.grid, x_BNE)
         index_Bn, mask_Bn = kept_index(body_BN)
+        chosen_Bn = masked_BN.gather(1, index_Bn) & mask_Bn
+        rows_M = chosen_Bn.flatten().nonzero()[:, 0]
+        index_Bn, mask_Bn, rows_M = (x.to(x_BNE.device, non_blocking=True) for x in (index_Bn, mask_Bn, rows_M))
         # Blocks without a distance in mm: the spacing has no effect.
-        ctx = TokenContext(encoded.grid, index_Bn, mask_Bn, torch.ones(len(body_BN), 3, device=body_BN.device))
+        ctx = TokenContext(encoded.grid, index_Bn, mask_Bn, torch.ones(len(body_BN), 3, device=x_BNE.device))
         x_BnE = ctx.gather(x_BNE)
         for block in self.blocks:
             x_BnE = block(x_BnE, ctx)
-        chosen_Bn = masked_BN.gather(1, index_Bn) & mask_Bn
-        return self.predict(self.norm(x_BnE[chosen_Bn]))
+        return self.predict(self.norm(x_BnE.flatten(0, 1).index_select(0, rows_M)))

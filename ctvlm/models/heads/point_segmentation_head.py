@@ -53,9 +53,10 @@ class PointSegmentationHead(CellFeatures):
             points_BM: flat indices of voxels.
         """
         size = hu_B1DHW.shape[2:]
-        zyx_BM3 = torch.stack(torch.unravel_index(points_BM, size), dim=-1)
+        _, h, w = size
+        zyx_BM3 = torch.stack([points_BM // (h * w), points_BM // w % h, points_BM % w], dim=-1)
         around = self._neighbourhood(hu_B1DHW, zyx_BM3).to(cells_BEdhw)
-        spacing_BM3 = spacing_B3.log().to(around)[:, None].expand(-1, points_BM.shape[1], -1)
+        spacing_BM3 = spacing_B3.log().to(around, non_blocking=True)[:, None].expand(-1, points_BM.shape[1], -1)
         hidden = self.from_intensities(torch.cat([around, spacing_BM3], dim=-1))
         return self.classify(hidden + self.from_cells(_at_points(cells_BEdhw, zyx_BM3, size)))
 
@@ -73,7 +74,7 @@ class PointSegmentationHead(CellFeatures):
     def _neighbourhood(self, hu_B1DHW: Tensor, zyx_BM3: Tensor) -> Tensor:
         """Windowed intensities around each point (B, M, K C). Outside the volume, those of the nearest voxel."""
         size = hu_B1DHW.shape[2:]
-        largest_3 = torch.tensor(size, device=zyx_BM3.device) - 1
+        largest_3 = torch.tensor(size).to(zyx_BM3.device, non_blocking=True) - 1
         zyx_BMK3 = (zyx_BM3[:, :, None] + self.offsets_K3).clamp(min=0).minimum(largest_3)
         index_BMK = (zyx_BMK3[..., 0] * size[1] + zyx_BMK3[..., 1]) * size[2] + zyx_BMK3[..., 2]
         hu_B1MK = hu_B1DHW.flatten(1).gather(1, index_BMK.flatten(1)).view(len(index_BMK), 1, *index_BMK.shape[1:])
@@ -83,7 +84,7 @@ class PointSegmentationHead(CellFeatures):
 
 def _at_points(cells_BEdhw: Tensor, zyx_BM3: Tensor, size: torch.Size) -> Tensor:
     """Trilinear interpolation of cell features at voxel centres (B, M, E)."""
-    size_3 = torch.tensor(size, device=zyx_BM3.device)
+    size_3 = torch.tensor(size).to(zyx_BM3.device, non_blocking=True)
     unit_BM3 = (2 * zyx_BM3 + 1) / size_3 - 1
     # In full precision: bfloat16 would move points by up to a quarter of a voxel.
     grid_B11M3 = unit_BM3.flip(-1)[:, None, None].float()

@@ -54,7 +54,7 @@ class SinCosPosition3D(Position3D):
         key = (tuple(grid), like.device, like.dtype)
         if key not in self._cache:
             self._cache.clear()
-            self._cache[key] = self._encode(grid).to(like)
+            self._cache[key] = self._encode(grid).to(like, non_blocking=True)
         return self._cache[key]
 
     def _encode(self, grid: tuple[int, int, int]) -> Tensor:

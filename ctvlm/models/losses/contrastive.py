@@ -27,11 +27,13 @@ class NormalPairs(NamedTuple):
     text: Tensor
     text_ids: Tensor
     region_ids: Tensor | None
+    counts: Tensor | None
 
     def map(self, function: Callable[[Tensor], Tensor]) -> NormalPairs:
         """Apply a function to each column."""
         region_ids = None if self.region_ids is None else function(self.region_ids)
-        return NormalPairs(function(self.visual), function(self.text), function(self.text_ids), region_ids)
+        counts = None if self.counts is None else function(self.counts)
+        return NormalPairs(function(self.visual), function(self.text), function(self.text_ids), region_ids, counts)
 
 
 def _block(column: Tensor, start: int) -> Tensor:
@@ -70,7 +72,10 @@ class ContrastiveLoss(Loss):
 
     @abstractmethod
     def row_sum(self, rows: NormalPairs, columns: NormalPairs, positive: Tensor, allowed: Tensor | None) -> Tensor:
-        """Loss summed over rows (scalar). ``positive`` and ``allowed`` have shape (rows, columns)."""
+        """Loss summed over rows (scalar). ``positive`` and ``allowed`` have shape (rows, columns).
+
+        A row for which no column is allowed is no pair, and has a loss of 0.
+        """
 
     def forward(self, features: Pairs) -> Tensor:
         """Weighted loss (scalar) of this rank's pairs.
@@ -88,6 +93,7 @@ class ContrastiveLoss(Loss):
             F.normalize(features.text_MP, dim=-1),
             features.text_ids_M,
             features.region_ids_M,
+            features.counts_M,
         )
         columns = own.map(all_gather_with_grad)
         rows = own if self.local_loss else columns
@@ -96,7 +102,9 @@ class ContrastiveLoss(Loss):
             # The backward pass of the gather sums the gradients of all ranks: each rank gets world_size times its own
             # gradient, and DDP's average over ranks corrects this.
             total = all_gather_with_grad(total[None]).sum()
-        return self.loss_weight * total / max(1, len(columns.text_ids))
+        if columns.counts is None:
+            return self.loss_weight * total / max(1, len(columns.text_ids))
+        return self.loss_weight * total / columns.counts.sum().clamp(min=1)
 
     def _sum(self, rows: NormalPairs, columns: NormalPairs) -> Tensor:
         """``row_sum`` over all rows, in blocks, so that memory grows with M instead of its square."""
@@ -110,8 +118,11 @@ class ContrastiveLoss(Loss):
         return total
 
     def _sum_at_once(self, rows: NormalPairs, columns: NormalPairs) -> Tensor:
-        positive = same_text(rows.text, rows.text_ids, columns.text, columns.text_ids, self.similar)
+        positive = same_text(rows.text, rows.text_ids, columns.text, columns.text_ids, self.similar, columns.counts)
         allowed = None
         if not self.cross_region and rows.region_ids is not None and columns.region_ids is not None:
             allowed = rows.region_ids[:, None] == columns.region_ids[None, :]
+        if rows.counts is not None and columns.counts is not None:
+            both = rows.counts[:, None] & columns.counts[None, :]
+            allowed = both if allowed is None else allowed & both
         return self.row_sum(rows, columns, positive, allowed)

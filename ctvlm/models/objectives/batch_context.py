@@ -18,7 +18,8 @@ from ctvlm.models.region_encoders.overlap import patch_overlap
 from ctvlm.models.space import SharedSpace
 from ctvlm.structures import Anatomy, CTDataSample, EncoderOutput
 
-# volume (B 1 D H W, HU), region_map (B D H W or None), spacing (B 3, mm).
+# volume (B 1 D H W, HU), region_map (B D H W or None), spacing (B 3, mm, on the host), and, where the volume is on
+# another device, host_volume: list of (1 D H W, HU).
 Inputs = dict[str, Any]
 
 
@@ -29,12 +30,18 @@ class Steps:
     Attributes:
         text_BSP: embeddings, not normalised; row 0 of the texts for padding.
         mask_BS: False for padding.
-        ids_BS: equal for steps with the same meaning (see ``step_id``).
+        rows_M: place b * S + s of each step that is not padding.
+        ids_M: equal for steps with the same meaning (see ``step_id``).
     """
 
     text_BSP: Tensor
     mask_BS: Tensor
-    ids_BS: Tensor
+    rows_M: Tensor
+    ids_M: Tensor
+
+    def of_steps(self, rows_BSx: Tensor) -> Tensor:
+        """Rows of the steps without padding (M, x)."""
+        return rows_BSx.flatten(0, 1).index_select(0, self.rows_M)
 
 
 class BatchContext:
@@ -118,16 +125,19 @@ class BatchContext:
     def steps(self) -> Steps:
         """The steps of all cases, padded. Needs their texts in the text bank (see ``request_steps``)."""
         width = max([len(sample.steps) for sample in self.samples] + [1])
-        text_UP, device = self.texts.text_UP, self.texts.text_UP.device
-        ids_BS = torch.zeros(len(self.samples), width, dtype=torch.long)
-        mask_BS = torch.zeros(len(self.samples), width, dtype=torch.bool)
+        text_UP = self.texts.text_UP
         index_BS = torch.zeros(len(self.samples), width, dtype=torch.long)
+        mask_BS = torch.zeros(len(self.samples), width, dtype=torch.bool)
+        rows: list[int] = []
         for b, sample in enumerate(self.samples):
             count = len(sample.steps)
             index_BS[b, :count] = torch.tensor(self.texts.index([step.text for step in sample.steps]))
-            ids_BS[b, :count] = torch.tensor([step_id(step) for step in sample.steps])
             mask_BS[b, :count] = True
-        return Steps(text_UP[index_BS.to(device)], mask_BS.to(device), ids_BS.to(device))
+            rows += range(b * width, b * width + count)
+        ids = [step_id(step) for sample in self.samples for step in sample.steps]
+        host = (index_BS, mask_BS, torch.tensor([rows, ids], dtype=torch.long))
+        index_BS, mask_BS, rows_and_ids_2M = (column.to(text_UP.device, non_blocking=True) for column in host)
+        return Steps(text_UP[index_BS], mask_BS, *rows_and_ids_2M)
 
     @cached_property
     def step_attention_BSN(self) -> Tensor:
@@ -154,6 +164,12 @@ class BatchContext:
                 weight_BSN = torch.where(has_target_BS1, target_BSN.to(weight_BSN), weight_BSN)
             self._pooled[pool_by_mask] = weight_BSN.to(self.unit_patch_BNP.dtype) @ self.unit_patch_BNP
         return self._pooled[pool_by_mask]
+
+
+def host_volumes(inputs: Inputs) -> Sequence[Tensor] | Tensor:
+    """Volumes (1, D, H, W) in HU, on the host if the data preprocessor has kept them there."""
+    host = inputs.get("host_volume")
+    return inputs["volume"] if host is None else host
 
 
 def request_steps(texts: TextBank) -> None:

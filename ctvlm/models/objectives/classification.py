@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Sequence
 
+import torch
+from torch import Tensor
+
 from ctvlm.models.objectives.base import Objective
 from ctvlm.models.objectives.batch_context import BatchContext
 from ctvlm.registry import HEADS, OBJECTIVES
@@ -31,7 +34,7 @@ class ClassificationObjective(Objective):
 
     def features(self, context: BatchContext) -> MeanTerms:
         logits_BC = self.head(context.encoded).float()
-        labels_BC = logits_BC.new_tensor(label_rows(context.samples, self.head.names))
+        labels_BC = label_rows(context.samples, self.head.names).to(logits_BC, non_blocking=True)
         return MeanTerms(self.criterion.terms(logits_BC, labels_BC))
 
     def predict(self, context: BatchContext, keys: Collection[str]) -> None:
@@ -40,7 +43,7 @@ class ClassificationObjective(Objective):
             sample.pred_probabilities = dict(zip(self.head.names, row, strict=True))
 
 
-def label_rows(samples: Sequence[CTDataSample], names: Sequence[str]) -> list[list[float]]:
-    """Labels of each case in the order of the names: 1, 0, or NaN for a label that is None or missing."""
+def label_rows(samples: Sequence[CTDataSample], names: Sequence[str]) -> Tensor:
+    """Labels of each case in the order of the names (B, C): 1, 0, or NaN for a label that is None or missing."""
     labels = [[sample.labels.get(name) for name in names] for sample in samples]
-    return [[math.nan if label is None else float(label) for label in row] for row in labels]
+    return torch.tensor([[math.nan if label is None else float(label) for label in row] for row in labels])

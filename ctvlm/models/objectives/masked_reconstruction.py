@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ctvlm.models.backbones.body_selection import body_patches
+from ctvlm.models.backbones.body_selection import body_of_hu
 from ctvlm.models.losses.functional import patch_voxels
 from ctvlm.models.objectives.base import Objective
-from ctvlm.models.objectives.batch_context import BatchContext
+from ctvlm.models.objectives.batch_context import BatchContext, host_volumes
 from ctvlm.models.objectives.text_ids import text_id
 from ctvlm.registry import HEADS, OBJECTIVES
 from ctvlm.structures import CTDataSample, MeanTerms
@@ -55,11 +55,14 @@ class MaskedReconstructionObjective(Objective):
                 f"in {context.grid} patches; expected the patch_size of the backbone, "
                 f"{tuple(s // g for s, g in zip(size, context.grid))}"
             )
-        body_BN = body_patches(apply_windows(hu_B1DHW[:, 0], ["soft_tissue"])[:, 0], context.grid)
+        # On the host, where the numbers of visible and of masked patches are known without a wait for the device.
+        body_BN = body_of_hu(host_volumes(context.inputs), context.grid, _soft_tissue)
         visible_BN = self.visible(body_BN, context.samples)
         masked_BN = body_BN & ~visible_BN
         predicted_MV = self.decoder(context.encode_visible(visible_BN), body_BN, masked_BN)
-        return MeanTerms(self.criterion.terms(predicted_MV, patch_voxels(hu_B1DHW, patch_size)[masked_BN]))
+        rows_M = masked_BN.flatten().nonzero()[:, 0].to(hu_B1DHW.device, non_blocking=True)
+        hu_MV = patch_voxels(hu_B1DHW, patch_size).flatten(0, 1).index_select(0, rows_M)
+        return MeanTerms(self.criterion.terms(predicted_MV, hu_MV))
 
     def visible(self, body_BN: Tensor, samples: Sequence[CTDataSample]) -> Tensor:
         """The patches that the encoder reads (B, N), a random part of ``body_BN``."""
@@ -71,3 +74,7 @@ class MaskedReconstructionObjective(Objective):
 
     def _generator(self, sample: CTDataSample) -> torch.Generator | None:
         return None if self.training else torch.Generator().manual_seed(text_id(sample.case_id))
+
+
+def _soft_tissue(hu_B1dhw: Tensor) -> Tensor:
+    return apply_windows(hu_B1dhw[:, 0], ["soft_tissue"])

@@ -51,8 +51,8 @@ class OppositeTextObjective(Objective):
         found = [(case, one) for case, sample in enumerate(context.samples) for one in opposite_sentences(sample)]
         visual = context.volume_BP if self.view == "volume" else context.pooled_steps(pool_by_mask=True)
         device, width = visual.device, max((len(one.opposites) for _, one in found), default=1)
-        cases_M = torch.tensor([case for case, _ in found], dtype=torch.long, device=device)
-        steps_M = torch.tensor([one.step for _, one in found], dtype=torch.long, device=device)
+        places_M2 = torch.tensor([(case, one.step) for case, one in found], dtype=torch.long).view(-1, 2)
+        cases_M, steps_M = places_M2.to(device, non_blocking=True).T
         visual_MP = visual[cases_M] if self.view == "volume" else visual[cases_M, steps_M]
         # Padded with the sentence itself.
         padded = [[one.text] * width for _, one in found]
@@ -62,7 +62,7 @@ class OppositeTextObjective(Objective):
             mask_MO[m, : len(one.opposites)] = True
         text_MP = context.texts.embed([one.text for _, one in found])
         opposite_MOP = context.texts.embed([text for row in padded for text in row]).unflatten(0, (len(found), width))
-        return MeanTerms(self.criterion.terms(visual_MP, text_MP, opposite_MOP, mask_MO.to(device)))
+        return MeanTerms(self.criterion.terms(visual_MP, text_MP, opposite_MOP, mask_MO.to(device, non_blocking=True)))
 
     def predict(self, context: BatchContext, keys: Collection[str]) -> None:
         for sample in context.samples:

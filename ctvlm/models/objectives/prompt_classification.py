@@ -55,7 +55,7 @@ class PromptClassificationObjective(Objective):
     def features(self, context: BatchContext) -> MeanTerms:
         present_CP, absent_CP = (self._embed(context.texts, side) for side in (0, 1))
         volume_BP = context.volume_BP
-        labels_BC = volume_BP.new_tensor(label_rows(context.samples, self.names))
+        labels_BC = label_rows(context.samples, self.names).to(volume_BP, non_blocking=True)
         return MeanTerms(self.criterion.terms(volume_BP, present_CP, absent_CP, labels_BC))
 
     def _embed(self, texts: TextBank, side: int) -> Tensor:

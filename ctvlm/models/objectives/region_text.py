@@ -31,7 +31,8 @@ class RegionTextObjective(Objective):
         _, region_BRP, mask_BR = context.regions
         mentions = RegionMentions.from_samples(context.samples, mask_BR)
         text_MP = mentions.mean_text(F.normalize(context.texts.embed(mentions.steps), dim=-1))
-        return Pairs(region_BRP[mentions.cases, mentions.regions - 1], text_MP, mentions.text_ids, mentions.regions)
+        region_MP = region_BRP[mentions.cases, mentions.regions - 1]
+        return Pairs(region_MP, text_MP, mentions.text_ids, mentions.regions, mentions.present)
 
     def predict(self, context: BatchContext, keys: Collection[str]) -> None:
         _, region_BRP, mask_BR = context.regions

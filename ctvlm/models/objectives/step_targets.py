@@ -37,9 +37,9 @@ def step_targets(
     if rows:
         b_M, s_M = torch.tensor(places).T
         target_BSN[b_M, s_M] = torch.stack(rows)
-    target_BSN = target_BSN.to(device)
+    target_BSN = target_BSN.to(device, non_blocking=True)
     if anatomy is not None:
-        target_BSN = target_BSN + mentioned_BSR1.to(device) @ anatomy.shares_BNR1.mT
+        target_BSN = target_BSN + mentioned_BSR1.to(device, non_blocking=True) @ anatomy.shares_BNR1.mT
     target_BSN = target_BSN * encoded.token_mask[:, None]
     return target_BSN / target_BSN.sum(dim=-1, keepdim=True).clamp(min=1e-6)
 

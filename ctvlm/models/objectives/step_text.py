@@ -43,7 +43,7 @@ class StepTextObjective(Objective):
 
     def features(self, context: BatchContext) -> Pairs:
         steps, pooled_BSP = context.steps, context.pooled_steps(self.pool_by_mask)
-        return Pairs(pooled_BSP[steps.mask_BS], steps.text_BSP[steps.mask_BS], steps.ids_BS[steps.mask_BS])
+        return Pairs(steps.of_steps(pooled_BSP), steps.of_steps(steps.text_BSP), steps.ids_M)
 
     def predict(self, context: BatchContext, keys: Collection[str]) -> None:
         if "pred_step_attention" in keys:

@@ -65,7 +65,8 @@ class TextBank:
         Raises:
             KeyError: a text that no objective has requested.
         """
-        return self.text_UP[torch.tensor(self.index(texts), dtype=torch.long, device=self.text_UP.device)]
+        index_M = torch.tensor(self.index(texts), dtype=torch.long)
+        return self.text_UP[index_M.to(self.text_UP.device, non_blocking=True)]
 
     @cached_property
     def _unit_UP(self) -> Tensor:

@@ -33,8 +33,8 @@ class VolumeTextObjective(Objective):
         cases = [case for case, sample in enumerate(context.samples) if sample.impression.strip()]
         impressions = [context.samples[case].impression for case in cases]
         volume_BP = context.volume_BP
-        cases_M = torch.tensor(cases, dtype=torch.long, device=volume_BP.device)
-        ids_M = torch.tensor([text_id(text) for text in impressions], dtype=torch.long, device=volume_BP.device)
+        columns_2M = torch.tensor([cases, [text_id(text) for text in impressions]], dtype=torch.long)
+        cases_M, ids_M = columns_2M.to(volume_BP.device, non_blocking=True)
         return Pairs(volume_BP[cases_M], context.texts.embed(impressions), ids_M)
 
     def logit_scale(self) -> float:

@@ -61,18 +61,21 @@ class MaskCNNRegionEncoder(RegionEncoder):
         per_voxel = inputs + 2 * (first + second) + third
         return region_map_BDHW.numel() * per_voxel * self.region_embedding.element_size() * (2 if with_gradients else 1)
 
-    def region_features(self, region_map_BDHW: Tensor) -> Tensor:
-        """Output of the network at full resolution (B, E, D, H, W)."""
+    def region_features(self, region_map_BDHW: Tensor, check_ids: bool = True) -> Tensor:
+        """Output of the network at full resolution (B, E, D, H, W). The check of the ids waits for the device."""
         # A meta tensor has only a shape: there are no ids to check, and no memory is needed.
         if not region_map_BDHW.is_meta:
-            check_region_map(region_map_BDHW, self.num_regions)
+            if check_ids:
+                check_region_map(region_map_BDHW, self.num_regions)
             self._check_memory(region_map_BDHW)
         return self.mask_cnn(region_map_BDHW[:, None].clamp(min=0).to(self.region_embedding.dtype))
 
     def assign(self, tokens_BNE: Tensor, region_map_BDHW: Tensor | None, ctx: TokenContext) -> RegionEncoding:
+        # A map whose overlap is known has been checked.
+        check_ids = region_map_BDHW is not None and ctx.anatomy is None
         if region_map_BDHW is None:
             region_map_BDHW = ctx.spacing_B3.new_full((tokens_BNE.shape[0], *ctx.grid), UNKNOWN)
-        features_BEDHW = self.region_features(region_map_BDHW)
+        features_BEDHW = self.region_features(region_map_BDHW, check_ids)
         features_BNE = ctx.gather(F.adaptive_avg_pool3d(features_BEDHW, ctx.grid).flatten(2).transpose(1, 2))
         logits_BNR = features_BNE @ self.region_embedding.T * self.embed_dims**-0.5
         shares_BNR = logits_BNR.softmax(dim=-1, dtype=torch.promote_types(logits_BNR.dtype, torch.float32))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -15,16 +16,20 @@ UNKNOWN = -1
 def patch_overlap(region_map_BDHW: Tensor, grid: tuple[int, int, int], num_regions: int) -> tuple[Tensor, Tensor]:
     """Share of each patch's voxels in each region, equal to average-pooling a one-hot volume.
 
-    Computed as a histogram, one case at a time; the largest intermediate result is one index per voxel.
+    Computed as a histogram, one case at a time; the largest intermediate result is one index per voxel. The ids of a
+    map that is not on the CPU are not checked, because that would wait for the device: the data preprocessor checks
+    maps before the copy. A map with an id outside -1..R gives NaN there.
 
     Returns:
         Shares (B, N, R + 1) of the known voxels; rows sum to 1 (background if no voxel is known). Share of voxels
         that are known (B, N).
 
     Raises:
-        ValueError: an id outside -1..R, or the grid does not divide the map.
+        ValueError: an id outside -1..R of a map on the CPU, or the grid does not divide the map.
     """
-    check_region_map(region_map_BDHW, num_regions)
+    on_host = region_map_BDHW.device.type == "cpu"
+    if on_host:
+        check_region_map(region_map_BDHW, num_regions)
     batch, *size = region_map_BDHW.shape
     pd, ph, pw = patch_shape(size, grid)
     d, h, w = grid
@@ -32,15 +37,34 @@ def patch_overlap(region_map_BDHW: Tensor, grid: tuple[int, int, int], num_regio
     # Shifted by one, so that unknown voxels are in bin 0. 32 bits are enough and halve the memory traffic.
     first_bin = torch.arange(cells, device=region_map_BDHW.device, dtype=torch.int32) * bins + 1
     first_bin_DHW = first_bin.view(d, 1, h, 1, w, 1).expand(d, pd, h, ph, w, pw).reshape(size)
-    counts = [
-        torch.bincount((region_map_DHW.int() + first_bin_DHW).flatten(), minlength=cells * bins)
-        for region_map_DHW in region_map_BDHW
-    ]
-    counts_BNx = torch.stack(counts).view(batch, cells, bins).float()
+    bins_BDHW = (region_map_DHW.int() + first_bin_DHW for region_map_DHW in region_map_BDHW)
+    counts_BNx = (_count if on_host else _count_on_device)(bins_BDHW, cells * bins).view(batch, cells, bins)
+    if not on_host:
+        counts_BNx = counts_BNx.masked_fill(_has_unknown_id(region_map_BDHW, num_regions), math.nan)
     known_BN = 1 - counts_BNx[..., 0] / (pd * ph * pw)
     counts_BNR1 = counts_BNx[..., 1:]
     counts_BNR1[..., 0] += (known_BN == 0).float()
     return counts_BNR1 / counts_BNR1.sum(dim=-1, keepdim=True), known_BN
+
+
+def _count(bins_BDHW: Iterable[Tensor], length: int) -> Tensor:
+    """How often each bin occurs in each case (B, length)."""
+    return torch.stack([torch.bincount(bin_DHW.flatten(), minlength=length) for bin_DHW in bins_BDHW]).float()
+
+
+def _count_on_device(bins_BDHW: Iterable[Tensor], length: int) -> Tensor:
+    """The same without ``bincount``, which waits for the device. It is slower on a CPU."""
+    rows = []
+    for bin_DHW in bins_BDHW:
+        one = torch.ones(1, dtype=torch.int32, device=bin_DHW.device)
+        rows.append(one.new_zeros(length).scatter_add_(0, bin_DHW.flatten().long(), one.expand(bin_DHW.numel())))
+    return torch.stack(rows).float()
+
+
+def _has_unknown_id(region_map_BDHW: Tensor, num_regions: int) -> Tensor:
+    """Whether an id is outside -1..R (scalar), on the device of the map."""
+    low, high = torch.aminmax(region_map_BDHW)
+    return (low < UNKNOWN) | (high > num_regions)
 
 
 def patch_shape(size: Sequence[int], grid: tuple[int, int, int]) -> tuple[int, int, int]:
@@ -62,6 +86,8 @@ def overlap_of(region_map_BDHW: Tensor, ctx: TokenContext, num_regions: int) -> 
         ValueError: ``ctx.anatomy`` is of another grid or another number of regions; see also ``patch_overlap``.
     """
     if ctx.anatomy is None:
+        if region_map_BDHW.device.type != "cpu":
+            check_region_map(region_map_BDHW, num_regions)
         return Anatomy(*patch_overlap(region_map_BDHW, ctx.grid, num_regions))
     expected = (len(region_map_BDHW), ctx.num_cells, num_regions + 1)
     if tuple(ctx.anatomy.shares_BNR1.shape) != expected:
@@ -69,13 +95,13 @@ def overlap_of(region_map_BDHW: Tensor, ctx: TokenContext, num_regions: int) -> 
     return ctx.anatomy
 
 
-def check_region_map(region_map_BDHW: Tensor, num_regions: int) -> None:
-    """Raise a ValueError for ids outside -1..R."""
+def check_region_map(region_map_BDHW: Tensor, num_regions: int, name: str = "the region map") -> None:
+    """Raise a ValueError for ids outside -1..R. Waits for the device of the map."""
     low, high = (int(value) for value in torch.aminmax(region_map_BDHW))
     if low < UNKNOWN or high > num_regions:
         wrong = high if high > num_regions else low
         raise ValueError(
-            f"the region map contains id {wrong}, but the encoder has num_regions = {num_regions} "
+            f"{name} contains id {wrong}, but the encoder has num_regions = {num_regions} "
             f"(ids 1..{num_regions}, 0 background, -1 unknown). Convert the map to the RegionScheme of the config, "
             "or set num_regions to the size of the scheme."
         )

@@ -61,8 +61,8 @@ class BaseTextEncoder(nn.Module, ABC):
 
         order = sorted(range(len(sections)), key=lambda i: len(sections[i]))
         features_SE = self.encode_sorted([sections[i] for i in order])
-        owner_S = torch.tensor([owners[i] for i in order], device=features_SE.device)
-        weight_S = torch.tensor([max(len(sections[i]), 1) for i in order], device=features_SE.device)
+        columns_2S = torch.tensor([[owners[i] for i in order], [max(len(sections[i]), 1) for i in order]])
+        owner_S, weight_S = columns_2S.to(features_SE.device, non_blocking=True)
         weight_S = weight_S.to(features_SE.dtype)
         pooled = features_SE.new_zeros(len(texts), features_SE.shape[1])
         pooled = pooled.index_add(0, owner_S, features_SE * weight_S[:, None])

@@ -54,11 +54,17 @@ class CompactTextEncoder(FittedTokenizerMixin, BaseTextEncoder):
 
     def encode_sorted(self, tokens: list[list[int]]) -> Tensor:
         device = self.bert.embeddings.word_embeddings.weight.device
-        lengths = [len(ids) + self.num_special_tokens for ids in tokens]
-        ids_T = torch.tensor([token for ids in tokens for token in (CLS, *ids, SEP)])
-        positions_T = torch.cat([torch.arange(length) for length in lengths])
-        owner_T = torch.arange(len(lengths)).repeat_interleave(torch.tensor(lengths)).to(device)
+        lengths_S = torch.tensor([len(ids) + self.num_special_tokens for ids in tokens])
+        lengths = lengths_S.tolist()
+        columns_3T = torch.stack(
+            [
+                torch.tensor([token for ids in tokens for token in (CLS, *ids, SEP)]),
+                torch.cat([torch.arange(length) for length in lengths]),
+                torch.arange(len(lengths)).repeat_interleave(lengths_S),
+            ]
+        )
+        ids_T, positions_T, owner_T = columns_3T.to(device, non_blocking=True)
         passes = attention_passes(lengths, self.bucket_size, packed_pass_cost(device.type), device)
-        hidden_TE = self.bert(ids_T.to(device), positions_T.to(device), passes)
+        hidden_TE = self.bert(ids_T, positions_T, passes)
         sum_SE = hidden_TE.new_zeros(len(lengths), self.embed_dims).index_add(0, owner_T, hidden_TE)
-        return sum_SE / torch.tensor(lengths, device=device)[:, None]
+        return sum_SE / lengths_S.to(device, non_blocking=True)[:, None]

@@ -19,6 +19,7 @@ from ctvlm.models.text_encoders.embedding_cache import EmbeddingCache
 from ctvlm.models.text_encoders.tower import Tower, pool, quiet_transformers, read_tokenizer, special_tokens
 from ctvlm.models.text_encoders.trainable import MODES, choose_trained
 from ctvlm.registry import TEXT_ENCODERS
+from ctvlm.utils.attention_masks import padding_mask
 from ctvlm.utils.pretrained_files import pack_files, stored_files, unpack_files
 
 # transformers takes seconds to import: functions import it.
@@ -133,9 +134,10 @@ class HFTextEncoder(BaseTextEncoder):
         for s, row in enumerate(rows):
             input_ids[s, : len(row)] = torch.tensor(row)
             mask_ST[s, : len(row)] = True
-        input_ids, mask_ST = input_ids.to(self.device), mask_ST.to(self.device)
-        hidden_STE = self.model(input_ids=input_ids, attention_mask=mask_ST.long()).last_hidden_state
-        return self.projection(pool(hidden_STE, mask_ST, self.pooling))
+        input_ids = input_ids.to(self.device, non_blocking=True)
+        mask = padding_mask(self.model, mask_ST, self.device)
+        hidden_STE = self.model(input_ids=input_ids, attention_mask=mask).last_hidden_state
+        return self.projection(pool(hidden_STE, mask_ST.to(self.device, non_blocking=True), self.pooling))
 
     def forward(self, texts: Sequence[str]) -> Tensor:
         if self.trained != "frozen":

@@ -63,6 +63,7 @@ class CoTContrastiveVLM(FittedTokenizers, BaseModel):
         super().__init__(MODELS.build(data_preprocessor or dict(type="CTDataPreprocessor")))
         self.chunk_size = chunk_size
         self.backbone: Any = BACKBONES.build(backbone)
+        self.data_preprocessor.num_regions = self.backbone.num_regions
         self.text_encoder: Any = TEXT_ENCODERS.build(text_encoder)
         dims = dict(vision_dims=self.backbone.embed_dims, text_dims=self.text_encoder.embed_dims)
         self.space: SharedSpace = HEADS.build(space or {}, default_args=dims | dict(type="SharedSpace"))
@@ -108,7 +109,7 @@ class CoTContrastiveVLM(FittedTokenizers, BaseModel):
         """Run the model in one of mmengine's three modes.
 
         Args:
-            inputs: ``volume`` (B 1 D H W, HU), ``region_map`` (B D H W or None), ``spacing`` (B 3, mm).
+            inputs: as the data preprocessor returns them.
             data_samples: texts of the cases, for ``loss`` and ``predict``.
             mode: ``tensor`` returns the EncoderOutput, ``loss`` a dict of losses, ``predict`` the samples with
                 predictions.

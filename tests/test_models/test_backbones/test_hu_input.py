@@ -74,3 +74,15 @@ def test_dropped_patches_are_not_windowed():
     assert kept < 128
     # One value per patch for the selection, then the voxels of the longest case's patches.
     assert voxels[0] == 2 * 128 and sum(voxels[1:]) == 2 * kept * 32
+
+
+def test_patches_are_selected_from_single_volumes_as_from_a_batch():
+    """The data preprocessor keeps single volumes on the host, where the selection needs no wait for the device."""
+    model = ThreeDVisionEncoder(
+        img_size=(4, 32, 32), embed_dims=24, depth=1, patch_embed=dict(patch_size=(2, 4, 4)),
+        block=dict(num_heads=2), token_selection="body",
+    )  # fmt: skip
+    hu, window = hu_batch(torch.int16), MODELS.build(dict(type="CTDataPreprocessor", windows=WINDOWS)).window
+    selected = model.select_patches(list(hu), (2, 8, 8), window)
+    assert torch.equal(selected, model.select_patches(hu, (2, 8, 8), window))
+    assert torch.equal(selected, model(window(hu)).token_mask)

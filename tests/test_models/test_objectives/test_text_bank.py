@@ -63,11 +63,13 @@ def test_a_batch_without_texts_uses_every_parameter_of_the_encoder():
     assert encoder.calls == [[NO_TEXT]]
 
 
-def test_mentions_average_their_steps_and_skip_regions_that_are_absent():
+def test_mentions_average_their_steps_and_mark_regions_that_are_absent():
     visible = torch.ones(3, 20, dtype=torch.bool)
     visible[1, 1] = False
     mentions = RegionMentions.from_samples(SAMPLES, visible)
-    assert list(zip(mentions.cases.tolist(), mentions.regions.tolist(), strict=True)) == [(0, 12), (0, 14), (1, 1)]
+    pairs = list(zip(mentions.cases.tolist(), mentions.regions.tolist(), strict=True))
+    assert pairs == [(0, 12), (0, 14), (1, 1), (1, 2)]
+    assert mentions.present.tolist() == [True, True, True, False]
     assert mentions.steps[:2] == [step.text for step in SAMPLES[0].steps]
     embeddings = torch.randn(len(mentions.steps), 4)
     torch.testing.assert_close(mentions.mean_text(embeddings)[0], embeddings[:2].mean(dim=0))

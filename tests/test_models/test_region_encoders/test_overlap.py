@@ -7,6 +7,7 @@ from ctvlm.models.region_encoders import (
     LearnedRegionEncoder,
     NullRegionEncoder,
     SoftOverlapRegionEncoder,
+    overlap as overlap_module,
     patch_overlap,
     pool_by_assignment,
 )
@@ -57,6 +58,18 @@ def test_unknown_voxels_do_not_count():
         if known.numel() == 0:
             wanted[0] = 1.0
         torch.testing.assert_close(shares_BNR1[b, n], torch.tensor(wanted))
+
+
+def test_counting_without_a_wait_for_the_device_gives_the_same_counts():
+    bins = torch.randint(0, 40, (3, 4, 5, 6), generator=torch.Generator().manual_seed(1), dtype=torch.int32)
+    assert torch.equal(overlap_module._count_on_device(bins, 50), overlap_module._count(bins, 50))
+
+
+@pytest.mark.parametrize(("value", "unknown"), [(-2, True), (-1, False), (REGIONS, False), (REGIONS + 1, True)])
+def test_ids_that_the_encoder_does_not_have_are_found_on_the_device(value, unknown):
+    region_map = random_map()
+    region_map[0, 0, 0, 0] = value
+    assert bool(overlap_module._has_unknown_id(region_map, REGIONS)) is unknown
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int64])

@@ -84,7 +84,8 @@ class BaseGenerationHead(nn.Module, ABC):
             cases += [case] * (len(rows) - len(cases))
         memory_BME, mask_BM = self.encode_visual(encoded)
         ids_TL, mask_TL, target_TL = self._padded(rows, memory_BME.device)
-        return self.logits(ids_TL, mask_TL, memory_BME[cases], mask_BM[cases]), target_TL
+        cases_T = torch.tensor(cases).to(memory_BME.device, non_blocking=True)
+        return self.logits(ids_TL, mask_TL, memory_BME[cases_T], mask_BM[cases_T]), target_TL
 
     def _row(self, answer: Answer) -> tuple[list[int], list[int]]:
         """Tokens of prompt and answer, and their targets; ``IGNORED`` for the prompt and for an empty answer."""
@@ -107,9 +108,10 @@ class BaseGenerationHead(nn.Module, ABC):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Tokens, mask and targets (T, L) of rows, padded on the right."""
         width = max(len(ids) for ids, _ in rows)
-        ids_TL = torch.tensor([ids + [self.pad_id] * (width - len(ids)) for ids, _ in rows], device=device)
-        mask_TL = torch.tensor([[1] * len(ids) + [0] * (width - len(ids)) for ids, _ in rows], device=device)
-        target_TL = torch.tensor([target + [IGNORED] * (width - len(target)) for _, target in rows], device=device)
+        ids = [ids + [self.pad_id] * (width - len(ids)) for ids, _ in rows]
+        mask = [[1] * len(ids) + [0] * (width - len(ids)) for ids, _ in rows]
+        target = [target + [IGNORED] * (width - len(target)) for _, target in rows]
+        ids_TL, mask_TL, target_TL = torch.tensor([ids, mask, target]).to(device, non_blocking=True)
         return ids_TL, mask_TL, target_TL
 
     @torch.no_grad()

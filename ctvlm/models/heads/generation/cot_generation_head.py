@@ -13,6 +13,7 @@ from ctvlm.models.heads.generation.memory import VisualMemory
 from ctvlm.registry import HEADS
 from ctvlm.structures import EncoderOutput
 from ctvlm.text.tokenizer import FittedTokenizerMixin
+from ctvlm.utils.attention_masks import causal_mask, cross_attention_mask
 
 # Ids of control tokens; those of the tokenizer follow, so that no text contains a control token.
 PAD, START, END, QUESTION, STEP, IMPRESSION, NUM_CONTROLS = range(7)
@@ -123,9 +124,9 @@ class CoTGenerationHead(FittedTokenizerMixin, BaseGenerationHead):
     def logits(self, ids_TL: Tensor, mask_TL: Tensor, memory_TME: Tensor, mask_TM: Tensor) -> Tensor:
         return self.decoder(
             input_ids=ids_TL,
-            attention_mask=mask_TL,
+            attention_mask=causal_mask(self.decoder, mask_TL),
             encoder_hidden_states=memory_TME,
-            encoder_attention_mask=mask_TM.long(),
+            encoder_attention_mask=cross_attention_mask(self.decoder, ids_TL.shape[1], mask_TM),
             use_cache=False,
         ).logits
 

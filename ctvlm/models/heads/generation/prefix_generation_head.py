@@ -21,6 +21,7 @@ from ctvlm.models.layers.patch_embedding import as_grid
 from ctvlm.registry import HEADS
 from ctvlm.structures import EncoderOutput
 from ctvlm.utils import CTVLMError, check_choice
+from ctvlm.utils.attention_masks import causal_mask, is_causal
 from ctvlm.utils.lora import add_lora
 from ctvlm.utils.pretrained_files import pack_files, stored_files, unpack_files
 
@@ -174,6 +175,9 @@ class PrefixGenerationHead(BaseGenerationHead):
         embeds, mask = self._with_prefix(ids_TL, mask_TL, memory_TME, mask_TM)
         # As generate() counts them: masked tokens have no position.
         positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
+        base = self.lm.get_base_model() if self.trained == "lora" else self.lm
+        if is_causal(base):
+            mask = causal_mask(base, mask)
         out = self.lm(inputs_embeds=embeds, attention_mask=mask, position_ids=positions, use_cache=False)
         return out.logits[:, memory_TME.shape[1] :]
 

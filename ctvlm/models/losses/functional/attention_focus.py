@@ -17,4 +17,5 @@ def attention_focus(attention_BSN: Tensor, target_BSN: Tensor) -> Tensor:
     # steps that look furthest from their place.
     floor = torch.finfo(attention_BSN.dtype).tiny
     entropy_BS = -(target_BSN * attention_BSN.clamp(min=floor).log()).sum(dim=-1)
-    return torch.stack([entropy_BS[has_target_BS].sum(), has_target_BS.sum().to(entropy_BS.dtype)])
+    # The entropy of a step without a target is 0, as all of its products are.
+    return torch.stack([entropy_BS.sum(), has_target_BS.sum().to(entropy_BS.dtype)])

@@ -24,12 +24,13 @@ def info_nce(
         visual_mP, text_mP: normalised features of the rows, which are among the columns.
         visual_MP, text_MP: normalised features of all pairs.
         positive_mM: pairs that share a row's positive mass evenly.
-        allowed_mM: columns that a row is compared with; all, if None. It must allow each row its own pair.
+        allowed_mM: columns that a row is compared with; all, if None. A row without any has a loss of 0; others must
+            be allowed their own pair.
     """
     if allowed_mM is not None:
         positive_mM = positive_mM & allowed_mM
     targets_mM = positive_mM.to(visual_mP.dtype)
-    targets_mM = targets_mM / targets_mM.sum(dim=1, keepdim=True)
+    targets_mM = targets_mM / targets_mM.sum(dim=1, keepdim=True).clamp(min=1)
     total = visual_mP.new_zeros(())
     for rows_mP, columns_MP in ((visual_mP, text_MP), (text_mP, visual_MP)):
         logits_mM = logit_scale * rows_mP @ columns_MP.t()

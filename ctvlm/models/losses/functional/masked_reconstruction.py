@@ -28,4 +28,4 @@ def normalized_patches(voxels_MV: Tensor) -> Tensor:
 def masked_reconstruction(predicted_MV: Tensor, target_MV: Tensor) -> Tensor:
     """Mean squared error of each patch, as [sum over patches, number of patches] (2)."""
     error_M = (predicted_MV - target_MV).square().mean(dim=-1)
-    return torch.stack([error_M.sum(), error_M.new_tensor(float(len(error_M)))])
+    return torch.stack([error_M.sum(), error_M.new_full((), len(error_M))])

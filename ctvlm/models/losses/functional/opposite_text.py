@@ -21,4 +21,4 @@ def opposite_text(
     other_MO = (scale * other_MO).masked_fill(~mask_MO, float("-inf"))
     logits_MK = torch.cat([scale * own_M1, other_MO], dim=1)
     loss_M = logits_MK.logsumexp(dim=1) - logits_MK[:, 0]
-    return torch.stack([loss_M.sum(), loss_M.new_tensor(float(len(loss_M)))])
+    return torch.stack([loss_M.sum(), loss_M.new_full((), len(loss_M))])

@@ -6,7 +6,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def same_text(text_mP: Tensor, ids_m: Tensor, text_MP: Tensor, ids_M: Tensor, similar: float | None = None) -> Tensor:
+def same_text(
+    text_mP: Tensor,
+    ids_m: Tensor,
+    text_MP: Tensor,
+    ids_M: Tensor,
+    similar: float | None = None,
+    counts_M: Tensor | None = None,
+) -> Tensor:
     """True where row text and column text say the same (m, M): equal ids, or nearly equal embeddings.
 
     Duplicates are false negatives of one another: 14% of CT-RATE's impressions are duplicates, and more say the same in
@@ -21,12 +28,16 @@ def same_text(text_mP: Tensor, ids_m: Tensor, text_MP: Tensor, ids_M: Tensor, si
       however similar its wording.
     - The answer carries no gradient, so that no text moves in order to become a positive.
 
-    The relation is symmetric, and does not depend on which rows a rank holds.
+    The relation is symmetric, and does not depend on which rows a rank holds. Rows where ``counts_M`` is False are not
+    in the mean.
     """
     same_mM = ids_m[:, None] == ids_M[None, :]
     if similar is None or len(ids_M) == 0:
         return same_mM
     text_mP, text_MP = text_mP.detach(), text_MP.detach()
-    mean_P = text_MP.mean(dim=0)
+    if counts_M is None:
+        mean_P = text_MP.mean(dim=0)
+    else:
+        mean_P = (text_MP * counts_M[:, None]).sum(dim=0) / counts_M.sum().clamp(min=1)
     cosine_mM = F.normalize(text_mP - mean_P, dim=-1) @ F.normalize(text_MP - mean_P, dim=-1).t()
     return same_mM | (cosine_mM >= similar)
