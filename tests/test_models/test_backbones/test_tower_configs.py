@@ -14,8 +14,13 @@ from ctvlm.registry import MODELS
 from tests.test_configs import ROOT, shrink
 
 CONFIGS = sorted((ROOT / "configs/towers").glob("*.py"))
-PACKAGES = {"SpectreTower": "spectre", "MerlinTower": "merlin"}
-SMALLER = {"SpectreTower": {}, "MerlinTower": dict(blocks=(1, 1, 1, 1))}
+TOWERS = ("ct_fm", "merlin", "spectre")
+PACKAGES = {"CTFMTower": "monai", "MerlinTower": "merlin", "SpectreTower": "spectre"}
+SMALLER = {
+    "CTFMTower": dict(init_filters=4, blocks=(1, 1, 1, 1, 1)),
+    "MerlinTower": dict(blocks=(1, 1, 1, 1)),
+    "SpectreTower": {},
+}
 
 
 @pytest.fixture(scope="module")
@@ -25,9 +30,7 @@ def batch():
 
 
 def test_there_are_configs():
-    assert {path.stem for path in CONFIGS} == {
-        f"{tower}_{mode}" for tower in ("spectre", "merlin") for mode in ("frozen", "lora")
-    }
+    assert {path.stem for path in CONFIGS} == {f"{tower}_{mode}" for tower in TOWERS for mode in ("frozen", "lora")}
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
