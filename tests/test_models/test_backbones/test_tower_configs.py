@@ -14,10 +14,11 @@ from ctvlm.registry import MODELS
 from tests.test_configs import ROOT, shrink
 
 CONFIGS = sorted((ROOT / "configs/towers").glob("*.py"))
-TOWERS = ("ct_fm", "merlin", "spectre")
-PACKAGES = {"CTFMTower": "monai", "MerlinTower": "merlin", "SpectreTower": "spectre"}
+TOWERS = ("ct_fm", "hlip", "merlin", "spectre")
+PACKAGES = {"CTFMTower": "monai", "HLIPTower": "timm", "MerlinTower": "merlin", "SpectreTower": "spectre"}
 SMALLER = {
     "CTFMTower": dict(init_filters=4, blocks=(1, 1, 1, 1, 1)),
+    "HLIPTower": dict(scan_blocks=(1,)),
     "MerlinTower": dict(blocks=(1, 1, 1, 1)),
     "SpectreTower": {},
 }
