@@ -26,7 +26,6 @@ class HLIPTrunk(nn.Module):
     """
 
     spatial_posemb: Tensor
-    sequential_posemb: Tensor
 
     def __init__(
         self, embed_dims: int, depth: int, num_heads: int, patch_size: Triple, grid: Triple, scan_blocks: Sequence[int]
@@ -35,9 +34,8 @@ class HLIPTrunk(nn.Module):
         norm = partial(nn.LayerNorm, eps=1e-6)
         self.patch_embed = nn.ModuleDict({"proj": nn.Conv3d(1, embed_dims, patch_size, patch_size)})
         self.cls_token = nn.Parameter(torch.randn(1, 1, embed_dims) * 0.02)
-        # Positions are not trained. The second one numbers the scans of a study; a CT is the first scan.
+        # Positions are not trained.
         self.register_buffer("spatial_posemb", torch.randn(1, *grid, embed_dims) * 0.02)
-        self.register_buffer("sequential_posemb", torch.zeros(1, 1, embed_dims))
         self.blocks = nn.ModuleList(Block(embed_dims, num_heads, qkv_bias=True, norm_layer=norm) for _ in range(depth))
         self.norm = norm(embed_dims)
         self.scan_blocks = frozenset(scan_blocks)
@@ -46,7 +44,7 @@ class HLIPTrunk(nn.Module):
         """Features of the patches (B, E, d, h, w)."""
         x_BdhwE = self.patch_embed["proj"](volume_B1DHW).permute(0, 2, 3, 4, 1)
         batch, depth, height, width, dims = x_BdhwE.shape
-        x_BdhwE = x_BdhwE + self._positions((depth, height, width)) + self.sequential_posemb[0, 0]
+        x_BdhwE = x_BdhwE + self._positions((depth, height, width))
         x_BNE = x_BdhwE.flatten(1, 3)
         cls_BgE = self.cls_token.expand(batch, 1, dims)
         for index, block in enumerate(self.blocks):
@@ -106,3 +104,11 @@ class HLIPTower(Tower):
     def stages(self) -> Sequence[nn.Module]:
         blocks = list(self.net.blocks)
         return [*blocks[:-1], nn.ModuleList([blocks[-1], self.net.norm])]
+
+    def from_published(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        """A model of several scans also has a position of each scan. A CT is the first one."""
+        scans = weights.get("sequential_posemb")
+        if scans is None or "spatial_posemb" not in weights:
+            return weights
+        others = {name: value for name, value in weights.items() if name != "sequential_posemb"}
+        return others | {"spatial_posemb": weights["spatial_posemb"] + scans[:, :1, None, None]}

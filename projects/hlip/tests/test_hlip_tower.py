@@ -37,7 +37,6 @@ def layout(width, depth, img_size, patch=(8, 24, 24)):
     shapes = {
         "cls_token": (1, 1, width),
         "spatial_posemb": (1, *grid, width),
-        "sequential_posemb": (1, 1, width),
         "patch_embed.proj.weight": (width, 1, *patch),
         "patch_embed.proj.bias": (width,),
         "norm.weight": (width,),
@@ -107,7 +106,7 @@ def naive(weights, canvas_DHW, scan_blocks):
             for x in range(width):
                 patch = canvas_DHW[8 * z : 8 * z + 8, 24 * y : 24 * y + 24, 24 * x : 24 * x + 24].double()
                 token = kernel @ patch.flatten() + w["patch_embed.proj.bias"]
-                tokens.append(token + positions[0, z, y, x] + w["sequential_posemb"][0, 0])
+                tokens.append(token + positions[0, z, y, x])
         slices.append(torch.stack(tokens))
         classes.append(w["cls_token"][0, 0])
     for index in range(DEPTH):
@@ -171,6 +170,16 @@ def test_attention_stays_in_the_slice_until_a_block_of_the_scan(published):
         assert difference[0] > 1e-3
         changed[scan_blocks] = bool((difference[1:] > 1e-6).all())
     assert changed == {(): False, (1,): True}
+
+
+def test_a_ct_is_the_first_scan_of_a_study(published, tmp_path):
+    weights, path = published
+    positions = torch.randn(1, 40, WIDTH)
+    torch.save(
+        {PREFIX + k: v for k, v in weights.items()} | {PREFIX + "sequential_posemb": positions}, tmp_path / "s.pt"
+    )
+    found, other = encoder(str(tmp_path / "s.pt")).tower.net, encoder(path).tower.net
+    torch.testing.assert_close(found.spatial_posemb, other.spatial_posemb + positions[0, 0])
 
 
 def test_default_is_the_published_layout():
