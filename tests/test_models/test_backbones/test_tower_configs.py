@@ -14,9 +14,16 @@ from ctvlm.registry import MODELS
 from tests.test_configs import ROOT, shrink
 
 CONFIGS = sorted((ROOT / "configs/towers").glob("*.py"))
-TOWERS = ("ct_fm", "hlip", "merlin", "spectre")
-PACKAGES = {"CTFMTower": "monai", "HLIPTower": "timm", "MerlinTower": "merlin", "SpectreTower": "spectre"}
+TOWERS = ("ct_clip", "ct_fm", "hlip", "merlin", "spectre")
+PACKAGES = {
+    "CTClipTower": "torch",
+    "CTFMTower": "monai",
+    "HLIPTower": "timm",
+    "MerlinTower": "merlin",
+    "SpectreTower": "spectre",
+}
 SMALLER = {
+    "CTClipTower": dict(spatial_depth=1, temporal_depth=1, head_dims=8, codebook_size=32),
     "CTFMTower": dict(init_filters=4, blocks=(1, 1, 1, 1, 1)),
     "HLIPTower": dict(scan_blocks=(1,)),
     "MerlinTower": dict(blocks=(1, 1, 1, 1)),
