@@ -43,8 +43,8 @@ class PretrainedTower(VisionEncoder):
         pretrained: file of the published weights; ``None``: random weights, with a warning.
         prefix: start of the tower's names in that file; other names are ignored.
         train: ``frozen`` (no gradients, evaluation mode); ``top``: the last ``top_stages`` stages; ``lora``: adapters
-            of all linear and convolution layers, with ``lora`` as arguments of ``peft.LoraConfig``; ``full``. Batch
-            norms keep their statistics in every mode.
+            of all linear and convolution layers without groups, with ``lora`` as arguments of ``peft.LoraConfig``;
+            ``full``. Batch norms keep their statistics in every mode.
         patch_size: voxels of the input per token (z, y, x).
 
     Raises:

@@ -75,6 +75,11 @@ def _read(path: Path) -> dict[str, Tensor]:
     return {key: value for key, value in weights.items() if isinstance(key, str) and isinstance(value, Tensor)}
 
 
+def _takes_adapters(module: nn.Module) -> bool:
+    """Linear layers and convolutions. peft refuses convolutions in groups unless the rank is a multiple of them."""
+    return isinstance(module, nn.Linear) or (isinstance(module, nn.Conv3d) and module.groups == 1)
+
+
 def choose_trained(
     tower: Tower, mode: str, top_stages: int, lora: dict[str, Any] | None
 ) -> tuple[nn.Module, list[nn.Module]]:
@@ -94,8 +99,7 @@ def choose_trained(
     if mode == "full":
         return tower, [tower]
     if mode == "lora":
-        kinds = (nn.Linear, nn.Conv3d)
-        targets = [name for name, module in tower.named_modules() if isinstance(module, kinds)]
+        targets = [name for name, module in tower.named_modules() if _takes_adapters(module)]
         adapted = add_lora(tower, {"target_modules": targets, **LORA, **(lora or {})})
         return adapted, [adapted]
     stages = list(tower.stages())

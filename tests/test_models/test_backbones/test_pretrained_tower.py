@@ -6,6 +6,7 @@ from torch import nn
 
 from ctvlm.models.backbones import InputConvention, PretrainedTower, Tower
 from ctvlm.models.backbones.tower_canvas import from_canvas, to_canvas
+from ctvlm.models.backbones.tower_weights import choose_trained
 from ctvlm.registry import TOWERS
 from ctvlm.utils import CTVLMError
 from ctvlm.utils.errors import CheckpointError
@@ -110,6 +111,15 @@ def test_regions_and_positions():
     inside = out.patch_to_region[0, :, 3] > 0
     expected = out.tokens[0][inside].mean(dim=0) + model.region_encoder.region_embedding[2]
     torch.testing.assert_close(out.region_tokens[0, 2], expected)
+
+
+def test_depth_wise_convolutions_get_no_adapters():
+    pytest.importorskip("peft", reason="LoRA needs peft")
+    tower = MeanTower()
+    tower.net.append(nn.Conv3d(6, 6, 3, padding=1, groups=6))
+    adapted, _ = choose_trained(tower, "lora", 1, dict(r=2))
+    trained = {name for name, p in adapted.named_parameters() if p.requires_grad}
+    assert trained and all(".net.0." in name or ".net.2." in name for name in trained)
 
 
 @pytest.mark.parametrize("train", ["frozen", "top", "lora", "full"])

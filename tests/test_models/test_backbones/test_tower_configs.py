@@ -14,8 +14,14 @@ from ctvlm.registry import MODELS
 from tests.test_configs import ROOT, shrink
 
 CONFIGS = sorted((ROOT / "configs/towers").glob("*.py"))
-PACKAGES = {"SpectreTower": "spectre", "MerlinTower": "merlin"}
-SMALLER = {"SpectreTower": {}, "MerlinTower": dict(blocks=(1, 1, 1, 1))}
+TOWERS = ("colipri", "ct_clip", "ct_fm", "hlip", "merlin", "spectre")
+PACKAGES = {"CTFMTower": "monai", "MerlinTower": "merlin", "SpectreTower": "spectre"}
+SMALLER = {
+    "CTClipTower": dict(spatial_depth=1, temporal_depth=1, head_dims=8, codebook_size=32),
+    "CTFMTower": dict(init_filters=4, blocks=(1, 1, 1, 1, 1)),
+    "HLIPTower": dict(scan_blocks=(1,)),
+    "MerlinTower": dict(blocks=(1, 1, 1, 1)),
+}
 
 
 @pytest.fixture(scope="module")
@@ -25,17 +31,16 @@ def batch():
 
 
 def test_there_are_configs():
-    assert {path.stem for path in CONFIGS} == {
-        f"{tower}_{mode}" for tower in ("spectre", "merlin") for mode in ("frozen", "lora")
-    }
+    assert {path.stem for path in CONFIGS} == {f"{tower}_{mode}" for tower in TOWERS for mode in ("frozen", "lora")}
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_a_step_trains_regions_and_steps(path, batch):
     config = shrink(load_config(path).model)
     tower = config.backbone.tower
-    pytest.importorskip(PACKAGES[tower.type], reason="needs pip install 'ctvlm[towers]'")
-    tower.update(SMALLER[tower.type])
+    if tower.type in PACKAGES:
+        pytest.importorskip(PACKAGES[tower.type], reason="needs pip install 'ctvlm[towers]'")
+    tower.update(SMALLER.get(tower.type, {}))
     if config.backbone.train == "lora":
         pytest.importorskip("peft", reason="LoRA needs peft")
     torch.manual_seed(0)
