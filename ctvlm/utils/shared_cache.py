@@ -119,11 +119,11 @@ class SharedCache:
             known, stored = self._number(_FULL) > 0, max(self._number(_END) - _DATA, 0)
             self._write(_FULL, (1).to_bytes(8, "little"))
         if not known:
+            kept = f"{len(self)} cases ({stored / 2**30:.2f} GiB)"
             reserve = f"{RESERVE:.0%} of the memory ({RESERVE * total_memory() / 2**30:.1f} GiB)"
             warnings.warn(
-                f"the cache of {self.name} holds {len(self)} cases ({stored / 2**30:.2f} GiB) and takes no more, because"
-                f" {reserve} must stay available. The other cases are read in each epoch: resample them once with "
-                "tools/preprocess.py, or request more memory",
+                f"the cache of {self.name} holds {kept} and takes no more: {reserve} must stay available. The other "
+                "cases are read in each epoch. Resample them once with tools/preprocess.py, or request more memory",
                 CacheFullWarning,
                 stacklevel=4,
             )
