@@ -11,7 +11,8 @@ train_pipeline = [
     dict(type="PackCTInputs"),
 ]
 test_pipeline = [resample, dict(type="PackCTInputs")]
-train_dataloader = dict(dataset=dict(field="any", pipeline=train_pipeline))
+# Workers draw and resample each case once; it is then kept in memory.
+train_dataloader = dict(num_workers=2, dataset=dict(field="any", pipeline=train_pipeline))
 val_dataloader = dict(dataset=dict(field="any", pipeline=test_pipeline))
 test_dataloader = dict(dataset=dict(field="any", pipeline=test_pipeline))
 

@@ -12,11 +12,12 @@ from ctvlm.datasets.manifest import ManifestError, read_manifest
 from ctvlm.datasets.training_text import GIVEN, NO_TEXT, text_origin, text_source, with_steps
 from ctvlm.registry import DATASETS, TRANSFORMS
 from ctvlm.utils.bad_cases import BAD_DATA, RAISE, ReplacesBadCases
+from ctvlm.utils.cached_pipeline import CachesPipeline
 from ctvlm.utils.training_data import PHANTOM_SOURCE, data_record
 
 
 @DATASETS.register_module()
-class ManifestCT(ReplacesBadCases, BaseDataset):
+class ManifestCT(CachesPipeline, ReplacesBadCases, BaseDataset):
     """Cases of one split of a manifest (see ``ctvlm.datasets.manifest``).
 
     A case with a report and no ``cot`` gets one step per sentence of its findings, or of its impression if it has no
@@ -27,8 +28,8 @@ class ManifestCT(ReplacesBadCases, BaseDataset):
         split: keep only the cases of this split; None keeps all.
         scheme: name or path of the RegionScheme.
         pipeline: transforms, as configs or callables.
-        cache: keep the results of the leading deterministic transforms in memory (per worker process), so that only
-            the first epoch reads files.
+        cache: keep the results of the leading deterministic transforms in memory, which the data workers share, so that
+            only the first epoch reads files. Cases that do not fit are read in each epoch (see ``CachesPipeline``).
         evaluation_set: keep the cases with this set in ``extra.sets`` (CT-RATE: all, first, nohead, colipri).
         allow_outside: accept a manifest whose files are neither in its folder nor in ``data_root``; only for manifests
             that you trust (see ``read_manifest``).
@@ -61,8 +62,8 @@ class ManifestCT(ReplacesBadCases, BaseDataset):
         self.evaluation_set = evaluation_set
         self._labels_source: list[str] = []
         self.scheme = RegionScheme.load(scheme)
-        self._cache: dict[int, dict] | None = {} if cache else None
         built = [TRANSFORMS.build(t) if isinstance(t, dict) else t for t in pipeline]
+        self.set_cache(cache, built)
         super().__init__(ann_file=ann_file, pipeline=built, **kwargs)
         self._metainfo.update(scheme=self.scheme.name, regions=self.scheme.names, split=split)
         self._metainfo.update(evaluation_set=evaluation_set, labels_source=", ".join(self._labels_source))
@@ -84,14 +85,9 @@ class ManifestCT(ReplacesBadCases, BaseDataset):
     def get_data_info(self, idx: int) -> dict:
         return with_steps(super().get_data_info(idx), self.scheme.reference)
 
-    def load_case(self, idx: int) -> Any:
-        """Result of the pipeline for a case."""
-        results = self._prefix(idx)
-        for transform in self.pipeline.transforms[self._prefix_length :]:
-            results = transform(results)
-            if results is None:
-                return None
-        return results
+    def read_case(self, idx: int) -> dict:
+        """Entry of the manifest."""
+        return self.get_data_info(idx)
 
     def texts(self) -> list[str]:
         """Return all impressions and step texts, for example to train a tokenizer.
@@ -99,13 +95,13 @@ class ManifestCT(ReplacesBadCases, BaseDataset):
         Cases without text are loaded if the pipeline has a transform that writes text (MeasuredReasoning). Those that
         cannot be read have no text if ``bad_cases`` is ``skip``.
         """
-        writes = any(getattr(t, "writes_text", False) for t in self.pipeline.transforms[: self._prefix_length])
+        writes = any(getattr(t, "writes_text", False) for t in self.pipeline.transforms[: self.prefix_length])
         out: list[str] = []
         for idx in range(len(self)):
             case = self.get_data_info(idx)
             if writes and text_source(case) == NO_TEXT:
                 try:
-                    case = self._prefix(idx)
+                    case = self.prefix(idx)
                 except BAD_DATA as error:
                     if self.bad_cases == RAISE:
                         raise
@@ -136,19 +132,3 @@ class ManifestCT(ReplacesBadCases, BaseDataset):
             )
             for (synthetic, text), sources in sorted(groups.items())
         ]
-
-    @property
-    def _prefix_length(self) -> int:
-        transforms = self.pipeline.transforms
-        return next((i for i, t in enumerate(transforms) if not getattr(t, "deterministic", False)), len(transforms))
-
-    def _prefix(self, idx: int) -> dict:
-        """Return the results of the deterministic transforms; later transforms must not change arrays in place."""
-        if self._cache is not None and idx in self._cache:
-            return dict(self._cache[idx])
-        results = self.get_data_info(idx)
-        for transform in self.pipeline.transforms[: self._prefix_length]:
-            results = transform(results)
-        if self._cache is not None:
-            self._cache[idx] = results
-        return dict(results)

@@ -23,7 +23,9 @@ from ctvlm.phantom.plan import sample_plan
 from ctvlm.phantom.reasoning import case_texts, write_report
 from ctvlm.registry import DATASETS, TRANSFORMS
 from ctvlm.utils.bad_cases import RAISE, ReplacesBadCases
+from ctvlm.utils.cached_pipeline import CachesPipeline, is_deterministic
 from ctvlm.utils.progress import progress_bar
+from ctvlm.utils.shared_cache import SharedCache
 from ctvlm.utils.training_data import PHANTOM_SOURCE, data_record
 
 SCHEME = "thorax_abdomen_20"
@@ -37,13 +39,14 @@ def case_seed(seed: int, split: str, index: int) -> int:
 
 
 @DATASETS.register_module()
-class PhantomCT(ReplacesBadCases, BaseDataset):
+class PhantomCT(CachesPipeline, ReplacesBadCases, BaseDataset):
     """Synthetic chest-abdomen CTs with region maps, lesion maps, labels and reasoning steps.
 
     Different splits have different patients. A training without data workers draws in ``num_workers`` processes while
-    it runs (see ``expect``). Otherwise cases are drawn on first access: with ``cache`` all at once in ``num_workers``
-    processes, without it one by one on every access. With ``cache_dir`` they are drawn once and read by later and
-    concurrent runs (see `DiskCache`). None of these options changes the cases.
+    it runs (see ``expect``), and data workers draw the cases that they read. Otherwise cases are drawn on first access:
+    with ``cache`` all at once in ``num_workers`` processes, without it one by one on every access. With ``cache_dir``
+    they are drawn once and read by later and concurrent runs (see `DiskCache`). None of these options changes the
+    cases.
 
     Args:
         num_cases: number of cases in this split.
@@ -54,7 +57,9 @@ class PhantomCT(ReplacesBadCases, BaseDataset):
         with_region_map: False sets ``results['region_map']`` to None.
         reword: write a new text each time a case is read, with other wordings and another choice of normal statements,
             so that a generation head does not memorise texts. Uses torch's random state.
-        cache: keep the drawn cases in memory (about 2.3 bytes per voxel).
+        cache: keep the cases in memory (about 2.3 bytes per voxel), which the data workers share: the drawn ones, or if
+            the first transforms are deterministic, such as ResampleCT, their results (see ``CachesPipeline``). Cases
+            that do not fit are drawn again.
         cache_dir: folder of the disk cache (about 2.3 bytes per voxel); None writes nothing.
         num_workers: number of processes that draw; 0 draws in this process.
         scheme: ``thorax_abdomen_20``; part of the interface of data sets.
@@ -98,12 +103,16 @@ class PhantomCT(ReplacesBadCases, BaseDataset):
         self.num_cases, self.seed, self.split, self.field = num_cases, seed, split, field
         self.shape = tuple(int(n) for n in shape)
         self.with_region_map, self.reword = with_region_map, reword
-        self.cache, self.num_workers = cache, num_workers
+        self.num_workers = num_workers
         self.scheme = RegionScheme.load(scheme)
         self._disk = None if cache_dir is None else DiskCache(cache_dir)
-        self._store: dict[int, PackedCase] = {}
         self._ahead = DrawAhead(num_workers, self.shape)
         built = [TRANSFORMS.build(t) if isinstance(t, dict) else t for t in pipeline]
+        # With reword, the input of the pipeline has another text each time.
+        prefix = cache and not reword and bool(built) and is_deterministic(built[0])
+        self.set_cache(prefix, built)
+        self._drawn_cases = SharedCache("PhantomCT") if cache and not prefix else None
+        self._drew_all = False
         super().__init__(pipeline=built, **kwargs)
         self._metainfo.update(scheme=self.scheme.name, regions=self.scheme.names, split=split)
 
@@ -119,14 +128,21 @@ class PhantomCT(ReplacesBadCases, BaseDataset):
             for i in range(self.num_cases)
         ]
 
-    def load_case(self, idx: int) -> Any:
-        """Result of the pipeline for a case."""
-        return self.pipeline(self.results(idx))
+    @property
+    def kept(self) -> SharedCache | None:
+        """The cases in memory."""
+        return self._cached if self._drawn_cases is None else self._drawn_cases
+
+    def read_case(self, idx: int) -> dict:
+        """Input of the pipeline for a case, see ``results``."""
+        return self.results(idx)
 
     def results(self, idx: int) -> dict:
         """Input of the pipeline for a case: the keys of a manifest, with arrays. ``volume`` is read-only."""
         info = self.get_data_info(idx)
-        case = self._drawn(info)
+        return self._results(info, self._drawn(info))
+
+    def _results(self, info: dict, case: PackedCase) -> dict:
         case.volume.setflags(write=False)  # an in-place transform must not change the cache
         region, lesion = case.maps()
         report, cot = case.report, case.cot
@@ -167,14 +183,12 @@ class PhantomCT(ReplacesBadCases, BaseDataset):
     @property
     def drawing_processes(self) -> int:
         """Number of processes that draw during the first pass over the cases. A disk cache may have them already."""
-        return self.num_workers if self.ahead and self._disk is None and not self._store else 0
+        return self.num_workers if self.ahead and self._disk is None and not self.kept else 0
 
     def expect(self, indices: Iterable[int]) -> None:
         """Draw these cases next, in processes, before they are read. Other cases are drawn when they are read."""
-        jobs = (self._job(self.get_data_info(idx)) for idx in indices)
-        self._ahead.expect(
-            job for job in jobs if job[0] not in self._store and not (self._disk and self._disk.path(job).exists())
-        )
+        jobs = (self._job(self.get_data_info(idx)) for idx in indices if self.kept is None or idx not in self.kept)
+        self._ahead.expect(job for job in jobs if not (self._disk and self._disk.path(job).exists()))
 
     def expect_no_more(self) -> None:
         """Do not draw the rest of the cases that were expected."""
@@ -183,43 +197,73 @@ class PhantomCT(ReplacesBadCases, BaseDataset):
     def _job(self, info: dict) -> Job:
         return (info["case_seed"], self.shape, info["case_id"], info["patient_id"], self.field)
 
+    def prefix(self, idx: int) -> dict:
+        """Results of the leading deterministic transforms."""
+        if self._cached is not None and idx not in self._cached:
+            self._draw_all_at_once()
+        results = super().prefix(idx)
+        self._end_processes()
+        return results
+
     def _drawn(self, info: dict) -> PackedCase:
-        key = info["case_seed"]
-        if key in self._store:
-            return self._store[key]
-        # Workers of a data loader read a part of the cases: they draw on access.
-        if self.cache and not in_worker() and not self._ahead.used:
-            self._draw_all()
-            return self._store[key]
+        cases, idx = self._drawn_cases, info["sample_idx"]
+        if cases is None:
+            return self._draw_one(info)
+        if idx not in cases:
+            self._draw_all_at_once()
+        packed = cases.get(idx)
+        if packed is None:
+            packed = self._draw_one(info)
+            cases.put(idx, packed)
+            self._end_processes()
+        return packed
+
+    def _end_processes(self) -> None:
+        if self.kept is not None and len(self.kept) == len(self):
+            self._ahead.close()
+
+    def _draw_one(self, info: dict) -> PackedCase:
         job = self._job(info)
         packed = None if self._disk is None else self._disk.load(job)
         if packed is None:
             packed = PackedCase.draw(job) if in_worker() else self._ahead.take(job)
             if self._disk is not None:
                 self._disk.save(job, packed)
-        if self.cache:
-            self._store[key] = packed
-            if len(self._store) == len(self):
-                self._ahead.close()
         return packed
 
-    def _draw_all(self) -> None:
-        jobs = [self._job(self.get_data_info(i)) for i in range(len(self))]
-        description = f"drawing phantom CTs ({self.split})"
-        with progress_bar(description, len(self), enabled=is_main_process()) as advance:
-            missing = []
-            for job in jobs:
-                cached = None if self._disk is None else self._disk.load(job)
-                if cached is None:
-                    missing.append(job)
-                else:
-                    self._store[cached.seed] = cached
-                    advance(1)
-            for job, drawn in zip(missing, self._draw(missing), strict=True):
-                if self._disk is not None:
-                    self._disk.save(job, drawn)
-                self._store[drawn.seed] = drawn
+    def _draw_all_at_once(self) -> None:
+        """Draw the cases that are kept, if no training loop has given their order."""
+        if self._drew_all or self._ahead.used or in_worker():
+            return
+        self._drew_all = True
+        infos = {(info := self.get_data_info(i))["case_seed"]: info for i in range(len(self))}
+        with progress_bar(f"drawing phantom CTs ({self.split})", len(self), enabled=is_main_process()) as advance:
+            for case in self._all_cases([self._job(info) for info in infos.values()]):
+                if not self._keep(infos[case.seed], case):
+                    return
                 advance(1)
+
+    def _keep(self, info: dict, case: PackedCase) -> bool:
+        """Keep a case; returns whether it fits."""
+        idx = info["sample_idx"]
+        if self._drawn_cases is not None:
+            return self._drawn_cases.put(idx, case)
+        self.keep_prefix(idx, self._results(info, case))
+        return self._cached is not None and idx in self._cached
+
+    def _all_cases(self, jobs: list[Job]) -> Iterator[PackedCase]:
+        """The cases that are on disk, then the others."""
+        missing = []
+        for job in jobs:
+            cached = None if self._disk is None else self._disk.load(job)
+            if cached is None:
+                missing.append(job)
+            else:
+                yield cached
+        for job, drawn in zip(missing, self._draw(missing), strict=True):
+            if self._disk is not None:
+                self._disk.save(job, drawn)
+            yield drawn
 
     def _draw(self, jobs: list[Job]) -> Iterator[PackedCase]:
         done = 0

@@ -91,3 +91,53 @@ def test_large_batches_need_few_file_descriptors(workers):
     done = subprocess.run([sys.executable, "-c", LOAD, str(workers)], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == str(7 * 2 * sum(range(256)))
+
+
+# A worker that has no memory for its batch, and one that cannot send it; prints the seconds and the error.
+FAIL = """
+import resource, sys, time, torch
+from torch.utils.data import DataLoader, Dataset
+from ctvlm.engine.loops.seeded_loader import SeededLoader
+
+class Cases(Dataset):
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        if sys.argv[1] == "memory":
+            resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, 2**20))
+        return torch.ones(2**20)
+
+class Unsendable:
+    def __reduce__(self):
+        raise OSError(24, "Too many open files")
+
+def pack(batch):
+    return Unsendable()
+
+if sys.argv[1] == "send":
+    import ctvlm.engine.loops.seeded_loader as module
+    module.PackedBatch.pack = pack
+loader = SeededLoader(DataLoader(Cases(), batch_size=2, num_workers=1, collate_fn=list, timeout=120), seed=0)
+start = time.monotonic()
+try:
+    next(iter(loader))
+except Exception as error:
+    print(time.monotonic() - start, type(error).__name__, error)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no limits of resources")
+@pytest.mark.parametrize(
+    ("what", "error", "cause"),
+    [
+        ("memory", "DataWorkerError no shared memory for a batch of 8.0 MiB (unable to", "Enlarge /dev/shm"),
+        ("send", "RuntimeError DataLoader worker", "cannot send its batch (OSError: [Errno 24] Too many open files)"),
+    ],
+)
+def test_a_batch_that_cannot_be_sent_is_an_error_at_once(what, error, cause):
+    done = subprocess.run([sys.executable, "-c", FAIL, what], capture_output=True, text=True, timeout=200)
+    seconds, found = done.stdout.strip().split(" ", 1)
+    assert float(seconds) < 100, done.stderr  # not the timeout of the data loader
+    assert found.startswith(error), done.stdout
+    assert cause in done.stdout + done.stderr

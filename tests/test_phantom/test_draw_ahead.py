@@ -53,7 +53,7 @@ def test_the_first_batch_does_not_wait_for_all_cases(expected, monkeypatch, cach
     iterator = loader(data).batches(0)
     first = next(iterator)
     # One batch has been read, and a limited number of cases is drawn ahead.
-    assert len(data._store) == (4 if cache else 0)
+    assert (len(data.kept) == 4) if cache else data.kept is None
     assert 0 < len(data._ahead._drawing) <= 5
     assert content([first, *iterator]) == expected[0]
     assert content(loader(data).batches(1)) == expected[1]
@@ -65,7 +65,7 @@ def test_the_first_batch_does_not_wait_for_all_cases(expected, monkeypatch, cach
 def test_resumed_epochs_and_data_workers_read_the_same_cases(expected):
     data = build(reword=True)
     assert content(loader(data).batches(0, first=1)) == expected[0][1:]
-    assert len(data._store) == CASES - 4  # those before the first batch are not drawn
+    assert len(data.kept) == CASES - 4  # those before the first batch are not drawn
     assert content(loader(data).batches(1)) == expected[1]
     assert content(loader(build(reword=True), 2).batches(0)) == expected[0]
 

@@ -101,13 +101,13 @@ def test_same_cases_with_and_without_cache_and_workers():
             for key in ("volume", "region_map", "lesion_map", "affine"):
                 np.testing.assert_array_equal(a[key], b[key])
             assert (a["report"], a["cot"], a["labels"]) == (b["report"], b["cot"], b["labels"])
-    assert not plain._store and len(pooled._store) == count
+    assert plain.kept is None and len(pooled.kept) == count
 
 
 def test_texts_equal_those_of_the_cases_and_draw_nothing():
     data = build()
     texts = data.texts()
-    assert not data._store
+    assert not len(data.kept)
     expected = []
     for i in range(3):
         results = data.results(i)

@@ -6,6 +6,9 @@ import subprocess
 import sys
 
 import pytest
+import torch
+
+from ctvlm.utils import memory
 
 ALLOCATE_TWICE = """
 import resource
@@ -39,3 +42,30 @@ def test_freed_blocks_are_reused_without_new_pages():
 
 def test_malloc_variables_of_the_user_have_priority():
     assert in_new_process(MALLOC_ARENA_MAX="4")[0] == "False"
+
+
+NAMES = {
+    2: ("", "memory.max", "memory.current", "inactive_file", "max"),
+    1: ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file", str(2**63 - 4096)),
+}
+
+
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("visible", [True, False])
+def test_memory_is_limited_by_the_container(tmp_path, monkeypatch, version, visible):
+    controller, limit, used, files, unlimited = NAMES[version]
+    root = tmp_path / "sys"
+    inner = root / controller / "jobs" / "one"
+    inner.mkdir(parents=True)
+    outer = inner.parent if visible else root / controller
+    for folder, most, now in ((inner, unlimited, 7), (outer, "5000", 3000)):
+        (folder / limit).write_text(f"{most}\n")
+        (folder / used).write_text(f"{now}\n")
+        (folder / "memory.stat").write_text(f"anon 5\n{files} 1000\nother_file 3\n")
+    groups = tmp_path / "cgroup"
+    groups.write_text(f"4:cpu,cpuacct:/other\n0:{controller}:/{'jobs/one' if visible else 'hidden'}\n")
+    found = memory._control_groups(root, groups)
+    assert min(found) == (5000, 2000)
+    assert memory._control_groups(root, tmp_path / "missing") == []
+    monkeypatch.setattr(memory, "_control_groups", lambda: found)
+    assert memory.available_memory(torch.device("cpu")) == 3000 and memory.total_memory() == 5000

@@ -11,6 +11,9 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.utils.data import get_worker_info
+
+from ctvlm.utils import DataWorkerError
 
 # Tensors begin at multiples of this many bytes.
 _ALIGNMENT = 64
@@ -47,11 +50,17 @@ class PackedBatch:
 
     @classmethod
     def pack(cls, batch: Any) -> PackedBatch:
-        """Pack a batch of any structure. Tensors become contiguous; subclasses of Tensor are sent as before."""
+        """Pack a batch of any structure. Tensors become contiguous; subclasses of Tensor are sent as before.
+
+        In a data worker the tensors are written to shared memory at once.
+
+        Raises:
+            DataWorkerError: there is no shared memory.
+        """
         stream = io.BytesIO()
         packer = _Packer(stream)
         packer.dump(batch)
-        data = torch.empty(packer.size, dtype=torch.uint8)
+        data = torch.empty(packer.size, dtype=torch.uint8) if get_worker_info() is None else _shared(packer.size)
         for tensor, place in zip(packer.tensors, packer.places, strict=True):
             _view(data, place).copy_(tensor)
         return cls(data, packer.places, stream.getvalue())
@@ -98,6 +107,19 @@ class _Unpacker(pickle.Unpickler):
 
     def persistent_load(self, pid: int) -> Tensor:
         return self._tensors[pid]
+
+
+def _shared(size: int) -> Tensor:
+    # Otherwise a thread of the worker would copy the batch to shared memory, and an error there loses the batch.
+    try:
+        storage = torch.UntypedStorage._new_shared(size)
+    except RuntimeError as error:
+        text = " ".join(str(error).split())
+        raise DataWorkerError(
+            f"no shared memory for a batch of {size / 2**20:.1f} MiB ({text}). Enlarge /dev/shm, raise the limit of "
+            "open files (ulimit -n), or lower num_workers or batch_size of the data loader"
+        ) from error
+    return torch.empty(0, dtype=torch.uint8).set_(storage)
 
 
 def _is_plain(tensor: Tensor) -> bool:

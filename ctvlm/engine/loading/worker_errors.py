@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import re
 import signal
+import sys
 import threading
 from collections.abc import Iterator, Mapping
+from multiprocessing.queues import Queue
 from typing import Any
 
+import torch
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
@@ -24,11 +28,16 @@ _TIMED_OUT = re.compile(r"DataLoader timed out after ([\d.]+) seconds")
 
 
 def build_loader(loader: DataLoader | dict, seed: int | None = None, diff_rank_seed: bool = False) -> DataLoader:
-    """``build_dataloader`` of mmengine with ``TIMEOUT`` as default of ``timeout``; errors contain the case."""
+    """``build_dataloader`` of mmengine with other defaults; errors contain the case.
+
+    ``timeout`` is ``TIMEOUT``. If there is a GPU, batches of data workers are pinned: copies to the GPU do not wait.
+    """
     if isinstance(loader, dict):
         loader = loader.copy()
         if not loader.get("num_workers"):
             loader["timeout"] = 0  # torch accepts a timeout of workers only
+        elif torch.cuda.is_available():
+            loader.setdefault("pin_memory", True)
         loader.setdefault("timeout", TIMEOUT)
     return name_cases(Runner.build_dataloader(loader, seed, diff_rank_seed))
 
@@ -96,7 +105,7 @@ def _advice(how: str, key: str, workers: int) -> str:
             "or request more memory"
         )
     if how.endswith("Bus error"):
-        return f"Usually shared memory (/dev/shm) ran out: enlarge it, or lower {key}.num_workers"
+        return f"Usually shared memory (/dev/shm) ran out: enlarge it, or lower {key}.num_workers or {key}.batch_size"
     return f"{key}.num_workers=0 loads in the main process and may show the cause"
 
 
@@ -117,3 +126,13 @@ def _kill(pids: list[int]) -> None:
         worker.join(5)
     if masked:
         signal.signal(signal.SIGCHLD, handler)
+
+
+def end_if_a_batch_is_lost() -> None:
+    """Let this data worker end with a message if it cannot send a batch, for which the main process would wait."""
+    Queue._on_queue_feeder_error = staticmethod(_end)  # type: ignore[attr-defined]
+
+
+def _end(error: Exception, batch: Any) -> None:
+    print(f"a data worker cannot send its batch ({type(error).__name__}: {error})", file=sys.stderr, flush=True)
+    os._exit(1)

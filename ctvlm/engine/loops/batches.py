@@ -8,6 +8,7 @@ from typing import Any
 from torch.utils.data import DataLoader
 
 from ctvlm.engine.checkpoint.files import CheckpointError
+from ctvlm.engine.loading.device_copies import Copies, copied_ahead
 from ctvlm.engine.loops.random_state import random_state, set_random_state
 from ctvlm.engine.loops.seeded_loader import SeededLoader
 
@@ -69,13 +70,17 @@ class Batches:
         """Begin a new pass with the next iteration."""
         self.position = 0
 
-    def start(self, seed: int, epoch: int) -> Iterator[tuple[int, Any]]:
-        """Number of the batch in its pass, and the batch. ``seed`` is that of the run."""
+    def start(self, seed: int, epoch: int, copies: Copies | None = None) -> Iterator[tuple[int, Any]]:
+        """Number of the batch in its pass, and the batch. ``seed`` is that of the run.
+
+        Args:
+            copies: how batches are copied to the device ahead; None: they stay where they are.
+        """
         self.loader.seed = seed
         iterator = self.loader.batches(epoch, self.position)
         # Creating the iterator has drawn a random number.
         self.restore_random_state()
-        return self._numbered(iterator)
+        return self._numbered(iterator if copies is None else copied_ahead(iterator, copies))
 
     def _numbered(self, iterator: Iterator[Any]) -> Iterator[tuple[int, Any]]:
         for batch in iterator:

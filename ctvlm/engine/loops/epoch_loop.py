@@ -46,7 +46,7 @@ class ResumableEpochLoop(ResumableLoop, EpochBasedTrainLoop):
         self.runner.call_hook("before_train_epoch")
         self.runner.model.train()
         with fewer_threads(self._drawing_processes()):
-            for index, batch in self.batches.start(self.runner.seed, self._epoch):
+            for index, batch in self.start_pass(self._epoch):
                 self.run_iter(index, batch)
         # Hooks save the state of the next epoch.
         self.batches.restart()

@@ -79,4 +79,4 @@ class ResumableIterLoop(ResumableLoop, IterBasedTrainLoop):
             for sampler in (self.dataloader.sampler, self.batches.sampler):
                 if hasattr(sampler, "set_epoch"):
                     sampler.set_epoch(self.passes)
-        self._iterator = self.batches.start(self.runner.seed, self.passes)
+        self._iterator = self.start_pass(self.passes)

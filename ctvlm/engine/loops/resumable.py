@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import bisect
+from collections.abc import Iterator
 from typing import Any
 
 from mmengine.dist import all_gather_object, get_rank, get_world_size
 
 from ctvlm.engine.checkpoint.files import CheckpointError
+from ctvlm.engine.loading.device_copies import copies_of
 from ctvlm.engine.loops.batches import Batches
 from ctvlm.engine.loops.gradients import gather_gradients, restore_gradients
 from ctvlm.engine.model_wrapper import unwrap_model
@@ -71,6 +73,10 @@ class ResumableLoop:
             raise CheckpointError("the checkpoint's position in the training data is after its iteration")
         self._apply_changes(ranks)
         self._load_gradients(state.get("gradients"))
+
+    def start_pass(self, epoch: int) -> Iterator[tuple[int, Any]]:
+        """Number of the batch in its pass, and the batch."""
+        return self.batches.start(self.runner.seed, epoch, copies_of(self.runner.model, self.dataloader.num_workers))
 
     def load_counts(self) -> None:
         """Continue from the number of iterations only."""

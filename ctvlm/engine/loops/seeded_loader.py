@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -12,6 +13,7 @@ from torch.utils.data import BatchSampler, DataLoader
 
 from ctvlm.engine.loading.case_fetcher import load_case
 from ctvlm.engine.loading.packed_batch import PackedBatch
+from ctvlm.engine.loading.worker_errors import end_if_a_batch_is_lost
 from ctvlm.utils.env import random_states_kept, seed_everything
 
 # The kind of draw is a part of the seed.
@@ -144,7 +146,7 @@ class SeededLoader(DataLoader):
             collate_fn=PackedBatch.pack if self.num_workers else _unchanged,
             pin_memory=self.pin_memory,
             timeout=self.timeout,
-            worker_init_fn=self.worker_init_fn,
+            worker_init_fn=partial(_start_worker, self.worker_init_fn),
             multiprocessing_context=self.multiprocessing_context,
             generator=torch.Generator(),
             persistent_workers=self.persistent_workers,
@@ -154,3 +156,9 @@ class SeededLoader(DataLoader):
 
 def _unchanged(batch: Any) -> Any:
     return batch
+
+
+def _start_worker(start: Callable[[int], None] | None, worker: int) -> None:
+    end_if_a_batch_is_lost()
+    if start is not None:
+        start(worker)
