@@ -28,6 +28,9 @@ def test_benchmark_writes_costs_growth_and_plot(tool, tmp_path):
         (("--tokens", "7"), "multiple of 6"),
         (("--plot", "a.png"), "--tokens"),
         (("--batches", "4", "--tokens", "6"), "nothing else"),
+        (("--ranks", "2", "--batches", "4"), "nothing else"),
+        (("--ranks", "2", "2"), "different numbers"),
+        (("--ranks", "2", "--device", "cuda"), "on the CPU"),
     ],
 )
 def test_benchmark_refuses(tool, arguments, named):

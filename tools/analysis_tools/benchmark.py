@@ -4,10 +4,11 @@
     python tools/analysis_tools/benchmark.py CONFIG --tokens 216,432,864 --plot growth.png
     python tools/analysis_tools/benchmark.py CONFIG --batches 16,64,256
     python tools/analysis_tools/benchmark.py CONFIG --baseline HEAD~1
+    python tools/analysis_tools/benchmark.py CONFIG --ranks 1 2 4
 
 One process measures all encoders in turn, several times, and reports medians and ratios to the first one, because
-absolute times depend on what else runs on the machine. ``--batches`` and ``--baseline`` measure training steps of one
-config instead, each side in its own process.
+absolute times depend on what else runs on the machine. ``--batches``, ``--baseline`` and ``--ranks`` measure training
+steps of one config instead, each side in its own processes; ``--ranks`` on the CPU, with gloo.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--batches", type=integers, metavar="B,B,...", help="batch sizes of training steps to measure")
     parser.add_argument("--chunk", type=int, default=8, help="cases per chunk with --batches (default: %(default)s)")
     parser.add_argument("--baseline", metavar="COMMIT", help="compare a training step with this commit")
+    parser.add_argument("--ranks", type=int, nargs="+", metavar="N", help="numbers of processes to measure, on the CPU")
     parser.add_argument("--cases", type=int, default=16, help="different cases of a step (default: %(default)s)")
     parser.add_argument("--batch", type=int, default=1, help="cases per pass (default: %(default)s)")
     parser.add_argument("--air", type=share, default=0.0, help="share of the patches that is air (default: 0)")
@@ -63,9 +65,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         parser.error("--batch, --repeats, --chunk and --cases must be at least 1")
     if args.plot and not args.tokens:
         parser.error("--plot needs --tokens")
-    steps = args.batches or args.baseline
-    if steps and (len(args.subjects) > 1 or args.against or args.tokens or (args.batches and args.baseline)):
-        parser.error("--batches and --baseline measure the training step of one config, and nothing else")
+    steps = [kind for kind in ("batches", "baseline", "ranks") if getattr(args, kind)]
+    if steps and (len(args.subjects) > 1 or args.against or args.tokens or len(steps) > 1):
+        parser.error(f"--{steps[0]} measures the training step of one config, and nothing else")
+    if args.ranks and (min(args.ranks) < 1 or len(set(args.ranks)) < len(args.ranks)):
+        parser.error(f"--ranks {args.ranks}: expected different numbers of at least 1")
+    if args.ranks and args.device not in (None, "cpu"):
+        parser.error(f"--ranks measures on the CPU, but --device is {args.device}")
     return args
 
 
@@ -111,9 +117,17 @@ def training_steps(args: argparse.Namespace) -> dict[str, Any]:
     from ctvlm.engine.cli.console import stdout_console
     from ctvlm.experiments.benchmark.baseline import compare_with_commit
     from ctvlm.experiments.benchmark.batches import measure_batches
+    from ctvlm.experiments.benchmark.ranks import measure_ranks
     from ctvlm.experiments.benchmark.report import rows_table
 
     config, device = args.subjects[0], str(args.device)
+    if args.ranks:
+        result = measure_ranks(config, args.ranks, args.cases, args.repeats)
+        title = f"training step, {result['batch_per_rank']} cases and {result['threads']} thread(s) per rank, gloo"
+        stdout_console().print(rows_table([_shared(row) for row in result["ranks"]], title))
+        if any(row["share_cores"] for row in result["ranks"]):
+            print(f"ranks share cores: {result['cores']} cores are fewer than ranks x {result['threads']} thread(s)")
+        return result
     if args.batches:
         rows: list[dict[str, Any]] = measure_batches(config, args.batches, args.chunk, device, args.cases)
         stdout_console().print(rows_table(rows, f"training step with chunks of {args.chunk} cases, {device}"))
@@ -126,6 +140,10 @@ def training_steps(args: argparse.Namespace) -> dict[str, Any]:
         f"working tree / {args.baseline}: {ratio:.3f} (median of the ratios); losses differ by at most {difference:.1e}"
     )
     return dict(baseline=args.baseline, **result)
+
+
+def _shared(row: dict[str, Any]) -> dict[str, Any]:
+    return {**row, "share_cores": "ranks share cores" if row["share_cores"] else ""}
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -141,9 +159,10 @@ def main(argv: list[str] | None = None) -> None:
         if getattr(args, name):
             check_out_file(f"--{name}", getattr(args, name))
     quiet_warnings()
-    args.device = torch.device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    measured = training_steps(args) if args.batches or args.baseline else encoders(args)
-    result = dict(device=str(args.device), threads=torch.get_num_threads(), batch=args.batch, **measured)
+    on_gpu = torch.cuda.is_available() and not args.ranks
+    args.device = torch.device(args.device or ("cuda" if on_gpu else "cpu"))
+    measured = training_steps(args) if args.batches or args.baseline or args.ranks else encoders(args)
+    result = {"device": str(args.device), "threads": torch.get_num_threads(), "batch": args.batch, **measured}
     if args.out:
         write_json(args.out, result)
         print(f"results written to {args.out}")

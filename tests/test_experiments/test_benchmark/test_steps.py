@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from ctvlm.experiments.benchmark import ranks, step_process
 from ctvlm.experiments.benchmark.baseline import checkout, compare_with_commit
 from ctvlm.experiments.benchmark.batches import measure_batches
 from ctvlm.experiments.benchmark.step_process import StepProcess
@@ -70,6 +71,59 @@ def test_unknown_commit_is_named(repository, commit):
 def test_a_process_that_fails_gives_its_reason(tmp_path):
     with pytest.raises(CTVLMError, match=r"config not found: .*nothing\.py"):
         StepProcess(tmp_path / "nothing.py", "cpu", 2, tmp_path / "log")
+
+
+@pytest.fixture
+def script(tmp_path, monkeypatch):
+    """Replace the script of a step by other code, which knows its ``rank`` and the number of ``ranks``."""
+
+    def replace(code):
+        path = tmp_path / "step.py"
+        known = "rank, ranks = int(os.environ.get('RANK', 0)), int(os.environ.get('WORLD_SIZE', 1))"
+        path.write_text(f"import json, os, sys, time\n{known}\n{code}\n")
+        monkeypatch.setattr(step_process, "SCRIPT", path)
+
+    return replace
+
+
+def test_the_rank_that_failed_first_gives_the_reason(script, tmp_path):
+    script("if rank < 2: time.sleep(1); sys.exit('connection closed by peer')\nsys.exit('out of memory')")
+    with pytest.raises(CTVLMError, match="out of memory"):
+        StepProcess(tmp_path / "config.py", "cpu", 2, tmp_path / "log", ranks=3)
+
+
+def test_throughput_of_ranks(script, monkeypatch):
+    """The slowest rank determines the step: 2 s on one rank, 3 s on two, 8 s on four."""
+    monkeypatch.setattr(ranks, "available_cores", lambda: 2)
+    monkeypatch.setattr(ranks, "config_path", lambda name: name)
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    script(
+        "print(json.dumps(dict(batch=6)), flush=True)\n"
+        "for _ in sys.stdin: print(json.dumps(dict(step_s={1: 2, 2: 3, 4: 8}[ranks] / (ranks - rank))), flush=True)"
+    )
+    result = ranks.measure_ranks("config", [1, 2, 4], 2, 2)
+    assert (result["cores"], result["threads"], result["batch_per_rank"]) == (2, 1, 6)
+    rows = [tuple(row.values()) for row in result["ranks"]]
+    assert rows == [(1, 2, 3, 1, False), (2, 3, 4, pytest.approx(4 / 3), False), (4, 8, 3, 1, True)]
+
+
+@pytest.mark.slow
+def test_two_ranks_train_the_step_of_one_process_with_their_cases(repo_root, tmp_path):
+    """As the loss compares all cases of a batch, it is equal only if each rank has its own cases."""
+    config = repo_root / "configs/vit3d_cot_contrastive.py"
+    options = {
+        "model.text_encoder.dropout": 0.0,
+        "train_dataloader.dataset.pipeline": [dict(type="PackCTInputs")],
+    }
+    losses = []
+    for count in (1, 2):
+        sized = {**options, "train_dataloader.batch_size": 4 // count}
+        log = tmp_path / f"{count}.log"
+        environment = {"CUDA_VISIBLE_DEVICES": ""}
+        with StepProcess(config, "cpu", 4 // count, log, None, sized, environment, count) as process:
+            losses.append([process.step()["loss"] for _ in range(2)])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    assert losses[0][0] != pytest.approx(losses[0][1], rel=1e-4)
 
 
 @pytest.mark.slow
