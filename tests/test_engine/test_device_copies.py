@@ -131,3 +131,10 @@ def test_batches_of_workers_are_pinned_if_there_is_a_gpu(monkeypatch, gpus, work
     config = dict(num_workers=workers)
     assert build_loader(config).get("pin_memory", False) is pinned
     assert build_loader(dict(config, pin_memory=False))["pin_memory"] is False
+
+
+def test_the_host_keeps_the_values_that_are_read_without_a_wait(gpu):
+    inputs = {"volume": [torch.zeros(1, 2, 2, 2)], "region_map": None}
+    copied = DeviceCopies(torch.device("cpu")).start({"inputs": inputs, "data_samples": ["case"]})
+    assert copied["host_inputs"] is inputs
+    assert copied["data_samples"] == ["case"]

@@ -22,7 +22,10 @@ class Copies(Protocol):
 
 
 class DeviceCopies:
-    """Copies ``inputs`` of a batch to a CUDA device in a stream of its own; other entries stay on the host."""
+    """Copies ``inputs`` of a batch to a CUDA device in a stream of its own; other entries stay on the host.
+
+    ``host_inputs`` of the copied batch are the inputs on the host, whose values can be read without a wait.
+    """
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -31,7 +34,7 @@ class DeviceCopies:
     def start(self, batch: Any) -> Any:
         """Begin to copy a batch."""
         with torch.cuda.stream(self.stream):
-            return {**batch, "inputs": moved(batch["inputs"], self.device)}
+            return {**batch, "inputs": moved(batch["inputs"], self.device), "host_inputs": batch["inputs"]}
 
     def finish(self, batch: Any) -> None:
         """Let the following operations of the model wait for all copies."""

@@ -56,8 +56,9 @@ class CTDataPreprocessor(BaseDataPreprocessor):
             return data
         data_samples = data["data_samples"]
         case_ids = [sample.case_id for sample in data_samples]
-        host_volumes = data["inputs"]["volume"]
-        self._check_maps(data["inputs"]["region_map"], case_ids)
+        # A batch that was copied ahead (DeviceCopies) is on the device already.
+        host = data.get("host_inputs", data["inputs"])
+        self._check_maps(host["region_map"], case_ids)
         # Samples stay on the host: objectives read texts and ids from them, and lesion maps on a coarse grid.
         data = self.cast_data({"inputs": data["inputs"]})
         hu_B1DHW = _stack(data["inputs"]["volume"], case_ids, "volume")
@@ -67,7 +68,7 @@ class CTDataPreprocessor(BaseDataPreprocessor):
             "spacing": torch.tensor([sample.spacing for sample in data_samples], dtype=torch.float32),
         }
         if hu_B1DHW.device.type != "cpu":
-            inputs["host_volume"] = host_volumes
+            inputs["host_volume"] = host["volume"]
         return {"inputs": inputs, "data_samples": data_samples}
 
     def window(self, hu_B1DHW: Tensor) -> Tensor:
