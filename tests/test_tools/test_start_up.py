@@ -45,7 +45,8 @@ def test_help_and_usage_errors_import_no_large_package(script):
         ("ctvlm.phantom.packed", "torch mmengine scipy matplotlib"),
         # Of what every run imports. The packages are imported when they are used.
         (
-            "ctvlm.engine.runner ctvlm.engine.hooks ctvlm.models ctvlm.datasets ctvlm.phantom.phantom_ct ctvlm.evaluation",
+            "ctvlm.engine.runner ctvlm.engine.hooks ctvlm.models ctvlm.datasets ctvlm.phantom.phantom_ct "
+            "ctvlm.evaluation",
             "transformers timm peft torchvision scipy.stats scipy.optimize sklearn matplotlib wandb torch._dynamo",
         ),
     ],
