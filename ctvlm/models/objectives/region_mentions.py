@@ -50,6 +50,11 @@ class RegionMentions:
                 for region in step.regions:
                     mentions.setdefault(region, []).append(step.text)
                 abnormal |= set() if step.normal else set(step.regions)
+            if mentions and max(mentions) > region_mask_BR.shape[1]:
+                raise ValueError(
+                    f"case {sample.get('case_id', b)}: a step mentions region {max(mentions)}, but the encoder has "
+                    f"num_regions = {region_mask_BR.shape[1]}; set num_regions to the size of the scheme"
+                )
             for region, texts in sorted(mentions.items()):
                 if kept.get(region, 1.0) < min_kept:
                     continue

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ctvlm.models.layers.patch_embedding import as_grid
+from ctvlm.models.layers.patch_embedding import as_grid, grid_of
 from ctvlm.models.objectives.batch_context import host_volumes
 from ctvlm.models.region_encoders.overlap import patch_overlap
 from ctvlm.structures import Anatomy, EncoderOutput
@@ -31,7 +31,7 @@ def encode_volumes(
         visible_BN: the only patches that are encoded; the encoder must read HU. ``None``: those that it selects.
     """
     hu_B1DHW, spacing_B3 = inputs["volume"], inputs.get("spacing")
-    grid = as_grid([s // p for s, p in zip(hu_B1DHW.shape[2:], backbone.patch_size)])
+    grid = grid_of(as_grid(hu_B1DHW.shape[2:]), backbone.patch_size)
     if anatomy is None and inputs.get("region_map") is not None:
         anatomy = Anatomy(*patch_overlap(inputs["region_map"], grid, backbone.num_regions))
     region_map_BDHW, anatomy = preprocessor.encoder_regions(inputs, anatomy, training)

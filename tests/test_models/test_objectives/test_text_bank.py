@@ -75,6 +75,11 @@ def test_mentions_average_their_steps_and_mark_regions_that_are_absent():
     torch.testing.assert_close(mentions.mean_text(embeddings)[0], embeddings[:2].mean(dim=0))
 
 
+def test_a_region_that_the_encoder_does_not_have_is_an_error():
+    with pytest.raises(ValueError, match=r"case 0: a step mentions region 14, but the encoder has num_regions = 13"):
+        RegionMentions.from_samples(SAMPLES, torch.ones(3, 13, dtype=torch.bool))
+
+
 def test_text_ids_do_not_depend_on_the_process():
     assert text_id("No pleural effusion.") == 1528515884680363796
     assert text_id("a", "b") != text_id("ab")
