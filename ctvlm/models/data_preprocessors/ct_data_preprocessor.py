@@ -33,8 +33,8 @@ class CTDataPreprocessor(BaseDataPreprocessor):
         windows: Sequence[str | tuple[float, float]] = ("lung", "soft_tissue", "bone"),
         region_map_drop: float = 0.0,
     ) -> None:
-        # Copies from pinned memory do not wait.
-        super().__init__(non_blocking=True)
+        # Copies from pinned memory to a GPU do not wait.
+        super().__init__(non_blocking=torch.cuda.is_available())
         self.region_map_drop = region_map_drop
         self.windows: list[str | tuple[float, float]] = [resolve_window(window) for window in windows]
         self.by_case = False
@@ -52,7 +52,7 @@ class CTDataPreprocessor(BaseDataPreprocessor):
         inputs = {
             "volume": hu_B1DHW,
             "region_map": self._region_map(data["inputs"]["region_map"], hu_B1DHW[:, 0]),
-            "spacing": spacing_B3.to(hu_B1DHW.device, non_blocking=True),
+            "spacing": spacing_B3.to(hu_B1DHW.device, non_blocking=self._non_blocking),
         }
         return {"inputs": inputs, "data_samples": data_samples}
 
