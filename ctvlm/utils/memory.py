@@ -46,7 +46,7 @@ def _control_groups(
 ) -> list[tuple[int, int]]:
     """Limit and use in bytes of the control groups that contain this process (Linux, versions 1 and 2)."""
     try:
-        lines = [line.split(":", 2) for line in groups.read_text().splitlines()]
+        lines = [line.split(":", 2) for line in groups.read_text().split("\n") if line.count(":") >= 2]
     except OSError:
         return []
     found = []

@@ -36,8 +36,8 @@ class CTDataPreprocessor(BaseDataPreprocessor):
         windows: Sequence[str | tuple[float, float]] = ("lung", "soft_tissue", "bone"),
         region_map_drop: float = 0.0,
     ) -> None:
-        # Copies from pinned memory do not wait.
-        super().__init__(non_blocking=True)
+        # Copies from pinned memory to a GPU do not wait.
+        super().__init__(non_blocking=torch.cuda.is_available())
         self.region_map_drop = region_map_drop
         self.windows: list[str | tuple[float, float]] = [resolve_window(window) for window in windows]
         self.by_case = False
