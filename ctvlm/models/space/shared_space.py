@@ -8,6 +8,20 @@ from torch import Tensor, nn
 from ctvlm.models.space.step_attention import step_attention
 from ctvlm.registry import HEADS, NECKS
 from ctvlm.structures import EncoderOutput
+from ctvlm.utils import check_choice
+
+
+def _softmax_shares(score_BR: Tensor) -> Tensor:
+    # A constant score of 0 for "no region" lets a volume ignore its regions.
+    return F.pad(score_BR, (0, 1)).softmax(dim=1)[:, :-1]
+
+
+def _sigmoid_shares(score_BR: Tensor) -> Tensor:
+    # At first a share is about 0.1, so that 20 regions do not outweigh the pooled volume.
+    return (score_BR - 2).sigmoid()
+
+
+SHARES = {"softmax": _softmax_shares, "sigmoid": _sigmoid_shares}
 
 
 @HEADS.register_module()
@@ -24,6 +38,8 @@ class SharedSpace(nn.Module):
             alone also embeds regions and patches.
         regions_in_volume: add the region embeddings to the volume embedding, weighted by a learned score. The volume
             embedding then uses what the regions have learned from their mentions.
+        region_share: the weights of the regions: ``"softmax"`` over the regions and the constant 0 of "no region", or
+            ``"sigmoid"`` of each region's score. With a sigmoid, several findings of a case do not share one weight.
         step_scale: inverse temperature of the attention of a step over patches.
     """
 
@@ -40,9 +56,11 @@ class SharedSpace(nn.Module):
         text_projection: dict | None = None,
         shared_projection: bool = False,
         regions_in_volume: bool = False,
+        region_share: str = "softmax",
         step_scale: float = 10.0,
     ) -> None:
         super().__init__()
+        check_choice("SharedSpace", "region_share", region_share, tuple(SHARES))
         self.shared_dims = shared_dims
         self.step_scale = step_scale
         pooled = dict(in_dims=vision_dims)
@@ -59,6 +77,7 @@ class SharedSpace(nn.Module):
             self.patch_projection = HEADS.build(patch_projection, default_args=vision)
         self.text_projection = HEADS.build(text_projection or dict(type="TextProjection"), default_args=text)
         self.region_score = nn.Linear(vision_dims, 1) if regions_in_volume else None
+        self.share_regions = SHARES[region_share]
 
     def embed_regions(self, encoded: EncoderOutput) -> tuple[Tensor, Tensor, Tensor]:
         """Pooled regions (B, R, E), their embeddings (B, R, P), and a mask of regions present (B, R)."""
@@ -71,9 +90,7 @@ class SharedSpace(nn.Module):
         if self.region_score is None:
             return volume_BP
         region_BRE, region_BRP, mask_BR = self.embed_regions(encoded) if regions is None else regions
-        score_BR = self.region_score(region_BRE)[..., 0].masked_fill(~mask_BR, float("-inf"))
-        # A constant score of 0 for "no region" lets a volume ignore its regions.
-        share_BR = F.pad(score_BR, (0, 1)).softmax(dim=1)[:, :-1]
+        share_BR = self.share_regions(self.region_score(region_BRE)[..., 0].masked_fill(~mask_BR, float("-inf")))
         return volume_BP + (share_BR[:, None] @ F.normalize(region_BRP, dim=-1))[:, 0]
 
     def embed_patches(self, tokens_BNE: Tensor) -> Tensor:
