@@ -20,7 +20,7 @@ SMALL = dict(embed_dims=WIDTH, depth=DEPTH, num_heads=HEADS, img_size=(48, 48, 4
 SPACING = torch.tensor([[2.0, 2.0, 2.0]])
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def hu_DHW():
     """A part of a real CT (D, H, W)."""
     folder = Path(os.environ.get("CTVLM_SHARED", ROOT.parent / "shared/data"))

@@ -24,7 +24,7 @@ SIZES = dict(embed_dims=WIDTH, spatial_depth=2, temporal_depth=2, num_heads=HEAD
 SMALL = dict(img_size=(40, 80, 80), spacing=None, **SIZES)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def hu_DHW():
     """A part of a real CT (D, H, W)."""
     folder = Path(os.environ.get("CTVLM_SHARED", ROOT.parent / "shared/data"))

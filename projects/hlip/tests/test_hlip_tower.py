@@ -21,7 +21,7 @@ WIDTH, HEADS, DEPTH = 24, 2, 5
 SMALL = dict(embed_dims=WIDTH, depth=DEPTH, num_heads=HEADS, scan_blocks=(2, 4), img_size=(32, 96, 96), spacing=None)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def hu_DHW():
     """A part of a real CT (D, H, W)."""
     folder = Path(os.environ.get("CTVLM_SHARED", ROOT.parent / "shared/data"))
