@@ -54,7 +54,8 @@ def record_checksum(record: dict) -> str:
 def verify_stored(path: str | Path, data: bytes | None = None) -> None:
     """Compare a stored array with the checksum in the ``case.json`` next to it, if there is one.
 
-    A file that was verified in this run and has the same size and time of change is not read again.
+    A file that was verified in this run and has the same size and time of change is not read again. Content of a URL is
+    compared each time it was read; only the record is not read again.
 
     Args:
         data: content of a file at a URL.
@@ -64,17 +65,18 @@ def verify_stored(path: str | Path, data: bytes | None = None) -> None:
     """
     if _skipped.get():
         return
-    state: tuple = ()
     if data is None:
         status = files.local(path).stat()
-        state = (status.st_size, status.st_mtime_ns)
+        state: tuple = (status.st_size, status.st_mtime_ns)
+    else:
+        state = (hashlib.sha256(data).hexdigest(),)
     key = hashlib.blake2b(repr((str(path), *state)).encode(errors="surrogateescape"), digest_size=_DIGEST).digest()
     start = int.from_bytes(key[:8], "little") % _SLOTS * _DIGEST
     if _verified[start : start + _DIGEST] == key:
         return
     expected = _recorded(path)
     if expected is not None:
-        found = hashlib.sha256(data).hexdigest() if data is not None else sha256_of(files.local(path))
+        found = sha256_of(files.local(path)) if data is None else state[0]
         if found != expected:
             raise CTReadError(path, f"sha256 {found[:12]}…", f"{expected[:12]}… as recorded in {RECORD}", _AGAIN)
     _verified[start : start + _DIGEST] = key

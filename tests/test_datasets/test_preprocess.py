@@ -172,6 +172,24 @@ def test_manifest_and_store_at_fsspec_url(tool, case_folder, tmp_path):
         memory.rm(f"/{root}", recursive=True)
 
 
+def test_every_download_is_compared_with_its_checksum(tool, case_folder, tmp_path):
+    memory = fsspec.filesystem("memory")
+    root = tmp_path.name
+    memory.put(str(case_folder), f"/{root}/data", recursive=True)
+    try:
+        assert run(tool, f"memory://{root}/data/cases.jsonl", f"memory://{root}/store") == 0
+        case = read_manifest(f"memory://{root}/store/manifest.jsonl")[0]
+        LoadStore()(case)
+        place = f"/{root}/store/cases/p0/volume.b2nd"
+        content = bytearray(memory.cat_file(place))
+        content[len(content) // 2] ^= 1
+        memory.pipe_file(place, bytes(content))
+        with pytest.raises(CTReadError, match="sha256"):
+            LoadStore()(case)
+    finally:
+        memory.rm(f"/{root}", recursive=True)
+
+
 @pytest.mark.parametrize("case_id", ["a/b:c d", "x" * 300, "..", "été", ".hidden", "a "])
 def test_case_folders_are_valid_and_unique(case_id, tmp_path):
     folder = Path(folder_of(str(tmp_path), case_id))
