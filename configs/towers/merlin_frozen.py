@@ -12,5 +12,6 @@ model = dict(
         patch_size=(8, 32, 32),
         embed_dims=384,
         num_regions=20,
+        cache_dir=None,
     )
 )

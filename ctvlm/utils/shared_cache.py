@@ -67,7 +67,7 @@ class SharedCache:
         place = self._place(index)
         if not place:
             return None
-        content = np.empty(self._number(place), np.uint8).data
+        content = memoryview(bytearray(self._number(place)))
         done = 0
         while done < len(content):
             done += os.preadv(self._file, [content[done:]], place + 8 + done)

@@ -36,7 +36,7 @@ def share(kind: str, scores: list[float], one: int) -> float:
 @pytest.mark.parametrize("kind", ["softmax", "sigmoid"])
 def test_volume_embedding_is_a_sum_over_the_regions_present(kind):
     torch.manual_seed(1)
-    space, found = SharedSpace(E, E, 4, regions_in_volume=True, region_share=kind), encoded()
+    space, found = SharedSpace(E, E, 4, regions_in_volume=kind), encoded()
     regions_BRE, regions_BRP, _ = space.embed_regions(found)
     expected_BP = space.volume_projection(space.volume_pooling(found)).clone()
     for b in range(B):
@@ -48,5 +48,5 @@ def test_volume_embedding_is_a_sum_over_the_regions_present(kind):
 
 
 def test_unknown_share_is_refused():
-    with pytest.raises(ValueError, match="region_share"):
-        SharedSpace(E, E, 4, regions_in_volume=True, region_share="mean")
+    with pytest.raises(ValueError, match="regions_in_volume"):
+        SharedSpace(E, E, 4, regions_in_volume="mean")

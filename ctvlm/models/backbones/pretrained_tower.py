@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ctvlm.models.backbones.base import VisionEncoder, host_token_spacing
+from ctvlm.models.backbones.feature_cache import FeatureCache
 from ctvlm.models.backbones.tower import Tower
 from ctvlm.models.backbones.tower_canvas import from_canvas, to_canvas
 from ctvlm.models.backbones.tower_weights import choose_trained, load_tower
@@ -46,6 +48,8 @@ class PretrainedTower(VisionEncoder):
             of all linear and convolution layers without groups, with ``lora`` as arguments of ``peft.LoraConfig``;
             ``full``. Batch norms keep their statistics in every mode.
         patch_size: voxels of the input per token (z, y, x).
+        cache_dir: folder for the features of a frozen tower, see FeatureCache. A training, with its validation, writes
+            and reads them; random augmentation makes them useless. They are data of patients, like the volumes.
 
     Raises:
         CheckpointError: the file cannot be read, or its weights do not match.
@@ -67,7 +71,10 @@ class PretrainedTower(VisionEncoder):
         embed_dims: int = 384,
         num_regions: int = 20,
         region_encoder: dict | None = None,
+        cache_dir: str | None = None,
     ) -> None:
+        if cache_dir is not None and train != "frozen":
+            raise ValueError(f"backbone.cache_dir needs train = 'frozen', found train = {train!r}")
         super().__init__(embed_dims, num_regions, region_encoder, in_channels=1)
         built: Tower = TOWERS.build(tower)
         name = type(built).__name__
@@ -82,6 +89,8 @@ class PretrainedTower(VisionEncoder):
         self.trained = train
         self.tower, self._in_training = choose_trained(built, train, top_stages, lora)
         self.patch_size = as_grid(patch_size)
+        self.cache = None if cache_dir is None else FeatureCache(cache_dir, tower)
+        self._was_trained = False
         self.proj = nn.Linear(built.width, embed_dims)
         self.norm = nn.LayerNorm(embed_dims)
         self.proj.apply(init_vit)
@@ -141,16 +150,26 @@ class PretrainedTower(VisionEncoder):
     def features(self, volume_B1DHW: Tensor, ctx: TokenContext) -> Tensor:
         """Features of the tower at the patches (B, N, width), in single precision."""
         patch_mm_B3 = ctx.cache[PATCH_MM]
-        spacing_B3 = patch_mm_B3 / torch.tensor(self.patch_size)
-        found = []
+        # Applications and measurements, which do not train, neither read nor write the cache.
+        self._was_trained = self._was_trained or self.training
+        of_case = self._computed if self.cache is None or not self._was_trained else self._cached
         # Spacings differ between cases, and so do the sizes of what the tower reads.
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.trained != "frozen"):
-            for hu_1DHW, spacing_3, patch_mm_3 in zip(volume_B1DHW, spacing_B3, patch_mm_B3, strict=True):
-                canvas, maps = to_canvas(hu_1DHW[0], spacing_3, self.convention)
-                features_Exyz = self.tower(canvas)[0].float()
-                found.append(
-                    from_canvas(
-                        features_Exyz, maps, self.stride, self.first_center, self.convention.axes, ctx.grid, patch_mm_3
-                    )
-                )
-        return torch.stack(found)
+            cases = zip(volume_B1DHW[:, 0], patch_mm_B3, strict=True)
+            return torch.stack([of_case(hu_DHW, patch_mm_3, ctx.grid) for hu_DHW, patch_mm_3 in cases])
+
+    def _computed(self, hu_DHW: Tensor, patch_mm_3: Tensor, grid: tuple[int, int, int]) -> Tensor:
+        """Features of one case (N, width)."""
+        canvas, maps = to_canvas(hu_DHW, patch_mm_3 / torch.tensor(self.patch_size), self.convention)
+        features_Exyz = self.tower(canvas)[0].float()
+        axes = self.convention.axes
+        return from_canvas(features_Exyz, maps, self.stride, self.first_center, axes, grid, patch_mm_3)
+
+    def _cached(self, hu_DHW: Tensor, patch_mm_3: Tensor, grid: tuple[int, int, int]) -> Tensor:
+        assert self.cache is not None
+        device = hu_DHW.device.type
+        precision = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+        settings = (self.convention, self.stride, self.first_center, self.patch_size, precision)
+        fingerprint = self.cache.fingerprint(self.tower, *settings)
+        shape = math.prod(grid), self.proj.in_features
+        return self.cache.get(hu_DHW, patch_mm_3, shape, fingerprint, lambda: self._computed(hu_DHW, patch_mm_3, grid))

@@ -37,9 +37,9 @@ class SharedSpace(nn.Module):
         shared_projection: use the volume projection for regions and patches too, so that a model trained on volumes
             alone also embeds regions and patches.
         regions_in_volume: add the region embeddings to the volume embedding, weighted by a learned score. The volume
-            embedding then uses what the regions have learned from their mentions.
-        region_share: the weights of the regions: ``"softmax"`` over the regions and the constant 0 of "no region", or
-            ``"sigmoid"`` of each region's score. With a sigmoid, several findings of a case do not share one weight.
+            embedding then uses what the regions have learned from their mentions. True or ``"softmax"``: the weights
+            are a softmax over the regions and the constant 0 of "no region". ``"sigmoid"``: of each region's score, so
+            that several findings of a case do not share one weight.
         step_scale: inverse temperature of the attention of a step over patches.
     """
 
@@ -55,12 +55,13 @@ class SharedSpace(nn.Module):
         patch_projection: dict | None = None,
         text_projection: dict | None = None,
         shared_projection: bool = False,
-        regions_in_volume: bool = False,
-        region_share: str = "softmax",
+        regions_in_volume: bool | str = False,
         step_scale: float = 10.0,
     ) -> None:
         super().__init__()
-        check_choice("SharedSpace", "region_share", region_share, tuple(SHARES))
+        shares = "softmax" if regions_in_volume is True else regions_in_volume
+        if shares:
+            check_choice("SharedSpace", "regions_in_volume", shares, SHARES)
         self.shared_dims = shared_dims
         self.step_scale = step_scale
         pooled = dict(in_dims=vision_dims)
@@ -76,8 +77,8 @@ class SharedSpace(nn.Module):
             self.region_projection = HEADS.build(region_projection, default_args=vision)
             self.patch_projection = HEADS.build(patch_projection, default_args=vision)
         self.text_projection = HEADS.build(text_projection or dict(type="TextProjection"), default_args=text)
-        self.region_score = nn.Linear(vision_dims, 1) if regions_in_volume else None
-        self.share_regions = SHARES[region_share]
+        self.region_score = nn.Linear(vision_dims, 1) if shares else None
+        self.share_regions = SHARES[shares] if shares else None
 
     def embed_regions(self, encoded: EncoderOutput) -> tuple[Tensor, Tensor, Tensor]:
         """Pooled regions (B, R, E), their embeddings (B, R, P), and a mask of regions present (B, R)."""
@@ -87,7 +88,7 @@ class SharedSpace(nn.Module):
     def embed_volume(self, encoded: EncoderOutput, regions: tuple[Tensor, Tensor, Tensor] | None = None) -> Tensor:
         """Volume embeddings (B, P). ``regions`` is the result of ``embed_regions``, if it is known already."""
         volume_BP = self.volume_projection(self.volume_pooling(encoded))
-        if self.region_score is None:
+        if self.region_score is None or self.share_regions is None:
             return volume_BP
         region_BRE, region_BRP, mask_BR = self.embed_regions(encoded) if regions is None else regions
         share_BR = self.share_regions(self.region_score(region_BRE)[..., 0].masked_fill(~mask_BR, float("-inf")))

@@ -58,16 +58,12 @@ class PackedBert(nn.Module):
     ) -> None:
         super().__init__()
         self.embeddings = BertEmbeddings(vocab_size, embed_dims, max_length, dropout, pad_id)
-        self.encoder = nn.Module()
-        self.encoder.layer = nn.ModuleList(BertLayer(embed_dims, num_heads, dropout) for _ in range(depth))
+        self.encoder = BertEncoder(embed_dims, depth, num_heads, dropout)
         self.apply(_init_weights)
 
     def forward(self, ids_T: Tensor, positions_T: Tensor, passes: Sequence[AttentionPass]) -> Tensor:
         """Features (T, E) of tokens; positions count from 0 in each text."""
-        x_TE = self.embeddings(ids_T, positions_T)
-        for layer in self.encoder.layer:
-            x_TE = layer(x_TE, passes)
-        return x_TE
+        return self.encoder(self.embeddings(ids_T, positions_T), passes)
 
 
 class BertEmbeddings(nn.Module):
@@ -86,21 +82,54 @@ class BertEmbeddings(nn.Module):
         return self.dropout(self.LayerNorm(x_TE))
 
 
+class BertEncoder(nn.Module):
+    """Layers, one after another."""
+
+    def __init__(self, embed_dims: int, depth: int, num_heads: int, dropout: float) -> None:
+        super().__init__()
+        self.layer = nn.ModuleList(BertLayer(embed_dims, num_heads, dropout) for _ in range(depth))
+
+    def forward(self, x_TE: Tensor, passes: Sequence[AttentionPass]) -> Tensor:
+        for layer in self.layer:
+            x_TE = layer(x_TE, passes)
+        return x_TE
+
+
 class BertLayer(nn.Module):
     """Self-attention and MLP; after each, ``x = LayerNorm(x + f(x))``."""
 
     def __init__(self, embed_dims: int, num_heads: int, dropout: float) -> None:
         super().__init__()
-        self.attention = nn.Module()
-        self.attention.self = BertSelfAttention(embed_dims, num_heads, dropout)
-        self.attention.output = BertOutput(embed_dims, embed_dims, dropout)
-        self.intermediate = nn.Module()
-        self.intermediate.dense = nn.Linear(embed_dims, 4 * embed_dims)
+        self.attention = BertAttention(embed_dims, num_heads, dropout)
+        self.intermediate = BertIntermediate(embed_dims)
         self.output = BertOutput(4 * embed_dims, embed_dims, dropout)
 
     def forward(self, x_TE: Tensor, passes: Sequence[AttentionPass]) -> Tensor:
-        x_TE = self.attention.output(self.attention.self(x_TE, passes), x_TE)
-        return self.output(F.gelu(self.intermediate.dense(x_TE)), x_TE)
+        x_TE = self.attention(x_TE, passes)
+        return self.output(self.intermediate(x_TE), x_TE)
+
+
+class BertAttention(nn.Module):
+    """Self-attention with its residual."""
+
+    def __init__(self, embed_dims: int, num_heads: int, dropout: float) -> None:
+        super().__init__()
+        self.self = BertSelfAttention(embed_dims, num_heads, dropout)
+        self.output = BertOutput(embed_dims, embed_dims, dropout)
+
+    def forward(self, x_TE: Tensor, passes: Sequence[AttentionPass]) -> Tensor:
+        return self.output(self.self(x_TE, passes), x_TE)
+
+
+class BertIntermediate(nn.Module):
+    """First layer of the MLP."""
+
+    def __init__(self, embed_dims: int) -> None:
+        super().__init__()
+        self.dense = nn.Linear(embed_dims, 4 * embed_dims)
+
+    def forward(self, x_TE: Tensor) -> Tensor:
+        return F.gelu(self.dense(x_TE))
 
 
 class BertOutput(nn.Module):
