@@ -21,6 +21,7 @@ model = dict(
         ),
         region_encoder=dict(type="MaskCNNRegionEncoder"),
     ),
+    by_sentence=False,
     space=dict(
         regions_in_volume=False,
         volume_pooling=dict(_delete_=True, type="VolumePooling", mode="mean"),

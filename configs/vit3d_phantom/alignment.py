@@ -30,10 +30,13 @@ model = dict(
     data_preprocessor=dict(region_map_drop=0.7),
     backbone=dict(
         img_size=shape,
-        patch_embed=dict(patch_size=(6, 16, 16), merges=[(2, 4, 4), (3, 4, 4)], widths=[96]),
+        patch_embed=dict(patch_size=(6, 16, 16), merges=[(2, 4, 4), (3, 4, 4)], widths=[96], norm=True),
         region_encoder=dict(_delete_=True, type="LearnedRegionEncoder"),
         out_layers=(0,),
     ),
+    # The weights of the package were trained with these settings, before the tiny preset changed.
+    space=dict(regions_in_volume="softmax"),
+    by_sentence=False,
     objectives=dict(
         regions=dict(type="SegmentationObjective", head=dict(type="RegionLogitsHead")),
         voxels=dict(

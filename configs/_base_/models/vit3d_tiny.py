@@ -14,8 +14,9 @@ model = dict(
             type="HierarchicalPatchEmbedding",
             in_channels=3,
             patch_size=(4, 16, 16),
-            merges=[(2, 8, 8), (2, 2, 2)],
-            widths=[96],
+            merges=[(2, 4, 4), (1, 2, 2), (2, 2, 2)],
+            widths=[32, 96],
+            norm=False,
         ),
         position=dict(type="SinCosPosition3D", scale=0.15),
         block=dict(
@@ -33,10 +34,11 @@ model = dict(
     space=dict(
         type="SharedSpace",
         shared_dims=128,
-        regions_in_volume=True,
+        regions_in_volume="sigmoid",
         volume_pooling=dict(type="VolumePooling", mode="attention", with_regions=True),
         region_pooling=dict(type="RegionPooling", mode="attention"),
     ),
+    by_sentence=True,
     losses=dict(
         volume=dict(type="CrossModalContrastiveLoss"),
         region=dict(type="RegionAlignmentLoss"),

@@ -16,7 +16,7 @@ from ctvlm.registry import LAYERS
 
 @LAYERS.register_module()
 class HierarchicalPatchEmbedding(nn.Module):
-    """Merge voxels to cells and cells to patches, with shared weights and a GELU after each step: (B, N, E).
+    """Merge voxels to cells and cells to patches, with shared weights and a GELU between steps: (B, N, E).
 
     A single linear projection of a patch has to learn a small lesion separately for each position in the patch. Here
     the first steps process small cells with shared weights. No step reads beyond the patch, so that dropping patches
@@ -26,6 +26,9 @@ class HierarchicalPatchEmbedding(nn.Module):
     Args:
         merges: factors (z, y, x) of each step; their product is the patch size.
         widths: channels after each step except the last, which gives ``embed_dims``.
+        norm: layer norm of each cell after a step. It removes the level of a homogeneous cell, which is information in
+            CT: the HU of a cyst, or of a sclerotic bone.
+        mlp_ratio: add an MLP to each cell after a step, with this ratio of hidden channels. 0: none.
 
     Raises:
         ValueError: the product of merges is not the patch size, or the number of widths is wrong; ``forward``: see
@@ -39,6 +42,8 @@ class HierarchicalPatchEmbedding(nn.Module):
         patch_size: tuple[int, int, int] = (4, 16, 16),
         merges: tuple[tuple[int, int, int], ...] = ((1, 4, 4), (2, 2, 2), (2, 2, 2)),
         widths: tuple[int, ...] = (48, 96),
+        norm: bool = True,
+        mlp_ratio: float = 0.0,
     ) -> None:
         super().__init__()
         product = [1, 1, 1]
@@ -56,7 +61,8 @@ class HierarchicalPatchEmbedding(nn.Module):
         linears = [nn.Linear(channels[i] * math.prod(merge), channels[i + 1]) for i, merge in enumerate(self.merges)]
         self.linears = nn.ModuleList(linears)
         # Over the channels of one cell: a norm over the patch would mix its cells.
-        self.norms = nn.ModuleList(nn.LayerNorm(width) for width in widths)
+        self.norms = nn.ModuleList(nn.LayerNorm(width) if norm else nn.Identity() for width in widths)
+        self.mlps = nn.ModuleList(_CellMLP(width, int(mlp_ratio * width)) for width in widths if mlp_ratio > 0)
         for linear in linears:
             init_as_linear(linear)
 
@@ -68,8 +74,11 @@ class HierarchicalPatchEmbedding(nn.Module):
         check_channels(volume_BCDHW, self.in_channels)
         self.grid_of(as_grid(volume_BCDHW.shape[2:]))
         x_BDHWC = self._first(volume_BCDHW)
-        for merge, linear, norm in zip(self.merges[1:], self.linears[1:], self.norms):
-            x_BDHWC = linear(_merge(F.gelu(norm(x_BDHWC)), merge))
+        for i, (merge, linear) in enumerate(zip(self.merges[1:], self.linears[1:])):
+            x_BDHWC = self.norms[i](x_BDHWC)
+            if self.mlps:
+                x_BDHWC = x_BDHWC + self.mlps[i](x_BDHWC)
+            x_BDHWC = linear(_merge(F.gelu(x_BDHWC), merge))
         return x_BDHWC.flatten(1, 3)
 
     def _first(self, volume_BCDHW: Tensor) -> Tensor:
@@ -85,6 +94,21 @@ class HierarchicalPatchEmbedding(nn.Module):
         linear: Any = self.linears[0]
         weight = linear.weight.unflatten(1, (-1, channels)).transpose(1, 2).flatten(1)
         return F.linear(cells.reshape(batch, d, h, w, -1), weight, linear.bias)
+
+
+class _CellMLP(nn.Module):
+    """Linear, GELU, linear: (..., C) to (..., C)."""
+
+    def __init__(self, width: int, hidden_width: int) -> None:
+        super().__init__()
+        self.fc1, self.fc2 = nn.Linear(width, hidden_width), nn.Linear(hidden_width, width)
+        for linear in (self.fc1, self.fc2):
+            init_as_linear(linear)
+        # The sum with the input has nearly the variance of the input.
+        self.fc2.weight.data.mul_(0.3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(F.gelu(self.fc1(x)))
 
 
 def _merge(x_BDHWC: Tensor, factors: tuple[int, int, int]) -> Tensor:

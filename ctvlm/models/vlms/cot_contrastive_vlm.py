@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from mmengine.model import BaseModel
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from ctvlm.models.layers import grid_of
 from ctvlm.models.objectives import Objective
@@ -16,7 +15,9 @@ from ctvlm.models.objectives.batch_context import BatchContext, Inputs
 from ctvlm.models.objectives.text_bank import TextBank, drop_blank_steps
 from ctvlm.models.space import SharedSpace
 from ctvlm.models.vlms.build import build_objectives
+from ctvlm.models.vlms.chunks import in_chunks
 from ctvlm.models.vlms.encode_volumes import encode_volumes
+from ctvlm.models.vlms.sentence_texts import embed_by_sentence
 from ctvlm.models.vlms.tokenizers import FittedTokenizers
 from ctvlm.registry import BACKBONES, HEADS, LOSSES, MODELS, TEXT_ENCODERS
 from ctvlm.structures import Anatomy, CTDataSample, EncoderOutput
@@ -39,6 +40,7 @@ class CoTContrastiveVLM(FittedTokenizers, BaseModel):
         multi_task: config of the weighting of the losses; None: each loss has its own ``loss_weight``.
         chunk_size: number of cases whose features are computed at a time, and again in the backward pass: gradient
             caching (Gao et al., 2021), exact, with the memory of one chunk for any batch size. None: all at once.
+        by_sentence: embed texts as the sum of their sentences, see ``embed_by_sentence``.
         frozen: parts that are not trained and stay in evaluation mode, such as ``["backbone", "objectives.region"]``.
         data_preprocessor: config of the data preprocessor.
 
@@ -57,11 +59,13 @@ class CoTContrastiveVLM(FittedTokenizers, BaseModel):
         objectives: dict[str, dict | None] | None = None,
         multi_task: dict | None = None,
         chunk_size: int | None = None,
+        by_sentence: bool = False,
         frozen: Sequence[str] = (),
         data_preprocessor: dict | None = None,
     ) -> None:
         super().__init__(MODELS.build(data_preprocessor or dict(type="CTDataPreprocessor")))
         self.chunk_size = chunk_size
+        self.by_sentence = by_sentence
         self.backbone: Any = BACKBONES.build(backbone)
         self.data_preprocessor.num_regions = self.backbone.num_regions
         self.text_encoder: Any = TEXT_ENCODERS.build(text_encoder)
@@ -128,6 +132,9 @@ class CoTContrastiveVLM(FittedTokenizers, BaseModel):
 
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
         """Texts in the shared space (len(texts), P), not normalised."""
+        return embed_by_sentence(texts, self._embed_whole) if self.by_sentence else self._embed_whole(texts)
+
+    def _embed_whole(self, texts: Sequence[str]) -> Tensor:
         return self.space.embed_texts(self.text_encoder(texts))
 
     def context(self, inputs: Inputs, data_samples: Sequence[CTDataSample] = ()) -> BatchContext:
@@ -139,15 +146,7 @@ class CoTContrastiveVLM(FittedTokenizers, BaseModel):
     def loss(self, inputs: Inputs, data_samples: list[CTDataSample]) -> dict[str, Tensor]:
         """One loss per trained objective, over the cases of all ranks."""
         size = self.chunk_size or len(data_samples)
-        if size >= len(data_samples):
-            return self.losses_of(self._features_of(inputs, data_samples))
-        chunks = []
-        for start in range(0, len(data_samples), size):
-            part = slice(start, start + size)
-            cases = {name: None if value is None else value[part] for name, value in inputs.items()}
-            # Only the features of a chunk stay in memory. The backward pass computes the rest again.
-            chunks.append(checkpoint(self._features_of, cases, data_samples[part], use_reentrant=False))
-        return self.losses_of({n: type(first).cat([chunk[n] for chunk in chunks]) for n, first in chunks[0].items()})
+        return self.losses_of(in_chunks(self._features_of, inputs, data_samples, size))
 
     def _features_of(self, inputs: dict, data_samples: list[CTDataSample]) -> Features:
         """``features`` of cases that may still be lists on the host (see ``chunk_size``)."""

@@ -1,0 +1,3 @@
+# Layer norm of the cells in the patch embedding, which removes the level of a homogeneous cell.
+_base_ = ["../../vit3d_cot_contrastive.py"]
+model = dict(backbone=dict(patch_embed=dict(norm=True)))
