@@ -30,7 +30,7 @@ model = dict(
     data_preprocessor=dict(region_map_drop=0.7),
     backbone=dict(
         img_size=shape,
-        patch_embed=dict(patch_size=(6, 16, 16), merges=[(2, 4, 4), (3, 4, 4)], widths=[96], norm=True),
+        patch_embed=dict(patch_size=(6, 16, 16), merges=[(2, 4, 4), (3, 4, 4)], widths=[96], norm=True, mlp_ratio=0.0),
         region_encoder=dict(_delete_=True, type="LearnedRegionEncoder"),
         out_layers=(0,),
     ),

@@ -45,7 +45,10 @@ TESTED_ELSEWHERE = (
 )
 
 VARIANTS: dict[str, list[dict]] = {
-    "HierarchicalPatchEmbedding": [dict(merges=((1, 2, 2), (2, 2, 2)), widths=(8,))],
+    "HierarchicalPatchEmbedding": [
+        dict(merges=((1, 2, 2), (2, 2, 2)), widths=(8,)),
+        dict(merges=((1, 2, 2), (2, 2, 2)), widths=(8,), norm=False, mlp_ratio=2.0),
+    ],
     "SliceAwareAttention": [{}, dict(backend="dense"), dict(distance_unit="mm", max_distance=4)],
     "SliceWindowAttention": [{}, dict(window=3, shift=1)],
     "LearnedRegionEncoder": [{}, dict(map_weight=0.5)],

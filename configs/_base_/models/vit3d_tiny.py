@@ -17,6 +17,7 @@ model = dict(
             merges=[(2, 4, 4), (1, 2, 2), (2, 2, 2)],
             widths=[32, 96],
             norm=False,
+            mlp_ratio=2.0,
         ),
         position=dict(type="SinCosPosition3D", scale=0.15),
         block=dict(

@@ -20,8 +20,8 @@ class HierarchicalPatchEmbedding(nn.Module):
 
     A single linear projection of a patch has to learn a small lesion separately for each position in the patch. Here
     the first steps process small cells with shared weights. No step reads beyond the patch, so that dropping patches
-    is exact. The stem is hMLP's (Touvron et al., 2022, "Three things everyone should know about ViTs"), in 3D and
-    with layer norm.
+    is exact. The stem is hMLP's (Touvron et al., 2022, "Three things everyone should know about ViTs"), in 3D, with
+    layer norm or without a norm.
 
     Args:
         merges: factors (z, y, x) of each step; their product is the patch size.

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from ctvlm.models.layers import (
+    HierarchicalPatchEmbedding,
     LearnedPosition3D,
     RotaryPosition3D,
     SinCosPosition3D,
@@ -103,3 +104,12 @@ def test_context_computes_positions():
     assert ctx.zyx_BN3[0, 1 * 12 + 2 * 4 + 3].tolist() == [1, 2, 3]
     assert ctx.positions_BN3[0, 23].tolist() == [12.0, 40.0, 14.0]
     assert ctx.z_BN[0].tolist() == [0] * 12 + [1] * 12
+
+
+def test_a_norm_of_cells_hides_their_level():
+    torch.manual_seed(0)
+    levels = torch.tensor([0.2, 0.9]).view(2, 1, 1, 1, 1).expand(2, 1, 2, 4, 4)
+    for norm in (True, False):
+        embed = HierarchicalPatchEmbedding(1, 8, (2, 4, 4), merges=((1, 2, 2), (2, 2, 2)), widths=(6,), norm=norm)
+        low, high = embed(levels).detach()
+        assert torch.allclose(low, high, atol=1e-2) == norm
