@@ -35,8 +35,9 @@ model = dict(
         out_layers=(0,),
     ),
     # The weights of the package were trained with these settings, before the tiny preset changed.
-    space=dict(regions_in_volume="softmax"),
+    space=dict(regions_in_volume=True),
     by_sentence=False,
+    text_encoder=dict(depth=2),
     objectives=dict(
         regions=dict(type="SegmentationObjective", head=dict(type="RegionLogitsHead")),
         voxels=dict(

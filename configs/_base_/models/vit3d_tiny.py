@@ -31,7 +31,7 @@ model = dict(
         region_layer=1,
         token_selection="body",
     ),
-    text_encoder=dict(type="CompactTextEncoder", vocab_size=2048, embed_dims=128, depth=2, num_heads=4),
+    text_encoder=dict(type="CompactTextEncoder", vocab_size=2048, embed_dims=128, depth=1, num_heads=4),
     space=dict(
         type="SharedSpace",
         shared_dims=128,
