@@ -2,7 +2,7 @@
 _base_ = ["vit3d_cot_contrastive.py"]
 
 # Written by: python tools/train.py configs/vit3d_cot_contrastive.py
-load_from = "work_dirs/vit3d_cot_contrastive/epoch_7.pth"
+load_from = "work_dirs/vit3d_cot_contrastive/epoch_8.pth"
 load_strict = False  # the head is new
 
 names = [

@@ -1,9 +1,9 @@
 # Pretraining by masked reconstruction, without text: 25% of the body's patches are encoded, the voxels of the others
 # are predicted. Text alignment from its weights: train another config with
-# --cfg-options load_from=work_dirs/vit3d_masked_pretrain/epoch_7.pth load_strict=False
+# --cfg-options load_from=work_dirs/vit3d_masked_pretrain/epoch_8.pth load_strict=False
 # Linear probe of the encoder:
 # python tools/analysis_tools/linear_probe.py configs/vit3d_masked_pretrain.py \
-#   work_dirs/vit3d_masked_pretrain/epoch_7.pth
+#   work_dirs/vit3d_masked_pretrain/epoch_8.pth
 _base_ = ["vit3d_cot_contrastive.py"]
 
 model = dict(

@@ -1,6 +1,6 @@
 # Pretraining on regions only, without text: an encoder that predicts regions of CTs. Use its weights for
 # vit3d_cot_contrastive_bare.py
-# (--cfg-options load_from=work_dirs/vit3d_region_pretrain/epoch_7.pth);
+# (--cfg-options load_from=work_dirs/vit3d_region_pretrain/epoch_8.pth);
 # tools/analysis_tools/region_dice.py measures it.
 _base_ = ["vit3d_cot_contrastive_bare.py"]
 

@@ -25,7 +25,7 @@ from tests.test_docs import ROOT, commands, read
 
 DOCUMENTS = ("README.md", "configs/README.md", "projects/README.md")
 DEFAULT, SMALL = "configs/vit3d_cot_contrastive.py", "configs/vit3d_cot_contrastive_small.py"
-EPOCHS = 7  # a document names epoch_7.pth
+EPOCHS = 8  # a document names epoch_8.pth
 SIZES = {
     "depth": 2, "embed_dims": 24, "num_heads": 2, "vocab_size": 300, "shared_dims": 16, "max_length": 48,
     "shape": (24, 96, 96), "img_size": (24, 96, 96), "num_cases": 8, "batch_size": 4, "num_workers": 0,
@@ -37,8 +37,8 @@ ABLATIONS = ("configs/ablations/full.py", "configs/ablations/no_slice_bias.py")
 # Words that stand for a file or a number of the reader.
 WORDS = {
     "CONFIG": DEFAULT,
-    "CHECKPOINT": "work_dirs/vit3d_cot_contrastive/epoch_7.pth",
-    "work_dirs/vit3d_cot_contrastive_bare/epoch_7.pth": "work_dirs/vit3d_cot_contrastive/epoch_7.pth",
+    "CHECKPOINT": "work_dirs/vit3d_cot_contrastive/epoch_8.pth",
+    "work_dirs/vit3d_cot_contrastive_bare/epoch_8.pth": "work_dirs/vit3d_cot_contrastive/epoch_8.pth",
     "FOLDER": "data/ct",
     "FOLDER/manifest.jsonl": MANIFEST,
     "ann_file=FOLDER/manifest.jsonl": f"ann_file={MANIFEST}",

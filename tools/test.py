@@ -1,7 +1,7 @@
 """Test a checkpoint. The same as ``ctvlm test``.
 
-python tools/test.py configs/vit3d_cot_contrastive.py work_dirs/.../epoch_7.pth
-python tools/test.py configs/evaluation/phantom_full.py work_dirs/.../epoch_7.pth --bootstrap 1000 --out predictions.pt
+python tools/test.py configs/vit3d_cot_contrastive.py work_dirs/.../epoch_8.pth
+python tools/test.py configs/evaluation/phantom_full.py work_dirs/.../epoch_8.pth --bootstrap 1000 --out predictions.pt
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # All metrics of the default model on its test phantoms, with intervals:
-# python tools/test.py configs/evaluation/phantom_full.py work_dirs/vit3d_cot_contrastive/epoch_7.pth
+# python tools/test.py configs/evaluation/phantom_full.py work_dirs/vit3d_cot_contrastive/epoch_8.pth
 _base_ = ["../vit3d_cot_contrastive.py"]
 
 bootstrap = 1000

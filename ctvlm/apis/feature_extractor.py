@@ -93,7 +93,7 @@ class FeatureExtractor(Inferencer[VolumeFeatures]):
 
     Example::
 
-        extract = FeatureExtractor("configs/vit3d_cot_contrastive.py", "epoch_7.pth")
+        extract = FeatureExtractor("configs/vit3d_cot_contrastive.py", "epoch_8.pth")
         features = extract("ct.nii.gz", mask="segmentation.nii.gz", mask_source="totalsegmentator_v2")
         print(extract.similarity(features, ["Pleural effusion on the left."]).volume)
 

@@ -20,7 +20,7 @@ class HubModel(ModelHubMixin):
 
     ``save_pretrained``, ``push_to_hub`` and ``from_pretrained`` are those of ``huggingface_hub.ModelHubMixin``::
 
-        HubModel(init_model("epoch_7.pth")).push_to_hub("me/my-model", private=True)
+        HubModel(init_model("epoch_8.pth")).push_to_hub("me/my-model", private=True)
         model = HubModel.from_pretrained("me/my-model").model
 
     Args:

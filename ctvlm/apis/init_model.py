@@ -65,9 +65,9 @@ def init_model(
 
         init_model()  # the model of the package
         init_model("vit3d_phantom")  # a name of list_models()
-        init_model("work_dirs/run/epoch_7.pth")  # a checkpoint, which contains its config
+        init_model("work_dirs/run/epoch_8.pth")  # a checkpoint, which contains its config
         init_model("released_model")  # a folder written by tools/model_converters/publish.py
-        init_model("config.py", "epoch_7.pth")  # a config and a checkpoint or released folder
+        init_model("config.py", "epoch_8.pth")  # a config and a checkpoint or released folder
 
     The model has the attributes ``cfg`` and ``training_data``: records of the data that its weights were trained on
     (``ctvlm.utils.training_data.data_record``). They are one record of type "unknown" if the checkpoint has none, and

@@ -22,7 +22,7 @@ class MonaiEncoder(nn.Module):
 
         from ctvlm.apis import MonaiEncoder
 
-        encoder = MonaiEncoder("epoch_7.pth")
+        encoder = MonaiEncoder("epoch_8.pth")
         features = encoder(image)  # (B, 1, H, W, D) to (B, E, h, w, d)
 
     Args:

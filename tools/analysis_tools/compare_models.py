@@ -1,7 +1,7 @@
 """Compare models on the same cases in one table.
 
-python tools/analysis_tools/compare_models.py vit3d_phantom epoch_7.pth --data manifest.jsonl --protocols ct_clip
-python tools/analysis_tools/compare_models.py vit3d_phantom epoch_7.pth --data configs/vit3d_cot_contrastive_bare.py
+python tools/analysis_tools/compare_models.py vit3d_phantom epoch_8.pth --data manifest.jsonl --protocols ct_clip
+python tools/analysis_tools/compare_models.py vit3d_phantom epoch_8.pth --data configs/vit3d_cot_contrastive_bare.py
 python tools/analysis_tools/compare_models.py first.pt second.pt --protocols ctvlm radfinder
 
 MODEL is a checkpoint, a released folder, the name of a model of the package, a config (its weights: --checkpoint), or a

@@ -1,7 +1,7 @@
 """Dice of the regions that a model predicts from CTs without masks.
 
     python tools/dataset_converters/folder_to_manifest.py FOLDER cts.jsonl
-    python tools/analysis_tools/region_dice.py configs/vit3d_cot_contrastive_bare.py epoch_7.pth cts.jsonl
+    python tools/analysis_tools/region_dice.py configs/vit3d_cot_contrastive_bare.py epoch_8.pth cts.jsonl
 
 The CTs are processed by the test pipeline of the config, and the model gets no masks. Its region map is resampled to
 the grid of the CT file (nearest neighbour) and compared with the mask in the file. A mask that is coarser than the

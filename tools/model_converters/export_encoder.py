@@ -1,7 +1,7 @@
 """Export the vision encoder of a model with torch.export (.pt2) or as ONNX (.onnx), and compare it with the model.
 
     python tools/model_converters/export_encoder.py vit3d_phantom encoder.onnx
-    python tools/model_converters/export_encoder.py work_dirs/vit3d_cot_contrastive_bare/epoch_7.pth encoder.pt2
+    python tools/model_converters/export_encoder.py work_dirs/vit3d_cot_contrastive_bare/epoch_8.pth encoder.pt2
 
 Inputs: ``hu`` (B, 1, D, H, W) in HU, RAS+ order with axes (z, y, x), and ``spacing`` (B, 3) in mm (z, y, x). Outputs:
 see ``ctvlm.apis.EncoderFeatures``. The batch size is free; D, H, W are those of the config, or of --shape. The exported

@@ -1,7 +1,7 @@
 """Write the model of a checkpoint as a folder that init_model opens and the Hugging Face hub accepts.
 
-    python tools/model_converters/publish.py work_dirs/vit3d_cot_contrastive/epoch_7.pth release/my_model --half
-    python tools/model_converters/publish.py epoch_7.pth release/my_model --card results.md --license cc-by-nc-sa-4.0
+    python tools/model_converters/publish.py work_dirs/vit3d_cot_contrastive/epoch_8.pth release/my_model --half
+    python tools/model_converters/publish.py epoch_8.pth release/my_model --card results.md --license cc-by-nc-sa-4.0
 
 The folder contains the weights (safetensors), the config, the tokenizers, the region scheme and a model card. The card
 lists the training data that the checkpoint records; --card adds a text, such as the recipe and the results.

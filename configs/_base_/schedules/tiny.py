@@ -1,5 +1,5 @@
 # Epoch-based: an interrupted run resumes at the start of an epoch and gives the same result as an uninterrupted one.
-train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=7, val_interval=4)
+train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=8, val_interval=4)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
 
@@ -12,7 +12,7 @@ optim_wrapper = dict(
 )
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.03, begin=0, end=30, by_epoch=False),
-    dict(type="CosineAnnealingLR", eta_min=1e-5, begin=0, end=7, by_epoch=True, convert_to_iter_based=True),
+    dict(type="CosineAnnealingLR", eta_min=1e-5, begin=0, end=8, by_epoch=True, convert_to_iter_based=True),
 ]
 # The batch size that the learning rate was chosen for; used by --auto-scale-lr.
 auto_scale_lr = dict(enable=False, base_batch_size=16)
