@@ -31,7 +31,7 @@ def small_config() -> Config:
             "model.backbone.embed_dims": 24,
             "model.backbone.depth": 2,
             "model.backbone.block.num_heads": 2,
-            "model.backbone.patch_embed.widths": [16],
+            "model.backbone.patch_embed.widths": [8, 16],
             "model.space.shared_dims": 16,
             "model.space.volume_pooling.num_heads": 2,
             "model.text_encoder": dict(

@@ -15,7 +15,7 @@ _base_ = [{base!r}]
 model = dict(
     backbone=dict(
         img_size=(16, 64, 64), embed_dims=24, depth=2, block=dict(num_heads=2), token_selection="body",
-        patch_embed=dict(widths=[16]),
+        patch_embed=dict(widths=[8, 16]),
     ),
     space=dict(shared_dims=16, volume_pooling=dict(num_heads=2)),
     text_encoder=dict(vocab_size=400, embed_dims=16, depth=1, num_heads=2),
@@ -49,7 +49,7 @@ def model(repo_root):
     cfg.model = cfg.model.to_dict() | dict(
         backbone=cfg.model.backbone.to_dict()
         | dict(img_size=(16, 64, 64), embed_dims=24, block=dict(cfg.model.backbone.block, num_heads=2), depth=2)
-        | dict(patch_embed=dict(cfg.model.backbone.patch_embed, widths=[16])),
+        | dict(patch_embed=dict(cfg.model.backbone.patch_embed, widths=[8, 16])),
         space=cfg.model.space.to_dict() | dict(shared_dims=16, volume_pooling=dict(type="VolumePooling")),
         text_encoder=dict(cfg.model.text_encoder, vocab_size=400, embed_dims=16, depth=1, num_heads=2),
         objectives=dict(
