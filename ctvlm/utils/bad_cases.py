@@ -116,7 +116,7 @@ class ReplacesBadCases:
     def _candidates(self, idx: int) -> Iterator[int]:
         """The case, then other cases in an order that depends on its index only."""
         total = len(self)  # type: ignore[arg-type]
-        idx %= total
+        idx = range(total)[idx]
         yield idx
         rng = np.random.default_rng([idx, total])
         while True:

@@ -55,8 +55,12 @@ class CachesPipeline:
         raise NotImplementedError
 
     def load_case(self, idx: int) -> Any:
-        """Result of the pipeline for a case."""
-        results: Any = self.prefix(idx)
+        """Result of the pipeline for a case.
+
+        Raises:
+            IndexError: there is no such case. Iteration over the data set ends with it.
+        """
+        results: Any = self.prefix(range(len(self))[idx])  # type: ignore[arg-type]
         for transform in self.pipeline.transforms[self.prefix_length :]:
             results = transform(results)
             if results is None:
@@ -64,8 +68,7 @@ class CachesPipeline:
         return results
 
     def prefix(self, idx: int) -> dict:
-        """Results of the leading deterministic transforms."""
-        idx %= len(self)  # type: ignore[arg-type]
+        """Results of the leading deterministic transforms; ``idx`` is not negative."""
         if self._cached is not None:
             results = self._cached.get(idx)
             if results is not None:

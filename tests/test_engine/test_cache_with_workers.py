@@ -148,3 +148,14 @@ def test_a_cache_without_effect_is_a_warning(manifest):
     with pytest.warns(UserWarning, match=r"ManifestCT: cache=True has no effect.*RandomNoiseCT\) is random"):
         data = ManifestCT(str(manifest), pipeline=PACKED[2:], cache=True)
     assert data.kept is None
+
+
+@pytest.mark.parametrize("cache", [True, False])
+@pytest.mark.parametrize("bad_cases", ["raise", "skip"])
+def test_iteration_ends_with_the_last_case(cache, bad_cases):
+    dataset = drawn(None, cache=cache, pipeline=PACKED[:1], bad_cases=bad_cases)
+    ids = [item["case_id"] for item, _ in zip(dataset, range(3 * CASES))]
+    assert ids == [f"phantom_train_0_{i}" for i in range(CASES)]
+    assert dataset[-1]["case_id"] == ids[-1]
+    with pytest.raises(IndexError):
+        dataset[CASES]
