@@ -317,7 +317,7 @@ def test_the_ablation_trains_on_phantoms(ablation):
     data = model.data_preprocessor(data)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     history = []
-    for step in range(8):
+    for step in range(16):
         losses = model(**data, mode="loss")
         optimizer.zero_grad()
         sum(losses.values()).backward()

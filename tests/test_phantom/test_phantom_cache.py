@@ -8,7 +8,7 @@ import pickle
 import numpy as np
 import pytest
 
-from ctvlm.phantom import disk_cache, phantom_ct
+from ctvlm.phantom import disk_cache, draw_ahead
 from ctvlm.phantom.disk_cache import DiskCache
 from ctvlm.phantom.packed import PackedCase
 from ctvlm.phantom.phantom_ct import CHUNK, PhantomCT
@@ -122,7 +122,7 @@ def test_loader_worker_caches_the_cases_it_draws(tmp_path, drawn, monkeypatch):
     class Daemon:
         daemon = True
 
-    monkeypatch.setattr(phantom_ct.multiprocessing, "current_process", Daemon)
+    monkeypatch.setattr(draw_ahead.multiprocessing, "current_process", Daemon)
     for _ in range(2):
         build(tmp_path).results(2)
     assert len(drawn) == len(files(tmp_path)) == 1

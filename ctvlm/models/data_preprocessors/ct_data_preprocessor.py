@@ -37,7 +37,7 @@ class CTDataPreprocessor(BaseDataPreprocessor):
         region_map_drop: float = 0.0,
     ) -> None:
         # Copies from pinned memory to a GPU do not wait.
-        super().__init__(non_blocking=torch.cuda.is_available())
+        super().__init__(non_blocking=not torch.backends.mps.is_available())
         self.region_map_drop = region_map_drop
         self.windows: list[str | tuple[float, float]] = [resolve_window(window) for window in windows]
         self.by_case = False

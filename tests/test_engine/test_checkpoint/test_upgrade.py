@@ -11,7 +11,7 @@ from ctvlm.engine.checkpoint.upgrade import upgrade_model_config
 from ctvlm.registry import BACKBONES
 from ctvlm.utils import CTVLMError
 
-# The backbone of the tiny preset, as version 0.1 wrote it.
+# The backbone of the tiny preset of version 0.1, as that version wrote it.
 OLD = dict(
     type="ThreeDVisionEncoder",
     img_size=(24, 96, 96),
@@ -43,11 +43,13 @@ def built(backbone):
     return BACKBONES.build(backbone).state_dict()
 
 
-def test_an_old_config_becomes_the_current_preset(repo_root):
+def test_an_old_config_becomes_a_current_one(repo_root):
     before = copy.deepcopy(OLD)
     new = upgraded(**OLD)
     assert before == OLD
     preset = load_config(repo_root / "configs/vit3d_cot_contrastive.py").model.backbone.to_dict()
+    # The cells of that version.
+    preset["patch_embed"] = dict(OLD["patch_embed"], in_channels=3, patch_size=(4, 16, 16))
     a, b = built(new), built(preset)
     assert list(a) == list(b) and all(torch.equal(a[name], b[name]) for name in a)
     assert {**preset["block"], "type": None} == {**new["block"], "type": None}

@@ -45,7 +45,7 @@ def same_words(samples):
 
 
 def test_opposites_are_learned_from_the_volume(dataset):
-    model, batch, loss = overfit(dataset, dict(type="OppositeTextObjective"), 120, same_words)
+    model, batch, loss = overfit(dataset, dict(type="OppositeTextObjective"), 200, same_words)
     assert loss < 0.2
     model.set_predictions({"pred_opposites", "pred_opposite_texts"})
     volume_BP = model.context(batch["inputs"]).volume_BP.detach()
@@ -63,7 +63,7 @@ def two_labels(samples):
 
 def test_labels_are_learned_by_their_prompts(dataset):
     objective = dict(type="PromptClassificationObjective", names=["Effusion", "Cyst"])
-    _, _, loss = overfit(dataset, objective, 120, two_labels)
+    _, _, loss = overfit(dataset, objective, 200, two_labels)
     assert loss < 0.2
 
 
