@@ -36,7 +36,7 @@ class CTDataPreprocessor(BaseDataPreprocessor):
         windows: Sequence[str | tuple[float, float]] = ("lung", "soft_tissue", "bone"),
         region_map_drop: float = 0.0,
     ) -> None:
-        # Copies from pinned memory to a GPU do not wait.
+        # Copies from pinned memory to a GPU do not wait. On MPS, where this was not tested, copies wait.
         super().__init__(non_blocking=not torch.backends.mps.is_available())
         self.region_map_drop = region_map_drop
         self.windows: list[str | tuple[float, float]] = [resolve_window(window) for window in windows]

@@ -26,8 +26,8 @@ class HierarchicalPatchEmbedding(nn.Module):
     Args:
         merges: factors (z, y, x) of each step; their product is the patch size.
         widths: channels after each step except the last, which gives ``embed_dims``.
-        norm: layer norm of each cell after a step. It removes the level of a homogeneous cell, which is information in
-            CT: the HU of a cyst, or of a sclerotic bone.
+        norm: layer norm of each cell after a step. While biases are near zero, it removes the level of a homogeneous
+            cell, which is information in CT: the HU of a cyst, or of a sclerotic bone.
         mlp_ratio: add an MLP to each cell after a step, with this ratio of hidden channels. 0: none.
 
     Raises:
