@@ -119,10 +119,10 @@ def test_moved_keeps_the_structure():
     assert moved(value, torch.device("cpu"))["b"] == (1, "x")
 
 
-@pytest.mark.parametrize("gpus", [True, False])
-def test_the_preprocessor_does_not_wait_for_copies_to_a_gpu(monkeypatch, gpus):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus)
-    assert CTDataPreprocessor()._non_blocking is gpus
+@pytest.mark.parametrize("apple", [True, False])
+def test_the_preprocessor_waits_for_copies_to_apple_gpus_only(monkeypatch, apple):
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: apple)
+    assert CTDataPreprocessor()._non_blocking is not apple
 
 
 @pytest.mark.parametrize(("gpus", "workers", "pinned"), [(True, 2, True), (True, 0, False), (False, 2, False)])
