@@ -53,7 +53,7 @@ def train_all(
 
     Closing the generator stops the active runs.
     """
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads_per_process(jobs))}
+    environment = {"OMP_NUM_THREADS": str(threads_per_process(jobs)), **os.environ}
     waiting = list(runs)
     active: dict[SeedRun, tuple[subprocess.Popen, float]] = {}
     try:

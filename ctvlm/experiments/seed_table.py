@@ -32,6 +32,7 @@ COLUMNS = (
     # MRR uses every rank. Recall at a rank is too coarse to distinguish models on few cases.
     Column("t→i MRR ↑", "retrieval/t2i_MRR"),
     Column("i→t MRR ↑", "retrieval/i2t_MRR"),
+    Column("opposite acc. ↑", "opposite_text/mean"),
 )
 CAPTION = (
     "Mean over seeds ± half width of its 95% interval (Student's t). Δ: difference to {reference}, paired by seed, "

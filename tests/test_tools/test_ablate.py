@@ -17,6 +17,7 @@ from ctvlm.evaluation.functional.over_seeds import mean_interval
 from ctvlm.experiments.run_scheduler import train_all
 from ctvlm.experiments.seed_runs import SeedRun
 from ctvlm.experiments.seed_table import markdown, notes, summarise
+from ctvlm.experiments.training_process import threads_per_process
 
 TOOL = "analysis_tools/ablate.py"
 ROOT = Path(__file__).resolve().parents[2]
@@ -98,6 +99,17 @@ def test_trains_each_run_once_and_writes_the_table(ablate, configs, tmp_path):
         rows = {(row["config"], row["metric"]): row for row in csv.DictReader(file)}
     assert float(rows["less", "region_text/accuracy"]["difference"]) == pytest.approx(-0.299)
     assert "| less | 0.511 ± 0.027<br>Δ -0.299 ± 0.002 * |" in (tmp_path / "work" / "table.md").read_text()
+
+
+@pytest.mark.parametrize("threads", ["3", None])
+def test_number_of_threads_is_that_of_the_user(ablate, configs, tmp_path, monkeypatch, threads):
+    if threads is None:
+        monkeypatch.delenv("OMP_NUM_THREADS")
+    else:
+        monkeypatch.setenv("OMP_NUM_THREADS", threads)
+    ablate(*configs("full"), "--seeds", 0, "--jobs", 1)
+    used = (tmp_path / "work" / "trained.txt").read_text().split()[3]
+    assert used == (threads or str(threads_per_process(1)))
 
 
 def test_second_call_trains_only_missing_and_changed_runs(ablate, configs, tmp_path):

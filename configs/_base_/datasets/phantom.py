@@ -37,5 +37,6 @@ val_evaluator = [
     dict(type="RegionTextMetric"),
     dict(type="StepTextMetric"),
     dict(type="AlignmentMetric"),
+    dict(type="OppositeTextMetric"),
 ]
-test_evaluator = [*val_evaluator, dict(type="OppositeTextMetric")]
+test_evaluator = val_evaluator
