@@ -75,6 +75,7 @@ class CTVLMRunner(Runner):
     """
 
     _load_from: str | None
+    _timestamp: str
 
     def __init__(self, model: nn.Module | dict, work_dir: str, *args: Any, **kwargs: Any):
         self._advanced = False

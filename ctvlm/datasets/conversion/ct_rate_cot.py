@@ -75,8 +75,8 @@ def read_record(record: dict) -> dict[str, Any]:
             f"under one of {', '.join((*ANSWER, *THINKING))} or in 'conversations'"
         )
     report = str(record.get("report") or "")
-    texts = dict(volume=str(volume), question=question, answer=answer, report=report)
-    return {**texts, "reasoning": reasoning, "answer_stage": answer_stage}
+    found = dict(volume=str(volume), question=question, answer=answer, report=report)
+    return {**found, "reasoning": reasoning, "answer_stage": answer_stage}
 
 
 def record_steps(record: dict[str, Any], lexicon: MentionLexicon) -> list[dict]:
