@@ -63,7 +63,7 @@ def repo_root() -> Path:
 
 @pytest.fixture
 def fresh_mmengine():
-    """Clear mmengine's named singletons: runs of one config within one second have the same name."""
+    """Clear mmengine's named singletons, so that none of an earlier test is the current one."""
     from mmengine.logging import MessageHub, MMLogger
     from mmengine.registry import DefaultScope
     from mmengine.visualization import Visualizer

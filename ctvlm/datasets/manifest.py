@@ -24,7 +24,8 @@ Report texts such as "Not given.", "N/A" or "-" are treated as missing. ``volume
 options of ``read_ct`` (``{"path": "a.nii.gz", "rescale": [1, -1024]}``). ``region_map`` may be a path (with the label
 map declared by the data set) or ``{"files": {"aorta": "aorta.nii.gz"}}`` with one file per class. A lesion mask without
 ``id`` is a label map whose values are lesion ids. A step may have a ``question`` that it answers, and
-``"normal": true`` if it only states that its regions are normal.
+``"normal": true`` if it only states that its regions are normal. Its ``stage`` is ``observation``, ``reason`` or
+``answer``, for chains with stages.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from typing import Any
 
 from ctvlm.datasets.manifest_paths import ManifestError, ManifestPaths
 from ctvlm.datasets.manifest_values import check_extra, check_options, check_text, check_texts, check_type, parse_line
+from ctvlm.structures import STAGES
 from ctvlm.utils.placeholders import is_missing
 from ctvlm.volume import files
 
@@ -210,6 +212,11 @@ def _step(raw: Any, number: int) -> dict:
         step["normal"] = check_type(raw["normal"], bool, f"{where}: normal", "true or false")
     if raw.get("question"):
         step["question"] = check_type(raw["question"], str, f"{where}: question", "a text")
+    if raw.get("stage"):
+        expected = f"one of {', '.join(STAGES)}, or no stage"
+        step["stage"] = check_type(raw["stage"], str, f"{where}: stage", expected)
+        if step["stage"] not in STAGES:
+            raise ManifestError(f"{where}: stage: found {step['stage'][:40]!r}; expected {expected}")
     return step
 
 

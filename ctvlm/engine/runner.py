@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
@@ -42,6 +43,7 @@ from ctvlm.engine.optim.accumulation import SINGLE_CASE, check_batches, compares
 from ctvlm.engine.optim.after_step import call_after_step
 from ctvlm.engine.optim.sharded_optimizer import is_sharded
 from ctvlm.engine.run_lock import run_lock
+from ctvlm.engine.run_stamp import reserve_stamp
 from ctvlm.utils import WriteError, atomic_write, keep_freed_memory
 from ctvlm.utils.distributed import any_rank, raise_on_all_ranks
 from ctvlm.utils.pretrained_files import use_pretrained_files
@@ -69,9 +71,11 @@ class CTVLMRunner(Runner):
     - A checkpoint must fit the model. With ``load_strict=False`` in the config, the weights that fit are loaded.
     - DDP also works on the CPU.
     - A run that fails before its first iteration removes the files that it created.
+    - Each run has its own log folder, also if another one started in the same second.
     """
 
     _load_from: str | None
+    _timestamp: str
 
     def __init__(self, model: nn.Module | dict, work_dir: str, *args: Any, **kwargs: Any):
         self._advanced = False
@@ -99,6 +103,12 @@ class CTVLMRunner(Runner):
         """
         check_required_keys(cfg)
         return super().from_cfg(cfg)
+
+    def setup_env(self, env_cfg: dict) -> None:
+        """Set up the environment, and choose the name of the log folder, see ``reserve_stamp``."""
+        super().setup_env(env_cfg)
+        self._timestamp = reserve_stamp(self._work_dir, self._timestamp)
+        self._log_dir = os.path.join(self._work_dir, self._timestamp)
 
     @master_only
     def dump_config(self) -> None:
@@ -374,8 +384,7 @@ class CTVLMRunner(Runner):
         for handler in getattr(getattr(self, "logger", None), "handlers", []):
             with suppress(OSError):  # the disk is full
                 handler.close()
-        # The folder name is a time in seconds; another run that started in the same second shares it.
-        if getattr(self, "_log_dir", None) and Path(self._log_dir).absolute() not in self._files_before:
+        if getattr(self, "_log_dir", None):
             shutil.rmtree(self._log_dir, ignore_errors=True)
         work_dir = Path(self._work_dir)
         config = work_dir / Path(self.cfg.filename or f"{getattr(self, '_timestamp', '')}.py").name

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from mmengine.structures import BaseDataElement
 
+# Stages of a chain of thought (CORTEX): what is seen, what follows from it, and the answer to the question.
+STAGES = ("observation", "reason", "answer")
+
 
 @dataclass(frozen=True)
 class CoTStep:
@@ -19,6 +22,10 @@ class CoTStep:
         normal: True if the step only states that its regions are normal. Such steps are equivalent, so that a
             contrastive loss does not use them as negatives of each other.
         question: the question that the step answers, for data sets with questions.
+        stage: one of STAGES, for data sets with stages.
+
+    Raises:
+        ValueError: the stage is unknown.
     """
 
     text: str
@@ -27,6 +34,11 @@ class CoTStep:
     lesion: int | None = None
     normal: bool = False
     question: str = ""
+    stage: str = ""
+
+    def __post_init__(self) -> None:
+        if self.stage and self.stage not in STAGES:
+            raise ValueError(f"found a step of stage {self.stage!r}; expected one of {', '.join(STAGES)}, or none")
 
 
 class CTDataSample(BaseDataElement):

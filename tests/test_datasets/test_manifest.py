@@ -64,6 +64,8 @@ def test_all_keys_are_written_and_read(tmp_path):
         ({"report": "normal"}, ["report", '"normal"']),
         ({"cot": [{"step": 1}]}, ["cot step 1: text", "null"]),
         ({"cot": [{"text": "a", "regions": "liver"}]}, ["cot step 1: regions"]),
+        ({"cot": [{"text": "a", "stage": "think"}]}, ["cot step 1: stage", "'think'", "observation, reason, answer"]),
+        ({"cot": [{"text": "a", "stage": 1}]}, ["cot step 1: stage", "found 1", "observation, reason, answer"]),
         ({"region_map": {"source": "x"}}, ["region_map", "'source'"]),
         ({"lesion_masks": [{"path": "a", "id": 0}]}, ["lesion id", "1..255"]),
     ],

@@ -21,7 +21,7 @@ def line(case_folder) -> dict:
     case["volume"] = dict(path=case["volume"], rescale=[1, 0], spacing=[4, 2, 2], check_range=False, key="a")
     case["volume"] |= dict(axes="RAS", affine=[[2, 0, 0, 0], [0, 2, 0, 0], [0, 0, 4, 0], [0, 0, 0, 1]], modality="CT")
     case["source"] = "here"
-    case["cot"][0] |= dict(normal=False, question="Which?")
+    case["cot"][0] |= dict(normal=False, question="Which?", stage="reason")
     case["extra"] = dict(sets=["all"], labels_source="reports", region_kept={"5": 0.5}, text_origin="given")
     return case
 

@@ -137,6 +137,7 @@ def test_failed_start_in_the_same_second_keeps_the_log_of_the_other_run(toy_conf
     with pytest.raises(ValueError, match="broken"):
         CTVLMRunner.from_cfg(toy_config(train_dataloader__dataset__fail_with="broken")).train()
     assert log.is_file()
+    assert [path for path in log.parents[1].iterdir() if path.is_dir()] == [log.parent]
 
 
 def test_failed_start_removes_created_folders(toy_config, tmp_path):

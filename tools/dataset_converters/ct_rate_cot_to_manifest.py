@@ -2,7 +2,8 @@
 
 Supports plain records ``{"volumename", "question", "answer"}``, CT-RATE-Thinking (JSON Lines) and CORTEX
 (``data/{closedended,openended,report}.json``); the format is detected from the keys. All records of a volume become
-the steps of one case, each with its question. Text without explicit steps is split into sentences.
+the steps of one case, each with its question, and in CORTEX with its stage (observation, reason or answer). Text
+without explicit steps is split into sentences.
 
     python tools/dataset_converters/ct_rate_cot_to_manifest.py CT-RATE CT-RATE/cot.jsonl --cot THINKING/train.jsonl
 """

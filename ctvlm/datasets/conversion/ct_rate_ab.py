@@ -68,7 +68,7 @@ def ct_rate_ab_cases(data: CTRate, files: Iterable[Path]) -> CaseList:
             listed.dropped.append((volume, str(reason)))
             continue
         records = [
-            dict(question=question, thinking="", answer=answer, report="")
+            dict(question=question, reasoning=[], answer=answer, answer_stage="", report="")
             for record in by_volume[volume]
             for question, answer in record["turns"]
         ]

@@ -4,7 +4,8 @@ Each record has a volume, a question and an answer, under different keys:
 
 - ``{"volumename", "question", "answer"}``;
 - CT-RATE-Thinking: ``image, task_type, report, question, thinking, answer``;
-- CORTEX: a text with ``<task> <observation> <reason> <answer>``, possibly inside ``conversations``.
+- CORTEX: a text with ``<task> <observation> <reason> <answer>``, possibly inside ``conversations``. The steps get the
+  stage of their tag. ``<think>`` has no stage; the text of other tags is not used.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ VOLUME = ("volumename", "VolumeName", "volume_name", "volume", "image", "image_p
 QUESTION = ("question", "instruction", "prompt")
 THINKING = ("thinking", "reasoning", "cot", "rationale")
 ANSWER = ("answer", "response", "output")
-# Reasoning tags of CORTEX; the task tag repeats the question.
-REASONING_TAGS = ("observation", "reason", "reasoning", "think", "thinking")
+# Reasoning tags of CORTEX and their stages; the task tag repeats the question.
+REASONING_TAGS = {"observation": "observation", "reason": "reason", "reasoning": "reason", "think": "", "thinking": ""}
 T = TypeVar("T", bound=Mapping[str, Any])
 MIN_ANSWER_WORDS = 4  # a shorter answer is prefixed with its question
 
@@ -44,8 +45,10 @@ def cot_files(paths: Iterable[Path]) -> list[Path]:
     return files
 
 
-def read_record(record: dict) -> dict[str, str]:
-    """Read ``volume, question, thinking, answer, report`` of a record; missing parts are "".
+def read_record(record: dict) -> dict[str, Any]:
+    """Read ``volume, question, reasoning, answer, report`` of a record; missing texts are "".
+
+    ``reasoning`` is a list of (stage, text), and ``answer_stage`` the stage of the answer; a missing stage is "".
 
     Raises:
         ConversionError: no volume, or no text; the message lists the keys.
@@ -60,29 +63,33 @@ def read_record(record: dict) -> dict[str, str]:
     volume = volume[0] if isinstance(volume, list) else volume
     question = str(first_of(record, QUESTION) or user_text).replace("<image>", "").strip()
     thinking, answer = str(first_of(record, THINKING) or ""), str(first_of(record, ANSWER) or assistant_text)
+    reasoning, answer_stage = [("", thinking)] if thinking else [], ""
     parts = tagged(answer) or tagged(thinking)
     if parts:
-        thinking = "\n".join([parts[tag] for tag in REASONING_TAGS if tag in parts])
-        answer = parts.get("answer", "")
+        reasoning = [(stage, parts[tag]) for tag, stage in REASONING_TAGS.items() if tag in parts]
+        answer, answer_stage = parts.get("answer", ""), "answer"
         question = question or parts.get("task", "")
-    if volume is None or not (thinking or answer):
+    if volume is None or not (reasoning or answer):
         raise ConversionError(
             f"found the keys {sorted(record)}; expected a volume under one of {', '.join(VOLUME)} and text "
             f"under one of {', '.join((*ANSWER, *THINKING))} or in 'conversations'"
         )
     report = str(record.get("report") or "")
-    return dict(volume=str(volume), question=question, thinking=thinking, answer=answer, report=report)
+    found = dict(volume=str(volume), question=question, answer=answer, report=report)
+    return {**found, "reasoning": reasoning, "answer_stage": answer_stage}
 
 
-def record_steps(record: dict[str, str], lexicon: MentionLexicon) -> list[dict]:
-    """Return the steps of one record: its reasoning, then its answer, each with the question."""
-    question, answer = record["question"] or None, record["answer"].strip()
-    steps = text_steps(record["thinking"], lexicon, question=question)
+def record_steps(record: dict[str, Any], lexicon: MentionLexicon) -> list[dict]:
+    """Return the steps of one record: its reasoning, then its answer, each with the question and its stage."""
+    question, answer, stage = record["question"] or None, record["answer"].strip(), record["answer_stage"]
+    steps = [
+        step for own, text in record["reasoning"] for step in text_steps(text, lexicon, question=question, stage=own)
+    ]
     report = split_report(answer)
     if report:
         # The answer is a whole report, whose findings are steps only if there is no reasoning.
-        return steps or text_steps(report.get("findings", ""), lexicon, question=question)
-    closing = text_steps(answer, lexicon, question=question)
+        return steps or text_steps(report.get("findings", ""), lexicon, question=question, stage=stage)
+    closing = text_steps(answer, lexicon, question=question, stage=stage)
     if question and len(closing) == 1 and len(answer.split()) < MIN_ANSWER_WORDS:
         # "Yes." is meaningless without its question.
         closing[0]["text"] = f"{question} {answer}"
@@ -164,7 +171,7 @@ def ct_rate_cot_cases(data: CTRate, files: Iterable[Path], max_steps: int | None
     return listed
 
 
-def report_of(record: dict[str, str]) -> dict[str, str]:
+def report_of(record: dict[str, Any]) -> dict[str, str]:
     """Return findings and impression of a record, from its report or its answer."""
     for text in (record["report"], record["answer"]):
         if parts := split_report(text):

@@ -31,6 +31,7 @@ def text_steps(
     lexicon: MentionLexicon,
     *,
     question: str | None = None,
+    stage: str | None = None,
     within: Sequence[int] | None = None,
     entities: Iterable[str] = (),
 ) -> list[dict]:
@@ -39,6 +40,7 @@ def text_steps(
     Args:
         question: question that the text answers; stored in every step. A sentence that mentions no region gets the
             regions of the question.
+        stage: stage of the chain that the text belongs to; stored in every step.
         within: ids of the regions that the text describes, if known. A sentence is assigned to those that it mentions,
             or to all of them if it mentions none of them.
         entities: names of findings; each step keeps those that occur in it.
@@ -55,12 +57,13 @@ def text_steps(
             regions=[lexicon.scheme.name_of(i) for i in sorted(ids)],
             lesion=None,
         )
-        steps.append({**step, "question": question} if question else step)
+        optional = {"question": question, "stage": stage}
+        steps.append({**step, **{key: value for key, value in optional.items() if value}})
     return steps
 
 
 def number_steps(steps: list[dict]) -> list[dict]:
-    """Number steps from 1 and remove duplicates (equal question, text and lesion)."""
+    """Number steps from 1 and remove duplicates (equal question, text and lesion), also of another stage."""
     seen: set[tuple] = set()
     out: list[dict] = []
     for step in steps:

@@ -20,7 +20,8 @@ class PackCTInputs:
             a case is excluded from volume-level training and from retrieval.
 
     Raises:
-        BadDataError: a region of the region map or of a step is not in the scheme; the message contains the case.
+        BadDataError: a region of the region map or of a step is not in the scheme, or the stage of a step is unknown;
+            the message contains the case.
     """
 
     def __init__(self, impression_from_steps: bool = False) -> None:
@@ -44,6 +45,7 @@ class PackCTInputs:
                     lesion=step.get("lesion"),
                     normal=bool(step.get("normal", False)),
                     question=step.get("question") or "",
+                    stage=step.get("stage") or "",
                 )
                 for step in results.get("cot") or []
             ]

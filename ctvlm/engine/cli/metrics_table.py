@@ -45,8 +45,8 @@ def metric_rows(metrics: Mapping[str, Any]) -> list[MetricRow]:
     - ``<name>_reason``: why a value is NaN, and ``<prefix>/baseline``: what the chance levels are the scores of; both
       for the terminal (``results_tables``).
 
-    Other strings are not metrics. Scores of one finding (``<prefix>/<finding>/<name>``) use the values of ``<prefix>``
-    where they have none.
+    Other strings are not metrics. Scores of one finding or stage (``<prefix>/<finding>/<name>``) use the values of
+    ``<prefix>`` where they have none.
     """
     with_interval = {key for key in metrics if f"{key}_low" in metrics and f"{key}_high" in metrics}
     rows = []

@@ -11,22 +11,27 @@ from rich.console import Console
 from rich.table import Table
 
 from ctvlm.engine.cli.metrics_table import OWN_PROTOCOL, MetricRow, metric_rows
+from ctvlm.structures import STAGES
 from ctvlm.utils.terminal_text import shown
 
 
 def print_results(console: Console, metrics: Mapping[str, Any], title: str) -> None:
-    """Print the means, and for each prefix with scores of findings a table of them."""
+    """Print the means, and for each prefix with scores of findings or stages a table of them."""
     rows = metric_rows(metrics)
     means = [row for row in rows if not is_finding(row.metric)]
     if means or not rows:
         console.print(means_table(means, metrics, title))
-    for prefix in dict.fromkeys(row.metric.partition("/")[0] for row in rows if is_finding(row.metric)):
-        findings = [row for row in rows if is_finding(row.metric) and row.metric.startswith(f"{prefix}/")]
-        console.print(findings_table(findings, metrics, prefix, console.width))
+    tables: dict[tuple[str, str], list[MetricRow]] = {}
+    for row in rows:
+        if is_finding(row.metric):
+            prefix, name, *_ = row.metric.split("/")
+            tables.setdefault((prefix, "stage" if name in STAGES else "finding"), []).append(row)
+    for (prefix, kind), own in tables.items():
+        console.print(findings_table(own, metrics, prefix, console.width, kind))
 
 
 def is_finding(metric: str) -> bool:
-    """Whether a metric is the score of one finding (or region): ``<prefix>/<finding>/<score>``."""
+    """Whether a metric is the score of one finding (or region, or stage): ``<prefix>/<finding>/<score>``."""
     return metric.count("/") > 1
 
 
@@ -56,8 +61,14 @@ def means_table(rows: Sequence[MetricRow], metrics: Mapping[str, Any], title: st
     return table
 
 
-def findings_table(rows: Sequence[MetricRow], metrics: Mapping[str, Any], prefix: str, width: int) -> Table:
-    """One row per finding with the scores as columns; the last scores are left out if the table is too wide."""
+def findings_table(
+    rows: Sequence[MetricRow], metrics: Mapping[str, Any], prefix: str, width: int, kind: str = "finding"
+) -> Table:
+    """One row per finding with the scores as columns; the last scores are left out if the table is too wide.
+
+    Args:
+        kind: what the rows are, for the title: ``finding`` or ``stage``.
+    """
     findings: dict[str, dict[str, MetricRow]] = {}
     for row in rows:
         finding, _, score = row.metric.removeprefix(f"{prefix}/").rpartition("/")
@@ -78,8 +89,8 @@ def findings_table(rows: Sequence[MetricRow], metrics: Mapping[str, Any], prefix
             columns.append(score)
     rest = [score for score in scores if score not in columns]
     caption = f"not shown, in the CSV file: {shown(', '.join(rest))}" if rest else None
-    table = Table(title=f"{shown(prefix)}, by finding", title_justify="left", caption=caption, caption_justify="left")
-    table.add_column("finding", overflow="fold")
+    table = Table(title=f"{shown(prefix)}, by {kind}", title_justify="left", caption=caption, caption_justify="left")
+    table.add_column(kind, overflow="fold")
     for name in ("n", *columns):
         table.add_column(shown(name), justify="right")
     if any(reasons.values()):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import scipy
 
 
 def region_text_hits(
-    text_SP: np.ndarray, region_RP: np.ndarray, region_mask_R: np.ndarray, mentions: list[Collection[int]]
+    text_SP: np.ndarray, region_RP: np.ndarray, region_mask_R: np.ndarray, mentions: Sequence[Collection[int]]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Which texts of one case are most similar to a region that they mention.
 

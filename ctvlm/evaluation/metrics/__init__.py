@@ -17,6 +17,7 @@ from ctvlm.evaluation.metrics.region_text_metric import RegionTextMetric
 from ctvlm.evaluation.metrics.report_generation_metric import ReportGenerationMetric
 from ctvlm.evaluation.metrics.retrieval_metric import RetrievalMetric
 from ctvlm.evaluation.metrics.slice_localisation_metric import SliceLocalisationMetric
+from ctvlm.evaluation.metrics.step_metric import StepMetric
 from ctvlm.evaluation.metrics.step_text_metric import StepTextMetric
 from ctvlm.evaluation.metrics.vlm3d_report_metric import VLM3DReportMetric
 from ctvlm.evaluation.metrics.zero_shot_classification_metric import ZeroShotClassificationMetric
@@ -39,6 +40,7 @@ __all__ = [
     "ReportGenerationMetric",
     "RetrievalMetric",
     "SliceLocalisationMetric",
+    "StepMetric",
     "StepTextMetric",
     "VLM3DReportMetric",
     "ZeroShotClassificationMetric",

@@ -9,14 +9,15 @@ import numpy as np
 from ctvlm.evaluation.functional.alignment import attention_auroc, attention_spearman, pointing_game
 from ctvlm.evaluation.functional.localisation import slice_centre_error_mm
 from ctvlm.evaluation.functional.protocols import mean_defined
-from ctvlm.evaluation.metrics.case_metric import CaseMetric, step_regions, to_array
+from ctvlm.evaluation.metrics.case_metric import step_regions, to_array
+from ctvlm.evaluation.metrics.step_metric import StepMetric, step_stage
 from ctvlm.registry import METRICS
 
 _NAMES = ("spearman", "auroc", "pointing", "pointing_chance", "slice_error_mm", "slice_error_mm_chance")
 
 
 @METRICS.register_module()
-class AlignmentMetric(CaseMetric):
+class AlignmentMetric(StepMetric):
     """Spearman, AUROC, pointing game and slice error between each step's attention and the occupancy of its regions.
 
     Reads ``pred_step_attention`` (S, N), ``patch_occupancy`` (N, R + 1, from the region map; column 0 is background),
@@ -27,6 +28,7 @@ class AlignmentMetric(CaseMetric):
     """
 
     default_prefix = "step_attention"
+    per_step = ("rows",)
     optional_needs = frozenset({"pred_token_mask", "pred_grid", "volume_shape", "spacing"})
     needs = frozenset({"pred_step_attention", "patch_occupancy", "steps"}) | optional_needs
 
@@ -37,7 +39,7 @@ class AlignmentMetric(CaseMetric):
         mask_N = None if sample.get("pred_token_mask") is None else to_array(sample["pred_token_mask"])
         constant_N = np.ones(attention_SN.shape[1]) if mask_N is None else mask_N.astype(float)
         grid, shape = sample.get("pred_grid"), sample.get("volume_shape")
-        rows = []
+        rows, stages = [], []
         for attention_N, step in zip(attention_SN, sample["steps"], strict=True):
             regions = [r for r in step_regions(step) if occupancy_NR[:, r].any()]
             if not regions:
@@ -50,6 +52,7 @@ class AlignmentMetric(CaseMetric):
                     slice_centre_error_mm(weights_N, occupancy_N, grid, depth_mm)
                     for weights_N in (attention_N * constant_N, constant_N)
                 ]
+            stages.append(step_stage(step))
             rows.append(
                 (
                     attention_spearman(attention_N, occupancy_N, mask_N),
@@ -58,7 +61,7 @@ class AlignmentMetric(CaseMetric):
                     *slice_errors,
                 )
             )
-        return {"rows": np.array(rows, dtype=np.float64).reshape(-1, len(_NAMES))}
+        return {"rows": np.array(rows, dtype=np.float64).reshape(-1, len(_NAMES)), "stages": stages}
 
     def score(self, cases: list[dict[str, Any]]) -> dict[str, float]:
         def summary(index: np.ndarray) -> dict[str, float]:

@@ -102,7 +102,11 @@ class CaseMetric(BaseMetric):
             for result in ordered
             if result["record"] is not None
         ]
-        return dict(self.score(scored))
+        return self.all_scores(scored)
+
+    def all_scores(self, cases: list[dict[str, Any]]) -> dict[str, float | str]:
+        """The results of ``score``; subclasses add those of parts of the data."""
+        return dict(self.score(cases))
 
     def with_intervals(
         self, statistic: Callable[[np.ndarray], dict[str, float]], patients: Sequence[str]

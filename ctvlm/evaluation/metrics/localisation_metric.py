@@ -25,7 +25,8 @@ from ctvlm.evaluation.functional.localisation import (
     slice_error_mm,
 )
 from ctvlm.evaluation.functional.protocols import mean_defined
-from ctvlm.evaluation.metrics.case_metric import CaseMetric, has_text, step_field, to_array
+from ctvlm.evaluation.metrics.case_metric import has_text, step_field, to_array
+from ctvlm.evaluation.metrics.step_metric import StepMetric, step_stage
 from ctvlm.registry import METRICS
 
 # ReXGroundingCT removes predicted components below this size.
@@ -37,7 +38,7 @@ _WIDTH = len(_MEANS) + 3 * len(_KINDS)
 
 
 @METRICS.register_module()
-class LocalisationMetric(CaseMetric):
+class LocalisationMetric(StepMetric):
     """Localisation scores of lesions. A finding is a step together with its lesion mask.
 
     Reads ``lesion_map`` (D, H, W; lesion ids), ``steps`` with ``lesion``, ``spacing`` (mm, z y x), and either
@@ -58,6 +59,7 @@ class LocalisationMetric(CaseMetric):
     """
 
     default_prefix = "localisation"
+    per_step = ("rows", "entities")
     needs = frozenset({"lesion_map", "steps", "spacing", "pred_lesion_map", "pred_step_attention", "pred_grid"})
 
     def __init__(
@@ -79,7 +81,7 @@ class LocalisationMetric(CaseMetric):
             return None
         lesions, spacing = to_array(sample["lesion_map"]), sample["spacing"]
         predicted = sample.get("pred_lesion_map")
-        rows, entities = [], []
+        rows, entities, stages = [], [], []
         for number, step in enumerate(sample["steps"]):
             lesion = step_field(step, "lesion")
             if lesion is None or not (truth := lesions == lesion).any():
@@ -110,7 +112,9 @@ class LocalisationMetric(CaseMetric):
             ]
             rows.append([*(row.get(name, float("nan")) for name in _MEANS), *counts])
             entities.append(tuple(step_field(step, "entities") or ()))
-        return {"rows": np.array(rows, dtype=np.float64).reshape(-1, _WIDTH), "entities": entities}
+            stages.append(step_stage(step))
+        rows_array = np.array(rows, dtype=np.float64).reshape(-1, _WIDTH)
+        return {"rows": rows_array, "entities": entities, "stages": stages}
 
     def score(self, cases: list[dict[str, Any]]) -> dict[str, float]:
         def summary(index: np.ndarray) -> dict[str, float]:

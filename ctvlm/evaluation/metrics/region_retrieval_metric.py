@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 
 from ctvlm.evaluation.functional.region_retrieval import region_retrieval_ranks, summarise_region_ranks
-from ctvlm.evaluation.metrics.case_metric import CaseMetric, step_field, step_regions, to_array
+from ctvlm.evaluation.metrics.case_metric import step_field, step_regions, to_array
+from ctvlm.evaluation.metrics.step_metric import StepMetric, step_stage
 from ctvlm.registry import METRICS
 
 
 @METRICS.register_module()
-class RegionRetrievalMetric(CaseMetric):
+class RegionRetrievalMetric(StepMetric):
     """Retrieval of a case's region feature among the same region of all cases; scores are averaged over regions.
 
     The query is the mean embedding of the case's steps that mention the region. The regions of cases with the same step
@@ -20,22 +21,25 @@ class RegionRetrievalMetric(CaseMetric):
     """
 
     default_prefix = "region_retrieval"
+    per_step = ("texts", "embeddings", "mentions")
     needs = frozenset({"pred_steps", "pred_regions", "pred_region_mask", "steps"})
 
     def record(self, sample: dict) -> dict[str, Any]:
-        steps, texts_SP = sample["steps"], to_array(sample["pred_steps"])
-        regions_RP, visible_R = to_array(sample["pred_regions"]), to_array(sample["pred_region_mask"]).astype(bool)
-        mentions = []
-        for region in sorted({region for step in steps for region in step_regions(step)}):
-            if region <= len(visible_R) and visible_R[region - 1]:
-                own = [i for i, step in enumerate(steps) if region in step_regions(step)]
-                text = " ".join(step_field(steps[i], "text") for i in own)
-                mentions.append((region, text, texts_SP[own].mean(axis=0), regions_RP[region - 1]))
-        return {"mentions": mentions}
+        rows = [row for row, step in enumerate(sample["steps"]) if step_regions(step)]
+        steps = [sample["steps"][row] for row in rows]
+        return {
+            "regions": to_array(sample["pred_regions"]),
+            "visible": to_array(sample["pred_region_mask"]).astype(bool),
+            "embeddings": to_array(sample["pred_steps"])[rows],
+            "texts": [step_field(step, "text") for step in steps],
+            "mentions": [step_regions(step) for step in steps],
+            "stages": [step_stage(step) for step in steps],
+        }
 
     def score(self, cases: list[dict[str, Any]]) -> dict[str, float]:
-        mentions = [mention for case in cases for mention in case["mentions"]]
-        owner = np.array([number for number, case in enumerate(cases) for _ in case["mentions"]], dtype=int)
+        of_cases = [_mentions(case) for case in cases]
+        mentions = [mention for own in of_cases for mention in own]
+        owner = np.array([number for number, own in enumerate(of_cases) for _ in own], dtype=int)
         regions = np.array([mention[0] for mention in mentions], dtype=int)
         scored = ranks = sizes = np.zeros(0, dtype=int)
         if mentions:
@@ -52,3 +56,14 @@ class RegionRetrievalMetric(CaseMetric):
         # Chance levels have no intervals.
         metrics = {name: value for name, value in metrics.items() if "_chance_" not in name}
         return {**metrics, "num_mentions": len(scored)}
+
+
+def _mentions(case: dict[str, Any]) -> list[tuple[int, str, np.ndarray, np.ndarray]]:
+    """Region id, text of its steps, their mean embedding and the region feature, per mentioned region in the volume."""
+    found = []
+    for region in sorted({region for mentioned in case["mentions"] for region in mentioned}):
+        if region <= len(case["visible"]) and case["visible"][region - 1]:
+            own = [i for i, mentioned in enumerate(case["mentions"]) if region in mentioned]
+            text = " ".join(case["texts"][i] for i in own)
+            found.append((region, text, case["embeddings"][own].mean(axis=0), case["regions"][region - 1]))
+    return found

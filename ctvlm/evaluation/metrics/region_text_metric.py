@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 
 from ctvlm.evaluation.functional.alignment import region_text_hits
-from ctvlm.evaluation.metrics.case_metric import CaseMetric, step_regions, to_array
+from ctvlm.evaluation.metrics.case_metric import step_regions, to_array
+from ctvlm.evaluation.metrics.step_metric import StepMetric, step_stage
 from ctvlm.registry import METRICS
 
 
 @METRICS.register_module()
-class RegionTextMetric(CaseMetric):
+class RegionTextMetric(StepMetric):
     """Share of steps whose most similar region, among the regions in the volume, is one that they mention.
 
     Reads ``pred_steps`` (S, P), ``pred_regions`` (R, P), ``pred_region_mask`` (R) and ``steps``. ``chance`` is the
@@ -20,16 +21,18 @@ class RegionTextMetric(CaseMetric):
     """
 
     default_prefix = "region_text"
+    per_step = ("hits", "chances")
     needs = frozenset({"pred_steps", "pred_regions", "pred_region_mask", "steps"})
 
     def record(self, sample: dict) -> dict[str, Any]:
+        steps, mask_R = sample["steps"], to_array(sample["pred_region_mask"])
+        mentions = [step_regions(step) for step in steps]
         hits, chances = region_text_hits(
-            to_array(sample["pred_steps"]),
-            to_array(sample["pred_regions"]),
-            to_array(sample["pred_region_mask"]),
-            [step_regions(step) for step in sample["steps"]],
+            to_array(sample["pred_steps"]), to_array(sample["pred_regions"]), mask_R, mentions
         )
-        return {"hits": hits, "chances": chances}
+        visible = {int(r) + 1 for r in np.flatnonzero(mask_R)}
+        stages = [step_stage(step) for step, mentioned in zip(steps, mentions) if visible & set(mentioned)]
+        return {"hits": hits, "chances": chances, "stages": stages}
 
     def score(self, cases: list[dict[str, Any]]) -> dict[str, float]:
         def summary(index: np.ndarray) -> dict[str, float]:

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 
 from ctvlm.evaluation.functional.localisation import slice_localisation
-from ctvlm.evaluation.metrics.case_metric import CaseMetric, step_field, to_array
+from ctvlm.evaluation.metrics.case_metric import step_field, to_array
+from ctvlm.evaluation.metrics.step_metric import StepMetric, step_stage
 from ctvlm.registry import METRICS
 
 
 @METRICS.register_module()
-class SliceLocalisationMetric(CaseMetric):
+class SliceLocalisationMetric(StepMetric):
     """Slice localisation of the steps with a lesion: error in mm, and share within 12 and 24 mm.
 
     The predicted slice is the middle of the layer of patches with the most attention. The true slice is the mean of the
@@ -26,6 +27,7 @@ class SliceLocalisationMetric(CaseMetric):
     """
 
     default_prefix = "slice_localisation"
+    per_step = ("rows",)
     needs = frozenset({"pred_step_attention", "pred_grid", "lesion_map", "steps", "spacing"})
 
     def record(self, sample: dict) -> dict[str, Any] | None:
@@ -34,14 +36,15 @@ class SliceLocalisationMetric(CaseMetric):
         lesions, layers = to_array(sample["lesion_map"]), int(sample["pred_grid"][0])
         slice_mm = float(to_array(sample["spacing"])[0])
         layer_mm = slice_mm * len(lesions) / layers
-        rows = []
+        rows, stages = [], []
         for number, step in enumerate(sample["steps"]):
             slices = np.flatnonzero((lesions == step_field(step, "lesion")).any(axis=(1, 2)))
             if step_field(step, "lesion") is None or not len(slices):
                 continue
             attention_d = to_array(sample["pred_step_attention"])[number].reshape(layers, -1).sum(axis=1)
+            stages.append(step_stage(step))
             rows.append(((attention_d.argmax() + 0.5) * layer_mm, (slices.mean() + 0.5) * slice_mm))
-        return {"rows": np.array(rows, dtype=np.float64).reshape(-1, 2)}
+        return {"rows": np.array(rows, dtype=np.float64).reshape(-1, 2), "stages": stages}
 
     def score(self, cases: list[dict[str, Any]]) -> Mapping[str, float | str]:
         def summary(index: np.ndarray) -> dict[str, float]:

@@ -8,23 +8,26 @@ import numpy as np
 
 from ctvlm.evaluation.functional.protocols import mean_defined
 from ctvlm.evaluation.functional.step_text import rival_cases, step_text_auc, step_text_scores
-from ctvlm.evaluation.metrics.case_metric import CaseMetric, step_field, step_regions, to_array
+from ctvlm.evaluation.metrics.case_metric import step_field, step_regions, to_array
+from ctvlm.evaluation.metrics.step_metric import StepMetric, step_stage
 from ctvlm.registry import METRICS
 
 
 @METRICS.register_module()
-class StepTextMetric(CaseMetric):
+class StepTextMetric(StepMetric):
     """Probability that a step is more similar to the patches of its own case than to those of a rival case.
 
     A rival has a step on the same regions without any of the step's findings (``rival_cases``). The patches of each
     case are pooled by the attention of the same step, so that only their content differs. ``auc`` is the mean over
-    steps with regions and a rival, ``auc_abnormal`` over those with findings; 0.5 is chance.
+    steps with regions and a rival, ``auc_abnormal`` over those with findings; 0.5 is chance. The rivals of the steps of
+    a stage have such a step in the same stage.
 
     Reads ``pred_steps`` (S, P), ``pred_patches`` (N, P), ``pred_step_scale``, ``steps`` and, for models that drop
     patches, ``pred_token_mask`` (N). Stores the patches of all cases in half precision.
     """
 
     default_prefix = "step_text"
+    per_step = ("texts", "regions", "findings")
     needs = frozenset({"pred_steps", "pred_patches", "pred_step_scale", "pred_token_mask", "steps"})
     optional_needs = frozenset({"pred_token_mask"})
 
@@ -39,6 +42,7 @@ class StepTextMetric(CaseMetric):
             "scale": float(sample["pred_step_scale"]),
             "regions": [tuple(sorted(step_regions(step))) for _, step in steps],
             "findings": [tuple(step_field(step, "entities") or ()) for _, step in steps],
+            "stages": [step_stage(step) for _, step in steps],
         }
 
     def score(self, cases: list[dict[str, Any]]) -> dict[str, float]:

@@ -111,3 +111,17 @@ def test_examples_show_the_generated_text_next_to_the_reference():
     assert lines[1:4] == ["case       case [7]", "reference  Clear lungs. Normal.", lines[3]]
     assert lines[3].startswith("generated  Nodule. Nodule.") and lines[-1] == "generated  (empty)"
     assert sum(line.count("Nodule") for line in lines) == MAX_CHARACTERS // len("Nodule. ")
+
+
+def test_stages_have_their_own_table():
+    metrics = {
+        "s/auc": 0.5,
+        "s/num_steps": 9,
+        "s/observation/auc": 0.75,
+        "s/observation/num_steps": 4,
+        "s/cyst/auc": 0.25,
+    }
+    lines = printed(metrics)
+    assert header(lines, "stage") == ["stage", "n", "auc"] and header(lines, "finding") == ["finding", "n", "auc"]
+    rows = [cells(line) for line in lines if line.startswith("│")]
+    assert rows == [["s/auc", "0.5", "9"], ["observation", "4", "0.750"], ["cyst", "9", "0.250"]]

@@ -23,10 +23,10 @@ def run(cfg_text: str, folder: str, **overrides) -> None:
 
 def train_three_times(rank: int, world_size: int, cfg_text: str, folder: str) -> None:
     sharded = {"optim_wrapper__optimizer": {**SHARDED, "_delete_": True}}
-    run(cfg_text, f"{folder}/plain", experiment_name="plain")
-    run(cfg_text, f"{folder}/sharded", experiment_name="sharded", **sharded)
+    run(cfg_text, f"{folder}/plain")
+    run(cfg_text, f"{folder}/sharded", **sharded)
     resume = {"load_from": f"{folder}/sharded/epoch_1.pth", "resume": True}
-    run(cfg_text, f"{folder}/resumed", experiment_name="resumed", **sharded, **resume)
+    run(cfg_text, f"{folder}/resumed", **sharded, **resume)
 
 
 def read(folder: Path, epoch: int = 2) -> dict:
@@ -50,7 +50,7 @@ def test_sharded_training_equals_unsharded_training(toy_config, tmp_path):
 
     single = {"launcher": "none", "train_cfg__max_epochs": 3, "optim_wrapper__optimizer": SHARDED | {"_delete_": True}}
     single |= {"load_from": str(tmp_path / "sharded" / "epoch_2.pth"), "resume": True}
-    run(cfg.pretty_text, str(tmp_path / "single"), experiment_name="single", **single)
+    run(cfg.pretty_text, str(tmp_path / "single"), **single)
     assert read(tmp_path / "single", 3)["optimizer"]["state"]
 
 
