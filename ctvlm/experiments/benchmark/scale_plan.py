@@ -115,7 +115,7 @@ def scale_table(plans: Sequence[Plan]) -> str:
         cells = (
             f"`{p.name}`", p.gpus, p.strategy, p.batch, f"{p.tokens:,}", f"{p.flops / 1e12:.3g}",
             f"{p.plain_bytes / 1e9:.2f}", f"{p.checkpointed_bytes / 1e9:.2f}", "yes" if p.checkpointed else "no",
-            reduce, f"{p.step_s:.3g} s", p.epochs, f"{p.hours:.2g}",
+            reduce, f"{1e3 * p.step_s:,.1f} ms", p.epochs, f"{p.hours:.2g}" if p.hours >= 0.01 else "< 0.01",
         )  # fmt: skip
         lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines)

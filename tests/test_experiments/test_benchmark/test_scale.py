@@ -51,7 +51,7 @@ def test_fake_tensors_cost_what_real_ones_cost(repo_root):
 
 def test_kept_tensors_are_those_of_torch(repo_root, monkeypatch):
     """Bytes that autograd keeps in a real step in full precision, by storage, also with activation checkpointing."""
-    monkeypatch.setattr(torch, "autocast", lambda *args: nullcontext())
+    monkeypatch.setattr(torch, "autocast", lambda *args, **kwargs: nullcontext())
     cfg = small_config(repo_root)
     counted = count_step(*real_step(cfg))
     assert counted.copy_bytes == 0
