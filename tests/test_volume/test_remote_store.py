@@ -8,13 +8,14 @@ from hashlib import sha256
 import numpy as np
 import pytest
 
+from ctvlm.anatomy import RegionScheme
 from ctvlm.datasets.transforms.load_store import LoadStore
 from ctvlm.experiments.benchmark.store_server import served
 from ctvlm.volume import CTReadError, CTVolume, files
 from ctvlm.volume.store import encode, open_together
 
 pytest.importorskip("blosc2", reason="needs blosc2")
-pytest.importorskip("aiohttp", reason="needs fsspec[http]")
+pytest.importorskip("aiohttp", reason="needs aiohttp")
 NAMES = ("volume.b2nd", "region_map.b2nd", "lesion_map.b2nd")
 
 
@@ -39,7 +40,7 @@ def write_case(folder):
 
 def case_at(url):
     volume, regions, lesions = (f"{url}/{name}" for name in NAMES)
-    scheme = dict(source="ctvlm_chest_abdomen")
+    scheme = dict(source=RegionScheme.load().source_id)
     return dict(volume=dict(path=volume), region_map=dict(path=regions, **scheme), lesion_masks=[dict(path=lesions)])
 
 
