@@ -28,11 +28,11 @@ DISTRIBUTIONS = {
 }
 # Imported by name in ctvlm/evaluation/report_scorers.py; GREEN is not on PyPI.
 REPORT_SCORERS = {"RaTEScore", "radgraph", "bert-score"}
-# Declared for mmengine (setuptools) or for torch.onnx (onnx, onnxscript), read as a file (ipyniivue), or run as a
-# command or process (ipykernel).
+# Declared for mmengine (setuptools), for torch.onnx (onnx, onnxscript) or for fsspec (aiohttp), read as a file
+# (ipyniivue), or run as a command or process (ipykernel).
 NOT_IMPORTED = {
     "setuptools", "onnx", "onnxscript", "ipyniivue", "pytest-xdist", "ruff", "mypy", "pre-commit", "open_clip_torch",
-    "ipykernel",
+    "ipykernel", "aiohttp",
 }  # fmt: skip
 
 

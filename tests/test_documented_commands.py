@@ -134,7 +134,8 @@ def workspace(tmp_path_factory, released_model):
 
 def run(folder: Path, call: tuple[str, ...]) -> subprocess.CompletedProcess:
     program, *arguments = call
-    words = SHORTER.get(program) or [WORDS.get(word, word) for word in arguments]
+    shorter = None if "--scale" in arguments else SHORTER.get(program)
+    words = shorter or [WORDS.get(word, word) for word in arguments]
     if program == INFLATE:
         words[0] = str(ROOT / SMALL)
     if program == "ctvlm":

@@ -10,7 +10,7 @@ import posixpath
 import re
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -102,7 +102,10 @@ def size(path: str | Path) -> int | None:
     if not is_url(path):
         return local(path).stat().st_size if local(path).is_file() else None
     fs, name = filesystem(path)
-    return fs.size(name) if fs.exists(name) else None
+    try:
+        return fs.size(name)  # one request
+    except FileNotFoundError:
+        return None
 
 
 def remote_key(path: str) -> str:
@@ -120,6 +123,21 @@ def read_bytes(path: str | Path) -> bytes:
         return fs.cat_file(name)
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: no such file") from None
+
+
+def read_together(paths: Sequence[str]) -> dict[str, bytes]:
+    """Content of files at URLs, fetched at the same time if their file system can; raises FileNotFoundError."""
+    (fs, first), *others = map(filesystem, paths)
+    if not others or not fs.async_impl or "::" in paths[0] or any(other is not fs for other, _ in others):
+        return {path: read_bytes(path) for path in paths}
+    names, whole = [first, *(name for _, name in others)], [None] * len(paths)
+    contents = dict(zip(paths, fs.cat_ranges(names, whole, whole, on_error="return")))
+    for path, content in contents.items():
+        if isinstance(content, FileNotFoundError):
+            raise FileNotFoundError(f"{path}: no such file") from None
+        if isinstance(content, BaseException):
+            raise content
+    return contents
 
 
 def write_bytes(path: str | Path, data: bytes) -> None:

@@ -5,10 +5,12 @@
     python tools/analysis_tools/benchmark.py CONFIG --batches 16,64,256
     python tools/analysis_tools/benchmark.py CONFIG --baseline HEAD~1
     python tools/analysis_tools/benchmark.py CONFIG --ranks 1 2 4
+    python tools/analysis_tools/benchmark.py CONFIG CONFIG --scale
 
 One process measures all encoders in turn, several times, and reports medians and ratios to the first one, because
 absolute times depend on what else runs on the machine. ``--batches``, ``--baseline`` and ``--ranks`` measure training
-steps of one config instead, each side in its own processes; ``--ranks`` on the CPU, with gloo.
+steps of one config instead, each side in its own processes; ``--ranks`` on the CPU, with gloo. ``--scale`` measures
+nothing: it computes what a training on CT-RATE needs on one and on eight H100.
 """
 
 from __future__ import annotations
@@ -51,6 +53,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--chunk", type=int, default=8, help="cases per chunk with --batches (default: %(default)s)")
     parser.add_argument("--baseline", metavar="COMMIT", help="compare a training step with this commit")
     parser.add_argument("--ranks", type=int, nargs="+", metavar="N", help="numbers of processes to measure, on the CPU")
+    parser.add_argument("--scale", action="store_true", help="compute memory and hours of configs on 1 and 8 H100")
     parser.add_argument("--cases", type=int, default=16, help="different cases of a step (default: %(default)s)")
     parser.add_argument("--batch", type=int, default=1, help="cases per pass (default: %(default)s)")
     parser.add_argument("--air", type=share, default=0.0, help="share of the patches that is air (default: 0)")
@@ -68,6 +71,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     steps = [kind for kind in ("batches", "baseline", "ranks") if getattr(args, kind)]
     if steps and (len(args.subjects) > 1 or args.against or args.tokens or len(steps) > 1):
         parser.error(f"--{steps[0]} measures the training step of one config, and nothing else")
+    if args.scale and (args.against or args.tokens or steps):
+        parser.error("--scale computes the cost of configs, and nothing else")
     if args.ranks and (min(args.ranks) < 1 or len(set(args.ranks)) < len(args.ranks)):
         parser.error(f"--ranks {args.ranks}: expected different numbers of at least 1")
     if args.ranks and args.device not in (None, "cpu"):
@@ -142,6 +147,25 @@ def training_steps(args: argparse.Namespace) -> dict[str, Any]:
     return dict(baseline=args.baseline, **result)
 
 
+def scale(args: argparse.Namespace) -> dict[str, Any]:
+    """Compute what configs need on one and eight H100, print the table, and return the results."""
+    from dataclasses import asdict
+
+    from mmengine.logging import MMLogger
+
+    from ctvlm.engine.cli.config import load_config
+    from ctvlm.engine.cli.console import quiet_logger
+    from ctvlm.experiments.benchmark.scale import step_cost
+    from ctvlm.experiments.benchmark.scale_plan import ASSUMPTIONS, plan, scale_table
+
+    quiet_logger(MMLogger.get_current_instance())  # prints a line per parameter
+    configs = {Path(name).name: load_config(name) for name in args.subjects}
+    costs = {name: step_cost(cfg) for name, cfg in configs.items()}
+    plans = [plan(name, cfg, costs[name], gpus) for name, cfg in configs.items() for gpus in (1, 8)]
+    print(f"{scale_table(plans)}\n\n{ASSUMPTIONS}")
+    return dict(costs={name: asdict(cost) for name, cost in costs.items()}, plans=[asdict(row) for row in plans])
+
+
 def _shared(row: dict[str, Any]) -> dict[str, Any]:
     return {**row, "share_cores": "ranks share cores" if row["share_cores"] else ""}
 
@@ -161,7 +185,10 @@ def main(argv: list[str] | None = None) -> None:
     quiet_warnings()
     on_gpu = torch.cuda.is_available() and not args.ranks
     args.device = torch.device(args.device or ("cuda" if on_gpu else "cpu"))
-    measured = training_steps(args) if args.batches or args.baseline or args.ranks else encoders(args)
+    if args.scale:
+        measured = scale(args)
+    else:
+        measured = training_steps(args) if args.batches or args.baseline or args.ranks else encoders(args)
     result = {"device": str(args.device), "threads": torch.get_num_threads(), "batch": args.batch, **measured}
     if args.out:
         write_json(args.out, result)

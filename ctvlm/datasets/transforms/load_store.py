@@ -11,7 +11,7 @@ from ctvlm.datasets.transforms.visible_steps import visible_steps
 from ctvlm.registry import TRANSFORMS
 from ctvlm.volume import CTReadError
 from ctvlm.volume.intensity import AIR
-from ctvlm.volume.store import SUFFIX, StoredArray, label_counts
+from ctvlm.volume.store import SUFFIX, label_counts, open_together
 
 
 @TRANSFORMS.register_module()
@@ -47,8 +47,12 @@ class LoadStore:
 
     def __call__(self, results: dict) -> dict:
         scheme = scheme_of(results)
-        spec = results["volume"]
-        stored = self._open(spec["path"] if isinstance(spec, dict) else spec)
+        spec, masks = results["volume"], results.get("lesion_masks") or []
+        maps = {"region_map": results.get("region_map"), "lesion_map": masks[0] if masks else None}
+        paths = [spec["path"] if isinstance(spec, dict) else spec]
+        paths += [entry["path"] for entry in maps.values() if entry is not None]
+        _check_suffixes(paths)
+        stored, *opened = open_together(paths)
         window = self.window or stored.shape
         box = select_box(stored.shape, window, self.where)
         ct = stored.read(box)
@@ -61,11 +65,10 @@ class LoadStore:
             # Fractions that remained in preprocessing.
             "region_kept": (results.get("extra") or {}).get("region_kept", {}),
         }
-        masks = results.get("lesion_masks") or []
-        for key, entry in (("region_map", results.get("region_map")), ("lesion_map", masks[0] if masks else None)):
+        for key, entry in maps.items():
             out[key] = None
             if entry is not None:
-                labels = self._open(entry["path"])
+                labels = opened.pop(0)
                 if labels.shape != stored.shape:
                     raise CTReadError(
                         labels.path, f"shape {labels.shape}", f"{stored.shape} as the CT", "preprocess the case again"
@@ -80,9 +83,9 @@ class LoadStore:
             out["cot"] = visible_steps(out.get("cot") or [], out["region_map"], scheme)
         return out
 
-    @staticmethod
-    def _open(path: str) -> StoredArray:
+
+def _check_suffixes(paths: Sequence[str]) -> None:
+    for path in paths:
         if not str(path).lower().endswith(SUFFIX):
             action = "run tools/preprocess.py and use its manifest, or use LoadCT"
             raise CTReadError(path, "another file format", f"a file name that ends in {SUFFIX}", action)
-        return StoredArray(path)

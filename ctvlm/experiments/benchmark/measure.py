@@ -139,7 +139,7 @@ def peak_growth(subject: Subject, bench: Bench) -> int:
 
 def flops_of(run: Callable[[], object]) -> int:
     """Floating-point operations of a call, attention included."""
-    with FlopCounterMode(display=False, custom_mapping=_CPU_ATTENTION) as counter:
+    with FlopCounterMode(display=False, custom_mapping=CPU_ATTENTION) as counter:
         run()
     return counter.get_total_flops()
 
@@ -192,7 +192,7 @@ def _attention_backward_flops(grad_shape, query_shape, key_shape, value_shape, *
 
 
 # Kernels that torch's counter does not know.
-_CPU_ATTENTION = {
+CPU_ATTENTION = {
     _aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops,
     _aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward_flops,
 }
