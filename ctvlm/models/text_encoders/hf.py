@@ -80,7 +80,7 @@ class HFTextEncoder(BaseTextEncoder):
             tower = Tower.from_files(files)
         else:
             folder = str(Path(pretrained).expanduser())
-            tower = read_tower(Source(folder, revision, dict(tokenizer or {}), trust_remote_code), pooling, projection)
+            tower = self._read(Source(folder, revision, dict(tokenizer or {}), trust_remote_code), pooling, projection)
             print_log(f"text encoder {tower.report}", logger="current")
         limit = tower.max_length
         if max_length is not None and not 3 < max_length <= limit:
@@ -95,6 +95,9 @@ class HFTextEncoder(BaseTextEncoder):
         self._use_tokenizer(tower.tokenizer)
         self._fingerprint: str | None = None
         self.train()
+
+    def _read(self, source: Source, pooling: str, projection: bool) -> Tower:
+        return read_tower(source, pooling, projection)
 
     def _use_tokenizer(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self._tokenizer = tokenizer
