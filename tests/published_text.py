@@ -34,7 +34,10 @@ def bert_layout(pooler: bool = True) -> dict[str, tuple[int, ...]]:
 
 def random_weights(shapes: Mapping[str, tuple[int, ...]], seed: int = 0, std: float = 0.3) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(seed)
-    return {name: torch.randn(shape, generator=generator) * std for name, shape in shapes.items()}
+    return {
+        name: torch.randn(shape, generator=generator) * std + float(name.endswith("LayerNorm.weight"))
+        for name, shape in shapes.items()
+    }
 
 
 def token_ids(text: str, limit: int = LENGTH) -> list[int]:

@@ -81,5 +81,3 @@ class CTClipTower(Tower):
             for name, value in weights.items()
             if not name.startswith(UNUSED) and not name.endswith(UNUSED_ENDS)
         }
-
-

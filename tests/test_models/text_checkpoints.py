@@ -185,5 +185,6 @@ def save_t5(folder: Path) -> Path:
 PUBLISHED = {
     "dmis-lab/biobert-v1.1": save_biobert,
     "microsoft/BiomedVLP-CXR-BERT-specialized": save_cxr_bert,
+    "microsoft/BiomedNLP-BiomedBERT-base-uncased-abstract-fulltext": save_bert,
     "microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224": save_open_clip,
 }

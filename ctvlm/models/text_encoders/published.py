@@ -28,6 +28,7 @@ class PublishedParts:
     head_prefix: str
     out_dims: int | None
     bias: bool
+    num_heads: int
 
 
 @TEXT_ENCODERS.register_module()
@@ -45,13 +46,17 @@ class PublishedTextEncoder(HFTextEncoder):
         head_prefix: start of the names of the projection.
         out_dims: width of the projection, a linear layer after pooling; ``None``: no projection.
         bias: whether the projection has a bias.
-        pooling, train, max_length, tokenizer, revision: as in HFTextEncoder.
+        pooling: as in HFTextEncoder, or ``attention``: AttentionPool, whose weights are those of the projection.
+        num_heads: of AttentionPool.
+        train, max_length, tokenizer, revision: as in HFTextEncoder.
 
     Raises:
         CheckpointError: the file cannot be read, or its weights do not match.
         CTVLMError: config or tokenizer cannot be read, or peft is missing.
         ValueError: an option is invalid for the encoder.
     """
+
+    poolings = (*HFTextEncoder.poolings, "attention")
 
     def __init__(
         self,
@@ -62,24 +67,35 @@ class PublishedTextEncoder(HFTextEncoder):
         out_dims: int | None = None,
         bias: bool = False,
         pooling: str = "cls",
+        num_heads: int = 12,
         train: str = "frozen",
         max_length: int | None = None,
         tokenizer: dict[str, Any] | None = None,
         revision: str | None = None,
     ) -> None:
+        if pooling == "attention" and out_dims is not None:
+            raise ValueError(f"text_encoder.out_dims={out_dims}: expected None with pooling='attention'")
         # The base class reads the encoder with ``_read`` before it sets up its modules.
-        self._parts = PublishedParts(weights, prefix, head_prefix, out_dims, bias)
+        self._parts = PublishedParts(weights, prefix, head_prefix, out_dims, bias, num_heads)
         options: dict[str, Any] = dict(max_length=max_length, tokenizer=tokenizer, revision=revision)
         super().__init__(pretrained, train=train, pooling=pooling, **options)
 
     def sections(self, text: str, tokens: list[int], room: int) -> list[list[int]]:
         return [tokens[:room]]
 
+    def embed_hidden(self, hidden_STE: Tensor, mask_ST: Tensor) -> Tensor:
+        if self.pooling != "attention":
+            return super().embed_hidden(hidden_STE, mask_ST)
+        return self.projection[0](hidden_STE, mask_ST)
+
     def _read(self, source: Source, pooling: str, projection: bool) -> Tower:
         tower, parts = read_architecture(source), self._parts
-        if parts.out_dims is not None:
-            tower.shapes = [["linear", tower.model.config.hidden_size, parts.out_dims, parts.bias]]
-            tower.projection = build_projection(tower.shapes)
+        width = tower.model.config.hidden_size
+        if pooling == "attention":
+            tower.shapes = [["attention", width, parts.num_heads]]
+        elif parts.out_dims is not None:
+            tower.shapes = [["linear", width, parts.out_dims, parts.bias]]
+        tower.projection = build_projection(tower.shapes)
         if parts.weights is None:
             print_log("text_encoder.weights is not set: the text encoder has random weights", "current", level=30)
             tower.report = f"{source.name}: random weights"
@@ -104,7 +120,9 @@ def load_published(tower: Tower, parts: PublishedParts) -> int:
         option = f"text_encoder.head_prefix ({parts.head_prefix!r})"
         head = weights_below(everything, parts.head_prefix, path, "text_encoder.head_prefix")
         head = {f"0.{key}": value for key, value in head.items()}  # the only layer of the projection
-        count += load_exactly(tower.projection, head, path, "a model with a projection", "text_encoder.out_dims", option)
+        count += load_exactly(
+            tower.projection, head, path, "a model with a projection", "text_encoder.out_dims", option
+        )
     return count
 
 

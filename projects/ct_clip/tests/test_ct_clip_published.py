@@ -42,7 +42,7 @@ def weights():
     """Random weights in the published layout, with the parts that are not used."""
     places = (SIZE[1] // 20) * (SIZE[2] // 20)
     found = {f"visual_transformer.{k}": v for k, v in random_weights(layout(WIDTH, HEADS, HEAD, CODES)).items()}
-    found |= {f"text_transformer.{k}": v for k, v in random_weights(bert_layout(), 1, std=0.8).items()}
+    found |= {f"text_transformer.{k}": v for k, v in random_weights(bert_layout(), 1, std=0.4).items()}
     found["text_transformer.embeddings.position_ids"] = torch.arange(40)[None]
     latents = {"to_text_latent": (OUT, TEXT_WIDTH), "to_visual_latent": (OUT, places * WIDTH)}
     latents |= {f"{name}_extra": shape for name, shape in latents.items()}
@@ -118,7 +118,7 @@ def test_text_embeddings_equal_a_naive_version(weights, file, folder, record_pro
     found = model_of(file, folder).embed_texts(TEXTS)
     record_property("relative difference", relative(found, expected))
     assert relative(found, expected) <= 1e-4
-    assert relative(found.roll(1, 0), expected) > 0.1
+    assert relative(found.roll(1, 0), expected) > 0.01
 
 
 def test_scale_and_records(file, folder):
