@@ -14,9 +14,9 @@ CONFIG = bert_config()
 HEADS, INNER, LENGTH = CONFIG.num_attention_heads, CONFIG.intermediate_size, CONFIG.max_position_embeddings
 
 
-def bert_layout(pooler: bool = True) -> dict[str, tuple[int, ...]]:
+def bert_layout(pooler: bool = True, positions: int = LENGTH, types: int = 2) -> dict[str, tuple[int, ...]]:
     """Names and shapes of BERT's weights."""
-    tables = {"word": len(vocabulary()), "position": LENGTH, "token_type": 2}
+    tables = {"word": len(vocabulary()), "position": positions, "token_type": types}
     shapes: dict[str, tuple[int, ...]] = {f"embeddings.{k}_embeddings.weight": (n, WIDTH) for k, n in tables.items()}
     norms, linear = ["embeddings.LayerNorm"], {"pooler.dense": (WIDTH, WIDTH)} if pooler else {}
     for i in range(DEPTH):
@@ -53,8 +53,8 @@ def token_ids(text: str, limit: int = LENGTH) -> list[int]:
     return [pieces.index("[CLS]"), *ids[: limit - 2], pieces.index("[SEP]")]
 
 
-def naive_bert(weights: Mapping[str, Tensor], ids: list[int]) -> Tensor:
-    """Last hidden states of one text (T, E), in double precision."""
+def naive_bert(weights: Mapping[str, Tensor], ids: list[int], first: int = 0) -> Tensor:
+    """Last hidden states of one text (T, E), in double precision; positions are counted from ``first``."""
     w = {name: value.double() for name, value in weights.items()}
 
     def norm(x, name):
@@ -64,7 +64,8 @@ def naive_bert(weights: Mapping[str, Tensor], ids: list[int]) -> Tensor:
     def linear(x, name):
         return x @ w[f"{name}.weight"].T + w[f"{name}.bias"]
 
-    x = w["embeddings.word_embeddings.weight"][ids] + w["embeddings.position_embeddings.weight"][: len(ids)]
+    x = w["embeddings.word_embeddings.weight"][ids]
+    x = x + w["embeddings.position_embeddings.weight"][first : first + len(ids)]
     x = norm(x + w["embeddings.token_type_embeddings.weight"][0], "embeddings.LayerNorm")
     for i in range(DEPTH):
         layer, size = f"encoder.layer.{i}", WIDTH // HEADS

@@ -1,9 +1,10 @@
 # COLIPRI as published, with its own embeddings of volumes and texts. It is evaluated without training:
-# python tools/test.py configs/towers/colipri_published.py --cfg-options weights=model.safetensors tokenizer=FOLDER ann_file=MANIFEST
+# python tools/test.py configs/towers/colipri_published.py --cfg-options weights=FILE tokenizer=FOLDER ann_file=MANIFEST
 _base_ = ["../vit3d_cot_contrastive_small.py"]
 custom_imports = dict(imports=["projects.colipri.colipri_tower"])
 weights = None  # the file model.safetensors
-tokenizer = "microsoft/BiomedVLP-CXR-BERT-specialized"  # folder or hub id with config.json and vocab.txt
+# Folder or hub id with config.json and vocab.txt of the text encoder.
+tokenizer = "microsoft/BiomedVLP-CXR-BERT-specialized"
 model = dict(
     _delete_=True,
     type="PublishedVLM",

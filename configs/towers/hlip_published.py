@@ -3,6 +3,7 @@
 _base_ = ["../vit3d_cot_contrastive_small.py"]
 custom_imports = dict(imports=["projects.hlip.hlip_tower"])
 weights = None  # the file of the ViT-B for chest CT
+# Folder or hub id with config.json and vocab.txt of the text encoder.
 tokenizer = (
     "microsoft/BiomedNLP-BiomedBERT-base-uncased-abstract-fulltext"  # folder or hub id with config.json and vocab.txt
 )

@@ -71,7 +71,8 @@ def init_model(
 
     The model has the attributes ``cfg`` and ``training_data``: records of the data that its weights were trained on
     (``ctvlm.utils.training_data.data_record``). They are one record of type "unknown" if the checkpoint has none, and
-    empty for the initial weights of a config, unless the model itself states them. Code is executed from a config file only.
+    empty for the initial weights of a config, unless the model itself has read published weights. Code is executed
+    from a config file only.
 
     Args:
         model: see the example; None: that of ``checkpoint``, else the default model of the package.

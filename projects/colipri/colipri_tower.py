@@ -84,7 +84,7 @@ class ColipriHead(nn.Module):
 class ColipriTower(Tower):
     """The patch tokens of COLIPRI's image encoder after the last norm: 864 features, 8 voxels apart.
 
-    The key prefix of the published file is ``image_encoder.backbone.``, that of the head ``image_encoder.``. The defaults
+    Key prefixes of the published file: ``image_encoder.backbone.``, and ``image_encoder.`` for the head. The defaults
     are COLIPRI-CRM.
 
     Args:

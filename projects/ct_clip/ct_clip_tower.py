@@ -27,7 +27,7 @@ class CTClipHead(nn.Linear):
 class CTClipTower(Tower):
     """The quantised tokens of CT-CLIP's image encoder: 512 features, 10 x 20 x 20 voxels (z, x, y) apart.
 
-    The key prefix of the published file is ``visual_transformer.``, that of the head ``to_visual_latent.``. The defaults
+    Key prefixes of the published file: ``visual_transformer.``, and ``to_visual_latent.`` for the head. The defaults
     are CT-CLIP v2.
 
     Args:

@@ -141,7 +141,7 @@ class PublishedVLM(BaseModel):
         if volume_BP.shape[1] != self.text_encoder.embed_dims:
             raise CTVLMError(
                 f"the embeddings of volumes have {volume_BP.shape[1]} features, those of texts "
-                f"{self.text_encoder.embed_dims}; expected one width. Set model.text_encoder.out_dims to that of the tower"
+                f"{self.text_encoder.embed_dims}; expected one width. Set out_dims of model.tower or model.text_encoder"
             )
         return volume_BP
 

@@ -31,6 +31,7 @@ IMG_SIZE = {
     "CTClipTower": dict(img_size=(20, 40, 40)),
     "ColipriTower": dict(img_size=(16, 16, 16), out_dims=TEXT_WIDTH),
     "HLIPTower": dict(img_size=(16, 48, 48)),
+    "MerlinTower": dict(img_size=(64, 64, 32)),
 }
 
 
