@@ -7,8 +7,11 @@ import json
 import pytest
 import torch
 
+from ctvlm.apis import init_model
 from ctvlm.engine import load_config
+from ctvlm.engine.checkpoint.release import write_release
 from ctvlm.registry import MODELS
+from ctvlm.utils import CTVLMError
 from tests.released import SHAPE
 from tests.test_models.text_checkpoints import save_cxr_bert
 
@@ -72,3 +75,17 @@ def test_tools_evaluate_without_training(tool, published, tmp_path):
 def test_random_weights_are_refused(tool, published, tmp_path):
     outcome = tool("test.py", published, "--work-dir", tmp_path / "work", "--cfg-options", "weights=None")
     assert outcome.code == 2 and "has random weights. Name a CHECKPOINT" in " ".join(outcome.err.split())
+
+
+def test_released_model_needs_no_other_file(published, tmp_path):
+    model = init_model(published, device="cpu")
+    inputs = dict(volume=torch.randn(1, 1, 12, 30, 30) * 500, spacing=torch.tensor([[3.0, 1.5, 1.5]]))
+    expected = model(inputs), model.embed_texts(["small nodule"])
+    write_release(tmp_path / "released", model.cfg, model.state_dict(), model.training_data)
+    (tmp_path / "CT-CLIP.pt").unlink()
+    (tmp_path / "text").rename(tmp_path / "moved")
+    again = init_model(tmp_path / "released", device="cpu")
+    torch.testing.assert_close((again(inputs), again.embed_texts(["small nodule"])), expected)
+    assert again.logit_scale() == model.logit_scale()
+    with pytest.raises(CTVLMError, match="no patches or regions"):
+        _ = again.context(inputs).encoded

@@ -18,7 +18,7 @@ from ctvlm.models.objectives.batch_context import BatchContext, Inputs
 from ctvlm.models.objectives.text_bank import TextBank, drop_blank_steps
 from ctvlm.models.vlms.published_scale import published_scale
 from ctvlm.registry import MODELS, OBJECTIVES, TEXT_ENCODERS, TOWERS
-from ctvlm.structures import CTDataSample
+from ctvlm.structures import CTDataSample, EncoderOutput
 from ctvlm.utils import CTVLMError
 from ctvlm.utils.pretrained_files import pack_files, stored_files
 from ctvlm.utils.published_weights import read_published
@@ -40,6 +40,13 @@ class WholeVolumes(BatchContext):
     @cached_property
     def volume_BP(self) -> Tensor:
         return self._embed(self.inputs)
+
+    @cached_property
+    def encoded(self) -> EncoderOutput:
+        raise CTVLMError(
+            "PublishedVLM embeds whole volumes and texts; it has no patches or regions. For these, train on its tower "
+            "with the backbone PretrainedTower"
+        )
 
 
 @MODELS.register_module()
