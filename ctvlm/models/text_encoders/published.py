@@ -86,7 +86,8 @@ class PublishedTextEncoder(HFTextEncoder):
     def embed_hidden(self, hidden_STE: Tensor, mask_ST: Tensor) -> Tensor:
         if self.pooling != "attention":
             return super().embed_hidden(hidden_STE, mask_ST)
-        return self.projection[0](hidden_STE, mask_ST)
+        (attention_pool,) = self.projection.children()
+        return attention_pool(hidden_STE, mask_ST)
 
     def _read(self, source: Source, pooling: str, projection: bool) -> Tower:
         tower, parts = read_architecture(source), self._parts

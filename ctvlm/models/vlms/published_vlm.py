@@ -114,7 +114,8 @@ class PublishedVLM(BaseModel):
 
     def train(self, mode: bool = True) -> PublishedVLM:
         """The model stays in evaluation mode."""
-        return super().train(False)
+        super().train(False)
+        return self
 
     def logit_scale(self) -> float:
         """Factor of the cosine similarities of volumes and texts, for zero-shot classification."""
