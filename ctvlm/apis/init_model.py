@@ -71,7 +71,8 @@ def init_model(
 
     The model has the attributes ``cfg`` and ``training_data``: records of the data that its weights were trained on
     (``ctvlm.utils.training_data.data_record``). They are one record of type "unknown" if the checkpoint has none, and
-    empty for the initial weights of a config. Code is executed from a config file only.
+    empty for the initial weights of a config, unless the model itself has read published weights. Code is executed
+    from a config file only.
 
     Args:
         model: see the example; None: that of ``checkpoint``, else the default model of the package.
@@ -91,7 +92,8 @@ def init_model(
         weights = _checkpoint_weights(read_weights(checkpoint), checkpoint)
     built: Any = _build(cfg, weights)
     built.cfg = cfg
-    built.training_data = [] if weights is None else weights.training_data
+    # A model that reads published weights knows that it is trained.
+    built.training_data = getattr(built, "training_data", []) if weights is None else weights.training_data
     return built.to(default_device() if device is None else device).eval()
 
 

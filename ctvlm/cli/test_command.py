@@ -34,8 +34,12 @@ def _at_least_one(bootstrap: int | None) -> int | None:
 def test_command(
     config: Config,
     checkpoint: Annotated[
-        str, typer.Argument(metavar="CHECKPOINT", help="checkpoint file, or folder of a released model")
-    ],
+        str | None,
+        typer.Argument(
+            metavar="[CHECKPOINT]",
+            help="checkpoint file, or folder of a released model; not needed if the config names published weights",
+        ),
+    ] = None,
     work_dir: WorkDir = None,
     out: Annotated[
         list[str] | None,
@@ -81,6 +85,7 @@ def test_command(
     from ctvlm.engine.cli.metrics_table import write_metrics
     from ctvlm.engine.cli.result_plots import PLOT_KEYS, write_plots
     from ctvlm.engine.launch_variables import set_launch_variables
+    from ctvlm.engine.model_wrapper import unwrap_model
     from ctvlm.evaluation import load_dump
     from ctvlm.utils import check_out_file, check_out_folder
 
@@ -95,7 +100,8 @@ def test_command(
     cfg = load_config(config, parse_options(cfg_options or []), ARGUMENTS)
     if cfg.get("test_dataloader") is None:
         raise ConfigError(f"config {config} has no test_dataloader")
-    read_weights(checkpoint)  # report a wrong path before the data set is built
+    if checkpoint is not None:
+        read_weights(checkpoint)  # report a wrong path before the data set is built
     set_work_dir(cfg, work_dir)
     cfg.launcher, cfg.load_from, cfg.resume, cfg.load_strict = runner_launcher, checkpoint, False, True
     dumps = [path for path in outs if path.lower().endswith(".pt")]
@@ -105,6 +111,8 @@ def test_command(
         cfg.test_evaluator[-1]["keys"] = sorted({*keys, *PLOT_KEYS})
     init_distributed(runner_launcher, cfg.get("env_cfg", {}).get("dist_cfg"))
     runner = CTVLMRunner.from_cfg(cfg)
+    if checkpoint is None and not getattr(unwrap_model(runner.model), "training_data", None):
+        raise ConfigError(f"config {config}: its model has random weights. Name a CHECKPOINT after the config")
     if dev_first:
         runner.val()
     metrics = runner.test()

@@ -9,6 +9,7 @@ from timm.models.eva import EvaBlock
 from torch import Tensor, nn
 
 from ctvlm.models.backbones import InputConvention, Tower
+from ctvlm.models.layers import AttentionPool
 from ctvlm.registry import TOWERS
 
 Triple = tuple[int, int, int]
@@ -67,17 +68,32 @@ class PrimusEncoder(nn.Module):
         return self.eva["norm"](x_BNE).transpose(1, 2).reshape(x_BExyz.shape)
 
 
+class ColipriHead(nn.Module):
+    """Projection of the patches and attention pooling, with the names below ``image_encoder.``."""
+
+    def __init__(self, embed_dims: int, out_dims: int, num_heads: int) -> None:
+        super().__init__()
+        self.projector = nn.Conv3d(embed_dims, out_dims, 1)
+        self.pooler = AttentionPool(out_dims, num_heads)
+
+    def forward(self, features_BExyz: Tensor) -> Tensor:
+        return self.pooler(self.projector(features_BExyz).flatten(2).transpose(1, 2))
+
+
 @TOWERS.register_module()
 class ColipriTower(Tower):
     """The patch tokens of COLIPRI's image encoder after the last norm: 864 features, 8 voxels apart.
 
-    The key prefix of the published file is ``image_encoder.backbone.``. The defaults are COLIPRI-CRM.
+    Key prefixes of the published file: ``image_encoder.backbone.``, and ``image_encoder.`` for the head. The defaults
+    are COLIPRI-CRM.
 
     Args:
         img_size: voxels of the training; smaller volumes are padded to it.
         orientation: axes of the input: ``SAR`` in the model card and in versions 0.1.0 and 0.1.1 of the package,
             ``RAS`` in its later versions.
         spacing: mm per voxel; ``None``: that of the input.
+        out_dims: width of the published embedding of a volume (768), which is pooled with ``num_heads`` heads;
+            ``None``: without its head.
     """
 
     def __init__(
@@ -89,13 +105,22 @@ class ColipriTower(Tower):
         patch_size: Triple = (8, 8, 8),
         orientation: str = "SAR",
         spacing: tuple[float, float, float] | None = (2.0, 2.0, 2.0),
+        out_dims: int | None = None,
     ) -> None:
         patch = tuple(patch_size)
         net = PrimusEncoder(embed_dims, depth, num_heads, patch)
         convention = InputConvention(
-            orientation, spacing, hu=(-1000.0, 1000.0), values=(-1.0, 1.0), multiple=patch, min_size=tuple(img_size)
+            orientation,
+            spacing,
+            hu=(-1000.0, 1000.0),
+            values=(-1.0, 1.0),
+            multiple=patch,
+            min_size=tuple(img_size),
+            keeps="center",
+            odd_first=True,
         )
-        super().__init__(net, embed_dims, convention, patch)
+        head = None if out_dims is None else ColipriHead(embed_dims, out_dims, num_heads)
+        super().__init__(net, embed_dims, convention, patch, head=head)
 
     def forward(self, volume_BCXYZ: Tensor) -> Tensor:
         return self.net(volume_BCXYZ)
@@ -107,3 +132,7 @@ class ColipriTower(Tower):
     def from_published(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
         """Without the token of masked patches and the decoder."""
         return {k: v for k, v in weights.items() if k != "mask_token" and not k.startswith("up_projection.")}
+
+    def head_from_published(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Without the backbone, whose names start with the same prefix."""
+        return {k: v for k, v in weights.items() if not k.startswith("backbone.")}

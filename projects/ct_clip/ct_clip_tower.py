@@ -1,10 +1,9 @@
-"""CT-CLIP's image encoder (CTViT) as a tower, and its published embedding of a volume."""
+"""CT-CLIP's image encoder (CTViT) as a tower, with its published embedding of a volume."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ctvlm.models.backbones import InputConvention, Tower
@@ -17,16 +16,25 @@ UNUSED = ("to_patch_emb_first_frame.", "dec_", "to_pixels", "discr.", "vgg.")
 UNUSED_ENDS = (".null_kv", ".context_norm.gamma", ".context_norm.beta", "_codebook.initted", "_codebook.cluster_size")
 
 
+class CTClipHead(nn.Linear):
+    """``to_visual_latent``: the mean over depth of all tokens, to the shared space."""
+
+    def forward(self, features_BEthw: Tensor) -> Tensor:
+        return super().forward(features_BEthw.mean(dim=2).permute(0, 2, 3, 1).flatten(1))
+
+
 @TOWERS.register_module()
 class CTClipTower(Tower):
     """The quantised tokens of CT-CLIP's image encoder: 512 features, 10 x 20 x 20 voxels (z, x, y) apart.
 
-    The key prefix of the published file is ``visual_transformer.``. The defaults are CT-CLIP v2.
+    Key prefixes of the published file: ``visual_transformer.``, and ``to_visual_latent.`` for the head. The defaults
+    are CT-CLIP v2.
 
     Args:
         head_dims: width of an attention head.
         img_size: voxels (z, x, y) of the training; smaller volumes are padded to it.
         spacing: mm per voxel (z, x, y); ``None``: that of the input.
+        out_dims: width of the published embedding of a volume (512); ``None``: without its head.
     """
 
     def __init__(
@@ -40,6 +48,7 @@ class CTClipTower(Tower):
         patch_size: tuple[int, int, int] = (10, 20, 20),
         codebook_size: int = 8192,
         spacing: tuple[float, float, float] | None = (1.5, 0.75, 0.75),
+        out_dims: int | None = None,
     ) -> None:
         patch = tuple(patch_size)
         net = CTViTEncoder(embed_dims, spatial_depth, temporal_depth, num_heads, head_dims, patch, codebook_size)
@@ -51,8 +60,11 @@ class CTClipTower(Tower):
             multiple=patch,
             min_size=tuple(img_size),
             window_first=True,
+            keeps="border",
         )
-        super().__init__(net, embed_dims, convention, patch)
+        places = (img_size[1] // patch[1]) * (img_size[2] // patch[2])
+        head = None if out_dims is None else CTClipHead(places * embed_dims, out_dims, bias=False)
+        super().__init__(net, embed_dims, convention, patch, head=head)
 
     def forward(self, volume_BCXYZ: Tensor) -> Tensor:
         return self.net(volume_BCXYZ).movedim(-1, 1)
@@ -69,22 +81,3 @@ class CTClipTower(Tower):
             for name, value in weights.items()
             if not name.startswith(UNUSED) and not name.endswith(UNUSED_ENDS)
         }
-
-
-def visual_embedding(features_BEthw: Tensor, to_visual_latent: Tensor) -> Tensor:
-    """The embedding of a volume in CT-CLIP's shared space (B, P), of unit length.
-
-    Args:
-        features_BEthw: features of the tower.
-        to_visual_latent: weight ``to_visual_latent.weight`` of the checkpoint (P, h * w * E).
-
-    Raises:
-        ValueError: the features are those of another size than the one that the weight was trained with.
-    """
-    slices_BQ = features_BEthw.mean(dim=2).permute(0, 2, 3, 1).flatten(1)
-    if slices_BQ.shape[1] != to_visual_latent.shape[1]:
-        raise ValueError(
-            f"features have {tuple(features_BEthw.shape[1:])} = (E, t, h, w), but to_visual_latent has "
-            f"{to_visual_latent.shape[1]} columns; expected h * w * E. Crop or pad the volume to the training's size"
-        )
-    return F.normalize(slices_BQ @ to_visual_latent.T, dim=-1)

@@ -40,8 +40,8 @@ class HLIPTrunk(nn.Module):
         self.norm = norm(embed_dims)
         self.scan_blocks = frozenset(scan_blocks)
 
-    def forward(self, volume_B1DHW: Tensor) -> Tensor:
-        """Features of the patches (B, E, d, h, w)."""
+    def forward(self, volume_B1DHW: Tensor) -> tuple[Tensor, Tensor]:
+        """Features of the patches (B, E, d, h, w), and the class token (B, E)."""
         x_BdhwE = self.patch_embed["proj"](volume_B1DHW).permute(0, 2, 3, 4, 1)
         batch, depth, height, width, dims = x_BdhwE.shape
         x_BdhwE = x_BdhwE + self._positions((depth, height, width))
@@ -54,7 +54,8 @@ class HLIPTrunk(nn.Module):
             grouped = torch.cat([cls_BgE.reshape(-1, 1, dims), x_BNE.reshape(batch * groups, -1, dims)], dim=1)
             grouped = block(grouped)
             cls_BgE, x_BNE = grouped[:, 0].view(batch, groups, dims), grouped[:, 1:].reshape(batch, -1, dims)
-        return self.norm(x_BNE).view(batch, depth, height, width, dims).permute(0, 4, 1, 2, 3)
+        patches = self.norm(x_BNE).view(batch, depth, height, width, dims).permute(0, 4, 1, 2, 3)
+        return patches, self.norm(cls_BgE.mean(dim=1))
 
     def _positions(self, grid: Triple) -> Tensor:
         """Positions of a grid (1, d, h, w, E), interpolated from the grid of the training."""
@@ -68,12 +69,15 @@ class HLIPTrunk(nn.Module):
 class HLIPTower(Tower):
     """The patch tokens of HLIP's vision transformer for chest CT, after the last norm; class tokens are dropped.
 
-    The key prefix is ``module.visual.trunk.`` in the published file. The defaults are the ViT-B of CT-RATE.
+    The key prefix is ``module.visual.trunk.`` in the published file, that of the head ``module.visual.head.proj.``. The
+    defaults are the ViT-B of CT-RATE.
 
     Args:
         scan_blocks: indices of the blocks that attend within the scan; the others attend within slices of patches.
         img_size: voxels (z, y, x) of the training; smaller volumes are padded to it.
         spacing: mm per voxel (z, y, x); ``None``: that of the input.
+        out_dims: width of the published embedding of a volume (512), a projection of the class token; ``None``: without
+            its head.
     """
 
     def __init__(
@@ -85,6 +89,7 @@ class HLIPTower(Tower):
         img_size: Triple = (112, 336, 336),
         patch_size: Triple = (8, 24, 24),
         spacing: tuple[float, float, float] | None = (3.0, 1.0, 1.0),
+        out_dims: int | None = None,
     ) -> None:
         d, h, w = (size // patch for size, patch in zip(img_size, patch_size, strict=True))
         net = HLIPTrunk(embed_dims, depth, num_heads, tuple(patch_size), (d, h, w), scan_blocks)
@@ -95,11 +100,16 @@ class HLIPTower(Tower):
             values=(-MEAN / STD, (1 - MEAN) / STD),
             multiple=tuple(patch_size),
             min_size=tuple(img_size),
+            keeps="border",
         )
-        super().__init__(net, embed_dims, convention, tuple(patch_size))
+        head = None if out_dims is None else nn.Linear(embed_dims, out_dims, bias=False)
+        super().__init__(net, embed_dims, convention, tuple(patch_size), head=head)
 
     def forward(self, volume_BCXYZ: Tensor) -> Tensor:
-        return self.net(volume_BCXYZ)
+        return self.net(volume_BCXYZ)[0]
+
+    def embed(self, volume_BCXYZ: Tensor) -> Tensor:
+        return self.published_head()(self.net(volume_BCXYZ)[1])
 
     def stages(self) -> Sequence[nn.Module]:
         blocks = list(self.net.blocks)

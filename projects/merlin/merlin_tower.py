@@ -14,20 +14,35 @@ from ctvlm.utils import MissingPackageError
 HEADS = ("classifier.", "contrastive_head.")
 
 
+class MerlinHead(nn.Conv3d):
+    """``contrastive_head``: the mean of the features, to the shared space."""
+
+    def forward(self, features_BExyz: Tensor) -> Tensor:
+        return super().forward(features_BExyz.mean(dim=(2, 3, 4), keepdim=True)).flatten(1)
+
+
 @TOWERS.register_module()
 class MerlinTower(Tower):
     """The last feature map of Merlin's image encoder: 2,048 features, 32 x 32 x 16 voxels (x, y, z) apart.
 
-    The key prefix of Merlin's published file is ``encode_image.i3_resnet.``; the weights of the heads are ignored.
+    Key prefixes of Merlin's published file: ``encode_image.i3_resnet.``, and
+    ``encode_image.i3_resnet.contrastive_head.`` for the head; the classifier is ignored.
 
     Args:
         blocks: number of bottleneck blocks in the four layers; the default is ResNet-152.
+        img_size: voxels (x, y, z) of the training; smaller volumes are padded to it.
+        out_dims: width of the published embedding of a volume (512); ``None``: without its head.
 
     Raises:
         MissingPackageError: merlin-vlm is not installed.
     """
 
-    def __init__(self, blocks: tuple[int, int, int, int] = (3, 8, 36, 3)) -> None:
+    def __init__(
+        self,
+        blocks: tuple[int, int, int, int] = (3, 8, 36, 3),
+        img_size: tuple[int, int, int] = (224, 224, 160),
+        out_dims: int | None = None,
+    ) -> None:
         try:
             from merlin.models.i3res import I3ResNet  # slow to import, and optional
             from torchvision.models.resnet import Bottleneck, ResNet
@@ -36,10 +51,11 @@ class MerlinTower(Tower):
         net = I3ResNet(ResNet(Bottleneck, list(blocks)), conv_class=True)
         del net.classifier, net.contrastive_head
         convention = InputConvention(
-            "RAS", (1.5, 1.5, 3.0), hu=(-1000.0, 1000.0), values=(0.0, 1.0), min_size=(224, 224, 160)
+            "RAS", (1.5, 1.5, 3.0), hu=(-1000.0, 1000.0), values=(0.0, 1.0), min_size=tuple(img_size)
         )
         # Kernels are odd and padded, so each feature is centred at the first voxel of its stride.
-        super().__init__(net, 2048, convention, stride=(32, 32, 16), first_center=(0.0, 0.0, 0.0))
+        head = None if out_dims is None else MerlinHead(2048, out_dims, 1)
+        super().__init__(net, 2048, convention, (32, 32, 16), first_center=(0.0, 0.0, 0.0), head=head)
 
     def forward(self, volume_BCXYZ: Tensor) -> Tensor:
         x = volume_BCXYZ.permute(0, 1, 4, 2, 3).expand(-1, 3, -1, -1, -1)

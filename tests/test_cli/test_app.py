@@ -37,7 +37,7 @@ def test_help_imports_nothing_heavy(loaded_by, arguments):
         (["tarin"], "tarin"),
         (["train"], "CONFIG"),
         (["train", "x", "--launcher", "ssh"], "ssh"),
-        (["test", "x"], "CHECKPOINT"),
+        (["test"], "CONFIG"),
         (["verify", "x", "--rows", "many"], "--rows"),
         (["list", "colours"], "colours"),
     ],

@@ -16,6 +16,8 @@ from transformers import (
     BertModel,
     GPT2Config,
     GPT2Model,
+    LongformerConfig,
+    LongformerModel,
     PreTrainedTokenizerFast,
     RobertaConfig,
     RobertaModel,
@@ -182,8 +184,23 @@ def save_t5(folder: Path) -> Path:
     return folder
 
 
+def save_longformer(folder: Path) -> Path:
+    """Positions as RoBERTa's; attention in a window, which short texts do not fill."""
+    torch.manual_seed(7)
+    sizes = dict(hidden_size=WIDTH, num_hidden_layers=DEPTH, num_attention_heads=2, intermediate_size=48)
+    special = dict(pad_token_id=1, bos_token_id=2, eos_token_id=3, sep_token_id=3, type_vocab_size=1)
+    config = LongformerConfig(
+        vocab_size=len(vocabulary()), max_position_embeddings=42, attention_window=[96] * DEPTH, **sizes, **special
+    )
+    LongformerModel(config).save_pretrained(folder)
+    _fast_tokenizer("[CLS] $A [SEP]", pad_token="[UNK]").save_pretrained(folder)
+    return folder
+
+
 PUBLISHED = {
+    "yikuan8/Clinical-Longformer": save_longformer,
     "dmis-lab/biobert-v1.1": save_biobert,
     "microsoft/BiomedVLP-CXR-BERT-specialized": save_cxr_bert,
+    "microsoft/BiomedNLP-BiomedBERT-base-uncased-abstract-fulltext": save_bert,
     "microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224": save_open_clip,
 }

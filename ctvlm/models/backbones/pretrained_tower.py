@@ -23,6 +23,7 @@ from ctvlm.registry import BACKBONES, TOWERS
 from ctvlm.structures import Anatomy, EncoderOutput, TokenContext
 from ctvlm.utils.errors import CTVLMError
 from ctvlm.utils.pretrained_files import pack_files, stored_files
+from ctvlm.utils.published_weights import read_published
 
 # Key of the size of patches in mm on the host (B, 3): sizes of the tower's input depend on it.
 PATCH_MM = "patch_mm"
@@ -78,10 +79,12 @@ class PretrainedTower(VisionEncoder):
         super().__init__(embed_dims, num_regions, region_encoder, in_channels=1)
         built: Tower = TOWERS.build(tower)
         name = type(built).__name__
+        if built.head is not None:
+            raise ValueError("backbone.tower.out_dims: PretrainedTower has no use for the head of a tower; remove it")
         if pretrained is None:
             print_log(f"backbone.pretrained is not set: {name} has random weights", logger="current", level=30)
         elif stored_files(pretrained) is None:
-            count = load_tower(built, pretrained, prefix)
+            count = load_tower(built, read_published(pretrained), pretrained, prefix, "backbone")
             print_log(f"{name}: {count} weights loaded from {pretrained}", logger="current")
         if pretrained is not None:
             self.register_buffer("pretrained_files", pack_files(pretrained, {}))

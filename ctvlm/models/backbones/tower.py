@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import torch.nn as nn
 from torch import Tensor
 
+from ctvlm.utils import CTVLMError, check_choice
+
 # Directions in which the axes (z, y, x) of ctvlm's volumes grow, and the opposite of each direction.
 ZYX = "SAR"
 OPPOSITE = dict(zip("SARIPL", "IPLSAR"))
@@ -25,9 +27,14 @@ class InputConvention:
         spacing: mm per voxel; ``None``: the spacing of the input.
         hu: range of Hounsfield units that is mapped to ``values``, with clipping.
         multiple: sizes are padded with air, on both sides, to a multiple of this.
-        min_size: size to which smaller volumes are padded.
+        min_size: size to which smaller volumes are padded. The published embedding of a volume (``Tower.embed``) reads
+            exactly this size: larger volumes are cropped around their centre.
         channels: number of equal channels.
         window_first: map HU to values before the volume is resampled, else after it.
+        keeps: what resampling leaves in place: ``first``: the centre of the first voxel (MONAI's Spacing); ``center``:
+            that of the volume (TorchIO's Resample); ``border``: both borders, so that the spacing is not exact
+            (torch's interpolate).
+        odd_first: of an odd number of voxels to pad or crop, one more is at the start of the axis, else at its end.
     """
 
     orientation: str
@@ -38,8 +45,11 @@ class InputConvention:
     min_size: tuple[int, int, int] = (1, 1, 1)
     channels: int = 1
     window_first: bool = False
+    keeps: str = "first"
+    odd_first: bool = False
 
     def __post_init__(self) -> None:
+        check_choice("InputConvention", "keeps", self.keeps, ("first", "center", "border"))
         if sorted(min(code, OPPOSITE.get(code, "")) for code in self.orientation) != ["A", "I", "L"]:
             raise ValueError(
                 f"orientation = {self.orientation!r}; expected three letters, one of each pair R/L, A/P, S/I, as 'RAS'"
@@ -77,6 +87,7 @@ class Tower(nn.Module, ABC):
         stride: voxels between two features, in the order of the tower's axes.
         first_center: voxel at the centre of the first feature; default: that of a patch of ``stride`` voxels. A
             convolution with an odd kernel and padding has 0.
+        head: published layers from features to the embedding of a volume, for ``embed``; ``None``: they are not built.
     """
 
     def __init__(
@@ -86,10 +97,12 @@ class Tower(nn.Module, ABC):
         convention: InputConvention,
         stride: tuple[int, int, int],
         first_center: Triple | None = None,
+        head: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.net, self.width, self.convention, self.stride = net, width, convention, stride
         self.first_center = first_center or ((stride[0] - 1) / 2, (stride[1] - 1) / 2, (stride[2] - 1) / 2)
+        self.head = head
 
     @abstractmethod
     def forward(self, volume_BCXYZ: Tensor) -> Tensor: ...
@@ -100,4 +113,25 @@ class Tower(nn.Module, ABC):
 
     def from_published(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
         """Weights of a published checkpoint, below its key prefix, with the names of ``net``."""
+        return weights
+
+    def embed(self, volume_BCXYZ: Tensor) -> Tensor:
+        """Published embedding of volumes of the size ``convention.min_size`` (B, P), not normalised."""
+        return self.published_head()(self.forward(volume_BCXYZ))
+
+    def published_head(self) -> nn.Module:
+        """The head.
+
+        Raises:
+            CTVLMError: the tower was built without it, or has none.
+        """
+        if self.head is None:
+            raise CTVLMError(
+                f"{type(self).__name__} has no published embedding of a volume: set out_dims of the tower, if it has "
+                "this argument"
+            )
+        return self.head
+
+    def head_from_published(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Weights of a published checkpoint, below the key prefix of the head, with the names of ``head``."""
         return weights

@@ -22,30 +22,32 @@ class AxisMap:
     step: float
 
 
-def to_canvas(hu_DHW: Tensor, spacing_3: Tensor, convention: InputConvention) -> tuple[Tensor, list[AxisMap]]:
+def to_canvas(
+    hu_DHW: Tensor, spacing_3: Tensor, convention: InputConvention, crop: bool = False
+) -> tuple[Tensor, list[AxisMap]]:
     """The input of a tower (1, C, X, Y, Z), and where its voxels are along each axis of the tower.
 
-    The first voxels of volume and resampled volume have the same centre, as in MONAI's ``Spacing``. Nothing is
-    cropped: a patch outside of the canvas would have no features.
+    Args:
+        crop: crop larger volumes to ``min_size``, as the published embedding of a volume needs. Else nothing is
+            cropped: a patch outside of the canvas would have no features.
     """
     volume = convention.window(hu_DHW.float()) if convention.window_first else hu_DHW.float()
     maps, before_after = [], []
     for tower_axis, axis in enumerate(convention.axes):
         given = float(spacing_3[axis])
         wanted = given if convention.spacing is None else convention.spacing[tower_axis]
+        start, step = 0.0, 1.0  # in voxels of the input
         if abs(wanted / given - 1) > SAME_SPACING:
-            volume = _resample(volume, axis, wanted / given)
-        else:
-            wanted = given
+            count, start, step = _resampled(volume.shape[axis], given, wanted, convention.keeps)
+            volume = _resample(volume, axis, count, start, step)
         size = volume.shape[axis]
-        multiple = convention.multiple[tower_axis]
-        padding = -(-max(size, convention.min_size[tower_axis]) // multiple) * multiple - size
-        before = padding // 2
-        before_after.append((before, padding - before))
+        before, after = _padding(size, tower_axis, convention, crop)
+        before_after.append((before, after))
+        first_mm, step_mm = (start + 0.5) * given, step * given
         if convention.flipped[tower_axis]:
-            maps.append(AxisMap(given / 2 + (size - 1 + before) * wanted, -wanted))
+            maps.append(AxisMap(first_mm + (size - 1 + before) * step_mm, -step_mm))
         else:
-            maps.append(AxisMap(given / 2 - before * wanted, wanted))
+            maps.append(AxisMap(first_mm - before * step_mm, step_mm))
     if not convention.window_first:
         volume = convention.window(volume)
     canvas_XYZ = volume.permute(convention.axes).flip([a for a in range(3) if convention.flipped[a]])
@@ -89,12 +91,30 @@ def _weights(index_p: Tensor, size: int, width: float) -> Tensor:
     return weights_ps / weights_ps.sum(dim=1, keepdim=True)
 
 
-def _resample(volume: Tensor, axis: int, ratio: float) -> Tensor:
-    """Linear interpolation along an axis at the voxels 0, ratio, 2 ratio, ..."""
-    size = volume.shape[axis]
-    count = max(1, int((size - 1) / ratio + 1.5))
-    index = (torch.arange(count, device=volume.device, dtype=torch.float64) * ratio).clamp(max=size - 1)
+def _padding(size: int, axis: int, convention: InputConvention, crop: bool) -> tuple[int, int]:
+    """Voxels to add in front of an axis and behind it; a negative number is cropped."""
+    smallest, multiple = convention.min_size[axis], convention.multiple[axis]
+    wanted = smallest if crop else max(size, smallest)
+    padding = -(-wanted // multiple) * multiple - size
+    smaller = int(padding / 2)  # rounded towards 0, also for a crop
+    return (padding - smaller, smaller) if convention.odd_first else (smaller, padding - smaller)
+
+
+def _resampled(size: int, given: float, wanted: float, keeps: str) -> tuple[int, float, float]:
+    """Number of voxels of a resampled axis, and where the first one is, and their distance, in voxels of the input."""
+    if keeps == "first":
+        return max(1, int((size - 1) * given / wanted + 1.5)), 0.0, wanted / given
+    # Files store spacings in single precision: 100 voxels must not become 99.
+    count = max(1, int(size * (given / wanted) * (1 + 1e-6)))
+    step = size / count if keeps == "border" else wanted / given
+    return count, (size - 1) / 2 - (count - 1) / 2 * step, step
+
+
+def _resample(volume: Tensor, axis: int, count: int, start: float, step: float) -> Tensor:
+    """Linear interpolation along an axis at the voxels start, start + step, ...; the borders are repeated."""
+    index = start + torch.arange(count, device=volume.device, dtype=torch.float64) * step
+    index = index.clamp(0, volume.shape[axis] - 1)
     low = index.long()
     part = (index - low).to(volume.dtype).view([-1 if a == axis else 1 for a in range(3)])
-    high = (low + 1).clamp(max=size - 1)
+    high = (low + 1).clamp(max=volume.shape[axis] - 1)
     return torch.lerp(volume.index_select(axis, low), volume.index_select(axis, high), part)

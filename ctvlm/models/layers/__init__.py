@@ -1,5 +1,6 @@
 """Building blocks of the encoders."""
 
+from ctvlm.models.layers.attention_pool import AttentionPool
 from ctvlm.models.layers.hierarchical_patch_embedding import HierarchicalPatchEmbedding
 from ctvlm.models.layers.init import init_vit, scale_residual_
 from ctvlm.models.layers.masked_softmax import masked_softmax
@@ -17,6 +18,7 @@ from ctvlm.models.layers.post_norm_block import PostNormBlock
 from ctvlm.models.layers.transformer_block import ThreeDTransformerBlock
 
 __all__ = [
+    "AttentionPool",
     "HierarchicalPatchEmbedding",
     "MLP",
     "LearnedPosition3D",

@@ -50,12 +50,16 @@ class BaseTextEncoder(nn.Module, ABC):
     def num_special_tokens(self) -> int:
         """Number of tokens that the model adds to each section."""
 
+    def sections(self, text: str, tokens: list[int], room: int) -> list[list[int]]:
+        """The token lists of a text that are encoded, each of at most ``room`` tokens."""
+        return split_tokens(text, tokens, room, self.tokenize)
+
     def forward(self, texts: Sequence[str]) -> Tensor:
         room = self.max_length - self.num_special_tokens
         sections: list[list[int]] = []
         owners: list[int] = []
         for owner, tokens in enumerate(self.tokenize(texts)):
-            parts = split_tokens(texts[owner], tokens, room, self.tokenize)
+            parts = self.sections(texts[owner], tokens, room)
             sections += parts
             owners += [owner] * len(parts)
 

@@ -11,6 +11,8 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
@@ -25,7 +27,7 @@ from ctvlm.utils import CTVLMError
 
 # transformers takes seconds to import: functions import it.
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 # Model types with custom code whose encoder is one of transformers' own.
 _PLAIN = {"cxr-bert": "bert"}
@@ -95,14 +97,37 @@ def read_tower(source: Source, pooling: str, with_projection: bool) -> Tower:
         CTVLMError: the encoder cannot be read, some of its weights are missing, or the checkpoint has no projection
             for this pooling.
     """
+    with readable(source):
+        open_clip = source.json("open_clip_config.json")
+        if open_clip is not None:
+            tower = _read_open_clip(source, open_clip, pooling, with_projection)
+        else:
+            tower = _read_transformers(source, pooling, with_projection)
+        _check_tokenizer(tower)
+    return tower
+
+
+def read_architecture(source: Source) -> Tower:
+    """A text encoder with random weights, from its config and tokenizer files alone.
+
+    Raises:
+        CTVLMError: a file is missing or cannot be read.
+    """
+    with readable(source):
+        config, plain = _read_config(source)
+        auto, kwargs = model_class(config)
+        model = auto.from_config(config, dtype=torch.float32, trust_remote_code=False, **kwargs)
+        tower = Tower(model, _read_tokenizer(source, plain), build_projection([]), [])
+        _check_tokenizer(tower)
+    return tower
+
+
+@contextmanager
+def readable(source: Source) -> Iterator[None]:
+    """Context in which errors of reading the files become one CTVLMError."""
     try:
         with quiet_transformers():
-            open_clip = source.json("open_clip_config.json")
-            if open_clip is not None:
-                tower = _read_open_clip(source, open_clip, pooling, with_projection)
-            else:
-                tower = _read_transformers(source, pooling, with_projection)
-        _check_tokenizer(tower)
+            yield
     except CTVLMError:
         raise
     except _FAILURES as error:
@@ -116,10 +141,10 @@ def read_tower(source: Source, pooling: str, with_projection: bool) -> Tower:
                 f"`hf download {source.name} --local-dir FOLDER`, and set text_encoder.pretrained=FOLDER."
             )
         raise CTVLMError(f"text encoder '{source.name}' cannot be loaded: {reason}") from error
-    return tower
 
 
-def _read_transformers(source: Source, pooling: str, with_projection: bool) -> Tower:
+def _read_config(source: Source) -> tuple[PreTrainedConfig, str | None]:
+    """Config of an encoder, and its model type if transformers would need custom code for it."""
     from transformers import AutoConfig, PreTrainedConfig
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
@@ -143,6 +168,11 @@ def _read_transformers(source: Source, pooling: str, with_projection: bool) -> T
             f"'{source.name}' is a {model_type} model of images and texts; expected a text encoder. Save its text "
             "model separately."
         )
+    return config, plain
+
+
+def _read_transformers(source: Source, pooling: str, with_projection: bool) -> Tower:
+    config, plain = _read_config(source)
     auto, kwargs = model_class(config)
     model, info = auto.from_pretrained(
         source.name, config=config, dtype=torch.float32, output_loading_info=True, **source.options, **kwargs

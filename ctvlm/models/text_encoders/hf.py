@@ -26,8 +26,6 @@ from ctvlm.utils.pretrained_files import pack_files, stored_files, unpack_files
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-POOLINGS = ("cls", "mean", "last")
-
 
 @TEXT_ENCODERS.register_module()
 class HFTextEncoder(BaseTextEncoder):
@@ -55,6 +53,8 @@ class HFTextEncoder(BaseTextEncoder):
         ValueError: an option is invalid for the encoder.
     """
 
+    poolings: tuple[str, ...] = ("cls", "mean", "last")
+
     def __init__(
         self,
         pretrained: str,
@@ -70,7 +70,7 @@ class HFTextEncoder(BaseTextEncoder):
         revision: str | None = None,
         trust_remote_code: bool = False,
     ):
-        for name, value, known in (("train", train, MODES), ("pooling", pooling, POOLINGS)):
+        for name, value, known in (("train", train, MODES), ("pooling", pooling, self.poolings)):
             if value not in known:
                 raise ValueError(f"text_encoder.{name}={value!r}: expected one of {', '.join(known)}")
         if cache_dir is not None and train != "frozen":
@@ -80,7 +80,7 @@ class HFTextEncoder(BaseTextEncoder):
             tower = Tower.from_files(files)
         else:
             folder = str(Path(pretrained).expanduser())
-            tower = read_tower(Source(folder, revision, dict(tokenizer or {}), trust_remote_code), pooling, projection)
+            tower = self._read(Source(folder, revision, dict(tokenizer or {}), trust_remote_code), pooling, projection)
             print_log(f"text encoder {tower.report}", logger="current")
         limit = tower.max_length
         if max_length is not None and not 3 < max_length <= limit:
@@ -95,6 +95,9 @@ class HFTextEncoder(BaseTextEncoder):
         self._use_tokenizer(tower.tokenizer)
         self._fingerprint: str | None = None
         self.train()
+
+    def _read(self, source: Source, pooling: str, projection: bool) -> Tower:
+        return read_tower(source, pooling, projection)
 
     def _use_tokenizer(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self._tokenizer = tokenizer
@@ -137,7 +140,11 @@ class HFTextEncoder(BaseTextEncoder):
         input_ids = input_ids.to(self.device, non_blocking=True)
         mask = padding_mask(self.model, mask_ST, self.device)
         hidden_STE = self.model(input_ids=input_ids, attention_mask=mask).last_hidden_state
-        return self.projection(pool(hidden_STE, mask_ST.to(self.device, non_blocking=True), self.pooling))
+        return self.embed_hidden(hidden_STE, mask_ST.to(self.device, non_blocking=True))
+
+    def embed_hidden(self, hidden_STE: Tensor, mask_ST: Tensor) -> Tensor:
+        """Embeddings (S, P) from the features of tokens; ``mask_ST`` is False for padding."""
+        return self.projection(pool(hidden_STE, mask_ST, self.pooling))
 
     def forward(self, texts: Sequence[str]) -> Tensor:
         if self.trained != "frozen":

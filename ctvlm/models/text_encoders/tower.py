@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from ctvlm.models.layers import AttentionPool
 from ctvlm.utils.atomic import write_errors
 
 # transformers takes seconds to import: functions import it.
@@ -77,11 +78,15 @@ def model_class(config: PreTrainedConfig) -> tuple[Any, dict[str, Any]]:
 
 
 def build_projection(shapes: list[list]) -> nn.Module:
-    """Layers from ``Tower.shapes``: ``["linear", in, out, bias]``, ``["norm", width]``, ``["gelu"]``."""
+    """Layers from ``Tower.shapes``.
+
+    Kinds: ``["linear", in, out, bias]``, ``["norm", width]``, ``["gelu"]``, ``["attention", width, heads]``.
+    """
     kinds: dict[str, Callable[..., nn.Module]] = {
         "linear": lambda width, out, bias: nn.Linear(width, out, bias=bias),
         "norm": lambda width: nn.LayerNorm(width, eps=1e-12),
         "gelu": nn.GELU,
+        "attention": AttentionPool,
     }
     return nn.Sequential(*(kinds[kind](*sizes) for kind, *sizes in shapes))
 

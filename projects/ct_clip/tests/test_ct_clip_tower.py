@@ -13,7 +13,7 @@ import torch
 from ctvlm.models.backbones import PretrainedTower
 from ctvlm.utils.errors import CheckpointError
 from ctvlm.volume import read_ct
-from projects.ct_clip.ct_clip_tower import CTClipTower, visual_embedding
+from projects.ct_clip.ct_clip_tower import CTClipHead, CTClipTower
 from projects.ct_clip.ct_vit import Codebook
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -250,15 +250,12 @@ def test_convolutions_stay_local_on_any_grid():
     assert changed[0, 0, 0] and not changed[4:].any() and not changed[:, :, 3:].any()
 
 
-def test_published_embedding_of_a_volume():
+def test_head_averages_over_depth():
     features = torch.randn(2, WIDTH, 4, 3, 2, generator=torch.Generator().manual_seed(0))
-    weight = torch.randn(5, 3 * 2 * WIDTH, generator=torch.Generator().manual_seed(1))
-    for row, case in zip(visual_embedding(features, weight), features):
+    head = CTClipHead(3 * 2 * WIDTH, 5, bias=False)
+    for row, case in zip(head(features), features):
         flat = [case[e, :, y, x].mean() for y in range(3) for x in range(2) for e in range(WIDTH)]
-        expected = weight @ torch.stack(flat)
-        torch.testing.assert_close(row, expected / expected.norm())
-    with pytest.raises(ValueError, match=r"\(24, 4, 3, 1\) .*144 columns"):
-        visual_embedding(features[..., :1], weight)
+        torch.testing.assert_close(row, head.weight @ torch.stack(flat))
 
 
 def test_default_is_the_published_layout():

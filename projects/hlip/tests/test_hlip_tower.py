@@ -90,7 +90,7 @@ def one_block(x, w, name):
 
 
 def naive(weights, canvas_DHW, scan_blocks):
-    """Features (d, h, w, E) in double precision: slices are lists, and each has its class token."""
+    """Features (d, h, w, E) and class token in double precision: slices are lists, and each has its class token."""
     w = {name: value.double() for name, value in weights.items()}
     depth, height, width = (size // patch for size, patch in zip(canvas_DHW.shape, (8, 24, 24)))
     positions = w["spatial_posemb"]
@@ -119,7 +119,8 @@ def naive(weights, canvas_DHW, scan_blocks):
         else:
             done = [one_block(torch.cat([c[None], s]), w, name) for c, s in zip(classes, slices)]
             classes, slices = [s[0] for s in done], [s[1:] for s in done]
-    return layer_norm(torch.stack(slices), w, "norm").view(depth, height, width, WIDTH)
+    features = layer_norm(torch.stack(slices), w, "norm").view(depth, height, width, WIDTH)
+    return features, layer_norm(sum(classes) / depth, w, "norm")
 
 
 def canvas_of(hu_DHW, img_size):
@@ -138,7 +139,7 @@ def test_features_equal_a_naive_version_on_a_real_ct(hu_DHW, img_size, published
     table = torch.randn(layout(WIDTH, DEPTH, img_size)["spatial_posemb"], generator=torch.Generator().manual_seed(1))
     weights = {**weights, "spatial_posemb": table * 0.2}
     torch.save({PREFIX + name: value for name, value in weights.items()}, tmp_path / "hlip.pt")
-    expected = naive(weights, canvas_of(hu_DHW, img_size), SMALL["scan_blocks"])
+    expected, _ = naive(weights, canvas_of(hu_DHW, img_size), SMALL["scan_blocks"])
     model, found = encoder(str(tmp_path / "hlip.pt"), img_size=img_size), []
     model.tower.register_forward_hook(lambda module, inputs, output: found.append(output[0].permute(1, 2, 3, 0)))
     volume = hu_DHW[None, None]

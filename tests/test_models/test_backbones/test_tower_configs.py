@@ -1,4 +1,4 @@
-"""Each config of configs/towers trains regions and steps, shrunken, on phantoms."""
+"""Each config of configs/towers, shrunken, on phantoms: trains regions and steps, or is evaluated as published."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from ctvlm.engine import load_config
 from ctvlm.phantom import PhantomCT
 from ctvlm.registry import MODELS
 from tests.test_configs import ROOT, shrink
+from tests.test_models.text_checkpoints import PUBLISHED as TEXT_FOLDERS, WIDTH as TEXT_WIDTH
 
-CONFIGS = sorted((ROOT / "configs/towers").glob("*.py"))
+PUBLISHED = sorted((ROOT / "configs/towers").glob("*_published.py"))
+CONFIGS = sorted(set((ROOT / "configs/towers").glob("*.py")) - set(PUBLISHED))
 TOWERS = ("colipri", "ct_clip", "ct_fm", "hlip", "merlin", "spectre")
 PACKAGES = {"CTFMTower": "monai", "MerlinTower": "merlin", "SpectreTower": "spectre"}
 SMALLER = {
@@ -24,10 +26,26 @@ SMALLER = {
 }
 
 
+# Sizes of the training, which the published embedding of a volume needs.
+IMG_SIZE = {
+    "CTClipTower": dict(img_size=(20, 40, 40)),
+    "ColipriTower": dict(img_size=(16, 16, 16), out_dims=TEXT_WIDTH),
+    "HLIPTower": dict(img_size=(16, 48, 48)),
+    "MerlinTower": dict(img_size=(64, 64, 32)),
+}
+
+
 @pytest.fixture(scope="module")
 def batch():
     data = PhantomCT(num_cases=2, shape=(16, 64, 64), pipeline=[dict(type="PackCTInputs")])
     return pseudo_collate([data[0], data[1]])
+
+
+def small_tower(tower):
+    """Replace the sizes of a tower's config; skip the test without its package."""
+    if tower.type in PACKAGES:
+        pytest.importorskip(PACKAGES[tower.type], reason="needs pip install 'ctvlm[towers]'")
+    tower.update(SMALLER.get(tower.type, {}))
 
 
 def test_there_are_configs():
@@ -38,9 +56,7 @@ def test_there_are_configs():
 def test_a_step_trains_regions_and_steps(path, batch):
     config = shrink(load_config(path).model)
     tower = config.backbone.tower
-    if tower.type in PACKAGES:
-        pytest.importorskip(PACKAGES[tower.type], reason="needs pip install 'ctvlm[towers]'")
-    tower.update(SMALLER.get(tower.type, {}))
+    small_tower(tower)
     if config.backbone.train == "lora":
         pytest.importorskip("peft", reason="LoRA needs peft")
     torch.manual_seed(0)
@@ -62,3 +78,21 @@ def test_a_step_trains_regions_and_steps(path, batch):
     assert "proj.weight" in changed
     assert bool(of_tower) == (config.backbone.train == "lora")
     assert all("lora_" in name for name in of_tower)
+
+
+@pytest.mark.parametrize("path", PUBLISHED, ids=lambda path: path.stem)
+def test_published_models_embed_volumes_and_texts(path, batch, tmp_path):
+    config = shrink(load_config(path).model)
+    small_tower(config.tower)
+    config.tower.update(IMG_SIZE.get(config.tower.type, {}))
+    config.text_encoder.pop("max_length", None)
+    config.text_encoder.pretrained = str(TEXT_FOLDERS[config.text_encoder.pretrained](tmp_path))
+    torch.manual_seed(0)
+    model = MODELS.build(config)
+    samples = model.test_step(batch)
+    volumes, texts = (torch.stack([getattr(one, f"pred_{k}") for one in samples]) for k in ("volume", "impression"))
+    assert volumes.shape == texts.shape == (2, model.text_encoder.embed_dims)
+    for found in (volumes, texts):
+        torch.testing.assert_close(found.norm(dim=1), torch.ones(2))
+        assert (found[0] - found[1]).abs().max() > 1e-4
+    assert len(samples[0].pred_opposites) == len(samples[0].pred_opposite_texts)
