@@ -24,13 +24,14 @@ def patch_cells(volume_BDHW: Tensor, merges: Sequence[tuple[int, int, int]]) -> 
         rows_BDHw = volume_BDHW.view(torch.int64)
         return patch_cells(rows_BDHw, [(*first[:2], 1), *merges[1:]]).view(volume_BDHW.dtype)
     batch, *size = volume_BDHW.shape
-    levels = len(merges) + 1
+    levels, voxels = len(merges) + 1, 1
     shape = [batch]
     for axis, length in enumerate(size):
         factors = [merge[axis] for merge in reversed(merges)]
-        shape += [length // math.prod(factors), *factors]
+        patch = math.prod(factors)
+        voxels *= patch
+        shape += [length // patch, *factors]
     order = [1 + axis * levels + level for level in range(levels) for axis in range(3)]
-    voxels = math.prod(math.prod(merge) for merge in merges)
     return volume_BDHW.reshape(shape).permute(0, *order).reshape(batch, -1, voxels)
 
 
