@@ -31,6 +31,7 @@ class TokenContext:
         rotary: cosines and sines, each (B, 1, N, half of the head width), see RotaryPosition3D.
         is_full_grid: True if N = d*h*w, in grid order and without padding.
         anatomy: overlap of all patches of the grid with the region map, if already computed.
+        kept_T: places in (B N) of the tokens that are not padding; ``None``: not known, or no padding.
     """
 
     grid: tuple[int, int, int]
@@ -42,6 +43,7 @@ class TokenContext:
     rotary: tuple[Tensor, Tensor] | None = None
     is_full_grid: bool = False
     anatomy: Anatomy | None = None
+    kept_T: Tensor | None = None
     cache: dict = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -94,6 +96,25 @@ class TokenContext:
             return full_BNx
         rows_BNx = full_BNx.flatten(0, 1).index_select(0, self._rows())
         return rows_BNx.view(*self.index_BN.shape, full_BNx.shape[-1])
+
+    def gather_kept(self, full_BNx: Tensor) -> Tensor:
+        """As ``gather``, without padding if it is known: (B, d*h*w, x) to (T, x)."""
+        rows_Mx = full_BNx.flatten(0, 1)
+        if self.is_full_grid:
+            return rows_Mx
+        return rows_Mx.index_select(0, self._rows() if self._kept() is None else self._rows()[self.kept_T])
+
+    def pad(self, tokens_Tx: Tensor) -> Tensor:
+        """Tokens of ``gather_kept`` with padding of 0: (T, x) to (B, N, x)."""
+        batch, tokens = self.index_BN.shape
+        kept_T = self._kept()
+        if kept_T is not None:
+            tokens_Tx = tokens_Tx.new_zeros(batch * tokens, tokens_Tx.shape[1]).index_copy(0, kept_T, tokens_Tx)
+        return tokens_Tx.view(batch, tokens, -1)
+
+    def _kept(self) -> Tensor | None:
+        """``kept_T``, but not in a compiled graph, whose shapes would change with it."""
+        return None if torch.compiler.is_compiling() else self.kept_T
 
     def scatter(self, tokens_BNx: Tensor, fill: Tensor | None = None) -> Tensor:
         """Write one row per token to one row per patch: (B, N, x) to (B, d*h*w, x).

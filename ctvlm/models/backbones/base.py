@@ -78,7 +78,7 @@ class VisionEncoder(nn.Module, ABC):
     def standardize(self, volume_BCDHW: Tensor) -> Tensor:
         """The normalised input of the first layer."""
         check_channels(volume_BCDHW, self.mean.shape[1])
-        return (volume_BCDHW - self.mean) / self.std
+        return (volume_BCDHW - self.mean).div_(self.std)
 
     def check_region_map(self, volume_BCDHW: Tensor, region_map_BDHW: Tensor | None) -> None:
         """Raise a ValueError if map and volume differ in size."""

@@ -98,13 +98,14 @@ def keep_tokens(ctx: TokenContext, keep_BN: Tensor, multiple: int = 1) -> TokenC
     if torch.compiler.is_compiling():
         return TokenContext(ctx.grid, ctx.index_BN, keep_BN, ctx.spacing_B3)
     device = ctx.index_BN.device
-    index_Bn, mask_Bn = kept_index(keep_BN, multiple)
-    if index_Bn.shape[1] < ctx.num_cells:
-        index_Bn, mask_Bn = index_Bn.to(device, non_blocking=True), mask_Bn.to(device, non_blocking=True)
-        return TokenContext(ctx.grid, index_Bn, mask_Bn, ctx.spacing_B3)
     if bool(keep_BN.all()):
         return ctx
-    return TokenContext(ctx.grid, ctx.index_BN, keep_BN.to(device, non_blocking=True), ctx.spacing_B3)
+    index_Bn, mask_Bn = kept_index(keep_BN, multiple)
+    if index_Bn.shape[1] == ctx.num_cells:
+        index_Bn, mask_Bn = ctx.index_BN, keep_BN
+    host = (index_Bn, mask_Bn, mask_Bn.flatten().nonzero()[:, 0])
+    index_Bn, mask_Bn, kept_T = (column.to(device, non_blocking=True) for column in host)
+    return TokenContext(ctx.grid, index_Bn, mask_Bn, ctx.spacing_B3, kept_T=kept_T)
 
 
 def kept_index(keep_BN: Tensor, multiple: int = 1) -> tuple[Tensor, Tensor]:

@@ -133,7 +133,7 @@ class ThreeDVisionEncoder(VisionEncoder):
         if window is None:
             tokens_BNE = ctx.gather(self.patch_embed(self.standardize(volume_BCDHW)))
         else:
-            tokens_BNE = self._embed_hu(ctx.gather(patch_cells(volume_BCDHW.squeeze(1), ctx.grid).flatten(2)), window)
+            tokens_BNE = self._embed_hu(volume_BCDHW.squeeze(1), window, ctx)
         if self.position.additive:
             code_NE = self.position(ctx.grid, tokens_BNE)
             tokens_BNE = tokens_BNE + ctx.gather(code_NE.expand(tokens_BNE.shape[0], -1, -1))
@@ -161,11 +161,16 @@ class ThreeDVisionEncoder(VisionEncoder):
     def select_patches(self, volumes: Iterable[Tensor], grid: Grid, window: Window) -> Tensor | None:
         return None if self.token_selection == "none" else body_of_hu(volumes, grid, window, self.body_channel)
 
-    def _embed_hu(self, hu_BNv: Tensor, window: Window) -> Tensor:
-        """Features of patches (B, N, E) from their voxels in HU. A patch embedding reads each patch on its own."""
-        cells_M1dhw = hu_BNv.flatten(0, 1).unflatten(1, (1, *self.patch_size))
-        tokens_M1E = in_parts(lambda part: self.patch_embed(self.standardize(window(part))), cells_M1dhw)
-        return tokens_M1E.view(*hu_BNv.shape[:2], -1)
+    def _embed_hu(self, hu_BDHW: Tensor, window: Window, ctx: TokenContext) -> Tensor:
+        """Features (B, N, E) of the tokens; 0 for padding. A patch embedding reads each patch on its own."""
+        embed_cells = getattr(self.patch_embed, "embed_cells", None)
+        merges = self.patch_embed.merges if embed_cells else (self.patch_size,)
+
+        def embed(hu_Mv: Tensor) -> Tensor:
+            cells_XCdhw = self.standardize(window(hu_Mv.reshape(-1, 1, *merges[0])))
+            return embed_cells(cells_XCdhw) if embed_cells else self.patch_embed(cells_XCdhw)[:, 0]
+
+        return ctx.pad(in_parts(embed, ctx.gather_kept(patch_cells(hu_BDHW, merges))))
 
     def _run_blocks(
         self, x_BNE: Tensor, region_map_BDHW: Tensor | None, ctx: TokenContext

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ctvlm.models.layers.init import init_as_linear
+from ctvlm.models.layers.patch_cells import patch_cells
 from ctvlm.models.layers.patch_embedding import as_grid, check_channels, grid_of
 from ctvlm.registry import LAYERS
 
@@ -73,27 +74,23 @@ class HierarchicalPatchEmbedding(nn.Module):
     def forward(self, volume_BCDHW: Tensor) -> Tensor:
         check_channels(volume_BCDHW, self.in_channels)
         self.grid_of(as_grid(volume_BCDHW.shape[2:]))
-        x_BDHWC = self._first(volume_BCDHW)
+        batch, channels = volume_BCDHW.shape[:2]
+        cells = patch_cells(volume_BCDHW.flatten(0, 1), self.merges).unflatten(0, (batch, channels))
+        cells_BXCdhw = cells.unflatten(-1, (-1, *self.merges[0])).flatten(2, 3).transpose(1, 2)
+        return self.embed_cells(cells_BXCdhw.flatten(0, 1)).unflatten(0, (batch, -1))
+
+    def embed_cells(self, cells_XCdhw: Tensor) -> Tensor:
+        """Tokens (M, E) of patches from the cells of the first step, in the order of ``patch_cells``."""
+        first: Any = self.linears[0]
+        # The weights are those of interleaved channels.
+        weight = first.weight.unflatten(1, (-1, self.in_channels)).transpose(1, 2).flatten(1)
+        x_XC = F.linear(cells_XCdhw.flatten(1), weight, first.bias)
         for i, (merge, linear) in enumerate(zip(self.merges[1:], self.linears[1:])):
-            x_BDHWC = self.norms[i](x_BDHWC)
+            x_XC = self.norms[i](x_XC)
             if self.mlps:
-                x_BDHWC = x_BDHWC + self.mlps[i](x_BDHWC)
-            x_BDHWC = linear(_merge(F.gelu(x_BDHWC), merge))
-        return x_BDHWC.flatten(1, 3)
-
-    def _first(self, volume_BCDHW: Tensor) -> Tensor:
-        """Linear projection of the cells of the first step (B, d, h, w, width).
-
-        The order of a cell's values is that of the volume, with a permuted weight: rows of voxels stay contiguous, so
-        that they are copied faster than with interleaved channels.
-        """
-        batch, channels, *size = volume_BCDHW.shape
-        fd, fh, fw = self.merges[0]
-        d, h, w = (s // f for s, f in zip(size, self.merges[0]))
-        cells = volume_BCDHW.reshape(batch, channels, d, fd, h, fh, w, fw).permute(0, 2, 4, 6, 1, 3, 5, 7)
-        linear: Any = self.linears[0]
-        weight = linear.weight.unflatten(1, (-1, channels)).transpose(1, 2).flatten(1)
-        return F.linear(cells.reshape(batch, d, h, w, -1), weight, linear.bias)
+                x_XC = x_XC + self.mlps[i](x_XC)
+            x_XC = linear(F.gelu(x_XC).view(-1, math.prod(merge) * x_XC.shape[1]))
+        return x_XC
 
 
 class _CellMLP(nn.Module):
@@ -109,12 +106,3 @@ class _CellMLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fc2(F.gelu(self.fc1(x)))
-
-
-def _merge(x_BDHWC: Tensor, factors: tuple[int, int, int]) -> Tensor:
-    """Concatenate the channels of neighbouring cells."""
-    batch, *size, channels = x_BDHWC.shape
-    d, h, w = (s // f for s, f in zip(size, factors))
-    fd, fh, fw = factors
-    x = x_BDHWC.reshape(batch, d, fd, h, fh, w, fw, channels).permute(0, 1, 3, 5, 2, 4, 6, 7)
-    return x.reshape(batch, d, h, w, fd * fh * fw * channels)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn as nn
+import torch.nn.functional as F
 from torch import Tensor
 
 from ctvlm.models.layers import init_vit, masked_softmax
@@ -49,8 +50,15 @@ class VolumePooling(nn.Module):
     def forward(self, out: EncoderOutput) -> Tensor:
         if self.mode == "mean":
             return (self.patch_shares(out)[:, None] @ out.tokens)[:, 0]
-        share_BMK, v_BMKc = self._attend(out)
-        return self.proj((share_BMK.to(v_BMKc.dtype)[..., None] * v_BMKc).sum(dim=1).flatten(1))
+        share_BMK, tokens_BME = self._attend(out)
+        share_BMK = share_BMK.to(tokens_BME.dtype)
+        # The projection is linear, so tokens are pooled before it: one row per head instead of one per token.
+        pooled_BKE = share_BMK.transpose(1, 2) @ tokens_BME
+        value_KcE = self.kv.weight.unflatten(0, (2, self.num_heads, -1))[1]
+        value_BKc = torch.einsum("bke,kce->bkc", pooled_BKE, value_KcE)
+        bias_Kc = self.kv.bias.unflatten(0, (2, self.num_heads, -1))[1]
+        value_BKc = value_BKc + share_BMK.sum(dim=1)[..., None] * bias_Kc
+        return self.proj(value_BKc.flatten(1))
 
     def patch_shares(self, out: EncoderOutput) -> Tensor:
         """Weight of each patch in the pooled feature (B, N); rows sum to 1, or to 0 if no patch is a token.
@@ -70,12 +78,15 @@ class VolumePooling(nn.Module):
         return share_BN
 
     def _attend(self, out: EncoderOutput) -> tuple[Tensor, Tensor]:
-        """Attention of each head over patches, then regions (B, M, K), and their values (B, M, K, c)."""
+        """Attention of each head over patches, then regions (B, M, K), and their tokens (B, M, E)."""
         tokens_BME, mask_BM = out.tokens, out.token_mask
         if self.with_regions:
             tokens_BME = torch.cat([tokens_BME, out.region_tokens.to(tokens_BME.dtype)], dim=1)
             mask_BM = torch.cat([mask_BM, out.region_mask], dim=1)
-        k_BMKc, v_BMKc = self.kv(tokens_BME).unflatten(-1, (2, self.num_heads, -1)).unbind(2)
-        score_BMK = (k_BMKc * self.query.to(k_BMKc.dtype)).sum(dim=-1) * k_BMKc.shape[-1] ** -0.5
+        # (x Wk) q = x (Wk q): the query is projected to the space of the tokens, instead of each token to its space.
+        key_KcE = self.kv.weight.unflatten(0, (2, self.num_heads, -1))[0]
+        bias_Kc = self.kv.bias.unflatten(0, (2, self.num_heads, -1))[0]
+        query_KE = torch.einsum("kc,kce->ke", self.query, key_KcE)
+        score_BMK = F.linear(tokens_BME, query_KE, (self.query * bias_Kc).sum(dim=1)) * self.query.shape[1] ** -0.5
         score_BMK = score_BMK.to(torch.promote_types(score_BMK.dtype, torch.float32))
-        return masked_softmax(score_BMK, mask_BM[..., None], dim=1), v_BMKc
+        return masked_softmax(score_BMK, mask_BM[..., None], dim=1), tokens_BME

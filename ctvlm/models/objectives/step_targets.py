@@ -22,7 +22,7 @@ def step_targets(
     """
     device = encoded.tokens.device
     num_regions = 0 if anatomy is None else anatomy.shares_BNR1.shape[2] - 1
-    mentioned_BSR1 = torch.zeros(len(data_samples), num_steps, num_regions + 1)
+    mentioned: list[tuple[int, int, int]] = []
     rows: list[Tensor] = []
     places: list[tuple[int, int]] = []
     for b, sample in enumerate(data_samples):
@@ -32,13 +32,15 @@ def step_targets(
                 rows.append(lesions_LN[step.lesion])
                 places.append((b, s))
             elif step.regions and anatomy is not None:
-                mentioned_BSR1[b, s, list(step.regions)] = 1
+                mentioned += [(b, s, region) for region in step.regions]
     target_BSN = torch.zeros(len(data_samples), num_steps, encoded.tokens.shape[1])
     if rows:
         b_M, s_M = torch.tensor(places).T
         target_BSN[b_M, s_M] = torch.stack(rows)
     target_BSN = target_BSN.to(device, non_blocking=True)
     if anatomy is not None:
+        mentioned_BSR1 = torch.zeros(len(data_samples), num_steps, num_regions + 1)
+        mentioned_BSR1[tuple(torch.tensor(mentioned, dtype=torch.long).view(-1, 3).T)] = 1
         target_BSN = target_BSN + mentioned_BSR1.to(device, non_blocking=True) @ anatomy.shares_BNR1.mT
     target_BSN = target_BSN * encoded.token_mask[:, None]
     return target_BSN / target_BSN.sum(dim=-1, keepdim=True).clamp(min=1e-6)
