@@ -22,7 +22,8 @@ VOLUMES = 47_149  # CT-RATE
 ASSUMPTIONS = (
     f"Computed, not measured. Assumptions: H100 with {PEAK_FLOPS / 1e12:.0f} TFLOP/s (bf16, dense) and "
     f"{MEMORY / 1e9:.0f} GB, of which {RESERVE:.0%} stay free for temporary tensors; MFU {MFU:.2f}; NVLink at "
-    f"{LINK / 1e9:.0f} GB/s; `--amp` (bf16); {VOLUMES:,} volumes per epoch; input keeps up; all patches are encoded; {STEPS} reasoning steps per case. "
+    f"{LINK / 1e9:.0f} GB/s; `--amp` (bf16); {VOLUMES:,} volumes per epoch; input keeps up; "
+    f"all patches are encoded; {STEPS} reasoning steps per case. "
     "Memory: weights, gradients, DDP's buckets and optimizer state in fp32, bf16 copies of the weights, tensors kept "
     "for the backward pass, two batches of input, exchanged features and similarities."
 )
