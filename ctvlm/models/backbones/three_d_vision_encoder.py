@@ -15,8 +15,7 @@ from ctvlm.models.backbones.base import VisionEncoder
 from ctvlm.models.backbones.block_configs import block_configs
 from ctvlm.models.backbones.body_selection import body_of_hu, body_patches, keep_tokens
 from ctvlm.models.backbones.positions import build_position
-from ctvlm.models.layers import patch_cells
-from ctvlm.models.layers.patch_cells import in_parts
+from ctvlm.models.layers.patch_cells import in_parts, patch_cells
 from ctvlm.models.layers.patch_embedding import as_grid
 from ctvlm.models.layers.transformer_block import NORM_EPS
 from ctvlm.models.region_encoders import RegionEncoding
@@ -87,9 +86,7 @@ class ThreeDVisionEncoder(VisionEncoder):
         patch_embed = {**PATCH_EMBED, **(patch_embed or {})}
         block = {**BLOCK, **(block or {})}
         super().__init__(embed_dims, num_regions, region_encoder, patch_embed["in_channels"], normalize)
-        selection: dict[str, Any] = (
-            {"type": token_selection} if isinstance(token_selection, str) else {**token_selection}
-        )
+        selection: dict[str, Any] = {"type": token_selection} if isinstance(token_selection, str) else token_selection
         check_choice("ThreeDVisionEncoder", "token_selection", selection["type"], SELECTIONS)
         self.token_selection: str = selection["type"]
         self.body_channel: int = selection.get("channel", 1)
