@@ -71,6 +71,12 @@ def stored_files(source: str) -> dict[str, bytes] | None:
     return (_stored.get() or {}).get(source)
 
 
+def pretrained_sources(state_dict: Mapping[str, Tensor]) -> list[str]:
+    """Files, folders and hub ids of the pretrained parts of a model, by its state dict."""
+    packed = [value for key, value in state_dict.items() if key.rpartition(".")[2] == KEY and value.numel()]
+    return sorted({unpack_files(value)[0] for value in packed})
+
+
 def loads_weights() -> bool:
     """Whether the model that is being built gets all its weights from the state dict of ``use_pretrained_files``."""
     return _loads_weights.get()

@@ -11,9 +11,11 @@ import torch
 from ctvlm.apis import FeatureExtractor, init_model
 from ctvlm.apis.case_predictions import OTHER_TOWER_PHANTOMS, RANDOM_EXCEPT_TOWER, RANDOM_WEIGHTS, weights_remark
 from ctvlm.engine import CheckpointError, ConfigError, load_config
+from ctvlm.engine.checkpoint.model_card import license_of
 from ctvlm.engine.checkpoint.release import write_release
 from ctvlm.registry import TOWERS
 from ctvlm.utils import MissingPackageError
+from ctvlm.utils.pretrained_files import pretrained_sources
 from ctvlm.utils.training_data import data_record
 from ctvlm.volume import CTVolume, peak_mm
 from tests.test_volume.phantoms import save_as
@@ -108,6 +110,8 @@ def test_a_released_tower_gives_equal_embeddings_without_its_published_file(repo
     records = [data_record("PhantomCT", 8, "train", "phantom", synthetic=True, scheme="thorax_abdomen_20")]
     folder = write_release(tmp_path / "released", model.cfg, model.state_dict(), records)
     published.unlink()
+    with pytest.raises(CheckpointError, match=r"contains weights from .*hlip\.pt, whose license applies"):
+        license_of(records, None, pretrained_sources(model.state_dict()))
     ct, _ = body(True)
     expected = FeatureExtractor(model)(ct)
     capfd.readouterr()

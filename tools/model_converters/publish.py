@@ -25,7 +25,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--config", help="config of the model, if a project registers its components")
     parser.add_argument("--half", action="store_true", help="store the weights in half precision")
     parser.add_argument("--card", type=Path, metavar="FILE", help="Markdown text for the model card")
-    parser.add_argument("--license", metavar="ID", help="license of the weights (phantoms only: apache-2.0)")
+    parser.add_argument(
+        "--license", metavar="ID", help="license of the weights (phantoms only, without pretrained parts: apache-2.0)"
+    )
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
     return parser.parse_args(argv)
 
@@ -37,6 +39,7 @@ def publish(args: argparse.Namespace) -> None:
     from ctvlm.engine.checkpoint.model_card import license_of, model_card
     from ctvlm.engine.checkpoint.release import write_release
     from ctvlm.utils import check_out_folder
+    from ctvlm.utils.pretrained_files import pretrained_sources
 
     check_out_folder("out", args.out)
     text = args.card.read_text(encoding="utf-8") if args.card else ""
@@ -44,7 +47,8 @@ def publish(args: argparse.Namespace) -> None:
         load_config(args.config)  # imports the modules of the project; the released config is that of the checkpoint
     model: Any = init_model(args.checkpoint, device="cpu")
     records = model.training_data
-    card = model_card(args.out.name, model.cfg, records, license_of(records, args.license), text, args.half)
+    license_id = license_of(records, args.license, pretrained_sources(model.state_dict()))
+    card = model_card(args.out.name, model.cfg, records, license_id, text, args.half)
     folder = write_release(args.out, model.cfg, model.state_dict(), records, args.half, card)
     init_model(folder, device="cpu")
     for path in sorted(folder.iterdir()):

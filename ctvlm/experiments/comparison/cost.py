@@ -44,9 +44,12 @@ class InferenceCost:
             CTVLMError: the content is not a cost.
         """
         names = {field.name for field in fields(cls)}
-        if content.keys() != names:
-            raise CTVLMError(f"cost: found {sorted(content)}; expected {sorted(names)}. Write the dump again")
-        depth, height, width = content["shape"]
+        numbers = [content.get(name) for name in names - {"shape", "device"}]
+        shape = content.get("shape", ())
+        valid = content.keys() == names and all(isinstance(number, (int, float)) for number in numbers)
+        if not valid or not isinstance(shape, (list, tuple)) or len(shape) != 3:
+            raise CTVLMError(f"cost: found {dict(content)}; expected numbers for {sorted(names)}. Write the dump again")
+        depth, height, width = map(int, shape)
         return cls(**{**content, "shape": (depth, height, width)})
 
     def numbers(self) -> dict[str, float]:
