@@ -99,6 +99,7 @@ def test_a_lesion_changes_the_patches_at_its_place(repo_root, tmp_path, name):
         np.testing.assert_allclose(same.affine, change.affine, atol=1e-3)
 
 
+@pytest.mark.filterwarnings("ignore:these weights were trained on phantoms only")
 def test_a_released_tower_gives_equal_embeddings_without_its_published_file(repo_root, tmp_path, capfd):
     torch.manual_seed(0)
     tower = TOWERS.build(config_of(repo_root, "hlip").model.backbone.tower)
