@@ -23,7 +23,7 @@ from ctvlm.volume import CTVolume, write_nifti
 from tests.chromium import needs_chromium
 from tests.test_docs import ROOT, commands, read
 
-DOCUMENTS = ("README.md", "configs/README.md", "projects/README.md")
+DOCUMENTS = ("README.md", "configs/README.md", "configs/towers/README.md", "projects/README.md")
 DEFAULT, SMALL = "configs/vit3d_cot_contrastive.py", "configs/vit3d_cot_contrastive_small.py"
 EPOCHS = 8  # a document names epoch_8.pth
 SIZES = {
@@ -45,6 +45,9 @@ WORDS = {
     "MODEL": "released",
     "MANIFEST": MANIFEST,
     "FILE": "timm.pth",
+    "model.backbone.pretrained=FILE": "model.backbone.pretrained=None",
+    "work_dirs/hlip_frozen/epoch_20.pth": "work_dirs/hlip_frozen/epoch_1.pth",
+    "configs/towers/coarse/*.py": "configs/towers/coarse/hlip.py",
     "1000": "20",  # --bootstrap
 }
 # Arguments that shorten a command, in place of those of the document.
@@ -117,6 +120,7 @@ def workspace(tmp_path_factory, released_model):
     for name in ("tools", "projects"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     presets = [ROOT / "configs/finetune_classification.py", ROOT / "configs/evaluation/phantom_full.py"]
+    presets += [ROOT / "configs/towers/hlip_frozen.py", ROOT / "configs/towers/coarse/hlip.py"]
     for path in [*ROOT.glob("configs/vit3d*.py"), *presets, *(ROOT / name for name in ABLATIONS), ROOT / TUNE]:
         write_shrunken(path, folder / path.relative_to(ROOT))
     write_cts(folder / "data/ct")

@@ -16,18 +16,26 @@ from mmengine.registry import init_default_scope
 from torch import nn
 from torch.utils.data import DataLoader
 
+from ctvlm.anatomy import DEFAULT_SCHEME
 from ctvlm.apis.case_reader import CaseReader
 from ctvlm.datasets.manifest import read_manifest
-from ctvlm.datasets.training_text import with_steps
+from ctvlm.datasets.measured_reasoning import MeasuredReasoning
+from ctvlm.datasets.training_text import NO_TEXT, text_source, with_steps
+from ctvlm.datasets.transforms import LoadCT
 from ctvlm.engine.cli.dump_metrics import finding_names
 from ctvlm.engine.hooks.fit_tokenizer_hook import collect_texts
 from ctvlm.engine.loading.worker_errors import build_loader
 from ctvlm.evaluation import needed_keys
 from ctvlm.evaluation.dump import encode_case
+from ctvlm.models.backbones import PretrainedTower
 from ctvlm.utils import CTVLMError
+from ctvlm.utils.pretrained_files import KEY as PRETRAINED_FILES
 from ctvlm.utils.training_data import PHANTOMS_ONLY, only_phantoms
 
 RANDOM_WEIGHTS = "random weights: no score is meaningful"
+RANDOM_EXCEPT_TOWER = "random weights except the tower: no score is meaningful"
+OTHER_TOWER = "these weights were trained on a tower without published weights: no score is that of the published model"
+OTHER_TOWER_PHANTOMS = OTHER_TOWER.replace("trained on", "trained on phantoms only and on")
 _ALWAYS = frozenset({"case_id", "patient_id", "evaluation_set", "labels_source"})
 _PROMPTS = 32  # texts that are embedded at a time
 
@@ -45,9 +53,16 @@ class EvaluationData:
     cfg: Config | None = None
 
     @classmethod
-    def of_manifest(cls, path: str | Path, split: str | None, allow_outside: bool = False) -> EvaluationData:
-        """Cases of one split; None: all. ``allow_outside`` and errors as ``read_manifest``."""
-        return cls(cases=read_manifest(path, split, allow_outside=allow_outside))
+    def of_manifest(
+        cls, path: str | Path, split: str | None, allow_outside: bool = False, measure_text: bool = False
+    ) -> EvaluationData:
+        """Cases of one split; None: all. ``allow_outside`` and errors as ``read_manifest``.
+
+        Args:
+            measure_text: cases without text get text that is measured from CT and masks, with ctvlm's region scheme.
+        """
+        cases = read_manifest(path, split, allow_outside=allow_outside)
+        return cls(cases=[_measured(case) for case in cases] if measure_text else cases)
 
     @classmethod
     def of_config(cls, cfg: Config) -> EvaluationData:
@@ -83,7 +98,7 @@ class EvaluationData:
             return
         read = CaseReader(model.cfg)
         for case in self.cases:
-            # No measured text: the models must be compared on the same texts.
+            # The pipeline of a model measures no text: all models must be compared on the same texts.
             yield pseudo_collate([read.read_case(with_steps(case, read.scheme.reference)).packed])
 
     def _check_regions(self, model: Any) -> None:
@@ -126,6 +141,14 @@ def predict_cases(
     return dict(cases=cases, prompts=prompts, scale=float(scale), remark=weights_remark(model))
 
 
+def _measured(case: dict) -> dict:
+    """A case with measured text if it has none."""
+    if text_source(case) != NO_TEXT:
+        return case
+    described = MeasuredReasoning()(LoadCT()({**case, "scheme": DEFAULT_SCHEME}))
+    return {**case, "report": described["report"], "cot": described["cot"]}
+
+
 def fit_missing_tokenizer(model: Any, texts: Callable[[], list[str]]) -> None:
     """Fit the tokenizer of a model with random weights, which has none: its text embeddings then are random vectors.
 
@@ -142,10 +165,15 @@ def fit_missing_tokenizer(model: Any, texts: Callable[[], list[str]]) -> None:
 
 
 def weights_remark(model: nn.Module) -> str:
-    """Warning about random weights, or weights that were trained on phantoms only; otherwise an empty string."""
+    """Warning about random weights, weights of phantoms only, or a tower without its published weights; else ""."""
     records: Any = getattr(model, "training_data", [])
+    backbone = getattr(model, "backbone", None)
+    tower = backbone if isinstance(backbone, PretrainedTower) else None
+    published = tower is not None and hasattr(tower, PRETRAINED_FILES)
     if not records:
-        return RANDOM_WEIGHTS
+        return RANDOM_EXCEPT_TOWER if published else RANDOM_WEIGHTS
+    if tower is not None and tower.trained != "full" and not published:
+        return OTHER_TOWER_PHANTOMS if only_phantoms(records) else OTHER_TOWER
     return PHANTOMS_ONLY if only_phantoms(records) else ""
 
 

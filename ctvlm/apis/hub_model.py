@@ -11,6 +11,7 @@ from torch import nn
 from ctvlm.apis.init_model import init_model
 from ctvlm.engine.checkpoint.model_card import license_of, model_card
 from ctvlm.engine.checkpoint.release import write_release
+from ctvlm.utils.pretrained_files import pretrained_sources
 
 FILES = ("*.json", "*.safetensors", "README.md")
 
@@ -26,7 +27,7 @@ class HubModel(ModelHubMixin):
     Args:
         model: a model of ``init_model``.
         half: store the weights in half precision.
-        license_id: license of the weights; needed unless they were trained on phantoms only.
+        license_id: license of the weights; needed unless they were trained on phantoms only, without pretrained parts.
     """
 
     def __init__(self, model: nn.Module, half: bool = False, license_id: str | None = None) -> None:
@@ -36,7 +37,7 @@ class HubModel(ModelHubMixin):
 
     def _save_pretrained(self, save_directory: Path) -> None:
         records = self.model.training_data
-        license_id = license_of(records, self.license_id)
+        license_id = license_of(records, self.license_id, pretrained_sources(self.model.state_dict()))
         card = model_card(save_directory.name, self.model.cfg, records, license_id, half=self.half)
         write_release(save_directory, self.model.cfg, self.model.state_dict(), records, self.half, card)
 

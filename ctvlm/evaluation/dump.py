@@ -32,6 +32,7 @@ def save_dump(
     prompts: Mapping[str, Any] | None = None,
     scale: float = 1.0,
     remark: str = "",
+    cost: Mapping[str, Any] | None = None,
 ) -> None:
     """Write data samples (as dicts) to a .pt file.
 
@@ -39,6 +40,7 @@ def save_dump(
         prompts: zero-shot prompts and their embeddings (P).
         scale: the model's logit scale.
         remark: a warning about the scores of these predictions.
+        cost: of the model, as in ``ctvlm.experiments.comparison.cost``.
 
     Raises:
         ValueError: a value has a type that a dump cannot contain; the message names the case and the key.
@@ -50,6 +52,7 @@ def save_dump(
         "prompts": {text: torch.as_tensor(vector).detach().cpu() for text, vector in (prompts or {}).items()},
         "scale": float(scale),
         "remark": remark,
+        "cost": None if cost is None else dict(cost),
     }
     with atomic_write(path) as part, open(part, "wb") as file:
         torch.save(content, file)  # with a path, torch would not state why it cannot write
@@ -68,7 +71,7 @@ def is_dump(path: str | Path) -> bool:
 
 
 def load_dump(path: str | Path) -> dict[str, Any]:
-    """Load ``cases`` (data samples as dicts), ``prompts``, ``scale`` and ``remark`` of a dump.
+    """Load ``cases`` (data samples as dicts), ``prompts``, ``scale``, ``remark`` and ``cost`` (or None) of a dump.
 
     Raises:
         FileNotFoundError: the file does not exist.
@@ -102,6 +105,7 @@ def load_dump(path: str | Path) -> dict[str, Any]:
             "prompts": content["prompts"],
             "scale": content["scale"],
             "remark": content.get("remark", ""),
+            "cost": content.get("cost"),
         }
     except (KeyError, TypeError, AttributeError, RuntimeError, ValueError, OverflowError) as error:
         raise ValueError(f"{path}: invalid content ({type(error).__name__}: {error}). Write the dump again.") from error

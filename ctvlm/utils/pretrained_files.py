@@ -21,6 +21,7 @@ from ctvlm.utils.limits import excess_bytes
 KEY = "pretrained_files"  # name of the buffer
 _SOURCE = "source.json"
 _stored: ContextVar[dict[str, dict[str, bytes]] | None] = ContextVar("stored_pretrained_files", default=None)
+_loads_weights: ContextVar[bool] = ContextVar("loads_weights", default=False)
 
 
 def pack_files(source: str, files: Mapping[str, bytes]) -> Tensor:
@@ -57,13 +58,25 @@ def unpack_files(packed: Tensor) -> tuple[str, dict[str, bytes]]:
 def use_pretrained_files(state_dict: Mapping[str, Tensor]) -> Iterator[None]:
     """Context in which ``stored_files`` returns the files of a state dict, for building the model before loading."""
     packed = [value for key, value in state_dict.items() if key.rpartition(".")[2] == KEY and value.numel()]
-    token = _stored.set(dict(map(unpack_files, packed)))
+    token, loads = _stored.set(dict(map(unpack_files, packed))), _loads_weights.set(bool(state_dict))
     try:
         yield
     finally:
         _stored.reset(token)
+        _loads_weights.reset(loads)
 
 
 def stored_files(source: str) -> dict[str, bytes] | None:
     """Files of a source in the state dict of the enclosing ``use_pretrained_files``; None if it has no such source."""
     return (_stored.get() or {}).get(source)
+
+
+def pretrained_sources(state_dict: Mapping[str, Tensor]) -> list[str]:
+    """Files, folders and hub ids of the pretrained parts of a model, by its state dict."""
+    packed = [value for key, value in state_dict.items() if key.rpartition(".")[2] == KEY and value.numel()]
+    return sorted({unpack_files(value)[0] for value in packed})
+
+
+def loads_weights() -> bool:
+    """Whether the model that is being built gets all its weights from the state dict of ``use_pretrained_files``."""
+    return _loads_weights.get()

@@ -31,6 +31,7 @@ class MerlinTower(Tower):
     Args:
         blocks: number of bottleneck blocks in the four layers; the default is ResNet-152.
         img_size: voxels (x, y, z) of the training; smaller volumes are padded to it.
+        spacing: mm per voxel (x, y, z); ``None``: that of the input.
         out_dims: width of the published embedding of a volume (512); ``None``: without its head.
 
     Raises:
@@ -41,6 +42,7 @@ class MerlinTower(Tower):
         self,
         blocks: tuple[int, int, int, int] = (3, 8, 36, 3),
         img_size: tuple[int, int, int] = (224, 224, 160),
+        spacing: tuple[float, float, float] | None = (1.5, 1.5, 3.0),
         out_dims: int | None = None,
     ) -> None:
         try:
@@ -50,9 +52,7 @@ class MerlinTower(Tower):
             raise MissingPackageError(f"MerlinTower needs merlin-vlm ({error}): pip install 'ctvlm[towers]'") from error
         net = I3ResNet(ResNet(Bottleneck, list(blocks)), conv_class=True)
         del net.classifier, net.contrastive_head
-        convention = InputConvention(
-            "RAS", (1.5, 1.5, 3.0), hu=(-1000.0, 1000.0), values=(0.0, 1.0), min_size=tuple(img_size)
-        )
+        convention = InputConvention("RAS", spacing, hu=(-1000.0, 1000.0), values=(0.0, 1.0), min_size=tuple(img_size))
         # Kernels are odd and padded, so each feature is centred at the first voxel of its stride.
         head = None if out_dims is None else MerlinHead(2048, out_dims, 1)
         super().__init__(net, 2048, convention, (32, 32, 16), first_center=(0.0, 0.0, 0.0), head=head)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+import time
 from dataclasses import asdict
 
 import numpy as np
@@ -12,6 +14,7 @@ from torch import nn
 
 from ctvlm.apis import init_model
 from ctvlm.apis.case_predictions import RANDOM_WEIGHTS, EvaluationData, predict_cases, weights_remark
+from ctvlm.datasets import write_manifest
 from ctvlm.engine import load_config
 from ctvlm.engine.cli.dump_metrics import default_metrics
 from ctvlm.evaluation import load_dump, save_dump
@@ -22,7 +25,9 @@ from ctvlm.experiments.comparison.cost import inference_cost
 from ctvlm.experiments.comparison.same_cases import OtherCasesError, check_same_cases
 from ctvlm.experiments.comparison.scores import compare_models
 from ctvlm.experiments.comparison.table import markdown
+from ctvlm.phantom import PhantomCT
 from ctvlm.utils import CTVLMError
+from ctvlm.volume import CTVolume, write_nifti
 from tests.released import TEXTS, small_config
 from tests.test_evaluation.metric_cases import random_dump
 
@@ -120,6 +125,7 @@ def test_published_figures_are_complete():
     keys = [(figure.model, figure.data_set, figure.metric) for figure in figures]
     assert len(set(keys)) == len(keys)
     assert {figure.n for figure in figures if figure.metric.startswith("text to image")} == {1564}
+    assert all(re.search(r"arXiv \d{4}\.\d{5}", figure.source) for figure in figures)
 
 
 def test_cost_of_a_linear_layer():
@@ -128,6 +134,47 @@ def test_cost_of_a_linear_layer():
     assert cost.parameters == cost.encoder_parameters == 28
     assert cost.flops == 2 * 3 * 6 * 4
     assert cost.peak_bytes >= 3 * 4 * 4 and cost.seconds > 0
+
+
+def test_slow_models_are_timed_once():
+    layer, calls = nn.Linear(2, 2), []
+
+    def embed():
+        calls.append(layer(torch.ones(1, 2)))
+        time.sleep(0.01)
+
+    arguments = (embed, layer, (1, 1, 2), torch.device("cpu"))
+    inference_cost(*arguments, repeats=4, limit_s=0.001)
+    slow = len(calls)
+    inference_cost(*arguments, repeats=4)
+    assert len(calls) - slow == slow + 3
+
+
+def test_a_dump_keeps_the_cost(tmp_path):
+    layer = nn.Linear(2, 2)
+    cost = inference_cost(lambda: layer(torch.ones(1, 2)), layer, (1, 1, 2), torch.device("cpu"), repeats=1)
+    save_dump(tmp_path / "a.pt", **random_dump(), cost=asdict(cost))
+    assert compare_models({"a": load_dump(tmp_path / "a.pt")}, ["ctvlm"], 0)[0].cost == cost
+    for broken in ({"seconds": 1.0}, asdict(cost) | dict(shape=[1, 2]), asdict(cost) | dict(seconds="1")):
+        save_dump(tmp_path / "b.pt", **random_dump(), cost=broken)
+        with pytest.raises(CTVLMError, match="cost.*Write the dump again"):
+            compare_models({"b": load_dump(tmp_path / "b.pt")}, ["ctvlm"], 0)
+
+
+def test_only_cases_without_text_get_measured_text(tmp_path):
+    phantom = PhantomCT(num_cases=1, shape=(16, 64, 64), num_workers=0, cache=False).results(0)
+    for key in ("volume", "region_map"):
+        write_nifti(CTVolume(phantom[key], phantom["affine"]), tmp_path / f"{key}.nii.gz")
+    case = dict(patient_id="p", split="test", volume="volume.nii.gz")
+    bare = dict(case, case_id="bare", region_map=dict(path="region_map.nii.gz", source="thorax_abdomen_20"))
+    given = dict(case, case_id="given", report=dict(impression="A nodule."))
+    write_manifest([bare, given], tmp_path / "cases.jsonl")
+    plain, measured = (
+        EvaluationData.of_manifest(tmp_path / "cases.jsonl", None, measure_text=measure).texts()
+        for measure in (False, True)
+    )
+    assert plain == ["A nodule.", "A nodule."] == measured[-2:]
+    assert "of 20 regions labelled" in measured[0] and len(measured) > 5
 
 
 def test_models_on_the_test_data_of_a_config(released_model, tmp_path):

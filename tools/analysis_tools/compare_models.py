@@ -5,7 +5,9 @@ python tools/analysis_tools/compare_models.py vit3d_phantom epoch_8.pth --data c
 python tools/analysis_tools/compare_models.py first.pt second.pt --protocols ctvlm radfinder
 
 MODEL is a checkpoint, a released folder, the name of a model of the package, a config (its weights: --checkpoint), or a
-dump of predictions (tools/test.py --out). Differences are to the first model.
+dump of predictions (tools/test.py --out). Differences are to the first model. The predictions of each model and its
+cost are written to DIR/predictions when it has finished: to continue an interrupted comparison, or to add a model, pass
+these files in place of their models.
 """
 
 from __future__ import annotations
@@ -21,7 +23,6 @@ from ctvlm.utils import CTVLMError
 
 if TYPE_CHECKING:
     from ctvlm.apis.case_predictions import EvaluationData
-    from ctvlm.experiments.comparison.cost import InferenceCost
 
 
 def parse_args() -> argparse.Namespace:
@@ -35,6 +36,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--split", default="test", help="split of the manifest, or 'all' (default: test)")
     parser.add_argument(
         "--allow-outside", action="store_true", help="trust the manifest: accept files outside its folder"
+    )
+    parser.add_argument(
+        "--measure-text", action="store_true", help="write measured text for cases of the manifest without text"
     )
     parser.add_argument("--protocols", nargs="+", default=["ctvlm"], metavar="NAME", help="default: ctvlm")
     parser.add_argument(
@@ -68,15 +72,15 @@ def evaluation_data(args: argparse.Namespace) -> EvaluationData:
     from ctvlm.engine import load_config
 
     if args.data.lower().endswith(".jsonl"):
-        return EvaluationData.of_manifest(args.data, None if args.split == "all" else args.split, args.allow_outside)
+        split = None if args.split == "all" else args.split
+        return EvaluationData.of_manifest(args.data, split, args.allow_outside, args.measure_text)
     return EvaluationData.of_config(load_config(args.data))
 
 
-def run_model(
-    model: str, checkpoint: str | None, data: EvaluationData, args: argparse.Namespace
-) -> tuple[dict[str, Any], InferenceCost]:
-    """Predictions of a model, and their cost."""
+def run_model(model: str, checkpoint: str | None, data: EvaluationData, args: argparse.Namespace) -> dict[str, Any]:
+    """Arguments of ``save_dump``: predictions of a model, and their cost."""
     import itertools
+    from dataclasses import asdict
 
     import torch
 
@@ -97,7 +101,8 @@ def run_model(
     first = next(batches)
     dump = predict_cases(built, itertools.chain([first], batches), metrics_of)
     embed, shape = embedding_call(built, first)
-    return dump, inference_cost(embed, built, shape, next(built.parameters()).device)
+    cost = inference_cost(embed, built, shape, next(built.parameters()).device)
+    return dict(dump, cost=asdict(cost))
 
 
 def main() -> None:
@@ -137,17 +142,15 @@ def main() -> None:
     checkpoints = dict(zip(configs, args.checkpoint))
     data = evaluation_data(args) if args.data else None
     dumps: dict[str, dict[str, Any]] = {}
-    costs: dict[str, InferenceCost] = {}
     for name, model, dump in zip(row_names(args.models), args.models, read, strict=True):
         if dump or data is None:
             dumps[name] = load_dump(model)
         else:
-            predictions, costs[name] = run_model(model, checkpoints.get(model), data, args)
             path = Path(args.out) / "predictions" / f"{file_name(name)}.pt"
-            save_dump(path, **predictions)
+            save_dump(path, **run_model(model, checkpoints.get(model), data, args))
             dumps[name] = load_dump(path)
     check_same_cases(dumps)
-    models = compare_models(dumps, args.protocols, args.bootstrap, costs)
+    models = compare_models(dumps, args.protocols, args.bootstrap)
     cases = next(iter(dumps.values()))["cases"]
     title = f"Comparison on {len(cases)} cases" + (f" of {args.data}" if args.data else "")
     stdout_console().print(rich_table(models, title))

@@ -1,5 +1,5 @@
-# A frozen encoder with mask pooling: labels and impressions, from regions and patches. The encoder was pretrained without
-# text by configs/vit3d_masked_pretrain.py; compare with frozen_encoder_global.py.
+# A frozen encoder with mask pooling: labels and impressions, from regions and patches. The encoder was pretrained
+# without text by configs/vit3d_masked_pretrain.py; compare with frozen_encoder_global.py.
 _base_ = ["../../finetune_classification.py"]
 load_from = "work_dirs/vit3d_masked_pretrain/epoch_8.pth"
 model = dict(

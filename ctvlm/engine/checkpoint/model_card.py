@@ -21,14 +21,22 @@ _PHANTOMS = (
 )
 
 
-def license_of(training_data: Sequence[dict], license_id: str | None) -> str:
+def license_of(training_data: Sequence[dict], license_id: str | None, pretrained: Sequence[str] = ()) -> str:
     """License of the weights: the given one; Apache-2.0 for weights trained on phantoms only.
 
+    Args:
+        pretrained: sources of pretrained parts, see ``pretrained_sources``.
+
     Raises:
-        CheckpointError: no license is given, and the weights were trained on other data.
+        CheckpointError: no license is given, and the weights were trained on other data or contain pretrained parts.
     """
     if license_id:
         return license_id
+    if pretrained:
+        raise CheckpointError(
+            f"the license is missing: the model contains weights from {', '.join(pretrained)}, whose license applies. "
+            "Pass an identifier of the hub, such as cc-by-nc-sa-4.0 (publish.py: --license; HubModel: license_id)"
+        )
     if only_phantoms(list(training_data)):
         return LICENSE
     names = ", ".join(sorted({str(record.get("dataset")) for record in training_data})) or "unknown data"
@@ -61,10 +69,16 @@ def model_card(
         _table(("data set", "split", "cases", "text", "synthetic", "region scheme", "sources"), map(_record, records)),
         text.strip(),
         "## Usage",
-        "```python\nfrom ctvlm.apis import init_model\n\n"
+        f"```python\n{_imports(config)}from ctvlm.apis import init_model\n\n"
         'model = init_model("FOLDER")  # this folder; the weights are loaded in full precision\n```',
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _imports(config: Config) -> str:
+    """Imports of the modules that register the components of the model."""
+    names = (config.get("custom_imports") or {}).get("imports") or []
+    return "".join(f"import {name}\n" for name in ([names] if isinstance(names, str) else names))
 
 
 def _facts(config: Config, half: bool) -> list[tuple[str, Any]]:

@@ -31,6 +31,7 @@ def check_types(cfg: Config, origin: str | Path) -> None:
             imports = (cfg.get("custom_imports") or {}).get("imports") or []
             modules = ", ".join([imports] if isinstance(imports, str) else imports)
             needs = f"This config needs: import {modules}" if modules else "Import the module that registers it"
+            needs += f". On the command line, name a config that imports it, and {origin} as its checkpoint"
             raise CheckpointError(f"the config in {origin}: {key} is {value!r}, which is not registered. {needs}")
         if name == "_scope_" or (name == "trust_remote_code" and value):
             raise CheckpointError(

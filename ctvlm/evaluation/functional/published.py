@@ -16,7 +16,7 @@ class PublishedFigure:
         value: from 0 to 1.
         n: number of cases; None if the source does not state it.
         protocol: prompts, rule and evaluation set, as far as they are known.
-        source: who reports it.
+        source: paper of the model, and where the value was read.
     """
 
     model: str

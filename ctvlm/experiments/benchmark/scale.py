@@ -8,6 +8,7 @@ are kept for the backward pass. With bfloat16 autocast, as with ``--amp``.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -81,9 +82,10 @@ def step_cost(cfg: Config) -> StepCost:
     except DataDependentOutputException as error:
         raise CTVLMError(f"{cfg.filename}: the training step reads values of a tensor ({error.func})") from error
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    backbone: Any = model.backbone
     return StepCost(
         parameters=sum(parameter.numel() for parameter in model.parameters()),
-        tokens=inputs["volume"][0].numel() // torch.Size(model.backbone.patch_size).numel(),
+        tokens=inputs["volume"][0].numel() // math.prod(backbone.patch_size),
         flops=step.flops,
         repeated_flops=step.repeated_flops,
         weight_bytes=sum(parameter.nbytes for parameter in model.parameters()),

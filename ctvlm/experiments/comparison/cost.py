@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 import torch
 from torch import nn
 
 from ctvlm.experiments.benchmark.measure import flops_of, growth_of, synchronize
+from ctvlm.utils import CTVLMError
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,7 @@ class InferenceCost:
         parameters: of the whole model.
         encoder_parameters: of its vision encoder.
         flops: of one forward pass.
-        seconds: median of the repeats after a warm-up.
+        seconds: median of the repeats after a warm-up; at least one.
         peak_bytes: growth of the memory that torch allocates; weights and input excluded.
         shape: of the input in voxels (D, H, W).
     """
@@ -33,6 +35,22 @@ class InferenceCost:
     peak_bytes: int
     shape: tuple[int, int, int]
     device: str
+
+    @classmethod
+    def of_dump(cls, content: Mapping[str, Any]) -> InferenceCost:
+        """The cost that a dump contains.
+
+        Raises:
+            CTVLMError: the content is not a cost.
+        """
+        names = {field.name for field in fields(cls)}
+        numbers = [content.get(name) for name in names - {"shape", "device"}]
+        shape = content.get("shape", ())
+        valid = content.keys() == names and all(isinstance(number, (int, float)) for number in numbers)
+        if not valid or not isinstance(shape, (list, tuple)) or len(shape) != 3:
+            raise CTVLMError(f"cost: found {dict(content)}; expected numbers for {sorted(names)}. Write the dump again")
+        depth, height, width = map(int, shape)
+        return cls(**{**content, "shape": (depth, height, width)})
 
     def numbers(self) -> dict[str, float]:
         """The costs without the conditions of the measurement."""
@@ -46,11 +64,16 @@ def inference_cost(
     shape: tuple[int, int, int],
     device: torch.device,
     repeats: int = 5,
+    limit_s: float = 20.0,
 ) -> InferenceCost:
-    """Measure ``embed``, which computes the volume embedding of one case with ``model``."""
-    embed()  # warm-up
-    seconds = []
-    for _ in range(repeats):
+    """Measure ``embed``, which computes the volume embedding of one case with ``model``.
+
+    Args:
+        limit_s: no repeat starts after this time, so that slow models do not take minutes.
+    """
+    flops, peak_bytes = flops_of(embed), growth_of(embed, device)  # they are also the warm-up
+    seconds: list[float] = []
+    while not seconds or (len(seconds) < repeats and sum(seconds) < limit_s):
         synchronize(device)
         start = time.perf_counter()
         embed()
@@ -60,9 +83,9 @@ def inference_cost(
     return InferenceCost(
         parameters=_parameters(model),
         encoder_parameters=_parameters(encoder),
-        flops=flops_of(embed),
+        flops=flops,
         seconds=statistics.median(seconds),
-        peak_bytes=growth_of(embed, device),
+        peak_bytes=peak_bytes,
         shape=shape,
         device=str(device),
     )

@@ -36,7 +36,7 @@ class ModelScores:
         rows: metric to its value, interval, chance level, N and protocol.
         differences: metric to the difference to the first model; only metrics over the same items.
         remark: warning about the weights, or "".
-        cost: None for predictions that were read from a file.
+        cost: None for predictions of a file that contains none.
         missing: metric prefix to the data that the predictions lack.
     """
 
@@ -65,7 +65,6 @@ def compare_models(
     dumps: Mapping[str, Mapping[str, Any]],
     protocols: list[str],
     bootstrap: int = 1000,
-    costs: Mapping[str, InferenceCost] | None = None,
 ) -> list[ModelScores]:
     """Score dumps of the same cases (see ``check_same_cases``), in their order.
 
@@ -84,7 +83,6 @@ def compare_models(
     first: dict[str, Resamples] = {}
     for name, dump in dumps.items():
         scores, resamples = _scored(name, dump, protocols, bootstrap)
-        scores.cost = (costs or {}).get(name)
         if out:
             scores.differences = _differences(out[0].rows, first, scores.rows, resamples)
         else:
@@ -111,9 +109,9 @@ def _scored(
         for key, values in metric.resamples.items()
     }
     rows = {row.metric: row for row in metric_rows(results)}
-    return ModelScores(
-        name, rows, dump["remark"], missing={prefix: keys for prefix, keys in missing.items() if keys}
-    ), resamples
+    cost = InferenceCost.of_dump(dump["cost"]) if dump.get("cost") else None
+    missing = {prefix: keys for prefix, keys in missing.items() if keys}
+    return ModelScores(name, rows, dump["remark"], cost, missing=missing), resamples
 
 
 def _differences(

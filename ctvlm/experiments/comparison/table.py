@@ -123,8 +123,8 @@ def caption(models: Sequence[ModelScores]) -> str:
         "In brackets: 95% intervals over patients, where the metric supports them. "
         f"Δ: difference to {models[0].name}, paired by the same resamples of patients; * if its interval excludes 0. "
     )
-    if cost := next((model.cost for model in models if model.cost), None):
-        text += f"Cost of the embedding of one case in memory, on {cost.device}. "
+    if devices := dict.fromkeys(model.cost.device for model in models if model.cost):
+        text += f"Cost of the embedding of one case in memory, on {' and '.join(devices)}. "
     return text + "The CSV and JSON files contain all metrics."
 
 

@@ -22,7 +22,7 @@ from ctvlm.models.layers.patch_embedding import as_grid
 from ctvlm.registry import BACKBONES, TOWERS
 from ctvlm.structures import Anatomy, EncoderOutput, TokenContext
 from ctvlm.utils.errors import CTVLMError
-from ctvlm.utils.pretrained_files import pack_files, stored_files
+from ctvlm.utils.pretrained_files import KEY, loads_weights, pack_files
 from ctvlm.utils.published_weights import read_published
 
 # Key of the size of patches in mm on the host (B, 3): sizes of the tower's input depend on it.
@@ -81,13 +81,15 @@ class PretrainedTower(VisionEncoder):
         name = type(built).__name__
         if built.head is not None:
             raise ValueError("backbone.tower.out_dims: PretrainedTower has no use for the head of a tower; remove it")
-        if pretrained is None:
+        if loads_weights():
+            pass  # the published file may be on another machine
+        elif pretrained is None:
             print_log(f"backbone.pretrained is not set: {name} has random weights", logger="current", level=30)
-        elif stored_files(pretrained) is None:
+        else:
             count = load_tower(built, read_published(pretrained), pretrained, prefix, "backbone")
             print_log(f"{name}: {count} weights loaded from {pretrained}", logger="current")
         if pretrained is not None:
-            self.register_buffer("pretrained_files", pack_files(pretrained, {}))
+            self.register_buffer(KEY, pack_files(pretrained, {}))
         self.convention, self.stride, self.first_center = built.convention, built.stride, built.first_center
         self.trained = train
         self.tower, self._in_training = choose_trained(built, train, top_stages, lora)
@@ -111,10 +113,9 @@ class PretrainedTower(VisionEncoder):
         return self
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any, **kwargs: Any) -> None:
-        saved = state_dict.get(prefix + "pretrained_files")
-        if saved is not None and hasattr(self, "pretrained_files"):
-            # A released checkpoint has a shorter path, which the default loading would refuse.
-            self.pretrained_files = saved.to(self.proj.weight.device, copy=True)
+        if (saved := state_dict.get(prefix + KEY)) is not None:
+            # The config may have no path, or one of another length, which the default loading would refuse.
+            self.register_buffer(KEY, saved.to(self.proj.weight.device, copy=True))
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     def forward(

@@ -38,7 +38,7 @@ def patch_cells(volume_BDHW: Tensor, merges: Sequence[tuple[int, int, int]]) -> 
 def _is_one_number(volume_BDHW: Tensor, voxels: int) -> bool:
     """Whether this number of voxels can be copied as one of 64 bits, in less than half the time."""
     size = volume_BDHW.element_size()
-    return (
+    return bool(
         volume_BDHW.device.type == "cpu"
         and not volume_BDHW.is_floating_point()
         and not torch.compiler.is_compiling()

@@ -20,7 +20,7 @@ from ctvlm.models.vlms.published_scale import published_scale
 from ctvlm.registry import MODELS, OBJECTIVES, TEXT_ENCODERS, TOWERS
 from ctvlm.structures import CTDataSample, EncoderOutput
 from ctvlm.utils import CTVLMError
-from ctvlm.utils.pretrained_files import pack_files, stored_files
+from ctvlm.utils.pretrained_files import KEY, loads_weights, pack_files
 from ctvlm.utils.published_weights import read_published
 from ctvlm.utils.training_data import data_record
 
@@ -92,10 +92,12 @@ class PublishedVLM(BaseModel):
         self.backbone.published_head()
         self.training_data: list[dict] = []
         scale = logit_scale if isinstance(logit_scale, (int, float)) else 1.0
-        if pretrained is None:
+        if loads_weights():
+            pass  # the published file may be on another machine
+        elif pretrained is None:
             name = type(self.backbone).__name__
             print_log(f"model.pretrained is not set: {name} has random weights", logger="current", level=30)
-        elif stored_files(pretrained) is None:
+        else:
             weights = read_published(pretrained)
             count = load_tower(self.backbone, weights, pretrained, prefix, "model")
             count += load_head(self.backbone, weights, pretrained, head_prefix, "model")
@@ -104,7 +106,7 @@ class PublishedVLM(BaseModel):
             print_log(f"{type(self.backbone).__name__}: {count} weights loaded from {pretrained}", logger="current")
             self.training_data = [data_record("unknown")]
         if pretrained is not None:
-            self.register_buffer("pretrained_files", pack_files(pretrained, {}))
+            self.register_buffer(KEY, pack_files(pretrained, {}))
         self.register_buffer("scale", torch.tensor(float(scale)))
         self.text_encoder: Any = TEXT_ENCODERS.build(text_encoder)
         predicted = {name: OBJECTIVES.build(dict(type=kind, loss=False)) for name, kind in PREDICTED.items()}
