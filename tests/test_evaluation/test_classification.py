@@ -45,6 +45,13 @@ def test_scores_equal_torchmetrics():
         assert decision_scores(truth, predicted)["f1"] == pytest.approx(expected, abs=1e-6)
 
 
+def test_ranking_and_probability_scores_equal_scikit_learn():
+    for truth, score in draws(seed=2):
+        assert auroc(truth, score) == pytest.approx(sk.roc_auc_score(truth, score), abs=1e-12)
+        assert average_precision(truth, score) == pytest.approx(sk.average_precision_score(truth, score), abs=1e-12)
+        assert brier_score(truth, score) == pytest.approx(sk.brier_score_loss(truth, score), abs=1e-12)
+
+
 def test_decisions_equal_scikit_learn():
     for truth, score in draws(seed=1):
         predicted = (score >= 0.5).astype(float)
@@ -123,7 +130,7 @@ def test_scores_without_labelled_cases_are_nan():
 def test_unknown_labels_are_excluded():
     truth, score = np.array([1, NAN, 0, NAN, 1, 0]), np.array([0.9, 0.0, 0.2, NAN, 0.4, 0.5])
     known = ~np.isnan(truth)
-    assert auroc(truth, score) == sk.roc_auc_score(truth[known], score[known])
+    assert auroc(truth, score) == pytest.approx(sk.roc_auc_score(truth[known], score[known]))
 
 
 def test_no_positive_predictions_give_nan_precision_and_f1_zero():

@@ -12,10 +12,8 @@ from ctvlm.utils import check_choice
 
 def brier_score(truth_N: np.ndarray, probability_N: np.ndarray) -> float:
     """Mean squared difference between probability and label (Brier, 1950). NaN without labelled cases."""
-    from sklearn.metrics import brier_score_loss  # takes long to import
-
     truth, probability = _probabilities(truth_N, probability_N)
-    return float(brier_score_loss(truth, probability, labels=[0, 1])) if len(truth) else float("nan")
+    return float(np.square(probability - truth).mean()) if len(truth) else float("nan")
 
 
 def reliability_curve(

@@ -1,6 +1,6 @@
 """Classification scores of one finding.
 
-Ranking scores and ROC curves come from scikit-learn; these functions define the values that it leaves undefined.
+ROC curves come from scikit-learn; these functions define the values that it leaves undefined.
 
 Labels are 1, 0 or NaN (unknown). Cases without a label are excluded. A score that is not finite is an error, because
 excluding it would let a model skip difficult cases.
@@ -36,18 +36,26 @@ def labelled(truth_N: np.ndarray, score_N: np.ndarray) -> tuple[np.ndarray, np.n
 
 def auroc(truth_N: np.ndarray, score_N: np.ndarray) -> float:
     """Area under the ROC curve. A tie counts 0.5, so that a constant score gives 0.5. NaN for one class only."""
-    from sklearn.metrics import roc_auc_score  # takes long to import
+    from scipy.stats import rankdata  # takes long to import
 
     truth, score = labelled(truth_N, score_N)
-    return float(roc_auc_score(truth, score)) if 0 < truth.sum() < len(truth) else float("nan")
+    positives, negatives = int(truth.sum()), int((1 - truth).sum())
+    if not (positives and negatives):
+        return float("nan")
+    # Mann-Whitney U, see the comment in decision_scores.
+    wins = rankdata(score)[truth == 1].sum() - positives * (positives + 1) / 2
+    return float(wins / (positives * negatives))
 
 
 def average_precision(truth_N: np.ndarray, score_N: np.ndarray) -> float:
     """Average precision without interpolation. A constant score gives the prevalence. NaN for one class only."""
-    from sklearn.metrics import average_precision_score
-
     truth, score = labelled(truth_N, score_N)
-    return float(average_precision_score(truth, score)) if 0 < truth.sum() < len(truth) else float("nan")
+    if not 0 < truth.sum() < len(truth):
+        return float("nan")
+    order = np.argsort(-score, kind="stable")
+    last = np.flatnonzero(np.append(np.diff(score[order]) != 0, True))  # of the cases with each score
+    hits = truth[order].cumsum()[last]
+    return float((hits / (last + 1) * np.diff(hits, prepend=0)).sum() / hits[-1])
 
 
 def decision_scores(
@@ -74,8 +82,9 @@ def decision_scores(
     scores = dict.fromkeys(DECISION_SCORES, float("nan"))
     if len(truth) == 0:
         return scores
-    # Computed from the confusion matrix, because the bootstrap of 18 findings evaluates this 18,000 times and
-    # scikit-learn's functions take 10 ms together. The tests compare both.
+    # Computed from the confusion matrix, because the bootstrap of 18 findings evaluates each score 18,000 times and
+    # scikit-learn's functions take 10 ms together, and 4 ms for AUROC, average precision and Brier score. The tests
+    # compare both.
     positive = predicted == 1
     tp, fn = float((truth * positive).sum()), float((truth * ~positive).sum())
     fp, tn = float(((1 - truth) * positive).sum()), float(((1 - truth) * ~positive).sum())
