@@ -83,7 +83,7 @@ def decision_scores(
     if len(truth) == 0:
         return scores
     # Computed from the confusion matrix, because the bootstrap of 18 findings evaluates each score 18,000 times and
-    # scikit-learn's functions take 10 ms together, and 4 ms for AUROC, average precision and Brier score. The tests
+    # scikit-learn's functions take 10 ms together, and 8 ms for AUROC, average precision and Brier score. The tests
     # compare both.
     positive = predicted == 1
     tp, fn = float((truth * positive).sum()), float((truth * ~positive).sum())
