@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ctvlm.utils.errors import CTVLMError
 from ctvlm.utils.limits import excess_bytes
@@ -75,6 +75,16 @@ def pretrained_sources(state_dict: Mapping[str, Tensor]) -> list[str]:
     """Files, folders and hub ids of the pretrained parts of a model, by its state dict."""
     packed = [value for key, value in state_dict.items() if key.rpartition(".")[2] == KEY and value.numel()]
     return sorted({unpack_files(value)[0] for value in packed})
+
+
+def take_packed_files(module: nn.Module, state_dict: Mapping[str, Tensor], prefix: str) -> None:
+    """Register the packed files of a state dict as the buffer of the module that loads it.
+
+    The buffer of the module may be absent, because its config names no files, or have another length. The default
+    loading would refuse both.
+    """
+    if (saved := state_dict.get(prefix + KEY)) is not None:
+        module.register_buffer(KEY, saved.to(next(module.parameters()).device, copy=True))
 
 
 def loads_weights() -> bool:

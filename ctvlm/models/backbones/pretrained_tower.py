@@ -22,7 +22,7 @@ from ctvlm.models.layers.patch_embedding import as_grid
 from ctvlm.registry import BACKBONES, TOWERS
 from ctvlm.structures import Anatomy, EncoderOutput, TokenContext
 from ctvlm.utils.errors import CTVLMError
-from ctvlm.utils.pretrained_files import KEY, loads_weights, pack_files
+from ctvlm.utils.pretrained_files import KEY, loads_weights, pack_files, take_packed_files
 from ctvlm.utils.published_weights import read_published
 
 # Key of the size of patches in mm on the host (B, 3): sizes of the tower's input depend on it.
@@ -113,9 +113,7 @@ class PretrainedTower(VisionEncoder):
         return self
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any, **kwargs: Any) -> None:
-        if (saved := state_dict.get(prefix + KEY)) is not None:
-            # The config may have no path, or one of another length, which the default loading would refuse.
-            self.register_buffer(KEY, saved.to(self.proj.weight.device, copy=True))
+        take_packed_files(self, state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     def forward(

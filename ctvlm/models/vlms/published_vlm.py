@@ -20,7 +20,7 @@ from ctvlm.models.vlms.published_scale import published_scale
 from ctvlm.registry import MODELS, OBJECTIVES, TEXT_ENCODERS, TOWERS
 from ctvlm.structures import CTDataSample, EncoderOutput
 from ctvlm.utils import CTVLMError
-from ctvlm.utils.pretrained_files import KEY, loads_weights, pack_files
+from ctvlm.utils.pretrained_files import KEY, loads_weights, pack_files, take_packed_files
 from ctvlm.utils.published_weights import read_published
 from ctvlm.utils.training_data import data_record
 
@@ -185,8 +185,5 @@ class PublishedVLM(BaseModel):
         return data_samples
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any, **kwargs: Any) -> None:
-        saved = state_dict.get(prefix + "pretrained_files")
-        if saved is not None and hasattr(self, "pretrained_files"):
-            # A released checkpoint has a shorter path, which the default loading would refuse.
-            self.pretrained_files = saved.to(self.scale.device, copy=True)
+        take_packed_files(self, state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from ctvlm.models.vlms import PublishedVLM
 from ctvlm.utils import CTVLMError
 from ctvlm.utils.errors import CheckpointError
+from ctvlm.utils.pretrained_files import pretrained_sources, use_pretrained_files
 from projects.ct_clip.tests.test_ct_clip_tower import (  # noqa: F401  (hu_DHW is a fixture)
     CODES,
     HEAD,
@@ -127,6 +128,15 @@ def test_scale_and_records(file, folder):
     assert model.training_data and not model_of(None, folder, text=dict()).training_data
     with pytest.raises(CTVLMError, match="evaluated as published"):
         model(dict(volume=torch.zeros(1, 1, 40, 80, 80), spacing=torch.ones(1, 3)), [], mode="loss")
+
+
+def test_a_checkpoint_opens_with_a_config_without_the_path(file, folder):
+    state = model_of(file, folder).state_dict()
+    with use_pretrained_files(state):
+        model = model_of(None, folder)
+    model.load_state_dict(state)
+    assert pretrained_sources(model.state_dict()) == pretrained_sources(state)
+    assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
 
 
 def test_other_files_are_one_message(weights, file, folder, tmp_path):
