@@ -17,6 +17,7 @@ import argparse
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from ctvlm.datasets.preprocess import Outcome, Recipe
+
+# Requests to a remote store that are open at a time.
+CHECKS_AT_ONCE = 32
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -86,21 +90,27 @@ def run(
             yield outcome
 
 
+def finished_case(case: dict, out: str, recipe: Recipe) -> tuple[bool, dict | None]:
+    """Whether a case is finished, and its manifest line; None for a case that failed."""
+    from ctvlm.datasets.preprocess import damaged_files, is_current, manifest_line, read_record
+
+    record = read_record(out, case["case_id"])
+    # The shards compared the content of the arrays.
+    if record and is_current(record, case, recipe) and not damaged_files(out, record, content=False):
+        return True, manifest_line(out, record)
+    return is_current(read_record(out, case["case_id"], "failed.json"), case, recipe), None
+
+
 def finish(cases: list[dict], out: str, recipe: Recipe) -> tuple[int, list[str]]:
     """Write the manifest if all cases are finished; returns (number of cases, ids of unfinished cases)."""
     from ctvlm.datasets.manifest import write_manifest
-    from ctvlm.datasets.preprocess import damaged_files, is_current, manifest_line, read_record
     from ctvlm.volume import files
 
-    lines: list[dict] = []
-    unfinished: list[str] = []
-    for case in cases:
-        record = read_record(out, case["case_id"])
-        # The shards compared the content of the arrays.
-        if record and is_current(record, case, recipe) and not damaged_files(out, record, content=False):
-            lines.append(manifest_line(out, record))
-        elif not is_current(read_record(out, case["case_id"], "failed.json"), case, recipe):
-            unfinished.append(case["case_id"])
+    # Threads, because the requests to a remote store wait for its answers.
+    with ThreadPoolExecutor(CHECKS_AT_ONCE) as pool:
+        checked = list(pool.map(partial(finished_case, out=out, recipe=recipe), cases))
+    unfinished = [case["case_id"] for case, (is_finished, _) in zip(cases, checked, strict=True) if not is_finished]
+    lines = [line for _, line in checked if line is not None]
     if unfinished or not lines:
         return 0, unfinished
     files.remove_parts(out, seconds=3600)

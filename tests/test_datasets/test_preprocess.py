@@ -133,6 +133,22 @@ def test_last_shard_writes_manifest(tool, case_folder, tmp_path, capsys):
         run(tool, manifest, out, "--shard", "2/2")
 
 
+def test_records_are_checked_at_the_same_time(tool, case_folder, tmp_path, monkeypatch):
+    """The requests to a remote store wait for its answers: one after the other, 10,000 cases take minutes."""
+    run(tool, case_folder / "cases.jsonl", tmp_path / "store")
+    wanted = (tmp_path / "store" / "manifest.jsonl").read_bytes()
+    cases = read_manifest(case_folder / "cases.jsonl")
+    all_read, read = threading.Barrier(len(cases)), module.read_record
+
+    def read_together(*args):
+        all_read.wait(timeout=60)
+        return read(*args)
+
+    monkeypatch.setattr(module, "read_record", read_together)
+    assert tool.finish(cases, str(tmp_path / "store"), Recipe(spacing=SPACING)) == (len(cases), [])
+    assert (tmp_path / "store" / "manifest.jsonl").read_bytes() == wanted
+
+
 def test_unreadable_case_is_reported(tool, case_folder, tmp_path, capsys):
     whole = (case_folder / "p1" / "ct.nii.gz").read_bytes()
     (case_folder / "p1" / "ct.nii.gz").write_bytes(whole[:500])

@@ -27,6 +27,8 @@ with handle_stop_signals():
     (folder / f"pid_{rank}").write_text(str(os.getpid()))
     try:
         if action == "fail" and rank == 1:
+            while not (folder / "pid_0").exists():  # the launcher would stop rank 0 before it has started
+                time.sleep(0.05)
             sys.exit(7)
         if action != "end":
             time.sleep(300)

@@ -1,7 +1,7 @@
-# A frozen encoder with mask pooling: labels and impressions, from regions and patches. The encoder was pretrained
-# without text by configs/vit3d_masked_pretrain.py; compare with frozen_encoder_global.py.
+# A frozen encoder with mask pooling: labels and impressions, from regions and patches. Compare with
+# frozen_encoder_global.py. The encoder is that of: python tools/train.py configs/ablations/choices/steps_only.py
 _base_ = ["../../finetune_classification.py"]
-load_from = "work_dirs/vit3d_masked_pretrain/epoch_8.pth"
+load_from = "work_dirs/steps_only/epoch_8.pth"
 model = dict(
     frozen=["backbone"],
     losses=dict(volume=dict(type="CrossModalContrastiveLoss")),
