@@ -35,7 +35,7 @@ model = dict(
         out_layers=(0,),
     ),
     # The weights of the package were trained with these settings, before the tiny preset changed.
-    space=dict(regions_in_volume=True),
+    space=dict(regions_in_volume=True, shared_dims=128),
     by_sentence=False,
     text_encoder=dict(depth=2),
     objectives=dict(

@@ -13,7 +13,7 @@ train_dataloader = dict(
     collate_fn=dict(type="pseudo_collate"),
     drop_last=True,
     dataset=dict(
-        type=dataset_type, num_cases=1280, seed=0, split="train", shape=phantom_shape, pipeline=train_pipeline
+        type=dataset_type, num_cases=1440, seed=0, split="train", shape=phantom_shape, pipeline=train_pipeline
     ),
 )
 val_dataloader = dict(

@@ -34,7 +34,7 @@ model = dict(
     text_encoder=dict(type="CompactTextEncoder", vocab_size=2048, embed_dims=128, depth=1, num_heads=4),
     space=dict(
         type="SharedSpace",
-        shared_dims=128,
+        shared_dims=256,
         regions_in_volume="sigmoid",
         volume_pooling=dict(type="VolumePooling", mode="attention", with_regions=True),
         region_pooling=dict(type="RegionPooling", mode="attention"),
