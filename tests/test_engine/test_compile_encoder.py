@@ -93,6 +93,28 @@ def test_one_graph_with_equal_results(selection, region_encoder, with_map):
     assert outputs(average, inputs)["tokens"].abs().max() == 0
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("dynamic", [None, True])
+@pytest.mark.parametrize(
+    "region_encoder", ["SoftOverlapRegionEncoder", "HardOverlapRegionEncoder", "MaskCNNRegionEncoder"]
+)
+@pytest.mark.parametrize("selection", ["none", "body"])
+def test_encoder_alone_is_one_graph(selection, region_encoder, dynamic):
+    """Without the model, which computes the overlap with the regions before the graph."""
+    encoder = build(selection, region_encoder).backbone
+    compiled = copy.deepcopy(encoder)
+    compiled.compile(fullgraph=True, backend="eager", dynamic=dynamic)
+    for size in (2, 3):
+        inputs = batch(size)
+        volume_BCDHW = inputs["volume"].float().clamp(-1000, 1000).add(1000).div(2000).repeat(1, 3, 1, 1, 1)
+        found, expected = (e(volume_BCDHW, inputs["region_map"], inputs["spacing"]) for e in (compiled, encoder))
+        torch.testing.assert_close(found.tokens, expected.tokens, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(found.region_tokens, expected.region_tokens, atol=1e-5, rtol=1e-4)
+        wrong = inputs["region_map"].clone()
+        wrong[0, 0, 0, 0] = 6
+        assert compiled(volume_BCDHW, wrong, inputs["spacing"]).tokens[0].isnan().any()
+
+
 @pytest.mark.parametrize(("kept", "patches", "tokens"), [(37, 100, 48), (48, 100, 48), (90, 100, 96), (97, 100, 100)])
 def test_tokens_are_padded_to_a_multiple(kept, patches, tokens):
     keep_BN = torch.zeros(2, patches, dtype=torch.bool)

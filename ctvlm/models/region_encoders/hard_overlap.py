@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from ctvlm.models.region_encoders.base import RegionEncoder, RegionEncoding, all_background
@@ -23,4 +22,5 @@ class HardOverlapRegionEncoder(RegionEncoder):
             return RegionEncoding(all_background(tokens_BNE, self.num_regions))
         shares_BNR1 = overlap_of(region_map_BDHW, ctx, self.num_regions).shares_BNR1
         largest_BN1 = shares_BNR1.argmax(dim=-1, keepdim=True)
-        return RegionEncoding(ctx.gather(torch.zeros_like(shares_BNR1).scatter_(-1, largest_BN1, 1)))
+        # Not zeros_like: NaN, which marks a map with an unknown id, must reach the result.
+        return RegionEncoding(ctx.gather((shares_BNR1 * 0).scatter_(-1, largest_BN1, 1)))

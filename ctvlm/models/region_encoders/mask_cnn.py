@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
 import torch
@@ -10,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ctvlm.models.region_encoders.base import RegionEncoder, RegionEncoding
-from ctvlm.models.region_encoders.overlap import UNKNOWN, check_region_map
+from ctvlm.models.region_encoders.overlap import UNKNOWN, check_region_map, has_unknown_id
 from ctvlm.registry import REGION_ENCODERS
 from ctvlm.structures import TokenContext
 from ctvlm.utils.memory import available_memory
@@ -63,12 +64,15 @@ class MaskCNNRegionEncoder(RegionEncoder):
 
     def region_features(self, region_map_BDHW: Tensor, check_ids: bool = True) -> Tensor:
         """Output of the network at full resolution (B, E, D, H, W). The check of the ids waits for the device."""
-        # A meta tensor has only a shape: there are no ids to check, and no memory is needed.
-        if not region_map_BDHW.is_meta:
+        mask_B1DHW = region_map_BDHW[:, None].clamp(min=0).to(self.region_embedding.dtype)
+        if torch.compiler.is_compiling():  # a graph has no values to check
+            if check_ids:
+                mask_B1DHW = mask_B1DHW.masked_fill(has_unknown_id(region_map_BDHW, self.num_regions), math.nan)
+        elif not region_map_BDHW.is_meta:  # a meta tensor has only a shape: no ids, no memory
             if check_ids:
                 check_region_map(region_map_BDHW, self.num_regions)
             self._check_memory(region_map_BDHW)
-        return self.mask_cnn(region_map_BDHW[:, None].clamp(min=0).to(self.region_embedding.dtype))
+        return self.mask_cnn(mask_B1DHW)
 
     def assign(self, tokens_BNE: Tensor, region_map_BDHW: Tensor | None, ctx: TokenContext) -> RegionEncoding:
         # A map whose overlap is known has been checked.

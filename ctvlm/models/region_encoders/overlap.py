@@ -17,8 +17,8 @@ def patch_overlap(region_map_BDHW: Tensor, grid: tuple[int, int, int], num_regio
     """Share of each patch's voxels in each region, equal to average-pooling a one-hot volume.
 
     Computed as a histogram, one case at a time; the largest intermediate result is one index per voxel. The ids of a
-    map that is not on the CPU are not checked, because that would wait for the device: the data preprocessor checks
-    maps before the copy. A map with an id outside -1..R gives NaN there.
+    map that is not on the CPU, or in a compiled graph, are not checked, because that would wait for the device or end
+    the graph: the data preprocessor checks maps before. A map with an id outside -1..R gives NaN there.
 
     Returns:
         Shares (B, N, R + 1) of the known voxels; rows sum to 1 (background if no voxel is known). Share of voxels
@@ -27,7 +27,7 @@ def patch_overlap(region_map_BDHW: Tensor, grid: tuple[int, int, int], num_regio
     Raises:
         ValueError: an id outside -1..R of a map on the CPU, or the grid does not divide the map.
     """
-    on_host = region_map_BDHW.device.type == "cpu"
+    on_host = region_map_BDHW.device.type == "cpu" and not torch.compiler.is_compiling()
     if on_host:
         check_region_map(region_map_BDHW, num_regions)
     batch, *size = region_map_BDHW.shape
@@ -40,7 +40,7 @@ def patch_overlap(region_map_BDHW: Tensor, grid: tuple[int, int, int], num_regio
     bins_BDHW = (region_map_DHW.int() + first_bin_DHW for region_map_DHW in region_map_BDHW)
     counts_BNx = (_count if on_host else _count_on_device)(bins_BDHW, cells * bins).view(batch, cells, bins)
     if not on_host:
-        counts_BNx = counts_BNx.masked_fill(_has_unknown_id(region_map_BDHW, num_regions), math.nan)
+        counts_BNx = counts_BNx.masked_fill(has_unknown_id(region_map_BDHW, num_regions), math.nan)
     known_BN = 1 - counts_BNx[..., 0] / (pd * ph * pw)
     counts_BNR1 = counts_BNx[..., 1:]
     counts_BNR1[..., 0] += (known_BN == 0).float()
@@ -61,7 +61,7 @@ def _count_on_device(bins_BDHW: Iterable[Tensor], length: int) -> Tensor:
     return torch.stack(rows).float()
 
 
-def _has_unknown_id(region_map_BDHW: Tensor, num_regions: int) -> Tensor:
+def has_unknown_id(region_map_BDHW: Tensor, num_regions: int) -> Tensor:
     """Whether an id is outside -1..R (scalar), on the device of the map."""
     low, high = torch.aminmax(region_map_BDHW)
     return (low < UNKNOWN) | (high > num_regions)
@@ -86,7 +86,7 @@ def overlap_of(region_map_BDHW: Tensor, ctx: TokenContext, num_regions: int) -> 
         ValueError: ``ctx.anatomy`` is of another grid or another number of regions; see also ``patch_overlap``.
     """
     if ctx.anatomy is None:
-        if region_map_BDHW.device.type != "cpu":
+        if region_map_BDHW.device.type != "cpu" and not torch.compiler.is_compiling():
             check_region_map(region_map_BDHW, num_regions)
         return Anatomy(*patch_overlap(region_map_BDHW, ctx.grid, num_regions))
     expected = (len(region_map_BDHW), ctx.num_cells, num_regions + 1)
