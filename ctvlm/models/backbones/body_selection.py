@@ -94,17 +94,18 @@ def keep_tokens(ctx: TokenContext, keep_BN: Tensor, multiple: int = 1) -> TokenC
     """Drop patches, or mask them where a graph is exported, whose shapes do not depend on the data.
 
     The number of tokens depends on ``keep_BN``: on the host it is known without a wait for the device of ``ctx``.
+    With a ``multiple``, for a compiled encoder, all batches differ only in their sizes, so that they share a graph.
     """
     if torch.compiler.is_compiling():
         return TokenContext(ctx.grid, ctx.index_BN, keep_BN, ctx.spacing_B3)
     device = ctx.index_BN.device
-    if bool(keep_BN.all()):
+    if multiple == 1 and bool(keep_BN.all()):
         return ctx
     index_Bn, mask_Bn = kept_index(keep_BN, multiple)
     if index_Bn.shape[1] == ctx.num_cells:
         index_Bn, mask_Bn = ctx.index_BN, keep_BN
-    host = (index_Bn, mask_Bn, mask_Bn.flatten().nonzero()[:, 0])
-    index_Bn, mask_Bn, kept_T = (column.to(device, non_blocking=True) for column in host)
+    kept_T = mask_Bn.flatten().nonzero()[:, 0].to(device, non_blocking=True) if multiple == 1 else None
+    index_Bn, mask_Bn = (column.contiguous().to(device, non_blocking=True) for column in (index_Bn, mask_Bn))
     return TokenContext(ctx.grid, index_Bn, mask_Bn, ctx.spacing_B3, kept_T=kept_T)
 
 
