@@ -16,10 +16,18 @@ COMPILERS = ("c++", "g++", "clang++")
 
 
 def compile_encoder(model: nn.Module, **options: Any) -> None:
-    """Compile the vision encoder of a model as one graph, in place. The state dict keeps its keys.
+    """Compile the vision encoder of a model, see ``compile_backbone``.
 
-    The graph is made at the first batch, and again for another batch size, with an undetermined size. Texts, objectives
-    and the optimizer are not compiled: their sizes change with every batch.
+    Texts, objectives and the optimizer are not compiled: their sizes change with every batch.
+    """
+    inner: Any = unwrap_model(model)
+    compile_backbone(getattr(inner, "backbone", None), **options)
+
+
+def compile_backbone(backbone: Any, **options: Any) -> None:
+    """Compile a vision encoder as one graph, in place. The state dict keeps its keys.
+
+    The graph is made at the first batch, and again for another batch size or number of tokens, with undetermined sizes.
 
     Args:
         options: of torch.compile, such as ``mode``.
@@ -27,14 +35,12 @@ def compile_encoder(model: nn.Module, **options: Any) -> None:
     Raises:
         CTVLMError: the encoder cannot be compiled, or the machine has no C++ compiler and no GPU.
     """
-    inner: Any = unwrap_model(model)
-    backbone: Any = getattr(inner, "backbone", None)
     if not hasattr(backbone, "token_multiple"):  # of ThreeDVisionEncoder, whose import takes long
         raise CTVLMError(
             f"compile: found the vision encoder {type(backbone).__name__}, which cannot be compiled; expected a "
             "ThreeDVisionEncoder or a subclass. Train without --compile"
         )
-    if next(inner.parameters()).device.type == "cpu" and not any(map(shutil.which, COMPILERS)):
+    if next(backbone.parameters()).device.type == "cpu" and not any(map(shutil.which, COMPILERS)):
         raise CTVLMError(
             f"compile: found none of {', '.join(COMPILERS)}; torch.compile needs a C++ compiler on a CPU. "
             "Install one, or train without --compile"

@@ -32,6 +32,7 @@ def test_benchmark_writes_costs_growth_and_plot(tool, tmp_path):
         (("--ranks", "2", "2"), "different numbers"),
         (("--ranks", "2", "--device", "cuda"), "on the CPU"),
         (("--scale", "--tokens", "6"), "nothing else"),
+        (("--compile", "--batches", "4"), "nothing else"),
     ],
 )
 def test_benchmark_refuses(tool, arguments, named):

@@ -1,6 +1,7 @@
 """Measure encoders and compare them with published ones: python tools/analysis_tools/benchmark.py CONFIG
 
     python tools/analysis_tools/benchmark.py CONFIG --against timm-blocks monai-vit
+    python tools/analysis_tools/benchmark.py CONFIG --compile
     python tools/analysis_tools/benchmark.py CONFIG --tokens 216,432,864 --plot growth.png
     python tools/analysis_tools/benchmark.py CONFIG --batches 16,64,256
     python tools/analysis_tools/benchmark.py CONFIG --baseline HEAD~1
@@ -47,6 +48,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("subjects", nargs="+", metavar="CONFIG|ENCODER", help="config, or name of a registered encoder")
     parser.add_argument("--against", nargs="+", default=[], metavar="NAME", help=PEERS)
+    parser.add_argument("--compile", action="store_true", help="measure each CONFIG also with torch.compile")
     parser.add_argument("--size", type=int, nargs=3, metavar=("D", "H", "W"), help="default: img_size of the first")
     parser.add_argument("--tokens", type=integers, metavar="N,N,...", help="numbers of patches to measure")
     parser.add_argument("--batches", type=integers, metavar="B,B,...", help="batch sizes of training steps to measure")
@@ -69,9 +71,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     if args.plot and not args.tokens:
         parser.error("--plot needs --tokens")
     steps = [kind for kind in ("batches", "baseline", "ranks") if getattr(args, kind)]
-    if steps and (len(args.subjects) > 1 or args.against or args.tokens or len(steps) > 1):
+    if steps and (len(args.subjects) > 1 or args.against or args.tokens or args.compile or len(steps) > 1):
         parser.error(f"--{steps[0]} measures the training step of one config, and nothing else")
-    if args.scale and (args.against or args.tokens or steps):
+    if args.scale and (args.against or args.tokens or args.compile or steps):
         parser.error("--scale computes the cost of configs, and nothing else")
     if args.ranks and (min(args.ranks) < 1 or len(set(args.ranks)) < len(args.ranks)):
         parser.error(f"--ranks {args.ranks}: expected different numbers of at least 1")
@@ -96,12 +98,17 @@ def encoders(args: argparse.Namespace) -> dict[str, Any]:
         size = replace(size, volume=tuple(args.size))
     sizes = [size.with_tokens(tokens) for tokens in args.tokens] if args.tokens else [size]
     subjects |= dict.fromkeys(args.against)
-    costs, remarks = measure_sizes(subjects, sizes, args.device, args.batch, args.repeats, args.amp, args.air)
+    costs, remarks = measure_sizes(
+        subjects, sizes, args.device, args.batch, args.repeats, args.amp, args.air, args.compile
+    )
     console = stdout_console()
     for tokens, row in costs.items():
         air = f", {args.air:.0%} air" if args.air else ""
         title = f"{args.batch} x {tokens:,} patches{air}, {'bf16' if args.amp else 'fp32'}, {args.device}"
         console.print(cost_table(row, title))
+        if args.compile:
+            for cost in row:
+                console.print(f"{cost.name}: first pass {cost.first_s:.1f} s", soft_wrap=True)
     for remark in remarks:
         console.print(f"not measured: {remark}")
     result: dict[str, Any] = dict(

@@ -10,7 +10,7 @@ import torch
 from matplotlib.figure import Figure
 
 from ctvlm.experiments.benchmark.measure import Bench, Cost, compare
-from ctvlm.experiments.benchmark.subjects import ModelSize, build_subject
+from ctvlm.experiments.benchmark.subjects import ModelSize, build_subject, compiled
 from ctvlm.utils import CTVLMError
 from ctvlm.visualization.curves import curves_page
 
@@ -23,12 +23,14 @@ def measure_sizes(
     repeats: int,
     amp: bool,
     air: float = 0.0,
+    also_compiled: bool = False,
 ) -> tuple[dict[int, list[Cost]], list[str]]:
     """Measure subjects at several sizes.
 
     Args:
         subjects: name to the backbone config; None for a peer.
         air: see Bench.of.
+        also_compiled: measure each encoder that is not a peer a second time, with torch.compile.
 
     Returns:
         Costs by number of patches, and remarks on peers that cannot be measured at some size.
@@ -47,6 +49,9 @@ def measure_sizes(
                 if backbone is not None or len(sizes) == 1:
                     raise
                 remarks.append(str(error))
+            else:
+                if also_compiled and backbone is not None:
+                    built.append(compiled(built[-1]))
         costs[math.prod(size.grid)] = compare(built, Bench.of(size, batch, device, amp, air), repeats)
     return costs, list(dict.fromkeys(remarks))
 

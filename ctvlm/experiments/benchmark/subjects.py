@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from ctvlm.engine.cli.config import config_path, load_config
 from ctvlm.engine.cli.config_error import ConfigError
+from ctvlm.engine.compile_encoder import compile_backbone
 from ctvlm.experiments.benchmark.peers import PEERS, load_peer
 from ctvlm.models.backbones.three_d_vision_encoder import PATCH_EMBED
 from ctvlm.registry import BACKBONES
@@ -157,6 +159,13 @@ def build_subject(name: str, size: ModelSize, backbone: Mapping[str, Any] | None
     except TypeError as error:
         raise CTVLMError(f"{name} cannot be built with {dict(backbone)}: {error}; use a config") from error
     return Subject(name, encoder, True, backbone.get("patch_embed", {}).get("in_channels", size.channels))
+
+
+def compiled(subject: Subject) -> Subject:
+    """The same encoder with ``torch.compile``, see compile_backbone."""
+    encoder = copy.deepcopy(subject.encoder)
+    compile_backbone(encoder)
+    return replace(subject, name=f"{subject.name}, compiled", encoder=encoder)
 
 
 def check_peers(names: list[str]) -> None:

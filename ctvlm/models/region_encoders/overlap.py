@@ -63,7 +63,7 @@ def _count_on_device(bins_BDHW: Iterable[Tensor], length: int) -> Tensor:
 
 def has_unknown_id(region_map_BDHW: Tensor, num_regions: int) -> Tensor:
     """Whether an id is outside -1..R (scalar), on the device of the map."""
-    low, high = torch.aminmax(region_map_BDHW)
+    low, high = (value.int() for value in torch.aminmax(region_map_BDHW))  # in uint8, -1 is 255
     return (low < UNKNOWN) | (high > num_regions)
 
 

@@ -13,7 +13,7 @@ from torch import nn
 from ctvlm.experiments.benchmark.growth import exponents, fit_exponent, growth_figure, measure_sizes
 from ctvlm.experiments.benchmark.measure import Bench, compare, count_flops, peak_growth
 from ctvlm.experiments.benchmark.peers import PEERS, literal_memory
-from ctvlm.experiments.benchmark.subjects import ModelSize, Subject, backbone_of, build_subject
+from ctvlm.experiments.benchmark.subjects import ModelSize, Subject, backbone_of, build_subject, compiled
 from ctvlm.utils import CTVLMError
 
 CPU = torch.device("cpu")
@@ -75,6 +75,19 @@ def test_peers_have_the_size_of_the_encoder(name):
     if name != "swin-unetr":  # it has its own size
         assert costs[1].tokens in (costs[0].tokens, costs[0].tokens + 1)  # one class token
     assert costs[1].flops > 0 and costs[1].peak_bytes > 0 and 0 < costs[1].peak_share
+
+
+@pytest.mark.slow
+def test_compiled_encoder_is_measured_beside_its_own_operators():
+    first = build_subject("first", SIZE, BACKBONE)
+    both = compiled(first)
+    inputs = Bench.of(SIZE, 1, CPU)
+    costs = compare([first, both], inputs, 1)
+    assert costs[1].name == "first, compiled"
+    assert costs[1].flops == costs[0].flops and costs[1].parameters == costs[0].parameters
+    assert costs[1].first_s > 3 * (costs[1].forward_s + costs[1].backward_s)  # with compilation
+    outputs = [subject.run(inputs.volume_BCDHW, inputs.region_map_BDHW)[1] for subject in (first, both)]
+    torch.testing.assert_close(*outputs)
 
 
 def test_missing_package_is_one_line_with_the_command(monkeypatch):

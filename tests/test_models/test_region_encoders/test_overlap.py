@@ -65,14 +65,28 @@ def test_counting_without_a_wait_for_the_device_gives_the_same_counts():
     assert torch.equal(overlap_module._count_on_device(bins, 50), overlap_module._count(bins, 50))
 
 
+DTYPES = [torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("value", "unknown"), [(-2, True), (-1, False), (REGIONS, False), (REGIONS + 1, True)])
-def test_ids_that_the_encoder_does_not_have_are_found_on_the_device(value, unknown):
-    region_map = random_map()
-    region_map[0, 0, 0, 0] = value
-    assert bool(overlap_module._has_unknown_id(region_map, REGIONS)) is unknown
+def test_ids_that_the_encoder_does_not_have_are_found_on_the_device(value, unknown, dtype):
+    if value < 0 and dtype == torch.uint8:
+        unknown = True  # 254 and 255
+    region_map = random_map().to(dtype)
+    region_map[0, 0, 0, 0] = torch.tensor(value).to(dtype)
+    assert bool(overlap_module.has_unknown_id(region_map, REGIONS)) is unknown
 
 
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int64])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_shares_are_the_same_on_the_device_and_in_a_graph(dtype, monkeypatch):
+    region_map = random_map().to(dtype)
+    expected = patch_overlap(region_map, GRID, REGIONS)
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)  # reads no values, as on a device
+    torch.testing.assert_close(patch_overlap(region_map, GRID, REGIONS), expected)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_all_integer_types_give_the_same_shares(dtype):
     region_map = random_map()
     torch.testing.assert_close(
