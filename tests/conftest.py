@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 
 def pytest_addoption(parser):
-    parser.addoption("--runslow", action="store_true", help="also run the tests marked slow")
+    with suppress(ValueError):  # projects/conftest.py has added it
+        parser.addoption("--runslow", action="store_true", help="also run the tests marked slow")
 
 
 def pytest_configure(config):
