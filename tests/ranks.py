@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import socket
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,11 +17,12 @@ import torch.multiprocessing as mp
 _PRELOAD = ["torch", "transformers", "ctvlm.models", "ctvlm.datasets", "ctvlm.engine"]
 
 
-def _rank(rank: int, function: Callable, world_size: int, port: int, results: Any, args: tuple) -> None:
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), WORLD_SIZE=str(world_size))
+def _rank(rank: int, function: Callable, world_size: int, meeting: Path, results: Any, args: tuple) -> None:
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT="0", WORLD_SIZE=str(world_size))
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank))
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", rank=rank, world_size=world_size)
+    # The ranks meet in a file: another process could take a free port before rank 0 does.
+    dist.init_process_group("gloo", init_method=meeting.as_uri(), rank=rank, world_size=world_size)
     results[rank] = function(rank, world_size, *args)
     dist.destroy_process_group()
 
@@ -28,11 +30,8 @@ def _rank(rank: int, function: Callable, world_size: int, port: int, results: An
 def on_ranks(function: Callable, world_size: int, *args: Any) -> list[Any]:
     """What ``function(rank, world_size, *args)`` returns on each rank; raises where one of them raised."""
     multiprocessing.set_forkserver_preload(_PRELOAD)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    with mp.get_context("forkserver").Manager() as manager:
+    with mp.get_context("forkserver").Manager() as manager, tempfile.TemporaryDirectory() as folder:
         results = manager.dict()
-        rest = (function, world_size, port, results, args)
+        rest = (function, world_size, Path(folder, "meeting"), results, args)
         mp.start_processes(_rank, rest, nprocs=world_size, start_method="forkserver")
         return [results[rank] for rank in range(world_size)]

@@ -51,7 +51,7 @@ COMMANDS = sorted({tuple(call) for path in DOCUMENTS for call in commands(read(p
 @cache
 def help_of(script: str, *task: str) -> str:
     command = [sys.executable, str(ROOT / script), *task, "--help"]
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120, cwd=ROOT).stdout
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=600, cwd=ROOT).stdout
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=name)

@@ -151,7 +151,7 @@ def run(folder: Path, call: tuple[str, ...]) -> subprocess.CompletedProcess:
     variables = dict(PYTHONPATH=str(ROOT), PYTHON=sys.executable, OMP_NUM_THREADS="1", CUDA_VISIBLE_DEVICES="")
     return subprocess.run(
         command, cwd=folder, env={**os.environ, **variables}, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-        timeout=500,
+        timeout=1800,
     )  # fmt: skip
 
 

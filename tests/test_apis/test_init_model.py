@@ -34,7 +34,7 @@ def test_predictions_are_reproduced_in_another_process(trained, tmp_path):
     config, checkpoint, runner = trained
     out = tmp_path / "predictions.pt"
     script = [sys.executable, "-c", ELSEWHERE, str(config), str(checkpoint), str(out)]
-    process = subprocess.run(script, capture_output=True, text=True, timeout=300)
+    process = subprocess.run(script, capture_output=True, text=True, timeout=600)
     assert process.returncode == 0, process.stderr
 
     data = runner.build_dataloader(load_config(config).test_dataloader).dataset

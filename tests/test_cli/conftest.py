@@ -51,7 +51,7 @@ def loaded_by(repo_root):
 
     def run(*arguments: str) -> tuple[int, float, set[str], str]:
         command = [sys.executable, "-c", script, *arguments]
-        done = subprocess.run(command, cwd=repo_root, capture_output=True, text=True, timeout=120, check=True)
+        done = subprocess.run(command, cwd=repo_root, capture_output=True, text=True, timeout=600, check=True)
         code, seconds, names = json.loads(done.stdout.splitlines()[-1])
         return code, seconds, set(names), done.stderr
 

@@ -27,7 +27,7 @@ class Wheel:
         environment = {**os.environ, "PYTHONPATH": str(self.site), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
         command = [sys.executable, self.site / "bin" / "ctvlm", *arguments]
         return subprocess.run(
-            list(map(str, command)), cwd=folder, env=environment, capture_output=True, text=True, timeout=400
+            list(map(str, command)), cwd=folder, env=environment, capture_output=True, text=True, timeout=1800
         )
 
 
@@ -44,10 +44,10 @@ def wheel(repo_root, tmp_path_factory):
         else:
             shutil.copy(path, source)
     build = [*PIP, "wheel", source, "--no-deps", "--no-build-isolation", "--no-index", "-w", root]
-    subprocess.run(build, check=True, timeout=400)
+    subprocess.run(build, check=True, timeout=1800)
     (file,) = root.glob("*.whl")
     install = [*PIP, "install", file, "--no-deps", "--no-index", "--target", root / "site"]
-    subprocess.run(install, check=True, timeout=400)
+    subprocess.run(install, check=True, timeout=1800)
     return Wheel(root / "site", zipfile.ZipFile(file).namelist())
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
 
 import pytest
 import torch
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from ctvlm.engine import CTVLMRunner, user_message
 from ctvlm.engine.cli.config_error import ConfigError
@@ -100,7 +102,9 @@ def test_too_many_bad_cases_stop_the_training(config, workers):
     cfg = config(dict.fromkeys(range(0, 24, 2), "read"), workers, bad_cases="skip", max_bad_cases=0.1)
     error = train(cfg)
     assert type(error) is TooManyBadCasesError and "\n" not in str(error)
-    assert str(error).startswith("3 of 24 cases cannot be read; the limit is 2 (max_bad_cases=0.1)")
+    # The error of the first batch is raised; another worker may have found three cases before.
+    counts = "[34]" if workers else "3"
+    assert re.match(rf"{counts} of 24 cases cannot be read; the limit is 2 \(max_bad_cases=0.1\)", str(error))
     assert "/data/c" in str(error)
 
 
@@ -145,13 +149,30 @@ def test_killed_worker_names_the_case_and_the_cause(config):
     assert "memory ran out: lower train_dataloader.num_workers (now 2)" in str(error) and "\n" not in str(error)
 
 
+@pytest.fixture
+def patient(monkeypatch):
+    """A data loader waits for its batches as long as no worker loads case c7; its timeout counts from then on."""
+    get = _MultiProcessingDataLoaderIter._try_get_data
+
+    def wait(self, timeout):
+        fetcher = self._dataset.dataset.__getitems__
+        while not any(state.case.startswith("case c7 ") for state in fetcher.loading()):
+            found, batch = get(self, 0.1)
+            if found:
+                return found, batch
+        return get(self, timeout)
+
+    monkeypatch.setattr(_MultiProcessingDataLoaderIter, "_try_get_data", wait)
+
+
+@pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize("how", ["hang", "stop"])
 def test_hanging_worker_names_the_case(config, how):
     cfg = config({7: how}, workers=2)
     cfg.train_dataloader.timeout = 3
     start = time.monotonic()
     error = train(cfg)
-    assert type(error) is DataWorkerError and time.monotonic() - start < 60
+    assert type(error) is DataWorkerError and time.monotonic() - start < 300
     assert "train_dataloader: no batch within 3 s" in str(error)
     assert "has been loading case c7 (/data/c7.nii.gz) for" in str(error) and "train_dataloader.timeout" in str(error)
 

@@ -61,6 +61,12 @@ SOURCES = {
 }
 
 
+@pytest.fixture(autouse=True)
+def enough_memory(monkeypatch):
+    """What other programs of this machine leave does not matter."""
+    monkeypatch.setattr(shared_cache, "available_memory", lambda device: 2**50)
+
+
 @pytest.fixture
 def reads(tmp_path, monkeypatch):
     """Number of times that each case was read or drawn, in all processes."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from ctvlm.registry import DATASETS, METRICS, MODELS
+from ctvlm.utils.stop_signals import stop_requested
 
 
 @DATASETS.register_module(force=True)
@@ -45,7 +47,12 @@ class ToyDataset(Dataset):
 
 @MODELS.register_module(force=True)
 class ToyModel(BaseModel):
-    """Two layers with dropout, and a fake tokenizer."""
+    """Two layers with dropout, and a fake tokenizer.
+
+    Args:
+        hold_at: in this step of the process, all ranks wait until one of them is asked to stop, and then makes the file
+            ``hold_file``. So a test can wait for a file of an earlier step, and then send a signal, however slow it is.
+    """
 
     def __init__(
         self,
@@ -54,11 +61,14 @@ class ToyModel(BaseModel):
         crash_on_rank: int | None = None,
         hang_on_rank: int | None = None,
         seconds: float = 0.0,
+        hold_at: int | None = None,
+        hold_file: str | None = None,
         unused: bool = False,
         dropout: float = 0.5,
     ):
         super().__init__()
         self.crash_on_rank, self.hang_on_rank = crash_on_rank, hang_on_rank
+        self.hold_at, self.hold_file = hold_at, hold_file
         self.net = nn.Sequential(nn.Linear(8, width), nn.ReLU(), nn.Dropout(dropout), nn.Linear(width, 1))
         self.unused = nn.Linear(2, 2) if unused else None
         self.register_buffer("tokenizer_bytes", torch.empty(0, dtype=torch.uint8))
@@ -89,13 +99,22 @@ class ToyModel(BaseModel):
             if self.crash_on_rank is not None and get_rank() == self.crash_on_rank and self.steps == 2:
                 raise RuntimeError("this rank fails")
             if self.hang_on_rank is not None and get_rank() == self.hang_on_rank and self.steps == 2:
-                time.sleep(600)
+                time.sleep(1500)
+            if self.steps == self.hold_at:
+                self._hold(Path(self.hold_file))
             if self.crash_at_epoch is not None and self.steps > self.crash_at_epoch * 3 + 1:
                 raise RuntimeError("killed")
             self.dtype_seen = prediction.dtype
             error = (prediction.float() - y) ** 2
             return {"loss_square": error.mean(), "loss_abs": 0.1 * error.sqrt().mean()}
         return [{"error": float((p - t).abs())} for p, t in zip(prediction, y)]
+
+    def _hold(self, file):
+        end = time.monotonic() + 1500  # if the test has failed
+        while not file.exists() and time.monotonic() < end:
+            if stop_requested():
+                file.touch()
+            time.sleep(0.05)
 
 
 @METRICS.register_module(force=True)

@@ -70,7 +70,7 @@ def test_results_do_not_depend_on_the_number_of_ranks(shares, one_rank, tmp_path
     for process in ranks:
         process.start()
     for process in ranks:
-        process.join(120)
+        process.join(300)
         assert process.exitcode == 0
     for rank in range(world):
         with open(tmp_path / f"rank{rank}", "rb") as file:

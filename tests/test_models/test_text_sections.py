@@ -1,4 +1,4 @@
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from ctvlm.models.text_encoders.sections import split_tokens
 
@@ -26,6 +26,7 @@ def test_text_that_fits_stays_whole():
     assert split_tokens("", [], 8, characters) == [[]]
 
 
+@settings(deadline=None)
 @given(st.text(alphabet="ab.;\n ", max_size=60), st.integers(1, 12))
 def test_nothing_is_lost_and_every_section_fits(text, room):
     parts = sections(text, room)

@@ -51,7 +51,7 @@ def shell(repo_root):
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=600,
+            timeout=1800,
         )
         return Outcome(completed.returncode, completed.stdout, completed.stderr)
 

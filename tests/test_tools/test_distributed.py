@@ -46,7 +46,7 @@ def test_failure_of_one_rank_stops_the_others(shell, tmp_path):
     assert "RuntimeError: this rank fails" in outcome.err
     assert outcome.err.count("Traceback") == 1
     assert "process 1 failed with exit code 1" in outcome.err
-    assert time.monotonic() - start < 300
+    assert time.monotonic() - start < 1200
 
 
 @pytest.mark.slow
@@ -57,7 +57,7 @@ def test_a_hanging_rank_ends_the_run(shell, tmp_path):
     assert outcome.code == 2
     assert "another process did not answer in time" in outcome.err and "env_cfg.dist_cfg.timeout" in outcome.err
     assert "Traceback" not in outcome.err
-    assert time.monotonic() - start < 300
+    assert time.monotonic() - start < 1200
 
 
 def test_port_of_another_run(shell, tmp_path):
@@ -79,7 +79,8 @@ def test_a_signal_stops_all_ranks_after_the_same_step(repo_root, shell, tmp_path
     """The resumed run equals an uninterrupted one. ``rank``: only one rank receives the signal."""
     train = ["tools/dist_train.sh", TOY, "2", "--resume", "--work-dir"]
     assert shell(*train, tmp_path / "whole").code == 0
-    options = ["--cfg-options", "model.seconds=0.3"]
+    # Both ranks wait in the second of four epochs until one has received the signal.
+    options = ["--cfg-options", "model.hold_at=4", f"model.hold_file={tmp_path / 'signalled'}"]
     variables = {"PYTHON": sys.executable, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
         [*train, str(tmp_path / "run"), *options],
@@ -89,7 +90,7 @@ def test_a_signal_stops_all_ranks_after_the_same_step(repo_root, shell, tmp_path
         stderr=subprocess.PIPE,
         text=True,
     )
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + 900
     while not (tmp_path / "run" / "epoch_1.pth").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     pid = process.pid
@@ -97,14 +98,17 @@ def test_a_signal_stops_all_ranks_after_the_same_step(repo_root, shell, tmp_path
         listed = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=True)
         pid = int(listed.stdout.split()[1])
     os.kill(pid, signal.SIGUSR1)
-    err = process.communicate(timeout=120)[1]
+    err = process.communicate(timeout=300)[1]
     assert process.returncode == 138, err
     assert err.count("interrupted by SIGUSR1 after step") == 1 and "Traceback" not in err
     assert "continue with --resume" in err
     outcome = shell(*train, tmp_path / "run")
     assert outcome.code == 0 and "resumed after epoch" in outcome.out
     first, second = (tmp_path / name for name in ("whole", "run"))
-    assert (first / "results.json").read_text() == (second / "results.json").read_text()
+    results = [json.loads((folder / "results.json").read_text()) for folder in (first, second)]
+    for one in results:
+        del one["ctvlm"]  # the git commit, which can change during the test
+    assert results[0] == results[1]
     names = [sorted(path.name for path in folder.glob("*.pth")) for folder in (first, second)]
     assert names[0] == names[1]
     states = [torch.load(folder / "epoch_4.pth", weights_only=True)["state_dict"] for folder in (first, second)]

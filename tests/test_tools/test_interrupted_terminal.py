@@ -32,7 +32,7 @@ def run_in_terminal(command, cwd, until: bytes, act) -> tuple[bytes, int]:
         preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # Ctrl-C of this terminal reaches the process
     )
     os.close(inside)
-    output, acted, deadline = b"", False, time.monotonic() + 400
+    output, acted, deadline = b"", False, time.monotonic() + 1200
     while time.monotonic() < deadline:
         if select.select([terminal], [], [], 0.2)[0]:
             try:
@@ -42,7 +42,7 @@ def run_in_terminal(command, cwd, until: bytes, act) -> tuple[bytes, int]:
         if not acted and until in output:
             act(terminal, process)
             acted = True
-    return output, process.wait(60)
+    return output, process.wait(300)
 
 
 def press_ctrl_c(terminal, process) -> None:

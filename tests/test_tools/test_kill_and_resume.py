@@ -17,9 +17,10 @@ TOY = "tests/test_engine/toy_config.py"
 def test_killed_and_resumed_run_equals_an_uninterrupted_run(tool, repo_root, tmp_path):
     assert tool("train.py", TOY, "--work-dir", tmp_path / "whole").code == 0
     command = [sys.executable, "tools/train.py", TOY, "--work-dir", tmp_path / "killed"]
-    command += ["--cfg-options", "model.seconds=0.5"]
+    # It waits in the third of four epochs until it is killed.
+    command += ["--cfg-options", "model.hold_at=8", f"model.hold_file={tmp_path / 'never'}"]
     process = subprocess.Popen(command, cwd=repo_root, stdout=subprocess.DEVNULL, env=dict(os.environ))
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 900
     while not (tmp_path / "killed" / "epoch_2.pth").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     process.kill()

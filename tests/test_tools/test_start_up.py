@@ -22,7 +22,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 def run(script: str, *arguments: str) -> subprocess.CompletedProcess:
     command = [sys.executable, "-c", RUN % " ".join(HEAVY), str(TOOLS / script), *arguments]
-    return subprocess.run(command, cwd=TOOLS.parent, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, cwd=TOOLS.parent, capture_output=True, text=True, timeout=600)
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
@@ -74,6 +74,6 @@ print({{type(optimizer) for optimizer in built}} == {{Adafactor}}, built[0].defa
 
 
 def python(code: str) -> str:
-    done = subprocess.run([sys.executable, "-c", code], cwd=TOOLS.parent, capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], cwd=TOOLS.parent, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()

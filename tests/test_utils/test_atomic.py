@@ -57,7 +57,7 @@ def test_error_removes_the_part_and_leaves_the_old_file(tmp_path, error):
 def test_killed_writer_leaves_the_old_file(tmp_path):
     path = tmp_path / "a.bin"
     path.write_text("old")
-    done = subprocess.run([sys.executable, "-c", KILLED, ctvlm.utils.atomic.__file__, str(path)], timeout=60)
+    done = subprocess.run([sys.executable, "-c", KILLED, ctvlm.utils.atomic.__file__, str(path)], timeout=240)
     assert done.returncode == -signal.SIGKILL
     assert path.read_text() == "old"
     with atomic_write(path) as part:

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import socket
-
 import pytest
 import torch
 import torch.distributed as dist
@@ -31,9 +29,9 @@ def info_nce(image, text):
     return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
 
 
-def run_rank(rank, port, queue):
+def run_rank(rank, meeting, queue):
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+    dist.init_process_group("gloo", init_method=meeting.as_uri(), rank=rank, world_size=2)
     image_net, text_net = (DistributedDataParallel(net) for net in make_model())
     start = sum(ROWS[:rank])
     image, text = (x[start : start + ROWS[rank]] for x in make_batch())
@@ -47,19 +45,16 @@ def run_rank(rank, port, queue):
     dist.destroy_process_group()
 
 
-def test_two_ranks_with_uneven_rows_equal_one_process():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+def test_two_ranks_with_uneven_rows_equal_one_process(tmp_path):
     context = mp.get_context("spawn")
     queue = context.JoinableQueue()
-    processes = [context.Process(target=run_rank, args=(rank, port, queue)) for rank in range(2)]
+    processes = [context.Process(target=run_rank, args=(rank, tmp_path / "meeting", queue)) for rank in range(2)]
     for process in processes:
         process.start()
-    loss, features, grads = queue.get(timeout=120)
+    loss, features, grads = queue.get(timeout=300)
     queue.task_done()
     for process in processes:
-        process.join(60)
+        process.join(300)
         assert process.exitcode == 0
 
     nets, batch = make_model(), make_batch()

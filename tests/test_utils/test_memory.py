@@ -28,7 +28,7 @@ def in_new_process(**environment: str) -> list[str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
     command = [sys.executable, "-c", ALLOCATE_TWICE]
     return subprocess.run(
-        command, env={**kept, **environment}, capture_output=True, text=True, check=True, timeout=120
+        command, env={**kept, **environment}, capture_output=True, text=True, check=True, timeout=600
     ).stdout.split()
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_tools.test_dist_run import is_running, pids
+from tests.test_tools.test_dist_run import LIMIT_S, is_running, pids
 
 pytestmark = [
     pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals"),
@@ -39,7 +39,7 @@ def write_slowly(path: str) -> None:
 
     with atomic_write(f"{path}.result"):
         Path(path).write_text(str(os.getpid()))
-        time.sleep(300)
+        time.sleep(600)
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGKILL"])
@@ -56,8 +56,8 @@ def test_signals(repo_root, tmp_path, name):
     number = getattr(signal, name)
     # A terminal sends Ctrl-C to all processes.
     (os.killpg if name == "SIGINT" else os.kill)(process.pid, number)
-    err = process.communicate(timeout=60)[1]
-    deadline = time.monotonic() + 20
+    err = process.communicate(timeout=LIMIT_S)[1]
+    deadline = time.monotonic() + LIMIT_S
     while any(map(is_running, children)) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not any(map(is_running, children))

@@ -16,7 +16,9 @@ def test_notebook(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(NOTEBOOK.parents[2]))
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     assert not any(cell.get("outputs") for cell in notebook.cells), "clear the outputs before you commit"
-    nbclient.NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    # Otherwise a kernel that starts slowly is an error, and outputs that come late are lost.
+    limits = dict(timeout=600, startup_timeout=300, iopub_timeout=300)
+    nbclient.NotebookClient(notebook, **limits, resources={"metadata": {"path": str(tmp_path)}}).execute()
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     assert any("image/png" in output.get("data", {}) for output in outputs)
     text = " ".join(output.get("text", "") + output.get("data", {}).get("text/plain", "") for output in outputs)

@@ -1,6 +1,7 @@
 import io
-import time
+from types import SimpleNamespace
 
+from mmengine.hooks import iter_timer_hook
 from rich.console import Console
 
 from ctvlm.engine import CTVLMRunner, RichProgressHook
@@ -16,13 +17,12 @@ def run(cfg, width):
 
 
 def test_eta_does_not_include_the_first_step(toy_config, monkeypatch):
-    """The first access prepares the data."""
-    get, accessed = ToyDataset.__getitem__, []
+    """The first access prepares the data. It takes 100 s of a clock that no pause of this process moves."""
+    get, now = ToyDataset.__getitem__, [0.0]
+    monkeypatch.setattr(iter_timer_hook, "time", SimpleNamespace(time=lambda: now[0]))
 
     def slow_at_first(self, index):
-        if not accessed:
-            accessed.append(index)
-            time.sleep(2)
+        now[0] = 100.0
         return get(self, index)
 
     monkeypatch.setattr(ToyDataset, "__getitem__", slow_at_first)

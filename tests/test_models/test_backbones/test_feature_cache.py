@@ -187,7 +187,7 @@ def test_two_processes_share_the_folder(tmp_path):
     processes = [context.Process(target=_encode, args=(tmp_path, reverse, results)) for reverse in (False, True)]
     for process in processes:
         process.start()
-    first, second = results.get(timeout=120), results.get(timeout=120)
+    first, second = results.get(timeout=300), results.get(timeout=300)
     for process in processes:
         process.join()
     assert [process.exitcode for process in processes] == [0, 0]

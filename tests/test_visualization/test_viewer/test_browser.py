@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 
 import numpy as np
 import pytest
@@ -33,6 +34,7 @@ class Opened:
         self.chromium = browser(*flags)
         # Evaluating scripts from a test needs eval, which the policy of the page forbids.
         context = self.chromium.new_context(viewport=dict(width=900, height=620), bypass_csp=bypass_csp)
+        context.set_default_timeout(TIMEOUT)
         self.page, self.messages, self.requests = context.new_page(), [], []
         self.page.on("console", lambda message: self.messages.append(message.text))
         self.page.on("pageerror", lambda error: self.messages.append(str(error)))
@@ -54,6 +56,15 @@ class Opened:
         self.page.evaluate("document.getElementById('overlay').style.visibility = ''")
         return np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).astype(int)
 
+    def picture_when(self, shown) -> np.ndarray:
+        """The picture as soon as ``shown(picture)`` is true, or after ``TIMEOUT``: maps are loaded meanwhile."""
+        end = time.monotonic() + TIMEOUT / 1000
+        while True:
+            picture = self.picture()
+            if shown(picture) or time.monotonic() > end:
+                return picture
+            self.page.wait_for_timeout(100)
+
     def click(self, selector: str) -> None:
         self.page.evaluate("selector => document.querySelector(selector).click()", selector)
         self.page.wait_for_timeout(800)
@@ -64,10 +75,19 @@ class Opened:
 
     def axial(self) -> tuple[float, float, float, float]:
         """Centre and extent of the bright voxels in the axial plane, as parts of its tile (the left 60%)."""
-        picture = self.picture()
+        picture = self.picture_when(lambda picture: (picture > 240).all(axis=2).sum() > 100 and not has_map(picture))
         tile = picture[:, : int(0.6 * picture.shape[1])]
         rows, columns = np.nonzero((tile > 240).all(axis=2))
         return columns.mean() / tile.shape[1], rows.mean() / tile.shape[0], len(rows), tile.mean()
+
+
+def coloured(picture: np.ndarray, level: int = 30) -> np.ndarray:
+    """Which pixels are not grey: those of an attention map."""
+    return np.ptp(picture, axis=2) > level
+
+
+def has_map(picture: np.ndarray) -> bool:
+    return coloured(picture).any()
 
 
 @pytest.fixture(scope="module")
@@ -84,14 +104,14 @@ def test_step_moves_to_its_slice_and_shows_its_attention(opened):
     readout = opened.page.inner_text("#readout")
     assert "1500 HU" in readout and "liver" in readout
     assert opened.page.input_value("#slice") == str(BRIGHT[2])
-    with_attention = opened.picture()
+    with_attention = opened.picture_when(lambda picture: coloured(picture).sum() > 200)
     opened.key("a")
-    without = opened.picture()
-    coloured = np.ptp(with_attention, axis=2) > 30
-    assert coloured.sum() > 200 and not (np.ptp(without, axis=2) > 30).any()
+    without = opened.picture_when(lambda picture: not has_map(picture))
+    found = coloured(with_attention)
+    assert found.sum() > 200 and not has_map(without)
     # The patch with the attention contains the bright block, which is right and in front: on the left, at the top.
-    rows, columns = np.nonzero(coloured[:, : int(0.6 * coloured.shape[1])])
-    assert columns.mean() < 0.3 * coloured.shape[1] and rows.mean() < 0.5 * coloured.shape[0]
+    rows, columns = np.nonzero(found[:, : int(0.6 * found.shape[1])])
+    assert columns.mean() < 0.3 * found.shape[1] and rows.mean() < 0.5 * found.shape[0]
     opened.key("a")
     opened.key("Escape")
 
@@ -114,17 +134,21 @@ def test_quick_changes_show_one_map(opened):
         opened.page.evaluate("document.querySelector('.step').click()")
     opened.page.wait_for_timeout(2000)
     assert opened.page.evaluate("document.querySelector('.step').getAttribute('aria-pressed')") == "true"
-    assert not (np.ptp(opened.picture(), axis=2) > 30).any()  # switched off by the odd number of keys
+    # Switched off by the odd number of keys.
+    assert not has_map(opened.picture_when(lambda picture: not has_map(picture)))
     opened.key("a")
-    assert (np.ptp(opened.picture(), axis=2) > 30).sum() > 200
+    assert coloured(opened.picture_when(lambda picture: coloured(picture).sum() > 200)).sum() > 200
     opened.key("Escape")
 
 
 def test_without_attention_no_pixel_is_coloured(opened):
     """Attention of 0 is transparent, not the first colour."""
     opened.click(".step")
-    coloured = np.ptp(opened.picture(), axis=2) > 8
-    assert 0.001 < coloured.mean() < 0.2
+
+    def some(picture):
+        return 0.001 < coloured(picture, 8).mean() < 0.2
+
+    assert some(opened.picture_when(some))
     opened.key("Escape")
 
 
@@ -139,13 +163,16 @@ def test_the_policy_allows_the_page_itself(browser, tmp_path):
 def test_scrolling_moves_to_other_slices(opened):
     opened.click(".step")
     opened.key("Escape")
-    before = opened.picture()
+    before = opened.picture_when(lambda picture: not has_map(picture))
     opened.page.mouse.move(200, 300)
     for _ in range(10):
         opened.page.mouse.wheel(0, 60)
-    opened.page.wait_for_timeout(800)
-    assert int(opened.page.input_value("#slice")) == BRIGHT[2] - 10
-    assert (before != opened.picture()).mean() > 0.01
+    opened.page.wait_for_function(f"document.getElementById('slice').value === '{BRIGHT[2] - 10}'")
+
+    def moved(picture):
+        return (before != picture).mean() > 0.01
+
+    assert moved(opened.picture_when(moved))
 
 
 def test_windows_change_the_picture(opened):
@@ -153,7 +180,7 @@ def test_windows_change_the_picture(opened):
     means = []
     for number in range(len(names)):
         opened.key(str(number + 1))
-        means.append(round(opened.picture().mean(), 2))
+        means.append(round(opened.picture_when(lambda picture: round(picture.mean(), 2) not in means).mean(), 2))
         assert opened.page.locator("#windows button").nth(number).get_attribute("aria-checked") == "true"
     assert len(set(means)) == len(names) > 1
 

@@ -31,7 +31,7 @@ def server():
 
 
 def fetch(server: PageServer, path: str, host: str | None = None) -> tuple[int, str]:
-    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=240)
     connection.request("GET", path, headers={"Host": host or f"127.0.0.1:{server.server_port}"})
     response = connection.getresponse()
     return response.status, response.read().decode()
