@@ -137,4 +137,4 @@ def generate_phantoms(configs: Sequence[Config]) -> None:
         arguments = {name: value for name, value in dataset.items() if name not in ("type", "pipeline")}
         if dataset["type"] == "PhantomCT" and arguments not in generated:
             generated.append(arguments)
-            DATASETS.build(dict(type="PhantomCT", **arguments)).results(0)
+            DATASETS.build(dict(type="PhantomCT", **arguments)).draw_all()

@@ -29,6 +29,7 @@ from ctvlm.utils.shared_cache import SharedCache
 from ctvlm.utils.training_data import PHANTOM_SOURCE, data_record
 
 SCHEME = "thorax_abdomen_20"
+FEW = 2  # cases that are drawn one by one: a look at a data set does not draw all of it
 CHUNK = 16  # cases per task of a worker: few enough for a smooth progress bar, enough to hide the cost of pickling
 
 
@@ -44,9 +45,9 @@ class PhantomCT(CachesPipeline, ReplacesBadCases, BaseDataset):
 
     Different splits have different patients. A training without data workers draws in ``num_workers`` processes while
     it runs (see ``expect``), and data workers draw the cases that they read. Otherwise cases are drawn on first access:
-    with ``cache`` all at once in ``num_workers`` processes, without it one by one on every access. With ``cache_dir``
-    they are drawn once and read by later and concurrent runs (see `DiskCache`). None of these options changes the
-    cases.
+    with ``cache`` the first two one by one and then all others in ``num_workers`` processes, without it one by one on
+    every access. With ``cache_dir`` they are drawn once and read by later and concurrent runs (see `DiskCache`). None
+    of these options changes the cases.
 
     Args:
         num_cases: number of cases in this split.
@@ -113,6 +114,7 @@ class PhantomCT(CachesPipeline, ReplacesBadCases, BaseDataset):
         self.set_cache(prefix, built)
         self._drawn_cases = SharedCache("PhantomCT") if cache and not prefix else None
         self._drew_all = False
+        self._missed = 0  # cases that were read before they were drawn
         super().__init__(pipeline=built, **kwargs)
         self._metainfo.update(scheme=self.scheme.name, regions=self.scheme.names, split=split)
 
@@ -200,7 +202,7 @@ class PhantomCT(CachesPipeline, ReplacesBadCases, BaseDataset):
     def prefix(self, idx: int) -> dict:
         """Results of the leading deterministic transforms."""
         if self._cached is not None and idx not in self._cached:
-            self._draw_all_at_once()
+            self._draw_others()
         results = super().prefix(idx)
         self._end_processes()
         return results
@@ -210,7 +212,7 @@ class PhantomCT(CachesPipeline, ReplacesBadCases, BaseDataset):
         if cases is None:
             return self._draw_one(info)
         if idx not in cases:
-            self._draw_all_at_once()
+            self._draw_others()
         packed = cases.get(idx)
         if packed is None:
             packed = self._draw_one(info)
@@ -231,13 +233,18 @@ class PhantomCT(CachesPipeline, ReplacesBadCases, BaseDataset):
                 self._disk.save(job, packed)
         return packed
 
-    def _draw_all_at_once(self) -> None:
-        """Draw the cases that are kept, if no training loop has given their order."""
-        if self._drew_all or self._ahead.used or in_worker():
-            return
+    def _draw_others(self) -> None:
+        """Draw all cases that are kept, if more than a few are read and no training loop has given their order."""
+        self._missed += 1
+        if self._missed > FEW and not (self._drew_all or self._ahead.used or in_worker()):
+            self.draw_all()
+
+    def draw_all(self) -> None:
+        """Draw the cases that are kept, in ``num_workers`` processes."""
         self._drew_all = True
-        infos = {(info := self.get_data_info(i))["case_seed"]: info for i in range(len(self))}
-        with progress_bar(f"drawing phantom CTs ({self.split})", len(self), enabled=is_main_process()) as advance:
+        indices = [i for i in range(len(self)) if self.kept is None or i not in self.kept]
+        infos = {(info := self.get_data_info(i))["case_seed"]: info for i in indices}
+        with progress_bar(f"drawing phantom CTs ({self.split})", len(infos), enabled=is_main_process()) as advance:
             for case in self._all_cases([self._job(info) for info in infos.values()]):
                 if not self._keep(infos[case.seed], case):
                     return

@@ -16,6 +16,7 @@ import ctvlm.datasets  # noqa: F401  registers
 from ctvlm.anatomy import RegionScheme
 from ctvlm.datasets import read_manifest
 from ctvlm.phantom import ids
+from ctvlm.phantom.packed import PackedCase
 from ctvlm.phantom.phantom_ct import CHUNK, PhantomCT, case_seed
 from ctvlm.registry import DATASETS
 
@@ -102,6 +103,18 @@ def test_same_cases_with_and_without_cache_and_workers():
                 np.testing.assert_array_equal(a[key], b[key])
             assert (a["report"], a["cot"], a["labels"]) == (b["report"], b["cot"], b["labels"])
     assert plain.kept is None and len(pooled.kept) == count
+
+
+@pytest.mark.parametrize("first", ["", "PackCTInputs"])
+def test_a_look_at_two_cases_does_not_draw_the_others(monkeypatch, first):
+    drawn, draw = [], PackedCase.draw
+    monkeypatch.setattr(PackedCase, "draw", lambda job: drawn.append(job) or draw(job))
+    data = build(num_cases=5, pipeline=[dict(type="PackCTInputs")] if first else [])
+    read = data.__getitem__ if first else data.results
+    for index, count in ((4, 1), (1, 2), (4, 2), (0, 5), (2, 5), (3, 5)):
+        read(index)
+        assert len(drawn) == count
+    assert len({job[0] for job in drawn}) == 5
 
 
 def test_texts_equal_those_of_the_cases_and_draw_nothing():
