@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 
 import torch
@@ -84,11 +85,12 @@ class TokenContext:
 
     def z_onehot_BNd(self, dtype: torch.dtype) -> Tensor:
         """One-hot slice index of each token (B, N, d), computed once for all blocks."""
-        key = ("z_onehot", dtype)
-        if key not in self.cache:
+
+        def onehot() -> Tensor:
             rows = self.z_BN[:1] if self.is_full_grid else self.z_BN
-            self.cache[key] = F.one_hot(rows, self.grid[0]).to(dtype)
-        return self.cache[key].expand(self.index_BN.shape[0], -1, -1)
+            return F.one_hot(rows, self.grid[0]).to(dtype)
+
+        return self._cached(("z_onehot", dtype), onehot).expand(self.index_BN.shape[0], -1, -1)
 
     def gather(self, full_BNx: Tensor) -> Tensor:
         """Select the rows of the tokens from one row per patch: (B, d*h*w, x) to (B, N, x)."""
@@ -135,18 +137,31 @@ class TokenContext:
 
     def _rows(self) -> Tensor:
         """Row of each token in the patches of all cases (B * N). Whole rows are copied faster than by element."""
-        if "rows" not in self.cache:
+
+        def rows() -> Tensor:
             first_B1 = torch.arange(self.index_BN.shape[0], device=self.index_BN.device)[:, None] * self.num_cells
-            self.cache["rows"] = (self.index_BN + first_B1).flatten()
-        return self.cache["rows"]
+            return (self.index_BN + first_B1).flatten()
+
+        return self._cached("rows", rows)
 
     def full_mask(self) -> Tensor:
         """True for patches of the grid that are tokens (B, d*h*w)."""
         if self.is_full_grid:
             return torch.ones_like(self.index_BN, dtype=torch.bool)
-        if "full_mask" not in self.cache:
+
+        def mask() -> Tensor:
             kept_BN = self.token_mask_BN
             kept_BN = torch.ones_like(self.index_BN, dtype=torch.bool) if kept_BN is None else kept_BN
             empty_BN = kept_BN.new_zeros(kept_BN.shape[0], self.num_cells)
-            self.cache["full_mask"] = empty_BN.scatter(1, self.index_BN, kept_BN)
-        return self.cache["full_mask"]
+            return empty_BN.scatter(1, self.index_BN, kept_BN)
+
+        return self._cached("full_mask", mask)
+
+    def _cached(self, key: Hashable, compute: Callable[[], Tensor]) -> Tensor:
+        """The value of ``cache``. A graph removes equal operations itself, and a recomputed block must not store."""
+        if key in self.cache:
+            return self.cache[key]
+        value = compute()
+        if not torch.compiler.is_compiling():
+            self.cache[key] = value
+        return value

@@ -26,7 +26,7 @@ def fresh_compiler():
     torch._dynamo.reset()
 
 
-def build(selection="body", region_encoder="SoftOverlapRegionEncoder") -> nn.Module:
+def build(selection="body", region_encoder="SoftOverlapRegionEncoder", checkpoint=False) -> nn.Module:
     torch.manual_seed(0)
     return MODELS.build(
         dict(
@@ -38,7 +38,7 @@ def build(selection="body", region_encoder="SoftOverlapRegionEncoder") -> nn.Mod
                 depth=2,
                 num_regions=5,
                 patch_embed=dict(patch_size=(2, 4, 4)),
-                block=dict(num_heads=2),
+                block=dict(num_heads=2, use_checkpoint=checkpoint),
                 region_encoder=dict(type=region_encoder),
                 region_layer=1,
                 token_selection=selection,
@@ -68,11 +68,12 @@ def outputs(model, inputs):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("checkpoint", [False, True])
 @pytest.mark.parametrize("with_map", [True, False])
 @pytest.mark.parametrize("region_encoder", ["SoftOverlapRegionEncoder", "LearnedRegionEncoder"])
 @pytest.mark.parametrize("selection", ["none", "body"])
-def test_one_graph_with_equal_results(selection, region_encoder, with_map):
-    model = build(selection, region_encoder)
+def test_one_graph_with_equal_results(selection, region_encoder, with_map, checkpoint):
+    model = build(selection, region_encoder, checkpoint).train()
     compiled = copy.deepcopy(model)
     # The capture of the graph is what can fail; code generation takes minutes.
     counter = CompileCounterWithBackend("eager")
