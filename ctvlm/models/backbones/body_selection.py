@@ -104,6 +104,8 @@ def keep_tokens(ctx: TokenContext, keep_BN: Tensor, multiple: int = 1) -> TokenC
     index_Bn, mask_Bn = kept_index(keep_BN, multiple)
     if index_Bn.shape[1] == ctx.num_cells:
         index_Bn, mask_Bn = ctx.index_BN, keep_BN
+    if multiple == 1 and bool(mask_Bn.all()):  # such as one case: attention without a mask is cheaper
+        return TokenContext(ctx.grid, index_Bn.to(device, non_blocking=True), None, ctx.spacing_B3)
     kept_T = mask_Bn.flatten().nonzero()[:, 0].to(device, non_blocking=True) if multiple == 1 else None
     index_Bn, mask_Bn = (column.contiguous().to(device, non_blocking=True) for column in (index_Bn, mask_Bn))
     return TokenContext(ctx.grid, index_Bn, mask_Bn, ctx.spacing_B3, kept_T=kept_T)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ctvlm.models.backbones import ThreeDVisionEncoder, body_patches
-from ctvlm.models.backbones.body_selection import kept_index
+from ctvlm.models.backbones.body_selection import keep_tokens, kept_index
 from ctvlm.structures import TokenContext
 
 PATCH = (2, 2, 2)
@@ -73,6 +73,18 @@ def test_index_keeps_grid_order_and_masks_padding():
     assert mask.tolist() == [[True, True, True], [True, False, False]]
     assert index[1, 0] == 0
     assert all(len(set(row)) == len(row) for row in index.tolist())
+
+
+@pytest.mark.parametrize(("counts", "masked"), [((3,), False), ((2, 2), False), ((3, 2), True), ((5, 5), False)])
+def test_without_padding_there_is_no_mask(counts, masked):
+    """Attention without a mask is cheaper."""
+    keep_BN = torch.arange(5) >= 5 - torch.tensor(counts)[:, None]
+    ctx = keep_tokens(TokenContext.full(len(counts), (1, 1, 5), torch.ones(len(counts), 3)), keep_BN)
+    assert (ctx.token_mask_BN is not None) is masked
+    assert torch.equal(ctx.full_mask(), keep_BN)
+    rows_Tx = ctx.gather_kept(torch.arange(5.0).expand(len(counts), 5)[..., None])
+    assert rows_Tx[:, 0].tolist() == [n for count in counts for n in range(5 - count, 5)]
+    assert ctx.pad(rows_Tx).shape == (len(counts), max(counts), 1)
 
 
 def ragged_batch():
