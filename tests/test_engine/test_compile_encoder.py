@@ -10,11 +10,13 @@ import torch
 from torch import nn
 from torch._dynamo.testing import CompileCounterWithBackend
 
-from ctvlm.engine.compile_encoder import compile_encoder
+from ctvlm.engine import load_config
+from ctvlm.engine.compile_encoder import compile_backbone, compile_encoder
 from ctvlm.models.backbones.body_selection import kept_index
-from ctvlm.registry import MODELS
+from ctvlm.registry import BACKBONES, MODELS
 from ctvlm.structures import CTDataSample
 from ctvlm.utils import CTVLMError
+from tests.test_configs import shrink
 
 SIZE = (4, 32, 32)
 
@@ -114,6 +116,33 @@ def test_encoder_alone_is_one_graph(selection, region_encoder, dynamic):
         wrong = inputs["region_map"].clone()
         wrong[0, 0, 0, 0] = 6
         assert compiled(volume_BCDHW, wrong, inputs["spacing"]).tokens[0].isnan().any()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "config",
+    [
+        *("vit3d_cot_contrastive", "vit3d_cot_contrastive_bare", "vit3d_cot_contrastive_small"),
+        *("vit3d_cot_contrastive_base", "vit3d_cot_contrastive_base_windows", "ablations/no_slice_bias"),
+        *("ablations/literal", "baselines/slice_windows", "baselines/factorized_ct_vit"),
+    ],
+)
+def test_encoders_of_configs_are_one_graph(config, repo_root):
+    backbone = shrink(load_config(repo_root / "configs" / f"{config}.py").model.backbone)
+    patch_embed = backbone.patch_embed
+    size = backbone.img_size = tuple(4 * length for length in patch_embed.patch_size)
+    encoder = BACKBONES.build(backbone).train()
+    compiled = copy.deepcopy(encoder)
+    compile_backbone(compiled, backend="eager")
+    volume_BCDHW, region_map_BDHW = torch.rand(2, patch_embed.in_channels, *size), torch.randint(0, 6, (2, *size))
+    gradients = []
+    for module in (encoder, compiled):
+        torch.manual_seed(0)
+        # Half of the features: the norm fixes the mean square of all.
+        module(volume_BCDHW, region_map_BDHW).tokens[..., ::2].square().mean().backward()
+        gradients.append({name: p.grad for name, p in module.named_parameters() if p.grad is not None})
+    assert max(gradient.abs().max() for gradient in gradients[0].values()) > 1e-3
+    torch.testing.assert_close(gradients[1], gradients[0], atol=1e-5, rtol=1e-3)
 
 
 @pytest.mark.parametrize(("kept", "patches", "tokens"), [(37, 100, 48), (48, 100, 48), (90, 100, 96), (97, 100, 100)])
